@@ -1,0 +1,94 @@
+"""The last leg of a run: the spool's texts and the store's log-probs become the ledger file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from prefscope.events import Event, PairFlagged, Progressed
+from prefscope.ledger.file import build_schema, write_ledger
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.store import LogpStore, sequence_key
+from prefscope.scoring.tokenization import TokenTexts
+from prefscope.spool import Spool, extras_of, sequences_of
+
+COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
+SIDES = ("chosen", "rejected")
+ROLES = ("policy", "ref")
+
+
+def assemble(
+    path: Path,
+    spool: Spool,
+    store: LogpStore,
+    scopes: Mapping[str, bytes],
+    manifest: Mapping[str, Any],
+    token_texts: TokenTexts | None,
+    emit: Callable[[Event], None],
+) -> None:
+    """Write the ledger of a finished run.
+
+    Args:
+        path: Where the ledger goes.
+        spool: The tokenized pairs.
+        store: Holds every sequence's log-probs by now.
+        scopes: The first part of the store keys, by role.
+        manifest: Goes into the file.
+        token_texts: Gives the per-token columns; None leaves them out.
+        emit: Called with progress, and with every pair whose log-probs are not finite.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    kinds = spool.extra_kinds
+    schema = build_schema(kinds, manifest, tokens=token_texts is not None)
+
+    def groups() -> Iterator[dict[str, Any]]:
+        done = 0
+        for batch in spool.batches():
+            group = _group(batch, store, scopes, token_texts)
+            for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
+                if "non_finite" in flags:
+                    emit(PairFlagged(row, tuple(flags.split(";"))))
+            yield group | extras_of(batch, kinds)
+            done += batch.num_rows
+            emit(Progressed("writing the ledger", done, spool.num_pairs))
+
+    write_ledger(path, schema, groups())
+
+
+def _group(
+    batch: pa.RecordBatch, store: LogpStore, scopes: Mapping[str, bytes], token_texts: TokenTexts | None
+) -> dict[str, Any]:
+    """Return the stored columns of one batch of pairs."""
+    group: dict[str, Any] = {name: batch.column(name) for name in COPIED}
+    finite = np.ones(batch.num_rows, dtype=bool)
+    for side in SIDES:
+        sequences = sequences_of(batch, side)
+        group[f"{side}_num_tokens"] = np.array([sequence.num_scored for sequence in sequences])
+        if token_texts is not None:
+            group[f"{side}_tokens"] = [token_texts.texts(sequence.scored_ids) for sequence in sequences]
+        for role in ROLES:
+            logps = _logps(store, scopes[role], sequences) if role in scopes else None
+            sums = None if logps is None else np.array([vector.sum(dtype=np.float64) for vector in logps])
+            finite &= True if sums is None else np.isfinite(sums)
+            group[f"{role}_{side}_logps"] = pa.nulls(batch.num_rows, pa.float64()) if sums is None else sums
+            if token_texts is not None:
+                group[f"{role}_{side}_token_logps"] = logps or [None] * batch.num_rows
+    group["flags"] = [
+        flags if good else ";".join(filter(None, (flags, "non_finite")))
+        for flags, good in zip(batch.column("flags").to_pylist(), finite, strict=True)
+    ]
+    return group
+
+
+def _logps(store: LogpStore, scope: bytes, sequences: list[TokenSequence]) -> list[NDArray[np.float32]]:
+    """Return each sequence's per-token log-probs from the store."""
+    keys = [sequence_key(scope, sequence.digest()) for sequence in sequences]
+    found = store.lookup(keys)
+    return [found[key] for key in keys]

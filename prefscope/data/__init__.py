@@ -1,0 +1,1 @@
+"""Text: reading preference data sets and normalising their layouts."""

@@ -1,0 +1,85 @@
+"""LLaMA-Factory's alpaca layout: an instruction, its input, and the turns before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefscope.data.dialects.beside import SideColumns
+from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, exchange
+from prefscope.data.dialects.turns import opening_role, read_string, read_turns, write_text
+from prefscope.data.records import Json, Message, PreferencePair, Text
+from prefscope.errors import DataError
+
+_ROLES = ("user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Alpaca:
+    """`instruction` and `input` with `chosen` and `rejected`; `system` and `history` may lead."""
+
+    name: str = "alpaca"
+    title: str = "alpaca instruction (LLaMA-Factory)"
+    beside: SideColumns = field(default_factory=SideColumns)
+
+    def matches(self, value: Row) -> bool:
+        """Return whether the columns are there and the chosen one does not repeat the whole conversation."""
+        there = {"instruction", "chosen", "rejected"} <= value.keys()
+        return there and opening_role(value["chosen"]) not in ("system", "user")
+
+    def read(self, value: Row) -> Parts:
+        """Return the parts, always as a conversation.
+
+        Raises:
+            NotAPairError: If a column is missing or holds no text.
+        """
+        if not isinstance(value.get("instruction"), str):
+            raise NotAPairError("`instruction` is missing or not text")
+        turns = (*_history(value), Message("user", _request(value)))
+        prompt = self.beside.lead(value, turns)
+        chosen, rejected = (read_turns(value, name, "assistant") for name in ("chosen", "rejected"))
+        own = {"instruction", "input", "history", "chosen", "rejected"} & value.keys()
+        return Parts(prompt, chosen, rejected, *self.beside.settings(value), self.beside.found(value) | own)
+
+    def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
+        """Return `like` with the pair's texts in it.
+
+        Raises:
+            DataError: If the prompt is not a system turn, question and answer in turn, and a request.
+        """
+        row = dict(like)
+        *history, request = _plain_turns(self.beside.unlead(row, pair.prompt, None))
+        if request != _request(like):
+            row["instruction"] = request
+            if "input" in row:
+                row["input"] = ""
+        if tuple(history) != tuple(turn.content for turn in _history(like)):
+            row["history"] = [list(pair_of) for pair_of in zip(history[::2], history[1::2], strict=True)]
+        row["chosen"] = write_text(pair.chosen, like["chosen"], "assistant")
+        row["rejected"] = write_text(pair.rejected, like["rejected"], "assistant")
+        self.beside.write_settings(row, pair)
+        return row
+
+    def swap(self, value: Row) -> dict[str, Json]:
+        """Return the row with the two responses exchanged."""
+        return exchange(value, "chosen", "rejected")
+
+
+def _request(value: Row) -> str:
+    return "\n".join(text for text in (read_string(value, "instruction"), read_string(value, "input")) if text)
+
+
+def _history(value: Row) -> tuple[Message, ...]:
+    turns = []
+    for item in value.get("history") or []:
+        if not isinstance(item, list) or [type(text) for text in item] != [str, str]:
+            raise NotAPairError("`history` is not a list of [question, answer] texts")
+        turns += [Message(role, text) for role, text in zip(_ROLES, item, strict=True)]
+    return tuple(turns)
+
+
+def _plain_turns(prompt: Text) -> list[str]:
+    turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
+    in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
+    if not in_turn or len(turns) % 2 == 0 or any(turn.extra for turn in turns):
+        raise DataError("the alpaca layout holds no prompt but question and answer in turn, and a request")
+    return [turn.content for turn in turns]

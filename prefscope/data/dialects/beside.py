@@ -1,0 +1,108 @@
+"""The columns that may stand beside prompt and responses in every layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prefscope.data.dialects.dialect import NotAPairError, Row
+from prefscope.data.dialects.turns import kind, opening_role, read_string
+from prefscope.data.records import Json, Message, PreferencePair, Text
+
+_TEMPLATE = "chat_template_kwargs"
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class SideColumns:
+    """A system prompt, tool definitions and template variables of a row."""
+
+    system: str = "system"
+    tools: str = "tools"
+
+    def found(self, value: Row) -> frozenset[str]:
+        """Return which of the columns the row has."""
+        return frozenset({self.system, self.tools, _TEMPLATE} & value.keys())
+
+    def lead(self, value: Row, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Return the prompt led by the row's system prompt.
+
+        Raises:
+            NotAPairError: If the conversation has another system prompt already.
+        """
+        system = read_string(value, self.system)
+        if not system:
+            return prompt
+        turn = Message("system", system)
+        if prompt and prompt[0].role == "system":
+            if prompt[0] != turn:
+                raise NotAPairError(f"`{self.system}` and the first turn are two different system prompts")
+            return prompt
+        return (turn, *prompt)
+
+    def unlead(self, row: dict[str, Json], prompt: Text, like: Json) -> Text:
+        """Return the prompt without its system turn, which goes into the row's column where the row has one.
+
+        Args:
+            row: The row to be written; its `system` column is changed.
+            prompt: The prompt to be written.
+            like: The turns as the row holds them; a system turn among them stays there.
+        """
+        if self.system not in row or isinstance(prompt, str):
+            return prompt
+        led = bool(prompt) and prompt[0].role == "system" and not prompt[0].extra
+        repeated = opening_role(like) == "system"
+        system = prompt[0].content if led else ""
+        if system != (row[self.system] or "") and (row[self.system] or not repeated):
+            row[self.system] = system
+        return prompt[1:] if led and not repeated else prompt
+
+    def settings(self, value: Row) -> tuple[list[Json] | None, dict[str, Json] | None]:
+        """Return the tool definitions and the template variables, None where there are none.
+
+        Raises:
+            NotAPairError: If a column holds something else.
+        """
+        tools = _decoded(value, self.tools)
+        kwargs = _decoded(value, _TEMPLATE)
+        if not isinstance(tools, list | None):
+            raise NotAPairError(f"`{self.tools}` is {kind(tools)} where a list of tools should be")
+        if not isinstance(kwargs, dict | None):
+            raise NotAPairError(f"`{_TEMPLATE}` is {kind(kwargs)} where an object should be")
+        return tools, kwargs
+
+    def write_settings(self, row: dict[str, Json], pair: PreferencePair) -> None:
+        """Put the pair's tool definitions and template variables into the row where they changed."""
+        tools, kwargs = self.settings(row)
+        if (pair.tools or None) != tools:
+            row[self.tools] = _encoded(list(pair.tools or []), row.get(self.tools))
+        if (pair.chat_template_kwargs or None) != kwargs:
+            row[_TEMPLATE] = _encoded(dict(pair.chat_template_kwargs or {}), row.get(_TEMPLATE))
+
+
+def refuse_media(value: Row) -> None:
+    """Refuse a row with pictures or sound.
+
+    Raises:
+        NotAPairError: If one of the columns for them is not empty.
+    """
+    for column in _MEDIA:
+        found = value.get(column)
+        if found and not (isinstance(found, Mapping) and not any(found.values())):
+            what = "images are not supported" if column.startswith("image") else "only text is supported"
+            raise NotAPairError(f"{what}: `{column}` is not empty")
+
+
+def _decoded(value: Row, column: str) -> Json:
+    found = value.get(column)
+    if isinstance(found, str) and found.strip():
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError):
+            raise NotAPairError(f"`{column}` is text that is not JSON") from None
+    return found or None
+
+
+def _encoded(setting: Json, like: Json) -> Json:
+    return json.dumps(setting, ensure_ascii=False) if isinstance(like, str) else setting

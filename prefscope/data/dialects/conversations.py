@@ -1,0 +1,132 @@
+"""Layouts in which chosen and rejected each hold everything, prompt included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prefscope.data.dialects import transcripts
+from prefscope.data.dialects.beside import SideColumns
+from prefscope.data.dialects.columns import PROMPTS, prompt_column
+from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, columns_found, exchange
+from prefscope.data.dialects.splits import split_text, split_turns
+from prefscope.data.dialects.turns import as_turns, kind, opening_role, read_text, read_turns, write_text
+from prefscope.data.records import Json, Message, PreferencePair, Text
+
+_MAP_HINT = "name the prompt's column with --map prompt=col,chosen=col,rejected=col"
+
+
+def _write_turns(text: Text, like: Json) -> Json:
+    return write_text(text, like, "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWholes:
+    """Chosen and rejected as whole texts or whole conversations; the prompt is what both begin with."""
+
+    name: str
+    title: str
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    prompts: tuple[str, ...] = ()
+    """The spellings of a column that repeats the prompt as text."""
+    accepts: Callable[[Row], bool] | None = None
+    """What the row must be besides having the two columns."""
+    read_whole: Callable[[Row, str], Text] = read_text
+    write_whole: Callable[[Text, Json], Json] = _write_turns
+    beside: SideColumns = field(default_factory=SideColumns)
+
+    def matches(self, value: Row) -> bool:
+        """Return whether both columns are there and hold what this layout holds."""
+        there = self.chosen in value and self.rejected in value
+        return there and (self.accepts is None or self.accepts(value))
+
+    def read(self, value: Row) -> Parts:
+        """Return the parts, split where the two begin to differ.
+
+        Raises:
+            NotAPairError: If a column is missing or holds no text, or the two have no prompt in common.
+        """
+        prompt, chosen, rejected = self._split(value)
+        if not prompt:
+            unit = "text" if isinstance(prompt, str) else "turn"
+            reason = f"`{self.chosen}` and `{self.rejected}` begin with no {unit} in common, so there is no prompt"
+            raise NotAPairError(f"{reason}; {columns_found(value)}; {_MAP_HINT}")
+        consumed = self.beside.found(value) | {self.chosen, self.rejected}
+        if self.prompts:
+            consumed |= {self._repeated(value, prompt)}
+        if not isinstance(prompt, str):
+            prompt = self.beside.lead(value, prompt)
+        elif value.get(self.beside.system):
+            raise NotAPairError(f"`{self.beside.system}` cannot lead texts that have no turns; {_MAP_HINT}")
+        return Parts(prompt, chosen, rejected, *self.beside.settings(value), consumed)
+
+    def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
+        """Return `like` with prompt and response joined in each of its two columns."""
+        row = dict(like)
+        prompt = self.beside.unlead(row, pair.prompt, like[self.chosen])
+        row[self.chosen] = self.write_whole(_joined(prompt, pair.chosen), like[self.chosen])
+        row[self.rejected] = self.write_whole(_joined(prompt, pair.rejected), like[self.rejected])
+        if self.prompts and prompt != self._split(like)[0]:
+            column = prompt_column(like, self.prompts)
+            row[column] = _repeat(as_turns(prompt, "user"), like[column])
+        self.beside.write_settings(row, pair)
+        return row
+
+    def swap(self, value: Row) -> dict[str, Json]:
+        """Return the row with the two wholes exchanged."""
+        return exchange(value, self.chosen, self.rejected)
+
+    def _split(self, value: Row) -> tuple[Text, Text, Text]:
+        chosen, rejected = self.read_whole(value, self.chosen), self.read_whole(value, self.rejected)
+        if isinstance(chosen, str) and isinstance(rejected, str):
+            return split_text(chosen, rejected)
+        if isinstance(chosen, str) or isinstance(rejected, str):
+            both = " and ".join(f"`{name}` is {kind(value[name])}" for name in (self.chosen, self.rejected))
+            raise NotAPairError(f"{both}; they must be alike")
+        return split_turns(chosen, rejected)
+
+    def _repeated(self, value: Row, prompt: Text) -> str:
+        column = prompt_column(value, self.prompts)
+        shared = [(turn.role, turn.content.strip()) for turn in as_turns(prompt, "user")]
+        if any((turn.role, turn.content.strip()) not in shared for turn in read_turns(value, column, "user")):
+            hint = f"leave it out with --map chosen={self.chosen},rejected={self.rejected}"
+            raise NotAPairError(f"`{column}` is not what `{self.chosen}` and `{self.rejected}` begin with; {hint}")
+        return column
+
+
+def _joined(prompt: Text, response: Text) -> Text:
+    if isinstance(prompt, str) and isinstance(response, str):
+        return prompt + response
+    return (*as_turns(prompt, "user"), *as_turns(response, "assistant"))
+
+
+def _repeat(prompt: tuple[Message, ...], like: Json) -> Json:
+    """Return the prompt for the column that repeats it: its turns, or its first request as text."""
+    if opening_role(like) is not None:
+        return write_text(prompt, like, "user")
+    return next((turn.content for turn in prompt if turn.role == "user"), "")
+
+
+def _repeats_prompt(value: Row) -> bool:
+    return any(name in value for name in PROMPTS) and opening_role(value["chosen"]) in ("system", "user")
+
+
+def _are_transcripts(value: Row) -> bool:
+    return transcripts.is_transcript(value["chosen"]) and transcripts.is_transcript(value["rejected"])
+
+
+LLAMAFACTORY_V1 = TwoWholes("llamafactory_v1", "LLaMA-Factory v1 messages", "chosen_messages", "rejected_messages")
+TORCHTUNE = TwoWholes("torchtune", "torchtune conversations", "chosen_conversations", "rejected_conversations")
+MS_SWIFT_MESSAGES = TwoWholes("ms_swift_messages", "ms-swift messages", "messages", "rejected_messages")
+ULTRAFEEDBACK = TwoWholes(
+    "ultrafeedback", "UltraFeedback (prompt beside whole conversations)", prompts=PROMPTS, accepts=_repeats_prompt
+)
+HH = TwoWholes(
+    "hh",
+    "Human/Assistant transcripts",
+    accepts=_are_transcripts,
+    read_whole=transcripts.read_transcript,
+    write_whole=transcripts.write_transcript,
+)
+TRL_IMPLICIT = TwoWholes("trl_implicit", "TRL implicit prompt")

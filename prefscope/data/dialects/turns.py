@@ -1,0 +1,176 @@
+"""Text and turns as rows spell them: strings, message lists, `from`/`value`, typed parts, JSON in a cell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from prefscope.data.dialects.dialect import NotAPairError, Row, code_names, columns_found
+from prefscope.data.records import Json, Message, Text
+
+ROLES = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
+SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
+_PYTHON_TURNS = re.compile(r"\[\{'(role|content|from|value)'")
+_SPELLED = ({"role", "content"}, {"from", "value"})
+
+
+def kind(found: Json) -> str:
+    """Return what a JSON value is, for a sentence."""
+    if found is None:
+        return "null"
+    if isinstance(found, bool):
+        return f"the boolean {str(found).lower()}"
+    names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(found), f"a {type(found).__name__}")
+
+
+def read_text(value: Row, column: str) -> Text:
+    """Return the text or the turns that a column holds.
+
+    Raises:
+        NotAPairError: If the column is missing or holds something else.
+    """
+    if column not in value:
+        raise NotAPairError(f"`{column}` is missing; {columns_found(value)}")
+    return _text(value[column], column)
+
+
+def read_turns(value: Row, column: str, role: str) -> tuple[Message, ...]:
+    """Return the turns that a column holds; plain text is one turn of `role`.
+
+    Raises:
+        NotAPairError: If the column is missing or holds something else.
+    """
+    return as_turns(read_text(value, column), role)
+
+
+def as_turns(text: Text, role: str) -> tuple[Message, ...]:
+    """Return turns as they are and plain text as one turn of `role`."""
+    return (Message(role, text),) if isinstance(text, str) else text
+
+
+def read_string(value: Row, column: str) -> str:
+    """Return a column's plain text; an absent or null column is empty text.
+
+    Raises:
+        NotAPairError: If the column holds something else.
+    """
+    found = value.get(column)
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        raise NotAPairError(f"`{column}` is {kind(found)} where text should be")
+    return found
+
+
+def opening_role(found: Json) -> str | None:
+    """Return the role of the first turn of a message list, or None if `found` is not one."""
+    turns = _turns_in_cell(found) if isinstance(found, str) else found
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], Mapping):
+        return None
+    speaker = turns[0].get("role", turns[0].get("from"))
+    return ROLES.get(speaker, speaker) if isinstance(speaker, str) else None
+
+
+def write_text(text: Text, like: Json, role: str) -> Json:
+    """Return text in the spelling of `like`, which stays untouched where it already says the same.
+
+    Args:
+        text: What to write.
+        like: The value that the column has now.
+        role: The role of a turn that the column may hold as plain text.
+    """
+    now = _text(like, "text")
+    if now == text or as_turns(now, role) == text:
+        return like
+    cell = _turns_in_cell(like) if isinstance(like, str) else None
+    if cell is not None:
+        return json.dumps(write_text(text, cell, role), ensure_ascii=False)
+    if isinstance(now, str) and not isinstance(text, str) and text == (Message(role, text[0].content),):
+        text = text[0].content
+    if isinstance(text, str):
+        return [text] if isinstance(like, list) and isinstance(now, str) else text
+    first = like[0] if isinstance(like, list) else like
+    turns = [_write_turn(turn, first if isinstance(first, Mapping) else {}) for turn in text]
+    return turns[0] if isinstance(like, Mapping) and len(turns) == 1 else turns
+
+
+def _text(found: Json, column: str) -> Text:
+    if isinstance(found, str):
+        if _PYTHON_TURNS.match(found):
+            raise NotAPairError(f"`{column}` holds messages as Python writes them; write them as JSON")
+        cell = _turns_in_cell(found)
+        return found if cell is None else _text(cell, column)
+    if isinstance(found, Mapping):
+        return (_read_turn(found, column),)
+    if not isinstance(found, list):
+        raise NotAPairError(f"`{column}` is {kind(found)} where text or a list of messages should be")
+    if not found:
+        raise NotAPairError(f"`{column}` is an empty list")
+    if all(isinstance(item, str) for item in found):
+        if len(found) > 1:
+            raise NotAPairError(f"`{column}` holds {len(found)} texts; only one chosen and one rejected can be read")
+        return str(found[0])
+    return tuple(_read_turn(item, column) for item in found)
+
+
+def _turns_in_cell(found: str) -> list[Json] | None:
+    """Return the message list that a text is as JSON (in CSV cells), or None if it is just text."""
+    if not found.lstrip().startswith("[{"):
+        return None
+    try:
+        turns = json.loads(found)
+    except (ValueError, RecursionError):
+        return None
+    spelled = all(isinstance(turn, dict) and any(keys <= turn.keys() for keys in _SPELLED) for turn in turns)
+    return turns if spelled else None
+
+
+def _read_turn(turn: Json, column: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise NotAPairError(f"`{column}` holds {kind(turn)} where a message should be")
+    role_key, content_key = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
+    role = turn.get(role_key)
+    if not isinstance(role, str):
+        raise NotAPairError(f"`{column}` holds a message without `role`; its keys: {code_names(map(str, turn))}")
+    if role_key == "from":
+        role = ROLES.get(role, role)
+    content = turn.get(content_key)
+    if content is None and (turn.get("tool_calls") or turn.get("function_call")):
+        content = ""
+    extra = {key: item for key, item in turn.items() if key not in (role_key, content_key) and item is not None}
+    return Message(role, _read_content(content, column), extra)
+
+
+def _read_content(content: Json, column: str) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_read_part(part, column) for part in content)
+    raise NotAPairError(f"`{column}` holds a message whose content is {kind(content)} where text should be")
+
+
+def _read_part(part: Json, column: str) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        raise NotAPairError(f"`{column}` holds a content part that is {kind(part)}")
+    media = str(part.get("type"))
+    text = part.get("text", part.get("value"))
+    if media == "text" and isinstance(text, str):
+        return text
+    refusal = "images are not supported" if "image" in media else "only text is supported"
+    raise NotAPairError(f"{refusal}: `{column}` holds a content part of type `{media}`")
+
+
+def _write_turn(message: Message, like: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a message object with the keys, and the kind of content, of another."""
+    by_speaker = "from" in like and "role" not in like
+    content: Json = message.content
+    former = like.get("value" if by_speaker else "content")
+    if isinstance(former, list) and former and isinstance(former[0], Mapping):
+        content = [{"type": "text", "value" if "value" in former[0] else "text": content}]
+    if by_speaker:
+        return {"from": SPEAKERS.get(message.role, message.role), "value": content, **message.extra}
+    return {"role": message.role, "content": content, **message.extra}

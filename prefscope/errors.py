@@ -1,0 +1,61 @@
+"""What can go wrong, as sentences: what happened, where, and what to do next.
+
+Every error that a user can cause or meet is a `PrefscopeError`; its `exit_code` is what the command line returns.
+This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+
+class PrefscopeError(Exception):
+    """An error that is told as a sentence and never as a traceback."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        """Keep the parts of the sentence.
+
+        Args:
+            what: What happened, as a sentence without a full stop.
+            where: The place: a file, `file:line`, or a pair.
+            hint: What to do next, as a sentence.
+        """
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.what}.{advice}"
+
+
+class UsageError(PrefscopeError):
+    """Options or arguments that do not fit together."""
+
+
+class DataError(PrefscopeError):
+    """A data set that cannot be read, or rows that are not preference pairs."""
+
+
+class ModelError(PrefscopeError):
+    """A checkpoint that cannot be loaded, or a policy and a reference that do not fit together."""
+
+
+class LedgerError(PrefscopeError):
+    """A ledger file that cannot be opened or written."""
+
+
+class MissingExtraError(PrefscopeError):
+    """An optional package that is not installed."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        """Name what needs the package and the command that installs it."""
+        super().__init__(f"{purpose} needs an optional package", hint=f"Install it: pip install 'prefscope[{extra}]'")
+
+
+class ResourceError(PrefscopeError):
+    """The machine stopped the work: disk, memory or network."""
+
+    exit_code = 3

@@ -1,0 +1,114 @@
+"""What a run says while it goes: past facts as plain dataclasses, JSON both ways.
+
+Both front ends read these, the command line in the same process and the TUI from a worker's stdout.
+This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that a person should know: what was recognised, what was substituted."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A step other than scoring moved on: reading, hashing, loading, writing."""
+
+    step: str
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairFlagged:
+    """A pair carries flags that make its numbers doubtful."""
+
+    row: int
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a model still has to compute."""
+
+    role: str
+    """`policy` or `ref`."""
+    pairs: int
+    sequences: int
+    """Distinct sequences of the data set."""
+    missing: int
+    """Those that the store does not have yet."""
+    tokens: int
+    """Real tokens of the missing sequences."""
+    batches: int
+    resumed: bool
+    """Whether an interrupted run's plan goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchScored:
+    """A batch was computed and committed to the store."""
+
+    role: str
+    batch: int
+    batches: int
+    sequences: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """Memory ran out: the batch is tried again in halves."""
+
+    role: str
+    batch: int
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The ledger is written."""
+
+    ledger: str
+    pairs: int
+    scoring_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run ended without a ledger."""
+
+    message: str
+    exit_code: int
+
+
+Event = Noted | Progressed | PairFlagged | Planned | BatchScored | Halved | Finished | Failed
+_KINDS = {kind.__name__: kind for kind in (Noted, Progressed, PairFlagged, Planned, BatchScored, Halved, Finished, Failed)}
+
+
+def to_json_line(event: Event) -> str:
+    """Return the event as one line of JSON, without the newline."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)})
+
+
+def from_json_line(line: str) -> Event:
+    """Return the event that `to_json_line` wrote.
+
+    Raises:
+        ValueError: The line is no event.
+    """
+    value = json.loads(line)
+    kind = _KINDS.get(value.pop("event", ""))
+    if kind is None:
+        raise ValueError(f"not an event: {line[:80]}")
+    if "flags" in value:
+        value["flags"] = tuple(value["flags"])
+    return kind(**value)

@@ -1,0 +1,44 @@
+"""Where prefscope keeps things on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+SAMPLE_FOLDER = "sample_data"
+
+
+def cache_folder(asked: str | None) -> Path:
+    """Return the folder of the log-prob store."""
+    return Path(asked).expanduser() if asked else platformdirs.user_cache_path("prefscope")
+
+
+def store_path(asked: str | None) -> Path:
+    """Return the file of the log-prob store."""
+    return cache_folder(asked) / "logps.sqlite"
+
+
+def ledger_folder() -> Path:
+    """Return the folder of the ledgers that nobody named."""
+    return platformdirs.user_data_path("prefscope") / "ledgers"
+
+
+def log_folder() -> Path:
+    """Return the folder of logs of our own bugs."""
+    return platformdirs.user_log_path("prefscope")
+
+
+def sample_data() -> Path:
+    """Return the folder of the bundled pairs, tiny models and demo ledgers.
+
+    In a wheel it lies in the package, in a checkout beside it.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / SAMPLE_FOLDER, package.parent / SAMPLE_FOLDER):
+        if (folder / "pairs.jsonl").is_file():
+            return folder
+    raise FileNotFoundError(f"{SAMPLE_FOLDER} is not where it should be: {package}")

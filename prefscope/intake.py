@@ -1,0 +1,210 @@
+"""The first leg of a run: rows to pairs to token ids, into the spool.
+
+No weights are loaded here, so every problem of the data is told before the expensive part begins.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
+from prefscope.data.records import BadRow, PreferencePair
+from prefscope.data.sources import Source, open_source
+from prefscope.errors import DataError, ModelError
+from prefscope.events import Event, Noted, Progressed
+from prefscope.scoring import models as loading
+from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
+from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
+from prefscope.spool import Spool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Emit = Callable[[Event], None]
+SPOOL_PAIRS = 256
+LISTED_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """What was read, and how it was tokenized."""
+
+    name: str
+    content_hash: str
+    pairs: int
+    bad_rows: int
+    dialects: dict[str, int]
+    """Pairs by the dialect that they were recognised as."""
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_hash: str
+    template_hash: str
+    max_length: int | None
+
+
+def read_pairs(
+    settings: ScoreSettings, policy: Checkpoint, ref: Checkpoint | None, spool: Spool, emit: Emit
+) -> DataSummary:
+    """Fill the spool with the tokenized pairs of the data set.
+
+    Raises:
+        DataError: The data set cannot be read, has no pair, or has bad rows that are not to be skipped.
+        ModelError: There is no tokenizer or chat template, or policy and reference disagree on a token in use.
+    """
+    tokenizer, differing = _load_tokenizers(policy, ref, settings.models, emit)
+    max_length = _longest(settings, [policy] if ref is None else [policy, ref])
+    end = loading.end_tokens(policy, tokenizer)
+    pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
+    reading = _Reading(settings.data, emit)
+    asked = settings.data
+    with closing(
+        open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)
+    ) as source:
+        for pairs in _chunks(reading.pairs(source)):
+            tokenized = reading.keep_good(pair_tokenizer.tokenize(pairs))
+            _check_tokens(tokenized, differing)
+            spool.write(tokenized)
+            emit(Progressed("reading pairs", spool.num_pairs))
+        spool.finish()
+        reading.conclude(source.name, spool.num_pairs)
+        return DataSummary(
+            name=source.name,
+            content_hash=source.content_hash(),
+            pairs=spool.num_pairs,
+            bad_rows=len(reading.bad),
+            dialects=dict(reading.dialects),
+            tokenizer=tokenizer,
+            tokenizer_hash=loading.tokenizer_hash(tokenizer),
+            template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
+            max_length=max_length,
+        )
+
+
+class _Reading:
+    """The rows of one source on their way to pairs, with the bad ones collected."""
+
+    def __init__(self, settings: DataSettings, emit: Emit) -> None:
+        self.settings = settings
+        self.emit = emit
+        self.bad: list[BadRow] = []
+        self.dialects: Counter[str] = Counter()
+
+    def pairs(self, source: Source) -> Iterator[PreferencePair]:
+        """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
+        found = self._normalised(source)
+        if self.settings.sample is not None:
+            total = sum(1 for _ in found)
+            self.bad.clear()
+            self.dialects.clear()
+            drawn = np.random.default_rng(self.settings.seed).permutation(total)[: self.settings.sample]
+            wanted = set(drawn.tolist())
+            found = (pair for i, pair in enumerate(self._normalised(source)) if i in wanted)
+        for pair in islice(found, self.settings.limit):
+            if self.settings.skip_bad_rows or not self.bad:
+                yield pair
+
+    def _normalised(self, source: Source) -> Iterator[PreferencePair]:
+        for row in source.rows():
+            if isinstance(row, BadRow):
+                self.bad.append(row)
+                continue
+            try:
+                pair, dialect = normalise(row, dialect=self.settings.dialect, mapping=self.settings.mapping)
+            except NotAPairError as error:
+                self.bad.append(BadRow(row.row, row.line, error.reason))
+            else:
+                self.dialects[dialect] += 1
+                yield pair
+
+    def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
+        """Return the tokenized pairs, and collect those that the chat template refused."""
+        self.bad += [item for item in tokenized if isinstance(item, BadRow)]
+        return [item for item in tokenized if not isinstance(item, BadRow)]
+
+    def conclude(self, name: str, pairs: int) -> None:
+        """Say what was recognised.
+
+        Raises:
+            DataError: There is no pair, or there are bad rows that are not to be skipped.
+        """
+        if self.bad and (not self.settings.skip_bad_rows or pairs == 0):
+            raise DataError(
+                f"{_counted(len(self.bad), 'row')} cannot be read as preference pairs:\n{_listed(name, self.bad)}\nNothing was scored",
+                where=name,
+                hint="Mend the rows, or leave them out with --skip-bad-rows." if pairs else "",
+            )
+        if pairs == 0:
+            raise DataError("There is no pair in this data set", where=name)
+        layouts = ", ".join(DIALECTS[key].title if key in DIALECTS else key for key, _ in self.dialects.most_common())
+        self.emit(Noted(f"{name}: {_counted(pairs, 'pair')}, {layouts}"))
+        if self.bad:
+            self.emit(Noted(f"{_counted(len(self.bad), 'bad row')} skipped:\n{_listed(name, self.bad)}"))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(name: str, bad: Sequence[BadRow]) -> str:
+    """Return the places of bad rows, the first ones with their reasons."""
+    lines = [f"  {name}:{row.line}: {row.reason}" for row in bad[:LISTED_ROWS]]
+    if len(bad) > LISTED_ROWS:
+        lines.append(f"  and lines {', '.join(str(row.line) for row in bad[LISTED_ROWS:])}")
+    return "\n".join(lines)
+
+
+def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
+    while chunk := list(islice(pairs, SPOOL_PAIRS)):
+        yield chunk
+
+
+def _load_tokenizers(
+    policy: Checkpoint, ref: Checkpoint | None, models: ModelSettings, emit: Emit
+) -> tuple[PreTrainedTokenizerBase, dict[int, tuple[str, str]]]:
+    """Return the tokenizer to use, the policy's, and the ids that mean something else to the reference."""
+    ours = loading.load_tokenizer(policy, models)
+    shared = ref is None or ref.same_weights(policy.full)
+    theirs = None if shared or ref is None else loading.load_tokenizer(ref, models)
+    tokenizer = ours or theirs
+    if tokenizer is None:
+        raise ModelError("There is no tokenizer in this checkpoint", where=policy.name, hint="Copy its tokenizer files there.")
+    if ours is None:
+        emit(Noted(f"{policy.name} has no tokenizer; the reference's is used."))
+    if ours is None or theirs is None:
+        return tokenizer, {}
+    differing = loading.differing_ids(ours, theirs)
+    if differing:
+        emit(Noted(f"{_counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
+    return tokenizer, differing
+
+
+def _longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
+    """Return the longest sequence that fits both models and the user's limit."""
+    contexts = [loading.context_length(checkpoint, settings.models) for checkpoint in checkpoints]
+    known = [length for length in (settings.tokenization.max_length, *contexts) if length is not None]
+    return min(known, default=None)
+
+
+def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple[str, str]]) -> None:
+    """Refuse a token that the policy and the reference read differently."""
+    if not differing:
+        return
+    suspects = np.array(sorted(differing), dtype=np.int32)
+    for item in tokenized:
+        for sequence in (item.chosen, item.rejected):
+            used = np.intersect1d(sequence.token_ids, suspects)
+            if used.size:
+                ours, theirs = differing[int(used[0])]
+                raise ModelError(
+                    f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
+                    f"{theirs!r} to the reference",
+                    where=f"line {item.pair.line}",
+                    hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses.",
+                )

@@ -1,0 +1,170 @@
+"""The ledger in memory: numbers as NumPy columns, texts and tokens read from the file when asked for.
+
+Stored columns are as scored; rewards, margins and losses are computed for the knobs given, so moving one needs no model.
+This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import UsageError
+from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED
+from prefscope.ledger.file import open_parquet
+from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
+from prefscope.preference.registry import find_loss, resolve_parameters
+from prefscope.preference.rewards import implicit_reward, outcomes
+from prefscope.settings import LossChoice, PreferenceSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Ledger:
+    """A scored data set."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a ledger file.
+
+        Raises:
+            LedgerError: The file is not there, is no ledger, or was written by a newer version.
+        """
+        self.path = path
+        self._file, self.manifest = open_parquet(path)
+        self.num_pairs: int = self._file.metadata.num_rows
+        names = [column.name for column in STORED]
+        table = self._file.read(columns=names)
+        self.stored: Columns = {name: table.column(name).to_numpy() for name in names}
+
+    @property
+    def extra_columns(self) -> Mapping[str, str]:
+        """The data set's own columns by the name they are carried under, with their kind."""
+        kinds: Mapping[str, str] = self.manifest["extra_columns"]
+        return kinds
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether reference log-probs are there."""
+        return bool(self.manifest["has_reference"])
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether per-token columns are there."""
+        return "chosen_tokens" in self._file.schema_arrow.names
+
+    def read(self, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+        """Yield the stored columns as Python values, a row group at a time, in row order."""
+        for group in range(self._file.num_row_groups):
+            yield self._file.read_row_group(group, columns=columns).to_pydict()
+
+    def pair(self, position: int) -> dict[str, Any]:
+        """Return everything stored of the pair at a position, texts and tokens included.
+
+        Raises:
+            IndexError: The ledger has no such position.
+        """
+        if not 0 <= position < self.num_pairs:
+            raise IndexError(position)
+        for group in range(self._file.num_row_groups):
+            size = self._file.metadata.row_group(group).num_rows
+            if position < size:
+                rows: list[dict[str, Any]] = self._file.read_row_group(group).slice(position, 1).to_pylist()
+                return rows[0]
+            position -= size
+        raise IndexError(position)
+
+    def derived(self, preferences: PreferenceSettings) -> Columns:
+        """Return the columns that depend on a knob, in the ledger's order: log-ratios to outcome, losses, weights.
+
+        Rewards, margins and outcome are not there without a reference.
+
+        Raises:
+            UsageError: A loss is unknown, given twice, needs a reference that the ledger lacks, or has a bad parameter.
+        """
+        columns = self._rewards(preferences.beta) if self.has_reference else {}
+        losses, weights = {}, {}
+        for choice in self.usable_losses(preferences):
+            loss, parameters = find_loss(choice.name), resolve_parameters(choice, preferences)
+            inputs = [self.stored[name] for name in loss.inputs]
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                losses[f"{loss.name}_loss"] = np.asarray(loss.compute(*inputs, **parameters))
+                if preferences.weights:
+                    weights[f"{loss.name}_weight"] = np.asarray(loss.weight(*inputs, **parameters))
+        return {**columns, **losses, **weights}
+
+    def _rewards(self, beta: float) -> Columns:
+        policy_chosen, policy_rejected, ref_chosen, ref_rejected = (self.stored[name] for name in LOGPS)
+        with np.errstate(invalid="ignore"):
+            chosen = implicit_reward(policy_chosen, ref_chosen, beta=beta)
+            rejected = implicit_reward(policy_rejected, ref_rejected, beta=beta)
+            values = (policy_chosen - ref_chosen, policy_rejected - ref_rejected, chosen, rejected, chosen - rejected)
+        names = [column.name for column in DERIVED]
+        return dict(zip(names, (*values, outcomes(values[-1])), strict=True))
+
+    def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
+        """Return the losses to show: those asked for, or the default ones that this ledger can give.
+
+        Raises:
+            UsageError: A loss is given twice, or was asked for and needs what the ledger lacks.
+        """
+        names = [choice.name for choice in preferences.losses]
+        if len(set(names)) < len(names):
+            raise UsageError(f"A loss is given twice: {', '.join(names)}", hint="Give each loss once.")
+        usable = tuple(choice for choice in preferences.losses if self._can_compute(choice.name))
+        lacking = [name for name in names if not self._can_compute(name)]
+        if lacking and preferences.losses != PreferenceSettings().losses:
+            raise UsageError(
+                f"Loss {lacking[0]} needs a reference or token counts, and this ledger has none",
+                where=str(self.path),
+                hint="Ask for --loss simpo, or score with --ref.",
+            )
+        return usable
+
+    def _can_compute(self, name: str) -> bool:
+        loss = find_loss(name)
+        counts = all(not np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
+        return counts and (self.has_reference or not loss.needs_reference)
+
+    def to_pandas(
+        self, *, beta: float = 0.1, losses: tuple[LossChoice, ...] | None = None, texts: bool = False
+    ) -> pd.DataFrame:
+        """Return the flat table as a data frame: ids, the data set's columns, log-probs, rewards and losses.
+
+        Args:
+            beta: Scale of the rewards and default beta of the losses with a reference.
+            losses: Which losses; None for the default ones.
+            texts: Whether prompt, chosen and rejected are columns too.
+        """
+        import pandas as pd  # noqa: PLC0415 (0.5 s, and only a notebook needs it)
+
+        preferences = PreferenceSettings(beta=beta, losses=losses or PreferenceSettings().losses)
+        wanted = [*self.extra_columns, *(("prompt", "chosen", "rejected") if texts else ())]
+        parts = [pd.DataFrame(group) for group in self.read(wanted)] if wanted else []
+        carried = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(index=range(self.num_pairs))
+        columns: dict[str, Any] = {name: self.stored[name] for name in ("row", "pair_id")}
+        columns |= {name: carried[name].to_numpy() for name in self.extra_columns}
+        columns |= {column.name: self.stored[column.name] for column in STORED if column.name in {*LOGPS, *NUM_TOKENS}}
+        columns |= {**self.derived(preferences), "flags": self.stored["flags"]}
+        columns |= {name: carried[name].to_numpy() for name in wanted if name not in self.extra_columns}
+        return pd.DataFrame(columns)
+
+    def describe(self) -> str:
+        """Return the manifest as indented JSON."""
+        return json.dumps(self.manifest, indent=2, ensure_ascii=False)
+
+
+def load_ledger(path: str | Path) -> Ledger:
+    """Return the ledger in a file.
+
+    Raises:
+        LedgerError: The file is not there, is no ledger, or was written by a newer version.
+    """
+    return Ledger(Path(path))

@@ -1,0 +1,1 @@
+"""What leaves a ledger: summaries, tables, plots and exported files."""

@@ -1,0 +1,217 @@
+"""A ledger in a few numbers: TRL's metrics, spread, outcomes, flags and the worst pairs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.table import Columns, Ledger
+from prefscope.preference.registry import find_loss, resolve_parameters
+from prefscope.settings import PreferenceSettings
+
+JSON_SCHEMA = 1
+WORST_PAIRS = 10
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a quantity is distributed over the pairs whose value is finite."""
+
+    mean: float
+    median: float
+    q1: float
+    q3: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Spread:
+        """Return the spread of an array; all nan without a finite value."""
+        finite = np.asarray(values, dtype=np.float64)
+        finite = finite[np.isfinite(finite)]
+        if finite.size == 0:
+            return cls(math.nan, math.nan, math.nan, math.nan)
+        q1, median, q3 = np.quantile(finite, [0.25, 0.5, 0.75])
+        return cls(float(finite.mean()), float(median), float(q1), float(q3))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Wins, ties and losses, with a 95% interval of the win rate."""
+
+    win: int
+    tie: int
+    loss: int
+    low: float
+    high: float
+
+    @property
+    def total(self) -> int:
+        """Pairs with an outcome."""
+        return self.win + self.tie + self.loss
+
+    @property
+    def win_rate(self) -> float:
+        """Share of wins."""
+        return self.win / self.total if self.total else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class LossSummary:
+    """A loss over all pairs, with what it was computed with."""
+
+    name: str
+    title: str
+    parameters: dict[str, float]
+    spread: Spread
+    target_gap: tuple[float, str] | None
+    """For the IPO family: the gap at which the loss is zero, and its unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorstPair:
+    """A pair that the policy ranks worst."""
+
+    row: int
+    line: int
+    pair_id: str
+    value: float
+    """Its margin; without a reference its first loss."""
+    prompt: str
+    flags: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All that a report says of a ledger."""
+
+    ledger: str
+    pairs: int
+    beta: float
+    metrics: dict[str, Spread]
+    """TRL's keys except accuracies; the trainer logs the means."""
+    accuracy: float | None
+    """TRL's `rewards/accuracies`: the share of margins above 0, a tie counted as wrong. None without a reference."""
+    outcomes: Outcomes | None
+    losses: tuple[LossSummary, ...]
+    flags: dict[str, int]
+    worst: tuple[WorstPair, ...]
+    manifest: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values, non-finite numbers as None."""
+        accuracy = {} if self.accuracy is None else {"rewards/accuracies": self.accuracy}
+        value = {
+            "schema": JSON_SCHEMA,
+            **asdict(self),
+            "metrics": {name: spread.mean for name, spread in self.metrics.items()} | accuracy,
+            "spread": {name: asdict(spread) for name, spread in self.metrics.items()},
+        }
+        cleaned: dict[str, Any] = _finite_or_none(value)
+        return cleaned
+
+
+def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
+    """Return the summary of a ledger for the given knobs.
+
+    Raises:
+        UsageError: A loss cannot be computed from this ledger.
+    """
+    derived = ledger.derived(preferences)
+    losses = tuple(
+        LossSummary(
+            choice.name,
+            find_loss(choice.name).title,
+            parameters := resolve_parameters(choice, preferences),
+            Spread.of(derived[f"{choice.name}_loss"]),
+            gap(parameters) if (gap := find_loss(choice.name).target_gap) is not None else None,
+        )
+        for choice in ledger.usable_losses(preferences)
+    )
+    margins = derived.get("margins")
+    finite = None if margins is None else margins[np.isfinite(margins)]
+    return Summary(
+        ledger=str(ledger.path),
+        pairs=ledger.num_pairs,
+        beta=preferences.beta,
+        metrics=_metrics(ledger, derived, losses),
+        accuracy=None if finite is None or not finite.size else float(np.mean(finite > 0)),
+        outcomes=None if margins is None else count_outcomes(derived["outcome"]),
+        losses=losses,
+        flags=dict(Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()),
+        worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
+        manifest=ledger.manifest,
+    )
+
+
+def _metrics(ledger: Ledger, derived: Columns, losses: tuple[LossSummary, ...]) -> dict[str, Spread]:
+    """Return TRL's metrics but for the accuracies, under TRL's names."""
+    metrics = {"loss": losses[0].spread} if losses else {}
+    if "margins" in derived:
+        metrics["rewards/chosen"] = Spread.of(derived["chosen_rewards"])
+        metrics["rewards/rejected"] = Spread.of(derived["rejected_rewards"])
+        metrics["rewards/margins"] = Spread.of(derived["margins"])
+    metrics["logps/chosen"] = Spread.of(ledger.stored["policy_chosen_logps"])
+    metrics["logps/rejected"] = Spread.of(ledger.stored["policy_rejected_logps"])
+    return metrics
+
+
+def count_outcomes(outcomes: NDArray[np.str_]) -> Outcomes:
+    """Return how often each outcome occurs, with the Wilson 95% interval of the win rate."""
+    win, tie, loss = (int(np.sum(outcomes == name)) for name in ("win", "tie", "loss"))
+    return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95% score interval of a share.
+
+    References:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+
+    >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if trials == 0:
+        return math.nan, math.nan
+    share, z2 = successes / trials, Z_95**2
+    centre = share + z2 / (2 * trials)
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    return (centre - half) / (1 + z2 / trials), (centre + half) / (1 + z2 / trials)
+
+
+def _first_loss(derived: Columns) -> NDArray[np.float64]:
+    """Return the first loss's column, empty without one."""
+    return next((values for name, values in derived.items() if name.endswith("_loss")), np.empty(0))
+
+
+def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) -> tuple[WorstPair, ...]:
+    """Return the pairs of greatest badness; with margins only those that are ranked wrong."""
+    eligible = np.isfinite(badness) if margins is None else badness > 0
+    positions = np.flatnonzero(eligible)
+    positions = positions[np.argsort(-badness[positions], kind="stable")][:WORST_PAIRS]
+    return tuple(
+        WorstPair(
+            row=int(ledger.stored["row"][i]),
+            line=int(ledger.stored["line"][i]),
+            pair_id=str(ledger.stored["pair_id"][i]),
+            value=float(badness[i] if margins is None else margins[i]),
+            prompt=ledger.pair(int(i))["prompt"],
+            flags=str(ledger.stored["flags"][i]),
+        )
+        for i in positions
+    )
+
+
+def _finite_or_none(value: Any) -> Any:
+    """Return JSON values with every nan and infinity as None: JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_none(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Log-probs: tokenization, checkpoints, the forward passes and the store that keeps their results."""

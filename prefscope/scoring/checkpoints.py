@@ -1,0 +1,290 @@
+"""Where a checkpoint lies and what is in it, told without loading its weights.
+
+A checkpoint is a Hugging Face folder, a hub id, a PEFT adapter folder (with its base) or a GGUF file. This module reads
+configs and file headers only; it imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefscope.errors import ModelError, ResourceError
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import ModelSettings
+
+CHUNK_BYTES = 1 << 24
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+_WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
+MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine."""
+
+    name: str
+    """What the user called it."""
+    path: Path
+    """The folder, or the GGUF file."""
+    base: Checkpoint | None = None
+    """An adapter's base model."""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the weights are a GGUF file."""
+        return self.path.suffix == ".gguf"
+
+    @property
+    def full(self) -> Checkpoint:
+        """The checkpoint with all weights: itself, or an adapter's base."""
+        return self if self.base is None else self.base
+
+    def same_weights(self, other: Checkpoint) -> bool:
+        """Return whether both are the same full checkpoint."""
+        return self.base is None and other.base is None and self.path.resolve() == other.path.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredModel:
+    """A model of a run, as the store and the manifest know it."""
+
+    role: str
+    """`policy` or `ref`."""
+    checkpoint: Checkpoint
+    fingerprint: str
+    scope: bytes
+    """First part of the store keys of its sequences."""
+    stored_dtype: str
+    attention: str
+    """The attention implementation that transformers chose."""
+
+
+def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpoint, Checkpoint | None]:
+    """Return the policy and the reference (None without one), adapters with their bases.
+
+    Args:
+        models: What the user asked for.
+        note: Called with a sentence when another base than the recorded one is used.
+
+    Raises:
+        ModelError: A checkpoint is not there, is not one, or an adapter's base is nowhere.
+        ResourceError: The hub cannot be reached.
+    """
+    fallback = models.base or (models.ref if models.ref not in (None, "base") else None)
+    policy = _locate(models.policy, fallback, models, note)
+    if models.ref is None:
+        return policy, None
+    if models.ref == "base":
+        if policy.base is None:
+            raise ModelError(
+                "The policy is no adapter, so it has no base model to be the reference",
+                where=models.policy,
+                hint="Give the reference with --ref, or --ref none for reference-free losses.",
+            )
+        return policy, policy.base
+    return policy, _locate(models.ref, models.base, models, note)
+
+
+def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None]) -> Checkpoint:
+    """Return the checkpoint that a name means."""
+    path = Path(name).expanduser()
+    if not path.exists():
+        path = _download(name, models)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError("This file is no checkpoint", where=name, hint="Give a checkpoint folder or a .gguf file.")
+        return Checkpoint(name, path)
+    if (path / "adapter_config.json").is_file():
+        return Checkpoint(name, path, base=_locate_base(name, path, fallback, models, note))
+    if (path / "config.json").is_file():
+        return Checkpoint(name, path)
+    raise ModelError(
+        "This folder holds no checkpoint: neither config.json nor adapter_config.json is in it",
+        where=name,
+        hint="Give the folder that save_pretrained wrote.",
+    )
+
+
+def _locate_base(
+    name: str, path: Path, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
+) -> Checkpoint:
+    """Return the base of an adapter: the one given, the recorded one, or the reference where that one is gone."""
+    recorded = read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    if models.base is not None:
+        base = _locate(models.base, None, models, note)
+    else:
+        try:
+            base = _locate(str(recorded), None, models, note)
+        except (ModelError, ResourceError):
+            if fallback is None:
+                raise ModelError(
+                    f"The adapter's base model {recorded!r} is not here",
+                    where=name,
+                    hint="Give the base model with --base.",
+                ) from None
+            note(f"{name}: its recorded base {recorded!r} is not here; {fallback} is used as its base.")
+            base = _locate(fallback, None, models, note)
+    if base.base is not None:
+        raise ModelError(
+            f"The adapter's base {base.name!r} is itself an adapter", where=name, hint="Merge that one into its base first."
+        )
+    return base
+
+
+def _download(name: str, models: ModelSettings) -> Path:
+    """Return the local snapshot of a hub id."""
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
+        raise ModelError("There is no such checkpoint", where=name, hint="Check the path.")
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow to import, and rarely needed)
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    patterns = [*HUB_FILES, "*.bin"] if models.allow_pickle else HUB_FILES
+    if models.trust_remote_code:
+        patterns = [*patterns, "*.py"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise ModelError("This is neither a path nor a hub id", where=name) from error
+    except LocalEntryNotFoundError as error:
+        raise ResourceError(
+            "There is no such folder here, and the hub cannot be reached for a model of that name",
+            where=name,
+            hint="Check the path, or download the model first.",
+        ) from error
+    except HfHubHTTPError as error:
+        raise ModelError(
+            "There is no such folder here, and the hub gives no model of that name",
+            where=name,
+            hint="Check the path or the id; a private model needs `hf auth login`.",
+        ) from error
+    except OSError as error:
+        raise ResourceError(f"The hub could not be read ({error})", where=name, hint="Try again later.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a config file.
+
+    Raises:
+        ModelError: The file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"This config cannot be read ({error})", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise ModelError("This config is no JSON object", where=str(path))
+    return value
+
+
+def weight_files(checkpoint: Checkpoint, *, allow_pickle: bool) -> list[Path]:
+    """Return the files that hold a checkpoint's own weights, in a fixed order.
+
+    Raises:
+        ModelError: There are none, or only pickled ones that the user did not allow.
+    """
+    if checkpoint.is_gguf:
+        return [checkpoint.path]
+    files = sorted(checkpoint.path.glob("*.safetensors"))
+    pickled = sorted(checkpoint.path.glob("*.bin"))
+    if files:
+        return files
+    if pickled and allow_pickle:
+        return pickled
+    if pickled:
+        raise ModelError(
+            "The weights are pickled (.bin), and a pickle can run code",
+            where=str(checkpoint.path),
+            hint="Convert them to safetensors, or pass --allow-pickle if you trust them.",
+        )
+    raise ModelError("There are no weights (.safetensors) in this folder", where=str(checkpoint.path))
+
+
+def fingerprint(
+    checkpoint: Checkpoint, store: LogpStore, *, allow_pickle: bool, progress: Callable[[int, int], None]
+) -> str:
+    """Return a hash of the content that decides a model's numbers: configs and weights, an adapter's base included.
+
+    Hashes of files are remembered in the store by path, size and modification time.
+
+    Args:
+        checkpoint: What to hash.
+        store: Remembers files that were hashed before.
+        allow_pickle: Whether `.bin` weights are admitted.
+        progress: Called with bytes done and bytes in all while a file is read.
+    """
+    files = weight_files(checkpoint, allow_pickle=allow_pickle)
+    files += [file for name in ("config.json", "adapter_config.json") if (file := checkpoint.path / name).is_file()]
+    whole = hashlib.blake2b(digest_size=16)
+    for file in files:
+        whole.update(file.name.encode() if not checkpoint.is_gguf else b"gguf")
+        whole.update(bytes.fromhex(_file_digest(file, store, progress)))
+    if checkpoint.base is not None:
+        whole.update(fingerprint(checkpoint.base, store, allow_pickle=allow_pickle, progress=progress).encode())
+    return whole.hexdigest()
+
+
+def _file_digest(file: Path, store: LogpStore, progress: Callable[[int, int], None]) -> str:
+    """Return the content hash of a file, from memory where size and time are unchanged."""
+    stat = file.stat()
+    known = store.file_digest(str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    if known is not None:
+        return known
+    digest = hashlib.blake2b(digest_size=16)
+    done = 0
+    for chunk in _chunks(file):
+        digest.update(chunk)
+        done += len(chunk)
+        progress(done, stat.st_size)
+    store.remember_file_digest(str(file.resolve()), stat.st_size, stat.st_mtime_ns, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+def stored_dtype(checkpoint: Checkpoint) -> str:
+    """Return the widest floating dtype that holds at least 1% of the weights, from the file headers alone.
+
+    GGUF weights are dequantized to float32 on loading, so they count as float32; so do pickled weights, which have no
+    header to read.
+    """
+    full = checkpoint.full
+    counts: dict[str, int] = {}
+    files = [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))
+    for file in files:
+        for tensor in _safetensors_header(file).values():
+            if tensor.get("dtype") in _WIDTHS:
+                size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
+                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + size // _WIDTHS[tensor["dtype"]][1]
+    main = [dtype for dtype, count in counts.items() if count >= MINOR_SHARE * sum(counts.values())]
+    if not main:
+        return "float32"
+    return _WIDTHS[max(main, key=lambda dtype: (_WIDTHS[dtype][1], dtype))][0]
+
+
+def _safetensors_header(file: Path) -> dict[str, Any]:
+    """Return the tensor table of a safetensors file: 8 bytes of length, then JSON.
+
+    Raises:
+        ModelError: The file is cut off or is no safetensors file.
+    """
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError("the header is longer than the file")  # noqa: TRY301 (told below with the rest)
+            header = json.loads(stream.read(length))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
+        ) from error
+    header.pop("__metadata__", None)
+    return dict(header)

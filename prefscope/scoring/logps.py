@@ -1,0 +1,54 @@
+"""Log-probs of tokens from logits: pure torch functions.
+
+Shapes: B batch, T sequence, V vocabulary, N positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """Return the log-prob of one token a position, in nats.
+
+    Definition: logits[n, token] − logsumexp(logits[n]), in float32 whatever the model's dtype (float64 stays).
+
+    Args:
+        logits: Scores of the vocabulary. Shape (N, V).
+        token_ids: The token that came next at each position. Shape (N,).
+
+    Returns:
+        Shape (N,), float32 (float64 for float64 logits).
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return wide.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1) - wide.logsumexp(-1)
+
+
+def sequence_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the summed log-prob of the labelled tokens of each sequence, in nats; differentiable.
+
+    Definition: Σ_t log P(labels[t] | tokens before t); the logits at position t predict token t + 1.
+
+    Args:
+        logits: Scores of the vocabulary. Shape (B, T, V).
+        labels: Token ids; −100 where a token is not scored (prompt, padding). Shape (B, T).
+
+    Returns:
+        Shape (B,), summed in float64 where the device has it.
+
+    Raises:
+        ValueError: The shapes do not fit together.
+
+    >>> round(sequence_log_prob(torch.zeros(1, 3, 4), torch.tensor([[0, 1, -100]])).item(), 6)
+    -1.386294
+    """
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit together")
+    targets = labels[:, 1:]
+    scored = targets != IGNORE_INDEX
+    logps = token_logps(logits[:, :-1][scored], targets[scored])
+    total = torch.zeros(labels.shape, dtype=logps.dtype, device=logps.device)[:, 1:].masked_scatter(scored, logps)
+    return total.sum(-1, dtype=torch.float32 if logps.device.type == "mps" else torch.float64)

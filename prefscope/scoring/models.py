@@ -1,0 +1,229 @@
+"""All loading of checkpoints: tokenizers, configs and weights, by transformers.
+
+safetensors only and no remote code, unless the user says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from prefscope.errors import MissingExtraError, ModelError, ResourceError
+from prefscope.scoring.checkpoints import Checkpoint, read_json, stored_dtype, weight_files
+from prefscope.settings import Dtype, ModelSettings
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+_WIDTH = {"float64": 3, "float32": 2, "bfloat16": 1, "float16": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model ready to score."""
+
+    module: PreTrainedModel
+    peft: Any
+    """The PEFT wrapper around the module, or None."""
+    device: torch.device
+    dtype: str
+
+    def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
+        """Return a context in which the adapter is on for its own checkpoint and off for the base model."""
+        return nullcontext() if self.peft is None or checkpoint.base is not None else self.peft.disable_adapter()
+
+
+def pick_device(asked: str) -> torch.device:
+    """Return the device to compute on; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ModelError: The device is not known or not there.
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"Device {asked!r} cannot be used ({reason})", hint="Try --device cpu.") from error
+    return device
+
+
+def pick_dtype(asked: Dtype, device: torch.device, checkpoints: list[Checkpoint]) -> str:
+    """Return the one dtype to compute in: `auto` is float32 on a CPU, else the widest that a checkpoint is stored in."""
+    if asked != "auto":
+        return asked
+    stored = {stored_dtype(checkpoint) for checkpoint in checkpoints}
+    if device.type == "cpu" or stored == {"float16", "bfloat16"}:
+        return "float32"
+    return min(max(stored, key=_WIDTH.__getitem__), "float32", key=_WIDTH.__getitem__)
+
+
+def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that say where a full checkpoint lies."""
+    arguments: dict[str, Any] = {"trust_remote_code": models.trust_remote_code}
+    if checkpoint.is_gguf:
+        return {
+            **arguments,
+            "pretrained_model_name_or_path": str(checkpoint.path.parent),
+            "gguf_file": checkpoint.path.name,
+        }
+    return {**arguments, "pretrained_model_name_or_path": str(checkpoint.path)}
+
+
+@contextlib.contextmanager
+def _told(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """Turn what transformers raises into one sentence that names the checkpoint."""
+    try:
+        yield
+    except ImportError as error:
+        extra = next((name for name in ("gguf", "peft") if name in str(error).lower()), None)
+        if extra is not None:
+            raise MissingExtraError(f"{checkpoint.name}: loading {what}", extra) from error
+        raise ModelError(f"Loading {what} needs a missing package ({_first_line(error)})", where=checkpoint.name) from error
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{what.capitalize()} cannot be loaded: {_first_line(error)}", where=checkpoint.name) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedTokenizerBase | None:
+    """Return the checkpoint's tokenizer, an adapter's own before its base's; None where it has none.
+
+    Raises:
+        ModelError: The tokenizer files cannot be read.
+    """
+    if not checkpoint.is_gguf and not any(
+        (checkpoint.path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+    ):
+        return load_tokenizer(checkpoint.base, models) if checkpoint.base is not None else None
+    with _told(checkpoint, "the tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**_source(checkpoint, models))
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=4)  # a GGUF file's config takes seconds
+def load_config(checkpoint: Checkpoint, models: ModelSettings) -> PretrainedConfig:
+    """Return the config of a full checkpoint.
+
+    Raises:
+        ModelError: The config cannot be read.
+    """
+    with _told(checkpoint, "the config"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(**_source(checkpoint, models))
+    return config
+
+
+def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
+    """Return the attention implementation that transformers will choose, without loading weights."""
+    asked = {} if models.attn == "auto" else {"attn_implementation": models.attn}
+    config = copy.deepcopy(load_config(checkpoint.full, models))
+    with _told(checkpoint, "the model"), torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(config, trust_remote_code=models.trust_remote_code, **asked)
+    return str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
+
+
+def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
+    """Return how many positions the model was made for, or None where its config does not say."""
+    config = load_config(checkpoint.full, models)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if isinstance(length, int) and length > 0 else None
+
+
+def end_tokens(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids that end a response: the tokenizer's EOS and those of the generation config."""
+    found = {tokenizer.eos_token_id}
+    file = checkpoint.full.path / "generation_config.json"
+    if file.is_file():
+        recorded = read_json(file).get("eos_token_id")
+        found.update(recorded if isinstance(recorded, list) else [recorded])
+    return frozenset(token for token in found if isinstance(token, int))
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> str:
+    """Return a hash of the chat template in use, empty without one."""
+    template = chat_template if chat_template is not None else tokenizer.chat_template
+    return hashlib.sha256(repr(template).encode()).hexdigest()[:16] if template else ""
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of what decides token ids: the whole fast tokenizer, or the vocabulary of a slow one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differing_ids(policy: PreTrainedTokenizerBase, ref: PreTrainedTokenizerBase) -> dict[int, tuple[str, str]]:
+    """Return the ids that mean another token to the reference than to the policy, with both meanings."""
+    ours = {token: piece for piece, token in policy.get_vocab().items()}
+    theirs = {token: piece for piece, token in ref.get_vocab().items()}
+    return {token: (piece, theirs.get(token, "")) for token, piece in ours.items() if theirs.get(token) != piece}
+
+
+def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.device, dtype: str) -> LanguageModel:
+    """Return the model of a checkpoint on a device, in evaluation mode; an adapter sits on its base.
+
+    Raises:
+        ModelError: transformers or PEFT cannot load it.
+        MissingExtraError: It needs a package that is not installed.
+        ResourceError: Its weights do not fit into memory.
+    """
+    full = checkpoint.full
+    arguments = _source(full, models)
+    arguments["dtype"] = getattr(torch, dtype)
+    arguments["use_safetensors"] = None if models.allow_pickle else True
+    if models.attn != "auto":
+        arguments["attn_implementation"] = models.attn
+    if full.is_gguf:
+        arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    else:
+        weight_files(full, allow_pickle=models.allow_pickle)
+    with _told(full, "the model"):
+        module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**arguments)
+        module.to(device)
+    peft = _load_adapter(checkpoint, module) if checkpoint.base is not None else None
+    module.eval()
+    return LanguageModel(module, peft, device, dtype)
+
+
+def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel) -> Any:
+    """Return the PEFT model that puts the adapter on its base."""
+    try:
+        from peft import PeftModel  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise MissingExtraError(f"{checkpoint.name}: loading an adapter", "peft") from error
+    weight_files(checkpoint, allow_pickle=False)
+    with _told(checkpoint, "the adapter"):
+        peft = PeftModel.from_pretrained(module, str(checkpoint.path))
+    if peft.active_peft_config.is_prompt_learning:
+        raise ModelError(
+            f"Adapters of type {peft.active_peft_config.peft_type.value} put virtual tokens before the prompt, and those "
+            "cannot be scored",
+            where=checkpoint.name,
+            hint="LoRA and other adapters of the weights can.",
+        )
+    peft.eval()
+    peft.to(module.device)
+    return peft

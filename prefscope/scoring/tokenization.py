@@ -1,0 +1,218 @@
+"""Text to token ids, by the rules of TRL 1.16, with every oddity as a flag on its pair.
+
+A conversation is rendered by the chat template, the prompt with its generation prompt; plain text gets the tokenizer's
+own special tokens and an end-of-sequence token. The completion starts where ids(prompt) stops agreeing with
+ids(prompt + chosen) or ids(prompt + rejected), whichever comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+from numpy.typing import NDArray
+
+from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
+from prefscope.errors import ModelError
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.settings import TokenizationSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """The two sequences of a pair, and what is odd about them."""
+
+    pair: PreferencePair
+    chosen: TokenSequence
+    rejected: TokenSequence
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PairTokenizer:
+    """Tokenizes pairs in batches."""
+
+    tokenizer: PreTrainedTokenizerBase
+    settings: TokenizationSettings
+    max_length: int | None
+    """Longest sequence, in tokens: the user's limit or the model's context."""
+    eos_ids: frozenset[int]
+    """Tokens that end a response, for the `no_eos` flag."""
+
+    def tokenize(self, pairs: Sequence[PreferencePair]) -> list[TokenizedPair | BadRow]:
+        """Return each pair's token ids, or why its chat template refused it, in the order given.
+
+        Raises:
+            ModelError: The pairs are conversations and the tokenizer has no chat template.
+        """
+        results: list[TokenizedPair | BadRow | None] = [None] * len(pairs)
+        rendered: dict[bool, list[tuple[int, tuple[str, str, str]]]] = {True: [], False: []}
+        for i, pair in enumerate(pairs):
+            conversational = not isinstance(pair.prompt, str)
+            try:
+                texts = self._render(pair) if conversational else self._plain_texts(pair)
+            except (TemplateError, ValueError, TypeError, KeyError) as error:
+                results[i] = BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
+            else:
+                rendered[conversational].append((i, texts))
+        for conversational, items in rendered.items():
+            flat = [text for _, texts in items for text in texts]
+            if not flat:
+                continue
+            # A chat template writes its own special tokens; plain text gets the tokenizer's.
+            ids = self.tokenizer(flat, add_special_tokens=not conversational, verbose=False)["input_ids"]
+            for k, (i, _) in enumerate(items):
+                results[i] = self._assemble(pairs[i], *ids[3 * k : 3 * k + 3])
+        return [result for result in results if result is not None]
+
+    def _render(self, pair: PreferencePair) -> tuple[str, str, str]:
+        """Return prompt, prompt + chosen and prompt + rejected as the chat template writes them."""
+        if self.settings.chat_template is None and self.tokenizer.chat_template is None:
+            raise ModelError(
+                "The data are conversations, but the tokenizer has no chat template",
+                hint="Give one with --chat-template FILE.",
+            )
+        options: dict[str, Any] = {"tools": pair.tools, **(pair.chat_template_kwargs or {})}
+        if self.settings.chat_template is not None:
+            options["chat_template"] = self.settings.chat_template
+
+        def render(messages: list[Any], *, generation_prompt: bool) -> str:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation_prompt, **options
+            )
+            return str(text)
+
+        prompt = text_to_json(pair.prompt)
+        return (
+            render(prompt, generation_prompt=True),
+            render(prompt + text_to_json(pair.chosen), generation_prompt=False),
+            render(prompt + text_to_json(pair.rejected), generation_prompt=False),
+        )
+
+    def _plain_texts(self, pair: PreferencePair) -> tuple[str, str, str]:
+        """Return prompt, prompt + chosen and prompt + rejected, the responses ended by the end-of-sequence token."""
+        eos = str(self.tokenizer.eos_token or "")
+        prompt, chosen, rejected = str(pair.prompt), str(pair.chosen), str(pair.rejected)
+        return (
+            prompt,
+            prompt + (chosen if chosen.endswith(eos) else chosen + eos),
+            prompt + (rejected if rejected.endswith(eos) else rejected + eos),
+        )
+
+    def _assemble(
+        self, pair: PreferencePair, prompt: list[int], with_chosen: list[int], with_rejected: list[int]
+    ) -> TokenizedPair:
+        """Return the pair's sequences, cut to the longest length, with their flags."""
+        start = min(common_prefix_length(prompt, with_chosen), common_prefix_length(prompt, with_rejected))
+        whole = [TokenSequence(np.asarray(ids, dtype=np.int32), start) for ids in (with_chosen, with_rejected)]
+        chosen, rejected = (self._truncate(sequence) for sequence in whole)
+        found = {
+            "truncated": len(chosen.token_ids) < len(with_chosen) or len(rejected.token_ids) < len(with_rejected),
+            "prefix_mismatch": start < len(prompt),
+            "double_bos": self._has_double_bos(with_chosen),
+            "no_eos": not (self._ends(chosen) and self._ends(rejected)),
+            "empty": is_empty(pair.chosen) or is_empty(pair.rejected),
+            "nothing_scored": chosen.num_scored == 0 or rejected.num_scored == 0,
+            "identical": with_chosen == with_rejected,
+            "scores_user_turns": has_other_turns(pair.chosen) or has_other_turns(pair.rejected),
+        }
+        return TokenizedPair(pair, chosen, rejected, tuple(flag for flag, present in found.items() if present))
+
+    def _truncate(self, sequence: TokenSequence) -> TokenSequence:
+        """Return the sequence without what is over the longest length."""
+        excess = len(sequence.token_ids) - self.max_length if self.max_length is not None else 0
+        if excess <= 0:
+            return sequence
+        if self.settings.truncation == "keep_start":
+            kept = sequence.token_ids[: self.max_length]
+            return TokenSequence(kept, min(sequence.completion_start, len(kept)))
+        return TokenSequence(sequence.token_ids[excess:], max(sequence.completion_start - excess, 0))
+
+    def _has_double_bos(self, ids: list[int]) -> bool:
+        bos = self.tokenizer.bos_token_id
+        # SmolLM's BOS also opens every turn: only a BOS straight after a BOS is a doubled one.
+        return bos is not None and ids[:2] == [bos, bos]
+
+    def _ends(self, sequence: TokenSequence) -> bool:
+        """Return whether the scored tokens end with an end token, white space after it aside."""
+        for token in reversed(sequence.scored_ids.tolist()):
+            if token in self.eos_ids:
+                return True
+            if str(self.tokenizer.decode([token])).strip():
+                return False
+        return False
+
+
+def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many leading tokens two lists share."""
+    for i, (token, other) in enumerate(zip(ids, others, strict=False)):
+        if token != other:
+            return i
+    return min(len(ids), len(others))
+
+
+def is_empty(response: Text) -> bool:
+    """Return whether a response says nothing but white space."""
+    if isinstance(response, str):
+        return not response.strip()
+    return not any(message.content.strip() or message.extra for message in response)
+
+
+def has_other_turns(response: Text) -> bool:
+    """Return whether a response holds turns that are not the assistant's."""
+    return not isinstance(response, str) and any(message.role != "assistant" for message in response)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTexts:
+    """What each token id looks like, so that nobody needs the tokenizer to read a ledger."""
+
+    tokenizer: PreTrainedTokenizerBase
+    byte_level: bool
+    seen: dict[int, str]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> TokenTexts:
+        """Return the token texts of a tokenizer."""
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        return cls(tokenizer, byte_level="ByteLevel" in repr(getattr(backend, "decoder", "")), seen={})
+
+    def texts(self, ids: NDArray[np.int32]) -> list[str]:
+        r"""Return the text of each token; bytes that are no whole character are written as `\xe2`."""
+        return [self._text(token) for token in ids.tolist()]
+
+    def _text(self, token: int) -> str:
+        if token not in self.seen:
+            self.seen[token] = self._read(token)
+        return self.seen[token]
+
+    def _read(self, token: int) -> str:
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        if not isinstance(piece, str):
+            return f"<{token}>"
+        if token in self.tokenizer.added_tokens_decoder:
+            return piece
+        if self.byte_level:
+            codes = [_BYTE_OF.get(character) for character in piece]
+            if all(code is not None for code in codes):
+                return bytes(code for code in codes if code is not None).decode("utf-8", "backslashreplace")
+        if len(piece) == len("<0xE2>") and piece.startswith("<0x"):
+            return bytes([int(piece[3:5], 16)]).decode("utf-8", "backslashreplace")
+        return piece.replace("▁", " ")
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return the byte that each character of a byte-level vocabulary stands for (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()

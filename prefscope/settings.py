@@ -1,0 +1,121 @@
+"""Frozen settings of a run: what to score, how to tokenize, how to compute, which preference knobs.
+
+Settings are plain values that survive a JSON round trip, so that a worker process can be told what to do.
+This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Truncation = Literal["keep_start", "keep_end"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Which rows to read, and how."""
+
+    source: str
+    """A file, `-` for standard input, or a data set id of the hub."""
+    dialect: str = "auto"
+    mapping: Mapping[str, str] | None = None
+    """Columns of an unknown layout: `{"prompt": "question", "chosen": ..., "rejected": ...}`."""
+    split: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    limit: int | None = None
+    """Score only the first so many pairs."""
+    sample: int | None = None
+    """Score only so many pairs, drawn at random with `seed`."""
+    seed: int = 0
+    skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizationSettings:
+    """How text becomes token ids; the defaults are TRL's rules without its truncation."""
+
+    max_length: int | None = None
+    """Cut sequences to so many tokens; None: to the model's context."""
+    truncation: Truncation = "keep_start"
+    chat_template: str | None = None
+    """A Jinja template (its text, not its path) in place of the tokenizer's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Which checkpoints to load, and how."""
+
+    policy: str
+    ref: str | None
+    """A checkpoint, `base` for the adapter's base model, or None for no reference."""
+    base: str | None = None
+    """Base model of an adapter whose recorded path is gone."""
+    dtype: Dtype = "auto"
+    device: str = "auto"
+    attn: str = "auto"
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeSettings:
+    """How to spend the machine."""
+
+    cache_dir: str | None = None
+    """Folder of the log-prob store; None: the user's cache folder."""
+    use_cache: bool = True
+    batch_tokens: int = 4096
+    """Tokens of one forward pass, padding included."""
+    threads: int | None = None
+    keep_tokens: bool = True
+    """Keep per-token log-probs and token texts in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """All that decides what a run computes."""
+
+    data: DataSettings
+    models: ModelSettings
+    tokenization: TokenizationSettings = field(default_factory=TokenizationSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values; `from_json` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ScoreSettings:
+        """Return the settings that `to_json` wrote."""
+        return cls(
+            data=DataSettings(**value["data"]),
+            models=ModelSettings(**value["models"]),
+            tokenization=TokenizationSettings(**value["tokenization"]),
+            compute=ComputeSettings(**value["compute"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LossChoice:
+    """A loss by name, with the parameters that differ from its defaults."""
+
+    name: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+DEFAULT_LOSSES = (LossChoice("dpo"), LossChoice("ipo"), LossChoice("simpo"))
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSettings:
+    """The knobs that need no model: they are applied when a ledger is read."""
+
+    beta: float = 0.1
+    """Scale of the implicit rewards, and the default beta of every loss with a reference."""
+    losses: tuple[LossChoice, ...] = DEFAULT_LOSSES
+    weights: bool = False
+    """Give each loss's gradient weight too."""

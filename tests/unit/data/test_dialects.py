@@ -1,0 +1,326 @@
+"""Every layout is recognised by its columns and read as the same pair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefscope.data.dialects import DIALECTS, normalise, recognise
+from prefscope.data.records import Message, PreferencePair, SourceRow, Text
+from prefscope.errors import UsageError
+
+SYSTEM, USER = Message("system", "Be brief."), Message("user", "2+2?")
+FOUR, FIVE = (Message("assistant", "4"),), (Message("assistant", "5"),)
+TOOL = {"type": "function", "function": {"name": "add"}}
+
+
+def turn(role: str, content: object) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def said(speaker: str, value: str) -> dict[str, Any]:
+    return {"from": speaker, "value": value}
+
+
+def typed(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "value": content}]}
+
+
+ASK, YES, NO = turn("user", "2+2?"), turn("assistant", "4"), turn("assistant", "5")
+LEAD = turn("system", "Be brief.")
+
+
+class Example(NamedTuple):
+    """A row, its dialect, and the pair in it."""
+
+    dialect: str
+    row: dict[str, Any]
+    prompt: Text
+    chosen: Text = FOUR
+    rejected: Text = FIVE
+
+
+PLAIN = ("2+2?", "4", "5")
+EXAMPLES = {
+    "trl texts": Example("trl", {"prompt": "2+2?", "chosen": "4", "rejected": "5"}, *PLAIN),
+    "trl messages": Example("trl", {"prompt": [LEAD, ASK], "chosen": [YES], "rejected": [NO]}, (SYSTEM, USER)),
+    "trl messages and texts": Example("trl", {"prompt": [ASK], "chosen": "4", "rejected": "5"}, (USER,)),
+    "trl text and messages": Example("trl", {"prompt": "2+2?", "chosen": [YES], "rejected": [NO]}, (USER,)),
+    "trl with a system column": Example(
+        "trl", {"system": "Be brief.", "prompt": "2+2?", "chosen": "4", "rejected": "5"}, (SYSTEM, USER)
+    ),
+    "trl as json in cells": Example(
+        "trl", {"prompt": json.dumps([ASK]), "chosen": json.dumps([YES]), "rejected": json.dumps([NO])}, (USER,)
+    ),
+    "trl with openai content parts": Example(
+        "trl",
+        {
+            "prompt": [turn("user", [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}])],
+            "chosen": [YES],
+            "rejected": [NO],
+        },
+        (USER,),
+    ),
+    "implicit messages": Example(
+        "trl_implicit", {"chosen": [LEAD, ASK, YES], "rejected": [LEAD, ASK, NO]}, (SYSTEM, USER)
+    ),
+    "implicit texts": Example(
+        "trl_implicit",
+        {"chosen": "The sky is blue.", "rejected": "The sky is black."},
+        "The sky is",
+        " blue.",
+        " black.",
+    ),
+    "hh": Example(
+        "hh",
+        {"chosen": "\n\nHuman: 2+2?\n\nAssistant: 4", "rejected": "\n\nHuman: 2+2?\n\nAssistant: 5"},
+        (USER,),
+    ),
+    "hh that differs before its last turn": Example(
+        "hh",
+        {
+            "chosen": "\n\nHuman: 2+2?\n\nAssistant: 4\n\nHuman: Sure?\n\nAssistant: Yes\n\nand yes.",
+            "rejected": "\n\nHuman: 2+2?\n\nAssistant: 5",
+        },
+        (USER,),
+        (*FOUR, Message("user", "Sure?"), Message("assistant", "Yes\n\nand yes.")),
+    ),
+    "ultrafeedback": Example("ultrafeedback", {"prompt": "2+2?", "chosen": [ASK, YES], "rejected": [ASK, NO]}, (USER,)),
+    "ultrafeedback with a system turn": Example(
+        "ultrafeedback", {"prompt": "2+2?", "chosen": [LEAD, ASK, YES], "rejected": [LEAD, ASK, NO]}, (SYSTEM, USER)
+    ),
+    "ultrafeedback with its prompt as messages": Example(
+        "ultrafeedback", {"prompt": [ASK], "chosen": [ASK, YES], "rejected": [ASK, NO]}, (USER,)
+    ),
+    "alpaca": Example("alpaca", {"instruction": "2+2?", "input": "", "chosen": "4", "rejected": "5"}, (USER,)),
+    "alpaca in full": Example(
+        "alpaca",
+        {
+            "instruction": "Add",
+            "input": "2 and 2",
+            "system": "Be brief.",
+            "history": [["Hi", "Hello"]],
+            "chosen": "4",
+            "rejected": "5",
+        },
+        (SYSTEM, Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Add\n2 and 2")),
+    ),
+    "sharegpt": Example(
+        "sharegpt",
+        {"conversations": [said("human", "2+2?")], "chosen": said("gpt", "4"), "rejected": said("gpt", "5")},
+        (USER,),
+    ),
+    "sharegpt with tools": Example(
+        "sharegpt",
+        {
+            "conversations": [said("human", "2+2?"), said("function_call", "add(2, 2)"), said("observation", "4")],
+            "system": "Be brief.",
+            "chosen": said("gpt", "4"),
+            "rejected": said("gpt", "5"),
+        },
+        (SYSTEM, USER, Message("assistant", "add(2, 2)"), Message("tool", "4")),
+    ),
+    "llamafactory v1": Example(
+        "llamafactory_v1",
+        {
+            "chosen_messages": [typed("user", "2+2?"), typed("assistant", "4")],
+            "rejected_messages": [typed("user", "2+2?"), typed("assistant", "5")],
+        },
+        (USER,),
+    ),
+    "openai": Example(
+        "openai",
+        {"input": {"messages": [ASK], "seed": 1}, "preferred_output": [YES], "non_preferred_output": [NO]},
+        (USER,),
+    ),
+    "nemo": Example("argilla", {"prompt": "2+2?", "chosen_response": "4", "rejected_response": "5"}, *PLAIN),
+    "argilla with a system column": Example(
+        "argilla",
+        {"system": "", "instruction": "2+2?", "chosen_response": "4", "rejected_response": "5"},
+        (USER,),
+    ),
+    "question": Example("question", {"question": "2+2?", "chosen": "4", "rejected": "5"}, *PLAIN),
+    "input": Example("question", {"input": "2+2?", "chosen": "4", "rejected": "5"}, *PLAIN),
+    "response_j": Example("response_jk", {"question": "2+2?", "response_j": "4", "response_k": "5"}, *PLAIN),
+    "answer_w": Example("answer_wl", {"context": "2+2?", "answer_w": "4", "answer_l": "5"}, *PLAIN),
+    "axolotl chat": Example("axolotl_chat", {"messages": [ASK], "chosen": YES, "rejected": NO}, (USER,)),
+    "ms-swift text": Example("ms_swift", {"messages": [LEAD, ASK, YES], "rejected_response": "5"}, (SYSTEM, USER)),
+    "ms-swift list": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": ["5"]}, (USER,)),
+    "ms-swift turns": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": [NO]}, (USER,)),
+    "ms-swift messages": Example(
+        "ms_swift_messages", {"messages": [ASK, YES], "rejected_messages": [ASK, NO]}, (USER,)
+    ),
+    "torchtune": Example(
+        "torchtune",
+        {
+            "chosen_conversations": [said("human", "2+2?"), said("gpt", "4")],
+            "rejected_conversations": [said("human", "2+2?"), said("gpt", "5")],
+        },
+        (USER,),
+    ),
+}
+EACH = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
+
+
+def read(value: Mapping[str, Any], **options: Any) -> PreferencePair:
+    return normalise(SourceRow(3, 7, value), **options)[0]
+
+
+def texts(pair: PreferencePair) -> tuple[Text, Text, Text]:
+    return pair.prompt, pair.chosen, pair.rejected
+
+
+@EACH
+def test_a_layout_is_recognised_and_read(example: Example) -> None:
+    pair, dialect = normalise(SourceRow(3, 7, example.row))
+    assert dialect == example.dialect
+    assert texts(pair) == (example.prompt, example.chosen, example.rejected)
+
+
+def test_every_dialect_has_an_example() -> None:
+    assert {example.dialect for example in EXAMPLES.values()} == set(DIALECTS)
+
+
+@EACH
+def test_naming_the_dialect_reads_the_same_pair(example: Example) -> None:
+    assert read(example.row, dialect=example.dialect) == read(example.row)
+
+
+@EACH
+def test_writing_a_pair_into_its_own_row_changes_nothing(example: Example) -> None:
+    assert recognise(example.row).write(read(example.row), example.row) == example.row
+
+
+@EACH
+def test_a_pair_keeps_its_place_its_row_and_the_columns_that_no_part_was_read_from(example: Example) -> None:
+    row = {**example.row, "id": 5, "note": {"by": ["me", None]}}
+    pair = read(row)
+    assert (pair.row, pair.line, pair.source) == (3, 7, row)
+    assert pair.columns == {"id": 5, "note": {"by": ["me", None]}}
+
+
+def refilled(value: Any, contents: Mapping[str, str]) -> Any:
+    """Return the example row with other words in it, wherever an old one stood."""
+    if isinstance(value, str):
+        for old, new in contents.items():
+            value = value.replace(old, json.dumps(new)[1:-1] if value.startswith("[{") else new)
+        return value
+    if isinstance(value, list):
+        return [refilled(item, contents) for item in value]
+    return {key: refilled(item, contents) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+# A transcript's turns are told by words that a turn itself must then not hold.
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="{[2+?45HA"), min_size=1, max_size=12).map("w".__add__)
+FILLED = st.builds(
+    lambda example, ask, one, other: refilled(example.row, {"2+2?": ask, "4": one, "5": other}),
+    st.sampled_from([example for name, example in EXAMPLES.items() if name != "trl with openai content parts"]),
+    *[WORDS] * 3,
+)
+
+
+@given(FILLED)
+def test_a_written_pair_reads_as_the_same_pair(row: dict[str, Any]) -> None:
+    pair = read(row)
+    assert read(recognise(row).write(pair, row)).pair_id == pair.pair_id
+
+
+@given(FILLED)
+def test_a_swapped_row_reads_as_the_swapped_pair(row: dict[str, Any]) -> None:
+    pair, swapped = read(row), read(recognise(row).swap(row))
+    assert texts(swapped) == (pair.prompt, pair.rejected, pair.chosen)
+
+
+@given(FILLED)
+def test_swapping_twice_gives_the_row_back(row: dict[str, Any]) -> None:
+    dialect = recognise(row)
+    assert dialect.swap(dialect.swap(row)) == row
+
+
+def edited(text: Text) -> Text:
+    if isinstance(text, str):
+        return f"{text} and more"
+    return (*text[:-1], Message(text[-1].role, f"{text[-1].content} and more", text[-1].extra))
+
+
+@EACH
+def test_an_edited_pair_is_written_in_its_own_layout(example: Example) -> None:
+    pair = read(example.row)
+    prompt = edited(pair.prompt) if example.prompt != "The sky is" else pair.prompt
+    new = PreferencePair(0, 1, prompt, edited(pair.chosen), edited(pair.rejected))
+    row = recognise(example.row).write(new, example.row)
+    assert (row.keys(), recognise(row).name) == (example.row.keys(), example.dialect)
+    assert read(row).pair_id == new.pair_id
+
+
+def test_an_edited_message_keeps_the_keys_and_parts_of_its_layout() -> None:
+    row = EXAMPLES["llamafactory v1"].row
+    pair = read(row)
+    new = PreferencePair(0, 1, pair.prompt, edited(pair.chosen), pair.rejected)
+    written = recognise(row).write(new, row)
+    assert written["chosen_messages"] == [typed("user", "2+2?"), typed("assistant", "4 and more")]
+    assert written["rejected_messages"] is row["rejected_messages"]
+
+
+def test_columns_that_describe_the_texts_are_swapped_with_them() -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 9, "score_rejected": 1, "chosen_by": "me"}
+    swapped = {"prompt": "q", "chosen": "b", "rejected": "a", "score_chosen": 1, "score_rejected": 9, "chosen_by": "me"}
+    assert DIALECTS["trl"].swap(row) == swapped
+
+
+@pytest.mark.parametrize("spelled", [[TOOL], json.dumps([TOOL])], ids=["list", "json"])
+def test_tools_and_template_variables_of_a_row_are_read(spelled: Any) -> None:
+    row = {**EXAMPLES["trl messages"].row, "tools": spelled, "chat_template_kwargs": '{"thinking": false}'}
+    pair = read(row)
+    assert (pair.tools, pair.chat_template_kwargs, pair.columns) == ([TOOL], {"thinking": False}, {})
+
+
+def test_openai_tools_are_read_from_the_input() -> None:
+    row = {"input": {"messages": [ASK], "tools": [TOOL]}, "preferred_output": [YES], "non_preferred_output": [NO]}
+    assert read(row).tools == [TOOL]
+
+
+def test_changed_tools_are_written_in_the_spelling_of_the_row() -> None:
+    row = {**EXAMPLES["trl messages"].row, "tools": json.dumps([TOOL])}
+    pair = read(row)
+    new = PreferencePair(0, 1, pair.prompt, pair.chosen, pair.rejected, tools=[TOOL, TOOL])
+    assert DIALECTS["trl"].write(new, row) == {**row, "tools": json.dumps([TOOL, TOOL])}
+
+
+@pytest.mark.parametrize("empty", [None, [], ""])
+def test_an_empty_tools_column_means_no_tools(empty: Any) -> None:
+    assert read({**EXAMPLES["trl texts"].row, "tools": empty}).tools is None
+
+
+def test_further_message_keys_are_kept_without_their_nulls() -> None:
+    calls = [{"function": {"name": "add"}}]
+    asked = {"role": "assistant", "content": None, "tool_calls": calls, "name": None}
+    pair = read({"prompt": [ASK, asked], "chosen": [YES], "rejected": [NO]})
+    assert pair.prompt[1] == Message("assistant", "", {"tool_calls": calls})
+
+
+def test_an_empty_response_is_a_response() -> None:
+    assert read({"prompt": "q", "chosen": "a", "rejected": ""}).rejected == ""
+
+
+def test_a_text_that_is_json_but_no_messages_stays_text() -> None:
+    assert read({"prompt": "q", "chosen": '[{"name": "add"}]', "rejected": "b"}).chosen == '[{"name": "add"}]'
+
+
+def test_a_prompt_that_chosen_and_rejected_repeat_as_text_is_left_as_it_is() -> None:
+    assert texts(read({"prompt": "q", "chosen": "q a", "rejected": "q b"})) == ("q", "q a", "q b")
+
+
+def test_a_system_column_equal_to_the_first_turn_is_not_said_twice() -> None:
+    assert read({**EXAMPLES["trl messages"].row, "system": "Be brief."}).prompt == (SYSTEM, USER)
+
+
+def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="there is no dialect 'trl2'") as told:
+        read(EXAMPLES["trl texts"].row, dialect="trl2")
+    assert told.value.hint == f"Known are: auto, {', '.join(DIALECTS)}."
