@@ -91,7 +91,9 @@ class Failed:
 
 
 Event = Noted | Progressed | PairFlagged | Planned | BatchScored | Halved | Finished | Failed
-_KINDS = {kind.__name__: kind for kind in (Noted, Progressed, PairFlagged, Planned, BatchScored, Halved, Finished, Failed)}
+_KINDS = {
+    kind.__name__: kind for kind in (Noted, Progressed, PairFlagged, Planned, BatchScored, Halved, Finished, Failed)
+}
 
 
 def to_json_line(event: Event) -> str:

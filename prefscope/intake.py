@@ -64,9 +64,7 @@ def read_pairs(
     pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
     reading = _Reading(settings.data, emit)
     asked = settings.data
-    with closing(
-        open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)
-    ) as source:
+    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
         for pairs in _chunks(reading.pairs(source)):
             tokenized = reading.keep_good(pair_tokenizer.tokenize(pairs))
             _check_tokens(tokenized, differing)
@@ -136,7 +134,8 @@ class _Reading:
         """
         if self.bad and (not self.settings.skip_bad_rows or pairs == 0):
             raise DataError(
-                f"{_counted(len(self.bad), 'row')} cannot be read as preference pairs:\n{_listed(name, self.bad)}\nNothing was scored",
+                f"{_counted(len(self.bad), 'row')} cannot be read as preference pairs:\n{_listed(name, self.bad)}\n"
+                "Nothing was scored",
                 where=name,
                 hint="Mend the rows, or leave them out with --skip-bad-rows." if pairs else "",
             )
@@ -174,7 +173,9 @@ def _load_tokenizers(
     theirs = None if shared or ref is None else loading.load_tokenizer(ref, models)
     tokenizer = ours or theirs
     if tokenizer is None:
-        raise ModelError("There is no tokenizer in this checkpoint", where=policy.name, hint="Copy its tokenizer files there.")
+        raise ModelError(
+            "There is no tokenizer in this checkpoint", where=policy.name, hint="Copy its tokenizer files there."
+        )
     if ours is None:
         emit(Noted(f"{policy.name} has no tokenizer; the reference's is used."))
     if ours is None or theirs is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -23,7 +23,8 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; only `created` differs between two runs of the same work."""
     return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "bundled": settings.models.bundled,
         "has_reference": any(model.role == "ref" for model in models),
         "data": {
             "source": data.name,

@@ -97,9 +97,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) ->
     return path
 
 
-def _prepare(
-    settings: ScoreSettings, store: LogpStore, policy: Checkpoint, ref: Checkpoint | None, emit: Emit
-) -> Run:
+def _prepare(settings: ScoreSettings, store: LogpStore, policy: Checkpoint, ref: Checkpoint | None, emit: Emit) -> Run:
     """Return the run with everything that its store keys depend on, no weights loaded."""
     device = loading.pick_device(settings.models.device)
     checkpoints = {"policy": policy, **({"ref": ref} if ref is not None else {})}

@@ -50,8 +50,8 @@ class ModelSettings:
     """Which checkpoints to load, and how."""
 
     policy: str
-    ref: str | None
-    """A checkpoint, `base` for the adapter's base model, or None for no reference."""
+    ref: str | None = None
+    """A checkpoint, `base` for the adapter's base model, `none` for no reference; None: the base of an adapter."""
     base: str | None = None
     """Base model of an adapter whose recorded path is gone."""
     dtype: Dtype = "auto"
@@ -59,6 +59,8 @@ class ModelSettings:
     attn: str = "auto"
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    bundled: bool = False
+    """Nobody named a policy: the tiny pair of sample_data stands in."""
 
 
 @dataclass(frozen=True, slots=True)

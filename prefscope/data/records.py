@@ -92,8 +92,8 @@ class PreferencePair:
     def pair_id(self) -> str:
         """16 hex digits that name the content of the pair; duplicates share them.
 
-        Definition: the first 16 hex digits of the SHA-256 of the UTF-8 JSON text, with sorted keys and no spaces, of the
-        object with `prompt`, `chosen`, `rejected` and, where present, `tools` and `chat_template_kwargs`.
+        Definition: the first 16 hex digits of the SHA-256 of the UTF-8 JSON text, with sorted keys and no spaces, of
+        the object with `prompt`, `chosen`, `rejected` and, where present, `tools` and `chat_template_kwargs`.
         """
         content: dict[str, Json] = {
             "prompt": text_to_json(self.prompt),

@@ -1,7 +1,7 @@
 """What every column of the ledger means: its name, unit, formula and how to show it.
 
-One spelling everywhere: tensors, CSV header, filters, screens. Stored columns are in the ledger file; derived ones depend
-on a knob and are computed on reading.
+One spelling everywhere: tensors, CSV header, filters, screens. Stored columns are in the ledger file; derived ones
+depend on a knob and are computed on reading.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefscope.errors import LedgerError, ResourceError
 from prefscope.ledger.columns import STORED, TEXTS, TOKENS, Column
@@ -22,8 +22,11 @@ FORMAT_VERSION = 1
 ROW_GROUP_PAIRS = 500  # one pair's text is read by reading its row group
 METADATA_KEY = b"prefscope"
 
-ExtraKind = str
-"""How a data set's own column is stored: `integer`, `number`, `boolean`, `text`, or `json` for anything nested or mixed."""
+ExtraKind = Literal["integer", "number", "boolean", "text", "json"]
+"""How a data set's own column is stored; `json` is for anything nested or mixed."""
+
+
+_INT64 = range(-(2**63), 2**63)
 
 
 def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *, tokens: bool) -> pa.Schema:
@@ -34,7 +37,7 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
         manifest: What is written into the metadata beside the format version.
         tokens: Whether per-token columns are kept.
     """
-    import pyarrow as pa  # noqa: PLC0415 (0.3 s, and a UI paints first)
+    import pyarrow as pa
 
     types = {
         "integer": pa.int64(),
@@ -58,8 +61,8 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
     """
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -85,8 +88,8 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     Raises:
         LedgerError: The file is not there, is no ledger, or was written by a newer version.
     """
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
@@ -103,3 +106,30 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     if manifest["format"] > FORMAT_VERSION:
         raise LedgerError("This ledger was written by a newer prefscope", where=str(path), hint="Update prefscope.")
     return file, manifest
+
+
+def widen(kind: ExtraKind | None, value: Any) -> ExtraKind | None:
+    """Return the narrowest kind that stores a column's former values and this one; None while all are None."""
+    if value is None:
+        return kind
+    found: ExtraKind = "json"
+    if isinstance(value, bool):
+        found = "boolean"
+    elif isinstance(value, int) and value in _INT64:
+        found = "integer"
+    elif isinstance(value, float):
+        found = "number"
+    elif isinstance(value, str):
+        found = "text"
+    if kind in (None, found):
+        return found
+    return "number" if {kind, found} == {"integer", "number"} else "json"
+
+
+def store_as(kind: ExtraKind, value: Any) -> Any:
+    """Return a value as a column of that kind stores it."""
+    if value is None:
+        return None
+    if kind == "json":
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if kind == "number" else value

@@ -1,7 +1,7 @@
 """The ledger in memory: numbers as NumPy columns, texts and tokens read from the file when asked for.
 
-Stored columns are as scored; rewards, margins and losses are computed for the knobs given, so moving one needs no model.
-This module imports no torch.
+Stored columns are as scored; rewards, margins and losses are computed for the knobs given, so moving one needs no
+model. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Ledger:
             losses: Which losses; None for the default ones.
             texts: Whether prompt, chosen and rejected are columns too.
         """
-        import pandas as pd  # noqa: PLC0415 (0.5 s, and only a notebook needs it)
+        import pandas as pd
 
         preferences = PreferenceSettings(beta=beta, losses=losses or PreferenceSettings().losses)
         wanted = [*self.extra_columns, *(("prompt", "chosen", "rejected") if texts else ())]

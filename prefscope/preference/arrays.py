@@ -22,8 +22,9 @@ P = ParamSpec("P")
 def elementwise(formula: Callable[P, Array]) -> Callable[P, Array]:
     """Return the formula with its array arguments (those without a default) in one namespace and floating dtype.
 
-    Arrays keep their namespace, dtype and device. Plain numbers alone are computed in float64 and come back as a float;
-    sequences of numbers become float64 NumPy arrays. Integer arrays (token counts) take the floating dtype of the others.
+    Arrays keep their namespace, dtype and device. Plain numbers alone are computed in float64 and come back as a
+    float; sequences of numbers become float64 NumPy arrays. Integer arrays (token counts) take the floating dtype of
+    the others.
     """
     signature = inspect.signature(formula)
     names = [name for name, parameter in signature.parameters.items() if parameter.default is inspect.Parameter.empty]

@@ -52,7 +52,8 @@ def dpo_loss(
 ) -> Array:
     """Return the DPO loss of each pair, in nats.
 
-    Definition: −(1−ε)·log σ(m) − ε·log σ(−m) with m = beta·((policy_chosen − ref_chosen) − (policy_rejected − ref_rejected)).
+    Definition: −(1−ε)·log σ(m) − ε·log σ(−m) with
+    m = beta·((policy_chosen − ref_chosen) − (policy_rejected − ref_rejected)).
     TRL from 0.29 on ignores label smoothing for its `sigmoid` loss; with ε = 0 the two are equal.
 
     References:
@@ -219,7 +220,7 @@ def simpo_weight(
 @register(
     title="SimPO",
     formula="−log σ(β·log π(y_w)/n_w − β·log π(y_l)/n_l − γ)",
-    source="Meng, Xia and Chen 2024, arXiv 2405.14734, eq. 6 (TRL's simpo_gamma is the same γ; SimPO's gamma_beta_ratio is γ/β)",
+    source="Meng, Xia and Chen 2024, arXiv 2405.14734, eq. 6; γ is TRL's simpo_gamma, SimPO's gamma_beta_ratio is γ/β",
     parameters=(SIMPO_BETA, SIMPO_GAMMA),
     weight=simpo_weight,
 )

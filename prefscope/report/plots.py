@@ -6,8 +6,8 @@ import numpy as np
 import plotext
 from numpy.typing import NDArray
 
-TAIL_PERCENT = 0.5  # margins beyond these percentiles are counted in the outermost bins
-MIN_PAIRS_FOR_TAILS = 200
+TAIL_PERCENT = 1  # margins beyond these percentiles are counted in the outermost bins
+MIN_PAIRS_FOR_TAILS = 100
 
 
 def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> str:
@@ -42,7 +42,7 @@ def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float
         low, high = -1.0, 1.0
     step = (high - low) / bins
     first, last = int(np.floor(low / step + 1e-9)), int(np.ceil(high / step - 1e-9))
-    return np.arange(first, last + 1) * step
+    return np.arange(first, last + 1, dtype=np.float64) * step
 
 
 def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:

@@ -142,7 +142,9 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         accuracy=None if finite is None or not finite.size else float(np.mean(finite > 0)),
         outcomes=None if margins is None else count_outcomes(derived["outcome"]),
         losses=losses,
-        flags=dict(Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()),
+        flags=dict(
+            Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()
+        ),
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
     )

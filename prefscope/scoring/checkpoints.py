@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefscope.errors import ModelError, ResourceError
+from prefscope.errors import ModelError, ResourceError, UsageError
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ModelSettings
 
@@ -73,21 +73,22 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
 
     Raises:
         ModelError: A checkpoint is not there, is not one, or an adapter's base is nowhere.
+        UsageError: The reference is missing or cannot be the adapter's base.
         ResourceError: The hub cannot be reached.
     """
-    fallback = models.base or (models.ref if models.ref not in (None, "base") else None)
+    fallback = models.base or (models.ref if models.ref not in (None, "base", "none") else None)
     policy = _locate(models.policy, fallback, models, note)
-    if models.ref is None:
+    if models.ref == "none":
         return policy, None
-    if models.ref == "base":
+    if models.ref in (None, "base"):
         if policy.base is None:
-            raise ModelError(
-                "The policy is no adapter, so it has no base model to be the reference",
+            raise UsageError(
+                "The policy is a full checkpoint, so its reference has to be named",
                 where=models.policy,
-                hint="Give the reference with --ref, or --ref none for reference-free losses.",
+                hint="Give the checkpoint that its training started from, --ref PATH, or --ref none for SimPO alone.",
             )
         return policy, policy.base
-    return policy, _locate(models.ref, models.base, models, note)
+    return policy, _locate(str(models.ref), models.base, models, note)
 
 
 def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None]) -> Checkpoint:
@@ -131,7 +132,9 @@ def _locate_base(
             base = _locate(fallback, None, models, note)
     if base.base is not None:
         raise ModelError(
-            f"The adapter's base {base.name!r} is itself an adapter", where=name, hint="Merge that one into its base first."
+            f"The adapter's base {base.name!r} is itself an adapter",
+            where=name,
+            hint="Merge that one into its base first.",
         )
     return base
 
@@ -140,8 +143,8 @@ def _download(name: str, models: ModelSettings) -> Path:
     """Return the local snapshot of a hub id."""
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith(".gguf"):
         raise ModelError("There is no such checkpoint", where=name, hint="Check the path.")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow to import, and rarely needed)
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [*HUB_FILES, "*.bin"] if models.allow_pickle else HUB_FILES
     if models.trust_remote_code:

@@ -133,7 +133,9 @@ def head_logps(module: nn.Module, decoder: nn.Module, output: Any, hidden: Tenso
         chunk = hidden[start : start + size].unsqueeze(0)
         answer = dataclasses.replace(output, last_hidden_state=chunk)
         with _answering(decoder, answer):
-            logits = module(input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False).logits
+            logits = module(
+                input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False
+            ).logits
         if logits.shape[:2] != chunk.shape[:2]:
             raise ModelError("The model does not turn its decoder's hidden states into logits one by one")
         parts.append(token_logps(logits[0], targets[start : start + size]))
@@ -143,7 +145,7 @@ def head_logps(module: nn.Module, decoder: nn.Module, output: Any, hidden: Tenso
 @contextmanager
 def _answering(decoder: nn.Module, answer: Any) -> Iterator[None]:
     """Let a module answer every call with a given value."""
-    decoder.forward = lambda *_, **__: answer  # type: ignore[method-assign]
+    decoder.forward = lambda *_, **__: answer
     try:
         yield
     finally:

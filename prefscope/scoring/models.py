@@ -10,6 +10,7 @@ import copy
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from prefscope.errors import MissingExtraError, ModelError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint, read_json, stored_dtype, weight_files
@@ -65,7 +73,7 @@ def pick_device(asked: str) -> torch.device:
 
 
 def pick_dtype(asked: Dtype, device: torch.device, checkpoints: list[Checkpoint]) -> str:
-    """Return the one dtype to compute in: `auto` is float32 on a CPU, else the widest that a checkpoint is stored in."""
+    """Return the one dtype to compute in: `auto` is float32 on a CPU, else the widest that a model is stored in."""
     if asked != "auto":
         return asked
     stored = {stored_dtype(checkpoint) for checkpoint in checkpoints}
@@ -88,20 +96,25 @@ def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _told(checkpoint: Checkpoint, what: str) -> Iterator[None]:
-    """Turn what transformers raises into one sentence that names the checkpoint."""
+    """Turn what transformers raises into one sentence that names the checkpoint, and keep its warnings off stderr."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except ImportError as error:
         extra = next((name for name in ("gguf", "peft") if name in str(error).lower()), None)
         if extra is not None:
             raise MissingExtraError(f"{checkpoint.name}: loading {what}", extra) from error
-        raise ModelError(f"Loading {what} needs a missing package ({_first_line(error)})", where=checkpoint.name) from error
+        raise ModelError(
+            f"Loading {what} needs a missing package ({_first_line(error)})", where=checkpoint.name
+        ) from error
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{what.capitalize()} cannot be loaded: {_first_line(error)}", where=checkpoint.name) from error
+        raise ModelError(
+            f"{what.capitalize()} cannot be loaded: {_first_line(error)}", where=checkpoint.name
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -202,7 +215,7 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
         weight_files(full, allow_pickle=models.allow_pickle)
     with _told(full, "the model"):
         module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**arguments)
-        module.to(device)
+        module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     peft = _load_adapter(checkpoint, module) if checkpoint.base is not None else None
     module.eval()
     return LanguageModel(module, peft, device, dtype)
@@ -211,7 +224,7 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
 def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel) -> Any:
     """Return the PEFT model that puts the adapter on its base."""
     try:
-        from peft import PeftModel  # noqa: PLC0415 (an extra)
+        from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError(f"{checkpoint.name}: loading an adapter", "peft") from error
     weight_files(checkpoint, allow_pickle=False)
@@ -219,8 +232,8 @@ def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel) -> Any:
         peft = PeftModel.from_pretrained(module, str(checkpoint.path))
     if peft.active_peft_config.is_prompt_learning:
         raise ModelError(
-            f"Adapters of type {peft.active_peft_config.peft_type.value} put virtual tokens before the prompt, and those "
-            "cannot be scored",
+            f"An adapter of type {peft.active_peft_config.peft_type.value} puts virtual tokens before the prompt, and "
+            "those cannot be scored",
             where=checkpoint.name,
             hint="LoRA and other adapters of the weights can.",
         )

@@ -1,7 +1,7 @@
 """Which sequences go into which batch.
 
-Planning is pure arithmetic on lengths: a seeded random sample first, so that early figures are right within bounds, then
-the longest first, so that memory trouble and over-long estimates show at once. This module imports no torch.
+Planning is pure arithmetic on lengths: a seeded random sample first, so that early figures are right within bounds,
+then the longest first, so that memory trouble and over-long estimates show at once. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def plan_order(lengths: NDArray[np.int64], pairs: NDArray[np.int64], seed: int) 
 def pad_batches(lengths: NDArray[np.int64], batch_tokens: int) -> NDArray[np.int64]:
     """Return the batch number of each sequence, in the order given, for a padded forward pass.
 
-    A batch is closed before its rows times its longest row would exceed the budget; a sequence longer than the budget is
-    a batch by itself.
+    A batch is closed before its rows times its longest row would exceed the budget; a sequence longer than the budget
+    is a batch by itself.
 
     Args:
         lengths: Tokens of each sequence. Shape (sequences,).

@@ -1,8 +1,8 @@
 """The log-prob store: what was computed once is never computed again.
 
 One SQLite file holds a row for every scored sequence, and the plans of unfinished runs. A key names everything that
-determines a number (see `sequence_key`), so a row never goes stale; a batch is committed in one transaction, so a killed
-run loses at most the batch in flight. This module imports no torch: a UI can look up while a worker writes.
+determines a number (see `sequence_key`), so a row never goes stale; a batch is committed in one transaction, so a
+killed run loses at most the batch in flight. This module imports no torch: a UI can look up while a worker writes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ LOGPS = "logps"
 _SCHEMA = """
 CREATE TABLE sequences (id INTEGER PRIMARY KEY, key BLOB NOT NULL, names TEXT NOT NULL, vectors BLOB NOT NULL);
 CREATE UNIQUE INDEX sequences_by_key ON sequences (key);
-CREATE TABLE plans (id INTEGER PRIMARY KEY, run_key BLOB NOT NULL UNIQUE, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE plans (id INTEGER PRIMARY KEY, run_key BLOB NOT NULL UNIQUE);
 CREATE TABLE planned (
     id INTEGER PRIMARY KEY, plan INTEGER NOT NULL, role TEXT NOT NULL, batch INTEGER NOT NULL,
     token_ids BLOB NOT NULL, completion_start INTEGER NOT NULL
@@ -102,7 +103,7 @@ class LogpStore:
                 )
         return journal
 
-    def __enter__(self) -> LogpStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -250,4 +251,6 @@ def _told(path: Path | None) -> Iterator[None]:
             f"The log-prob store cannot be used ({error})", where=str(path), hint=f"{advice} use --cache DIR."
         ) from error
     except OSError as error:
-        raise ResourceError(f"The log-prob store cannot be used ({error})", where=str(path), hint="Use --cache DIR.") from error
+        raise ResourceError(
+            f"The log-prob store cannot be used ({error})", where=str(path), hint="Use --cache DIR."
+        ) from error

@@ -1,0 +1,5 @@
+"""`python -m prefscope`."""
+
+from prefscope.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""The Python front end: `prefscope.score` in a notebook or a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prefscope.events import Event
+from prefscope.folders import ledger_folder
+from prefscope.ledger.table import Ledger, load_ledger
+from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+
+
+def score(
+    data: str | Path,
+    policy: str | Path,
+    ref: str | Path | None = None,
+    *,
+    data_settings: DataSettings | None = None,
+    model_settings: ModelSettings | None = None,
+    tokenization: TokenizationSettings | None = None,
+    compute: ComputeSettings | None = None,
+    output: str | Path | None = None,
+    emit: Callable[[Event], None] = lambda _: None,
+) -> Ledger:
+    """Score a preference data set and return its ledger.
+
+    Args:
+        data: A file or a hub id.
+        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id.
+        ref: The same, or `base` or `none`; None is the base of an adapter.
+        data_settings: Which rows to read and how; its source gives way to `data`.
+        model_settings: How to load; its checkpoints give way to `policy` and `ref`.
+        tokenization: How text becomes tokens.
+        compute: How to spend the machine.
+        output: Where the ledger goes; None is the user's data folder.
+        emit: Called with every event of the run.
+
+    Raises:
+        PrefscopeError: What a user can mend; its text says how.
+
+    >>> from prefscope import sample_data, score
+    >>> folder = sample_data()
+    >>> ledger = score(folder / "pairs.jsonl", folder / "tiny-policy", folder / "tiny-ref")  # doctest: +SKIP
+    """
+    from dataclasses import replace
+
+    from prefscope.pipeline import score as run
+
+    settings = ScoreSettings(
+        data=replace(data_settings or DataSettings(""), source=str(data)),
+        models=replace(model_settings or ModelSettings(""), policy=str(policy), ref=None if ref is None else str(ref)),
+        tokenization=tokenization or TokenizationSettings(),
+        compute=compute or ComputeSettings(),
+    )
+
+    def place(run_name: str) -> Path:
+        return (
+            Path(output)
+            if output is not None
+            else ledger_folder() / f"{Path(data).name.split('.')[0]}-{run_name}.parquet"
+        )
+
+    return load_ledger(run(settings, place, emit))

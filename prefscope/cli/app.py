@@ -1,0 +1,110 @@
+"""The program `prefscope`: its commands, and how their errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import prefscope
+from prefscope.cli.cache import cache
+from prefscope.cli.config import load_defaults
+from prefscope.cli.export import export
+from prefscope.cli.losses import losses
+from prefscope.cli.report import report
+from prefscope.cli.score import score
+from prefscope.errors import PrefscopeError
+
+EXIT_USAGE = 2
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="prefscope",
+    help="Implicit rewards, margins and losses of preference pairs, pair by pair.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (score, report, export, losses, cache):
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prefscope {prefscope.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback answers)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 (main reads it, wherever it stands)
+        bool, typer.Option("--debug", help="Show tracebacks.")
+    ] = False,
+) -> None:
+    """Read defaults from prefscope.toml before a command runs."""
+    context.default_map = load_defaults(context)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
+
+
+def run(arguments: Sequence[str], *, debug: bool = False) -> int:
+    """Run a command line and return its exit code; errors are told on stderr."""
+    try:
+        result = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="prefscope")
+        sys.stdout.flush()
+    except PrefscopeError as error:
+        if debug:
+            raise
+        _tell(str(error))
+        return error.exit_code
+    except typer.TyperException as error:
+        _tell(f"{error.format_message()} See prefscope --help.")
+        return EXIT_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        _tell("Interrupted. What was scored is kept: the same command goes on from there.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away, as `| head` does. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        _tell(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
+        return EXIT_BUG
+    return result if isinstance(result, int) else 0
+
+
+def _tell(text: str) -> None:
+    from prefscope.report.visible import visible_lines
+
+    typer.echo(f"prefscope: {visible_lines(text)}", err=True)
+
+
+def _write_log() -> str:
+    """Write the traceback at hand to a file and return its path."""
+    from prefscope.folders import log_folder
+
+    folder = log_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "error.log"
+        path.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
+    except OSError:
+        return "the output of --debug"
+    return str(path)

@@ -1,0 +1,29 @@
+"""`prefscope cache`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def cache(
+    folder: Annotated[
+        str | None, typer.Option("--cache", envvar="PREFSCOPE_CACHE", help="Folder of the store.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete every stored log-prob and unfinished plan.")] = False,
+) -> None:
+    """Show where the log-prob store is and how big it is, or clear it."""
+    from prefscope.folders import store_path
+    from prefscope.scoring.store import LogpStore
+
+    path = store_path(folder)
+    if not path.is_file():
+        typer.echo(f"{path}: not there yet")
+        return
+    with LogpStore(path) as store:
+        if clear:
+            store.clear()
+        sequences, plans = store.counts()
+    megabytes = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*")) / 1e6
+    typer.echo(f"{path}: {sequences:,} sequences, {megabytes:,.1f} MB, {plans} unfinished runs")

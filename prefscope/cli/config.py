@@ -1,0 +1,70 @@
+"""Defaults from `prefscope.toml`: in the working folder, else in the user's config folder.
+
+beta = 0.05              # for every command that has the option
+[score]
+batch-tokens = 8192      # for one command
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from prefscope.errors import UsageError
+
+FILE = "prefscope.toml"
+
+
+def load_defaults(context: typer.Context) -> dict[str, Any]:
+    """Return click's default map: a table of option values for every command.
+
+    Raises:
+        UsageError: The file is no TOML, or names an option that no command has.
+    """
+    path = _find()
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"This settings file cannot be read ({error})", where=str(path), hint="Mend or remove it."
+        ) from error
+    commands = getattr(context.command, "commands", {})
+    options = {
+        name: {
+            option.removeprefix("--"): str(p.name) for p in command.params for option in p.opts if option[:2] == "--"
+        }
+        for name, command in commands.items()
+    }
+    shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    defaults: dict[str, Any] = {}
+    for name, known in options.items():
+        own = content.get(name, {})
+        _check(own, known, path)
+        defaults[name] = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
+    _check(shared, {key: key for known in options.values() for key in known}, path)
+    _check({key: value for key, value in content.items() if isinstance(value, dict)}, dict.fromkeys(commands, ""), path)
+    return defaults
+
+
+def _find() -> Path | None:
+    import platformdirs
+
+    candidates = (Path(FILE), platformdirs.user_config_path("prefscope") / FILE)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _check(given: dict[str, Any], known: dict[str, str], path: Path) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise UsageError(
+                f"There is no setting {key!r}",
+                where=str(path),
+                hint=f"Did you mean {near[0]!r}?" if near else "Its names are the long options without the dashes.",
+            )

@@ -1,0 +1,90 @@
+"""Where results go: the summary to a terminal or a pipe, tables and reports to files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from prefscope.errors import ResourceError, UsageError
+from prefscope.ledger.table import Ledger
+from prefscope.report.export import export, export_suffix, write_csv
+from prefscope.report.sections import Section, build_sections, headline
+from prefscope.report.summary import summarise
+from prefscope.report.tables import HTML_WIDTH, as_html, as_markdown, print_sections
+from prefscope.settings import PreferenceSettings
+
+STDOUT = "-"
+PIPE_WIDTH = 120
+
+
+def print_summary(
+    ledger: Ledger,
+    preferences: PreferenceSettings,
+    *,
+    as_json: bool,
+    stream: TextIO | None = None,
+    scoring_seconds: float | None = None,
+) -> None:
+    """Print the summary: tables and plots, or one JSON object.
+
+    Args:
+        ledger: What to summarise.
+        preferences: The knobs.
+        as_json: Print JSON instead.
+        stream: Where to; None is stdout. Off a terminal the text has no escape sequences.
+        scoring_seconds: Goes into the JSON, where a run was made.
+    """
+    out = stream if stream is not None else sys.stdout
+    summary = summarise(ledger, preferences)
+    if as_json:
+        timing = {} if scoring_seconds is None else {"timing": {"scoring_seconds": scoring_seconds}}
+        out.write(json.dumps(summary.to_json() | timing, ensure_ascii=False, indent=2) + "\n")
+        return
+    width = None if out.isatty() else PIPE_WIDTH
+    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width))
+
+
+def write_report(ledger: Ledger, preferences: PreferenceSettings, path: Path) -> None:
+    """Write a self-contained report file, Markdown or HTML by its suffix.
+
+    Raises:
+        UsageError: It is neither.
+        ResourceError: The file cannot be written.
+    """
+    render = {".md": as_markdown, ".html": as_html}.get(path.suffix)
+    if render is None:
+        raise UsageError(f"No report has the suffix of {path.name!r}", hint="Use .md or .html.")
+    summary = summarise(ledger, preferences)
+    sections: list[Section] = build_sections(summary, ledger, preferences, HTML_WIDTH)
+    try:
+        path.write_text(render(headline(summary), sections), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"The report cannot be written ({error.strerror})", where=str(path)) from error
+
+
+def check_outputs(outputs: Sequence[str]) -> None:
+    """Refuse outputs that could not be written, before anything is computed.
+
+    Raises:
+        UsageError: A suffix is unknown, or a file is named twice.
+    """
+    for name in outputs:
+        if name != STDOUT:
+            export_suffix(name)
+    if len(set(outputs)) < len(outputs):
+        raise UsageError("An output is named twice", hint="Name each -o once.")
+
+
+def write_tables(ledger: Ledger, preferences: PreferenceSettings, outputs: Sequence[str], *, texts: bool) -> None:
+    """Write the flat table to every output; `-` is CSV on stdout."""
+    for name in outputs:
+        if name == STDOUT:
+            write_csv(ledger, preferences, sys.stdout, texts=texts)
+        else:
+            export(ledger, preferences, Path(name), texts=texts)

@@ -1,0 +1,134 @@
+"""A run's events on stderr: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from prefscope.events import BatchScored, Event, Finished, Halved, Noted, Planned, Progressed
+from prefscope.report.visible import visible, visible_lines
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class _RateColumn(ProgressColumn):
+    """Pairs and tokens a second of a scoring task."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rates, empty until the first batch."""
+        seconds = task.fields.get("seconds", 0.0)
+        if not seconds:
+            return Text("")
+        pairs, tokens = task.fields["sequences"] / 2 / seconds, task.fields["tokens"] / seconds
+        return Text(f"{pairs:,.1f} pairs/s  {tokens:,.0f} tokens/s", style="progress.data.speed")
+
+
+class RunProgress:
+    """Shows the events of a run; use it as a context manager and call it with each event."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self.live = self.console.is_terminal
+        self.scoring_seconds = 0.0
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", markup=False),
+            _RateColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.live,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Noted(text):
+                self.say(text)
+            case Progressed(step, done, total):
+                self._move(step, done, total)
+            case Planned():
+                self._plan(event)
+            case BatchScored():
+                self._score(event)
+            case Halved(role, batch, sequences):
+                self.say(f"{role} batch {batch}: out of memory, tried again with {sequences} sequences at a time")
+            case Finished(scoring_seconds=seconds):
+                self.scoring_seconds = seconds
+            case _:
+                pass
+
+    def load(self, step: str) -> None:
+        """Show a step of unknown length."""
+        self._move(step, 0, None)
+
+    def say(self, text: str) -> None:
+        """Print a line of narration."""
+        self.console.print(Text(visible_lines(text)), soft_wrap=True)
+
+    def _move(self, step: str, done: int, total: int | None) -> None:
+        if not self.live:
+            return
+        if step not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
+            self._tasks[step] = self._progress.add_task(visible(step), total=total)
+        self._progress.update(self._tasks[step], completed=done, total=total if total is not None else max(done, 1))
+
+    def _plan(self, event: Planned) -> None:
+        if event.missing == 0:
+            self.say(f"{event.role}: all {event.sequences:,} sequences are in the store, nothing to compute")
+        else:
+            how = "going on with an interrupted run, " if event.resumed else ""
+            amount = f"{event.missing:,} of {event.sequences:,} sequences to compute, {event.tokens:,} tokens"
+            self.say(f"{event.role}: {how}{amount}")
+            self._tasks[event.role] = self._progress.add_task(
+                f"scoring {event.role}", total=event.tokens, visible=False, sequences=0, tokens=0, seconds=0.0
+            )
+
+    def _score(self, event: BatchScored) -> None:
+        task = self._progress.tasks[self._tasks[event.role]]
+        for step, other in self._tasks.items():
+            self._progress.update(other, visible=step == event.role)
+        self._progress.update(
+            task.id,
+            advance=event.tokens,
+            sequences=task.fields["sequences"] + event.sequences,
+            tokens=task.fields["tokens"] + event.tokens,
+            seconds=task.fields["seconds"] + event.seconds,
+        )
+        if not self.live and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            rate = task.fields["tokens"] / max(task.fields["seconds"], 1e-9)
+            left = (task.total or 0.0) - task.completed
+            self.say(
+                f"{event.role}: {task.completed:,.0f} tokens done, {rate:,.0f} tokens/s, {left / rate:,.0f} s left"
+            )

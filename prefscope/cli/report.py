@@ -1,0 +1,34 @@
+"""`prefscope report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Weights, read_preferences
+
+
+def report(
+    ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write R.md or R.html.", show_default=False)
+    ] = None,
+    beta: Beta = 0.1,
+    simpo_beta: SimpoBeta = 2.0,
+    simpo_gamma: SimpoGamma = 0.5,
+    loss: Losses = None,
+    weights: Weights = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the summary of a ledger: no model is needed."""
+    from prefscope.cli.output import print_summary, write_report
+    from prefscope.ledger.table import load_ledger
+
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
+    opened = load_ledger(ledger)
+    if output is not None:
+        write_report(opened, preferences, output)
+    else:
+        print_summary(opened, preferences, as_json=as_json)

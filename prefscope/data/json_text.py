@@ -1,0 +1,117 @@
+"""JSON text read piece by piece: a file of any size in constant memory, with the line of every piece."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from prefscope.data.records import Json
+from prefscope.errors import DataError
+
+_CHUNK_BYTES = 1 << 20
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LONGEST_LITERAL = 16
+"""A JSON error nearer than this to the end of the text read so far may be a literal that was cut in two."""
+
+
+class JsonText:
+    """JSON text that grows while it is read, and the line of what comes next."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._text = ""
+        self._at = 0
+        self.line = 1
+
+    def peek(self) -> str:
+        """Return the next character that is not white space, or "" at the end."""
+        while True:
+            self._skip_to(_SPACE.match(self._text, self._at).end())  # type: ignore[union-attr]
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._grow():
+                return ""
+
+    def take(self, mark: str) -> None:
+        """Go past a mark, which must come next."""
+        if self.peek() != mark:
+            raise self._broken(f"expecting '{mark}'" if self.peek() else "it ends too early", self._at)
+        self._skip_to(self._at + 1)
+
+    def value(self) -> Json:
+        """Go past a value and return it."""
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_LITERAL
+                if not (cut and self._grow()):
+                    raise self._broken(error.msg, error.pos) from error
+            except (ValueError, RecursionError) as error:
+                raise self._broken(str(error), self._at) from error
+            else:
+                # A number that ends with the text read so far may go on.
+                if end < len(self._text) or not self._grow():
+                    self._skip_to(end)
+                    return value
+
+    def items(self, opening: str, closing: str) -> Iterator[int]:
+        """Go through an array or an object: return the line of each item, which the caller takes."""
+        self.take(opening)
+        if self.peek() != closing:
+            yield self.line
+            while self.peek() == ",":
+                self.take(",")
+                self.peek()
+                yield self.line
+        self.take(closing)
+
+    def elements(self) -> Iterator[tuple[int, Json]]:
+        """Go through an array: return each element with its line."""
+        for line in self.items("[", "]"):
+            yield line, self.value()
+
+    def entries(self) -> Iterator[str]:
+        """Go through an object: return each key; the caller takes its value."""
+        for _ in self.items("{", "}"):
+            key = self.value()
+            self.take(":")
+            yield str(key)
+
+    def end(self) -> None:
+        """Check that nothing comes next."""
+        if self.peek():
+            raise self._broken("it goes on after its end", self._at)
+
+    def _skip_to(self, end: int) -> None:
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
+
+    def _grow(self) -> bool:
+        """Read on, dropping what was gone past; return whether there was more."""
+        kept = self._text[self._at :]
+        more = ""
+        while not more:
+            # Doubling keeps a very long element from being decoded anew for every chunk of it.
+            stored = self._stream.read(max(_CHUNK_BYTES, len(kept)))
+            try:
+                more = self._decoder.decode(stored, final=not stored)
+            except UnicodeDecodeError as error:
+                line = self.line + kept.count("\n") + error.object.count(b"\n", 0, error.start)
+                raise DataError("is not UTF-8 here", where=f"{self._name}:{line}") from error
+            if not stored:
+                break
+        if more:
+            self._text, self._at = kept + more, 0
+        return bool(more)
+
+    def _broken(self, what: str, at: int) -> DataError:
+        line = self.line + self._text.count("\n", self._at, at)
+        return DataError(f"the JSON is broken: {what}", where=f"{self._name}:{line}")

@@ -1,0 +1,175 @@
+"""A ledger as a flat table in a file: CSV, TSV, JSON lines or Parquet, by the suffix; written a row group at a time.
+
+Columns: `row`, `pair_id`, the data set's own, then the ledger's as DESIGN names them; texts last where asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from prefscope.errors import ResourceError, UsageError
+from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED, TEXTS
+from prefscope.ledger.table import Ledger
+from prefscope.settings import PreferenceSettings
+
+TEXT_COLUMNS = ("prompt", "chosen", "rejected")
+REFERENCE_COLUMNS = (
+    "chosen_logratios",
+    "rejected_logratios",
+    "chosen_rewards",
+    "rejected_rewards",
+    "margins",
+    "outcome",
+)
+Block = Mapping[str, Sequence[Any]]
+"""The columns of some neighbouring pairs; None marks what is absent."""
+
+
+def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> Iterator[Block]:
+    """Yield the flat table, a row group at a time, every block with the same columns.
+
+    Raises:
+        UsageError: A loss cannot be computed from this ledger.
+    """
+    derived = ledger.derived(preferences)
+    read = [*ledger.extra_columns, *(TEXT_COLUMNS if texts else ())]
+    start = 0
+    for group in ledger.read(["row", *read]):
+        size = len(group["row"])
+        part = slice(start, start + size)
+        absent = [None] * size
+
+        def stored(name: str, part: slice = part, absent: list[None] = absent) -> Sequence[Any]:
+            if name.startswith("ref_") and not ledger.has_reference:
+                return absent
+            values: list[Any] = ledger.stored[name][part].tolist()
+            return [None if name in NUM_TOKENS and value < 0 else value for value in values]
+
+        block: dict[str, Sequence[Any]] = {name: stored(name) for name in ("row", "pair_id")}
+        block |= {name: group[name] for name in ledger.extra_columns}
+        block |= {name: stored(name) for name in (*LOGPS, *NUM_TOKENS)}
+        block |= dict.fromkeys(REFERENCE_COLUMNS, absent)
+        block |= {name: values[part].tolist() for name, values in derived.items()}
+        block["flags"] = stored("flags")
+        if texts:
+            block |= {name: group[name] for name in TEXT_COLUMNS}
+        yield block
+        start += size
+
+
+def _write_separated(stream: TextIO, table: Iterator[Block], delimiter: str) -> None:
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    header: list[str] | None = None
+    for block in table:
+        if header is None:
+            header = list(block)
+            writer.writerow(header)
+        # str(float) is the shortest text that reads back as the same number, and `nan`; csv writes None as nothing.
+        writer.writerows(zip(*block.values(), strict=True))
+
+
+def _write_csv(stream: TextIO, table: Iterator[Block]) -> None:
+    _write_separated(stream, table, ",")
+
+
+def _write_tsv(stream: TextIO, table: Iterator[Block]) -> None:
+    _write_separated(stream, table, "\t")
+
+
+def _write_jsonl(stream: TextIO, table: Iterator[Block]) -> None:
+    """Write JSON lines; JSON has no nan, so a number that is not finite is null there."""
+    for block in table:
+        for row in zip(*block.values(), strict=True):
+            cleaned = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
+            stream.write(json.dumps(dict(zip(block, cleaned, strict=True)), ensure_ascii=False) + "\n")
+
+
+_TEXT_WRITERS: dict[str, Callable[[TextIO, Iterator[Block]], None]] = {
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".jsonl": _write_jsonl,
+}
+SUFFIXES = (*_TEXT_WRITERS, *(f"{suffix}.gz" for suffix in _TEXT_WRITERS), ".parquet")
+
+
+def export_suffix(path: str) -> str:
+    """Return the suffix that decides the format of an output file.
+
+    Raises:
+        UsageError: No format has that suffix.
+    """
+    for suffix in SUFFIXES:
+        if path.endswith(suffix):
+            return suffix
+    raise UsageError(f"No format has the suffix of {path!r}", hint=f"Use one of {', '.join(SUFFIXES)}.")
+
+
+def export(ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts: bool = False) -> None:
+    """Write the flat table into a file, in the format of its suffix; the file appears only when it is whole.
+
+    Raises:
+        UsageError: No format has that suffix, or a loss cannot be computed from this ledger.
+        ResourceError: The file cannot be written.
+    """
+    suffix = export_suffix(path.name)
+    table = blocks(ledger, preferences, texts=texts)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if suffix == ".parquet":
+                _write_parquet(part, ledger, table)
+            else:
+                with part.open("wb") as raw, _packed(raw, suffix) as binary:
+                    stream = io.TextIOWrapper(binary, encoding="utf-8", newline="", errors="surrogatepass")
+                    _TEXT_WRITERS[suffix.removesuffix(".gz")](stream, table)
+                    stream.flush()
+                    stream.detach()
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResourceError(
+            f"This file cannot be written ({reason})", where=str(path), hint="Choose another place."
+        ) from error
+
+
+def _packed(raw: Any, suffix: str) -> Any:
+    """Return the stream to write into; gzip without a time stamp, so equal tables give equal bytes."""
+    return gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if suffix.endswith(".gz") else raw
+
+
+def write_csv(ledger: Ledger, preferences: PreferenceSettings, stream: TextIO, *, texts: bool = False) -> None:
+    """Write the flat table as CSV to an open stream."""
+    _write_csv(stream, blocks(ledger, preferences, texts=texts))
+
+
+def _write_parquet(path: Path, ledger: Ledger, table: Iterator[Block]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "text": pa.string(),
+        "json": pa.string(),
+    }
+    kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
+    writer: pq.ParquetWriter | None = None
+    try:
+        for block in table:
+            schema = pa.schema([(name, types[kinds.get(name, "number")]) for name in block])
+            writer = writer or pq.ParquetWriter(path, schema, compression="zstd")
+            writer.write_table(pa.table(dict(block), schema=schema))
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,160 @@
+"""A summary as titled tables and plots, the same for the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.table import Ledger
+from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
+from prefscope.report.summary import LossSummary, Spread, Summary
+from prefscope.report.visible import visible
+from prefscope.settings import PreferenceSettings
+
+PLOT_HEIGHT = 14
+WIDE = 100
+PROMPT_CHARACTERS = 60
+BUNDLED = "bundled tiny pair"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a header; numeric columns are aligned right."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture made of characters."""
+
+    title: str
+    text: str
+
+
+Section = Table | Plot
+
+
+def headline(summary: Summary) -> list[str]:
+    """Return what was scored, with what, in a few lines of safe text."""
+    models, compute = summary.manifest["models"], summary.manifest["compute"]
+    lines = []
+    if models:
+        names = {role: visible(str(model["name"])) for role, model in models.items()}
+        lines.append(f"policy {names['policy']}   reference {names.get('ref', 'none')}")
+        lines.append(f"computed in {compute['dtype']} on {compute['device']}, stored as {_stored(models)}")
+        if summary.manifest.get("bundled"):
+            lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
+    else:
+        lines.append("log-probs as given in the file; no model was run")
+    data = summary.manifest["data"]
+    lines.append(f"{summary.pairs:,} pairs of {visible(str(data['source']))}   beta {summary.beta:g}")
+    return lines
+
+
+def _stored(models: dict[str, Any]) -> str:
+    return " and ".join(dict.fromkeys(model["stored_dtype"] for model in models.values()))
+
+
+def build_sections(summary: Summary, ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
+    """Return the sections of a report.
+
+    Args:
+        summary: The numbers.
+        ledger: Where the plots' data come from.
+        preferences: The knobs of the summary.
+        width: Of the terminal or page, in cells.
+    """
+    sections: list[Section] = [_metrics_table(summary)]
+    if summary.losses:
+        sections.append(_losses_table(summary.losses))
+    sections += _plots(ledger, preferences, width)
+    if summary.flags:
+        rows = tuple((flag, f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
+        sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
+    if summary.worst:
+        sections.append(_worst_table(summary))
+    return sections
+
+
+def _metrics_table(summary: Summary) -> Table:
+    rows = []
+    for name, spread in summary.metrics.items():
+        label = f"{name} ({summary.losses[0].name})" if name == "loss" else name
+        rows.append((label, *_spread(spread)))
+    if summary.accuracy is not None:
+        rows.insert(-2, ("rewards/accuracies", f"{summary.accuracy:.4f}", "", ""))
+    note = ""
+    if summary.outcomes is not None:
+        o = summary.outcomes
+        note = (
+            f"{o.win:,} wins, {o.tie:,} ties, {o.loss:,} losses: {o.win_rate:.1%} won, "
+            f"95% interval {o.low:.1%} to {o.high:.1%} (Wilson)"
+        )
+    return Table("Summary", ("metric", "mean", "median", "interquartile range"), tuple(rows), (1, 2, 3), note)
+
+
+def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
+    rows = []
+    for loss in losses:
+        settings = ", ".join(f"{name} {value:g}" for name, value in loss.parameters.items())
+        target = f"target gap {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
+        rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(filter(None, (loss.title, target)))))
+    header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
+    return Table("Losses", header, tuple(rows), (1, 2, 3))
+
+
+def _spread(spread: Spread) -> tuple[str, str, str]:
+    return number(spread.mean), number(spread.median), f"{number(spread.q1)} to {number(spread.q3)}"
+
+
+def number(value: float) -> str:
+    """Return a number for people: four decimals, fewer for large ones, six digits for tiny ones."""
+    if value != value:  # noqa: PLR0124 (nan)
+        return "nan"
+    size = abs(value)
+    if size >= 1000:  # noqa: PLR2004
+        return f"{value:,.1f}"
+    return f"{value:.4f}" if size >= 0.001 or size == 0 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
+    """Return the histogram and the scatter, beside each other where there is room."""
+    if not ledger.has_reference:
+        return []
+    derived = ledger.derived(preferences)
+    wide = width >= WIDE
+    each = (width - 3) // 2 if wide else min(width, 72)
+    histogram = margin_histogram(derived["margins"], each, PLOT_HEIGHT)
+    scatter = reward_scatter(derived["chosen_rewards"], derived["rejected_rewards"], each, PLOT_HEIGHT)
+    if not histogram or not scatter:
+        return []
+    titles = (
+        "Margins: ▒ wrong, █ right",
+        "Rewards: rejected (up) against chosen (right); right pairs below the diagonal",
+    )
+    if wide:
+        top = side_by_side(titles[0].ljust(each), titles[1])
+        return [Plot("Margins and rewards", f"{top}\n{side_by_side(histogram, scatter)}")]
+    return [Plot(titles[0], histogram), Plot(titles[1], scatter)]
+
+
+def _worst_table(summary: Summary) -> Table:
+    rows = tuple(
+        (str(pair.row), str(pair.line), f"{pair.value:+.4f}", visible(_shortened(pair.prompt)), pair.flags)
+        for pair in summary.worst
+    )
+    value = "margin" if summary.outcomes is not None else f"{summary.losses[0].name}_loss"
+    title = "Worst-ranked pairs" if summary.outcomes is not None else "Pairs of the greatest loss"
+    return Table(title, ("row", "line", value, "prompt", "flags"), rows, numeric=(0, 1, 2))
+
+
+def _shortened(prompt: str) -> str:
+    """Return what was asked last, cut to one line."""
+    last = prompt.rsplit("[user]\n", 1)[-1].strip()
+    return last if len(last) <= PROMPT_CHARACTERS else f"{last[: PROMPT_CHARACTERS - 1]}…"

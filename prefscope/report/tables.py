@@ -1,0 +1,72 @@
+"""Sections as rich tables for a terminal, and as self-contained report files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from prefscope.report.sections import Plot, Section, Table
+
+HTML_WIDTH = 120
+
+
+def print_sections(console: Console, lines: Sequence[str], sections: Sequence[Section]) -> None:
+    """Print a report. All text is taken literally, never as markup."""
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    for section in sections:
+        console.print()
+        console.print(Text(section.title, style="bold"))
+        if isinstance(section, Plot):
+            console.print(Text(section.text), soft_wrap=True)
+        else:
+            console.print(_rich_table(section))
+            if section.note:
+                console.print(Text(section.note))
+
+
+def _rich_table(section: Table) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(section.header):
+        right = index in section.numeric
+        table.add_column(name, justify="right" if right else "left", no_wrap=right or index == 0)
+    for row in section.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def as_markdown(lines: Sequence[str], sections: Sequence[Section]) -> str:
+    """Return a report as Markdown; cells are escaped, plots stand in code blocks."""
+    parts = ["# prefscope report", *("\n".join(f"- {_escaped(line)}" for line in lines),)]
+    for section in sections:
+        parts.append(f"## {section.title}")
+        if isinstance(section, Plot):
+            parts.append(f"```text\n{section.text}\n```")
+            continue
+        rules = ["---:" if index in section.numeric else "---" for index in range(len(section.header))]
+        rows = [section.header, *section.rows]
+        table = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
+        table.insert(1, "| " + " | ".join(rules) + " |")
+        parts.append("\n".join(table))
+        if section.note:
+            parts.append(_escaped(section.note))
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    for mark in "\\`*_{}[]<>#|~":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def as_html(lines: Sequence[str], sections: Sequence[Section]) -> str:
+    """Return a report as one HTML page without outside resources."""
+    console = Console(record=True, file=io.StringIO(), width=HTML_WIDTH, force_terminal=True, color_system="truecolor")
+    print_sections(console, lines, sections)
+    return console.export_html(inline_styles=True)
