@@ -135,22 +135,29 @@ def _plan(run: Run, spool: Spool, run_key: bytes) -> int:
     """Return the run's plan: the one that an interrupted run left, or a new one for what the store lacks."""
     known = run.store.find_plan(run_key)
     plan = known if known is not None else run.store.publish_plan(run_key, _planned(run, spool))
+    distinct = len(first_occurrences(spool.digests))
     for model in run.distinct:
-        size = run.store.plan_size(plan, model.role)
-        left = [run.store.read_batch(plan, model.role, batch) for batch in range(size.batches)] if known else []
-        pending = [sequence for batch in left if _is_pending(run, model, batch) for sequence in batch]
+        lengths = [len(sequence.token_ids) for _, batch in _pending(run, model, plan) for sequence in batch]
         run.emit(
             Planned(
                 role=model.role,
                 pairs=spool.num_pairs,
-                sequences=len(first_occurrences(spool.digests)),
-                missing=len(pending) if known else size.sequences,
-                tokens=sum(len(sequence.token_ids) for sequence in pending) if known else size.tokens,
-                batches=size.batches,
+                sequences=distinct,
+                missing=len(lengths),
+                tokens=sum(lengths),
+                batches=run.store.num_batches(plan, model.role),
                 resumed=known is not None,
             )
         )
     return plan
+
+
+def _pending(run: Run, model: ScoredModel, plan: int) -> Iterator[tuple[int, list[TokenSequence]]]:
+    """Yield the batches of a model that are not committed yet, by this process or another, with their numbers."""
+    for index in range(run.store.num_batches(plan, model.role)):
+        batch = run.store.read_batch(plan, model.role, index)
+        if run.store.missing([sequence_key(model.scope, sequence.digest()) for sequence in batch]):
+            yield index, batch
 
 
 def _planned(run: Run, spool: Spool) -> Iterator[PlannedSequence]:
@@ -175,25 +182,18 @@ def _place(spool: Spool, role: str, batch_of: NDArray[np.int64]) -> Iterator[Pla
                 yield PlannedSequence(role, batch, sequence)
 
 
-def _is_pending(run: Run, model: ScoredModel, batch: list[TokenSequence]) -> bool:
-    return bool(run.store.missing([sequence_key(model.scope, sequence.digest()) for sequence in batch]))
-
-
 def _score_model(run: Run, model: ScoredModel, plan: int) -> None:
     """Score every batch of a model that is not committed yet."""
-    batches = run.store.plan_size(plan, model.role).batches
-    for index in range(batches):
-        sequences = run.store.read_batch(plan, model.role, index)
-        if not sequences or not _is_pending(run, model, sequences):
-            continue
+    batches = run.store.num_batches(plan, model.role)
+    for index, sequences in _pending(run, model, plan):
         language_model = _load(run, model)
         started = time.perf_counter()
+
+        def halved(size: int, index: int = index) -> None:
+            run.emit(Halved(model.role, index, size))
+
         with language_model.adapter_for(model.checkpoint):
-            logps = score_batch(
-                language_model,
-                sequences,
-                lambda size, index=index: run.emit(Halved(model.role, index, size)),  # type: ignore[misc]
-            )
+            logps = score_batch(language_model, sequences, halved)
         keys = (sequence_key(model.scope, sequence.digest()) for sequence in sequences)
         run.store.commit(zip(keys, logps, strict=True))
         seconds = time.perf_counter() - started

@@ -76,8 +76,7 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
         _tell(f"{error.format_message()} See prefscope --help.")
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
-        _tell("Interrupted. What was scored is kept: the same command goes on from there.")
-        return EXIT_INTERRUPTED
+        result = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader went away, as `| head` does. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,6 +86,8 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
             raise
         _tell(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
         return EXIT_BUG
+    if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
+        _tell("Interrupted. What was scored is kept: the same command goes on from there.")
     return result if isinstance(result, int) else 0
 
 

@@ -26,6 +26,16 @@ from prefscope.report.visible import visible, visible_lines
 SECONDS_BETWEEN_LINES = 10.0
 
 
+class _CountColumn(ProgressColumn):
+    """How far a task is, with what it will come to where that is known."""
+
+    def render(self, task: Task) -> Text:
+        """Return the counts, empty for a step that has none."""
+        if task.total is None:
+            return Text(f"{task.completed:,.0f}" if task.completed else "")
+        return Text(f"{task.completed:,.0f}/{task.total:,.0f}")
+
+
 class _RateColumn(ProgressColumn):
     """Pairs and tokens a second of a scoring task."""
 
@@ -49,14 +59,15 @@ class RunProgress:
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", markup=False),
+            _CountColumn(),
             _RateColumn(),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not self.live,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, TaskID] = {}
+        self._roles: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -97,11 +108,14 @@ class RunProgress:
     def _move(self, step: str, done: int, total: int | None) -> None:
         if not self.live:
             return
-        if step not in self._tasks:
-            for task in self._tasks.values():
-                self._progress.update(task, visible=False)
-            self._tasks[step] = self._progress.add_task(visible(step), total=total)
-        self._progress.update(self._tasks[step], completed=done, total=total if total is not None else max(done, 1))
+        if step not in self._steps:
+            self._hide_steps()
+            self._steps[step] = self._progress.add_task(visible(step), total=total)
+        self._progress.update(self._steps[step], completed=done, total=total)
+
+    def _hide_steps(self) -> None:
+        for task in self._steps.values():
+            self._progress.update(task, visible=False)
 
     def _plan(self, event: Planned) -> None:
         if event.missing == 0:
@@ -110,14 +124,13 @@ class RunProgress:
             how = "going on with an interrupted run, " if event.resumed else ""
             amount = f"{event.missing:,} of {event.sequences:,} sequences to compute, {event.tokens:,} tokens"
             self.say(f"{event.role}: {how}{amount}")
-            self._tasks[event.role] = self._progress.add_task(
-                f"scoring {event.role}", total=event.tokens, visible=False, sequences=0, tokens=0, seconds=0.0
+            self._roles[event.role] = self._progress.add_task(
+                f"scoring {event.role}", total=event.tokens, sequences=0, tokens=0, seconds=0.0
             )
 
     def _score(self, event: BatchScored) -> None:
-        task = self._progress.tasks[self._tasks[event.role]]
-        for step, other in self._tasks.items():
-            self._progress.update(other, visible=step == event.role)
+        self._hide_steps()
+        task = self._progress.tasks[self._roles[event.role]]
         self._progress.update(
             task.id,
             advance=event.tokens,

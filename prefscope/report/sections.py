@@ -93,7 +93,7 @@ def _metrics_table(summary: Summary) -> Table:
     if summary.outcomes is not None:
         o = summary.outcomes
         note = (
-            f"{o.win:,} wins, {o.tie:,} ties, {o.loss:,} losses: {o.win_rate:.1%} won, "
+            f"won {o.win:,}, tied {o.tie:,}, lost {o.loss:,}: {o.win_rate:.1%} won, "
             f"95% interval {o.low:.1%} to {o.high:.1%} (Wilson)"
         )
     return Table("Summary", ("metric", "mean", "median", "interquartile range"), tuple(rows), (1, 2, 3), note)
@@ -103,7 +103,7 @@ def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
     rows = []
     for loss in losses:
         settings = ", ".join(f"{name} {value:g}" for name, value in loss.parameters.items())
-        target = f"target gap {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
+        target = f"target {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
         rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(filter(None, (loss.title, target)))))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
     return Table("Losses", header, tuple(rows), (1, 2, 3))
@@ -136,7 +136,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
         return []
     titles = (
         "Margins: ▒ wrong, █ right",
-        "Rewards: rejected (up) against chosen (right); right pairs below the diagonal",
+        "Rewards: chosen →, rejected ↑; right pairs below the line",
     )
     if wide:
         top = side_by_side(titles[0].ljust(each), titles[1])

@@ -13,6 +13,7 @@ from rich.text import Text
 from prefscope.report.sections import Plot, Section, Table
 
 HTML_WIDTH = 120
+WRONG, RIGHT = "#e69f00", "#56b4e9"  # orange and sky blue of Okabe and Ito
 
 
 def print_sections(console: Console, lines: Sequence[str], sections: Sequence[Section]) -> None:
@@ -23,11 +24,19 @@ def print_sections(console: Console, lines: Sequence[str], sections: Sequence[Se
         console.print()
         console.print(Text(section.title, style="bold"))
         if isinstance(section, Plot):
-            console.print(Text(section.text), soft_wrap=True)
+            console.print(_coloured(section.text), soft_wrap=True)
         else:
             console.print(_rich_table(section))
             if section.note:
                 console.print(Text(section.note))
+
+
+def _coloured(plot: str) -> Text:
+    """Return a plot whose bars also tell wrong from right by colour, in a pair that colour-blind eyes tell apart."""
+    text = Text(plot)
+    text.highlight_regex("▒+", WRONG)
+    text.highlight_regex("█+|[⠀-⣿]+", RIGHT)
+    return text
 
 
 def _rich_table(section: Table) -> RichTable:

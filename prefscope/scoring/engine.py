@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.logps import token_logps
@@ -83,6 +84,7 @@ def _forward(model: LanguageModel, sequences: Sequence[TokenSequence]) -> list[N
     counts = [sequence.num_scored for sequence in sequences]
     if sum(counts) == 0:
         return [np.empty(0, dtype=np.float32) for _ in sequences]
+    _check_vocabulary(model, sequences)
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
     decoder = model.module.get_decoder()
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
@@ -92,6 +94,18 @@ def _forward(model: LanguageModel, sequences: Sequence[TokenSequence]) -> list[N
     targets = torch.from_numpy(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64)).to(model.device)
     logps = head_logps(model.module, decoder, output, hidden, targets)
     return np.split(logps.cpu().numpy(), np.cumsum(counts)[:-1])
+
+
+def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
+    """Refuse token ids that the model has no embedding for, which a GPU would report as a crash."""
+    embeddings: Any = model.module.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
+    largest = max(int(sequence.token_ids.max(initial=0)) for sequence in sequences)
+    if largest >= known:
+        raise ModelError(
+            f"Token id {largest} is outside the model's vocabulary of {known}",
+            hint="The tokenizer does not belong to this model: copy the one that it was trained with into its folder.",
+        )
 
 
 def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
@@ -110,7 +124,7 @@ def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
     return input_ids, attention_mask
 
 
-def head_logps(module: nn.Module, decoder: nn.Module, output: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+def head_logps(module: PreTrainedModel, decoder: nn.Module, output: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """Return the log-prob of one target token a position, from final hidden states.
 
     The model's own forward turns the hidden states into logits, with its decoder's answer put in place: soft caps,
@@ -126,7 +140,8 @@ def head_logps(module: nn.Module, decoder: nn.Module, output: Any, hidden: Tenso
     Returns:
         Shape (N,), in nats, float32.
     """
-    vocabulary = int(module.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    embeddings: Any = module.get_output_embeddings()
+    vocabulary = int(embeddings.weight.shape[0])
     size = max(16, CHUNK_LOGITS // vocabulary)
     parts = []
     for start in range(0, len(hidden), size):

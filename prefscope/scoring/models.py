@@ -213,21 +213,25 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     else:
         weight_files(full, allow_pickle=models.allow_pickle)
+    quantized = getattr(load_config(full, models), "quantization_config", None) is not None
+    if quantized:  # such weights are made on their device and cannot be moved
+        arguments["device_map"] = {"": str(device)}
     with _told(full, "the model"):
         module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**arguments)
-        module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
-    peft = _load_adapter(checkpoint, module) if checkpoint.base is not None else None
+        if not quantized:
+            module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
+    peft = _load_adapter(checkpoint, module, models) if checkpoint.base is not None else None
     module.eval()
     return LanguageModel(module, peft, device, dtype)
 
 
-def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel) -> Any:
+def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel, models: ModelSettings) -> Any:
     """Return the PEFT model that puts the adapter on its base."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError(f"{checkpoint.name}: loading an adapter", "peft") from error
-    weight_files(checkpoint, allow_pickle=False)
+    weight_files(checkpoint, allow_pickle=models.allow_pickle)
     with _told(checkpoint, "the adapter"):
         peft = PeftModel.from_pretrained(module, str(checkpoint.path))
     if peft.active_peft_config.is_prompt_learning:

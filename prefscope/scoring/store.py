@@ -59,15 +59,6 @@ class PlannedSequence:
     sequence: TokenSequence
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSize:
-    """How much a role's plan holds."""
-
-    batches: int
-    sequences: int
-    tokens: int
-
-
 class LogpStore:
     """An open store; use it as a context manager."""
 
@@ -178,15 +169,11 @@ class LogpStore:
             )
         return plan
 
-    def plan_size(self, plan: int, role: str) -> PlanSize:
-        """Return how much a plan holds for a role."""
-        query = (
-            "SELECT COALESCE(MAX(batch) + 1, 0), COUNT(*), COALESCE(SUM(LENGTH(token_ids) / 4), 0) "
-            "FROM planned WHERE plan = ? AND role = ?"
-        )
+    def num_batches(self, plan: int, role: str) -> int:
+        """Return how many batches a plan has for a role."""
+        query = "SELECT COALESCE(MAX(batch) + 1, 0) FROM planned WHERE plan = ? AND role = ?"
         with _told(self.path):
-            batches, sequences, tokens = self._db.execute(query, (plan, role)).fetchone()
-        return PlanSize(batches, sequences, tokens)
+            return int(self._db.execute(query, (plan, role)).fetchone()[0])
 
     def read_batch(self, plan: int, role: str, batch: int) -> list[TokenSequence]:
         """Return the sequences of one batch; none if another process has finished the run and dropped its plan."""
