@@ -119,5 +119,7 @@ class PreferenceSettings:
     beta: float = 0.1
     """Scale of the implicit rewards, and the default beta of every loss with a reference."""
     losses: tuple[LossChoice, ...] = DEFAULT_LOSSES
+    explicit: bool = False
+    """Whether somebody named the losses: one that a ledger cannot give is then an error, and else left out."""
     weights: bool = False
     """Give each loss's gradient weight too."""

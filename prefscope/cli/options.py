@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
+from prefscope.settings import DEFAULT_LOSSES, Dtype, LossChoice, PreferenceSettings, Truncation
 
 Beta = Annotated[
     float,
@@ -32,6 +33,81 @@ Weights = Annotated[bool, typer.Option("--weights", help="Give each loss's gradi
 Texts = Annotated[bool, typer.Option("--texts", help="Export prompt, chosen and rejected too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
+# Of `score` alone.
+
+Data = Annotated[
+    str, typer.Argument(help="A file (jsonl, json, csv, parquet, also .gz), - or a hub id.", show_default=False)
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PREFSCOPE_POLICY",
+        help="Checkpoint folder, hub id, adapter folder or GGUF file.",
+        show_default=False,
+    ),
+]
+Ref = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PREFSCOPE_REF", help="The same, or `base` (an adapter's base model), or `none`.", show_default=False
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(envvar="PREFSCOPE_BASE", help="Base of an adapter whose recorded base is gone.", show_default=False),
+]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="x.parquet: the ledger; x.csv, .tsv, .jsonl: the flat table; -: CSV on stdout. Repeatable.",
+        show_default=False,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Score only the first N pairs.", show_default=False)]
+Sample = Annotated[int | None, typer.Option(min=1, help="Score only N pairs drawn at random.", show_default=False)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random sample and the order of scoring.")]
+Format = Annotated[str, typer.Option("--format", help="Layout of the rows, where looking at them is not enough.")]
+ColumnMap = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="prompt=COL,chosen=COL,rejected=COL",
+        help="Columns of an unknown layout.",
+        show_default=False,
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Split of a hub data set.", show_default=False)]
+Config = Annotated[str | None, typer.Option(help="Configuration of a hub data set.", show_default=False)]
+Revision = Annotated[str | None, typer.Option(help="Revision of a hub data set.", show_default=False)]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that are no pairs.")]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="Cut sequences to N tokens. Default: the model's context.", show_default=False),
+]
+TruncationSide = Annotated[Truncation, typer.Option(help="Which end of a long sequence to keep.")]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.", show_default=False)
+]
+ComputeDtype = Annotated[
+    Dtype, typer.Option(envvar="PREFSCOPE_DTYPE", help="auto: float32 on a CPU, else the widest stored.")
+]
+Device = Annotated[str, typer.Option(envvar="PREFSCOPE_DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
+Attn = Annotated[str, typer.Option(help="auto, eager, sdpa or another of transformers.")]
+BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens of one forward pass, padding included.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default=False)]
+CacheFolder = Annotated[
+    str | None,
+    typer.Option("--cache", envvar="PREFSCOPE_CACHE", help="Folder of the log-prob store.", show_default=False),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no log-probs for the next run.")]
+NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Leave per-token log-probs out of the ledger.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin weights: a pickle can run code.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")
+]
+
 
 def read_preferences(
     beta: float, simpo_beta: float, simpo_gamma: float, losses: list[str] | None, *, weights: bool
@@ -47,7 +123,7 @@ def read_preferences(
     asked = tuple(parse_choice(text) for text in losses) if losses else DEFAULT_LOSSES
     common = {"simpo": {"beta": simpo_beta, "gamma": simpo_gamma}}
     choices = tuple(LossChoice(c.name, {**common.get(c.name, {}), **c.parameters}) for c in asked)
-    preferences = PreferenceSettings(beta=beta, losses=choices, weights=weights)
+    preferences = PreferenceSettings(beta, choices, explicit=bool(losses), weights=weights)
     for choice in choices:
         resolve_parameters(choice, preferences)
     return preferences

@@ -7,123 +7,56 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import (
-    AsJson,
-    Beta,
-    Losses,
-    SimpoBeta,
-    SimpoGamma,
-    Texts,
-    Weights,
-    read_preferences,
-)
+from prefscope.cli import options as opt
 from prefscope.errors import UsageError
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
-    Dtype,
     ModelSettings,
     PreferenceSettings,
     ScoreSettings,
     TokenizationSettings,
-    Truncation,
 )
 
 
 def score(
-    data: Annotated[
-        str, typer.Argument(help="A file (jsonl, json, csv, parquet, also .gz), - or a hub id.", show_default=False)
-    ],
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PREFSCOPE_POLICY",
-            help="Checkpoint folder, hub id, adapter folder or GGUF file.",
-            show_default=False,
-        ),
-    ] = None,
-    ref: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PREFSCOPE_REF", help="The same, or `base` (an adapter's base model), or `none`.", show_default=False
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PREFSCOPE_BASE", help="Base of an adapter whose recorded base is gone.", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="x.parquet: the ledger; x.csv, .tsv, .jsonl: the flat table; -: CSV on stdout. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    beta: Beta = 0.1,
-    simpo_beta: SimpoBeta = 2.0,
-    simpo_gamma: SimpoGamma = 0.5,
-    loss: Losses = None,
-    weights: Weights = False,
-    texts: Texts = False,
-    as_json: AsJson = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N pairs.", show_default=False)] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Score only N pairs drawn at random.", show_default=False)
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random sample and the order of scoring.")] = 0,
-    format_: Annotated[
-        str, typer.Option("--format", help="Layout of the rows, where looking at them is not enough.")
-    ] = "auto",
-    mapping: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="prompt=COL,chosen=COL,rejected=COL",
-            help="Columns of an unknown layout.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a hub data set.", show_default=False)] = None,
-    config: Annotated[str | None, typer.Option(help="Configuration of a hub data set.", show_default=False)] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub data set.", show_default=False)] = None,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that are no pairs.")] = False,
-    max_length: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cut sequences to N tokens. Default: the model's context.", show_default=False),
-    ] = None,
-    truncation: Annotated[Truncation, typer.Option(help="Which end of a long sequence to keep.")] = "keep_start",
-    chat_template: Annotated[
-        Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        Dtype, typer.Option(envvar="PREFSCOPE_DTYPE", help="auto: float32 on a CPU, else the widest stored.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(envvar="PREFSCOPE_DEVICE", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    attn: Annotated[str, typer.Option(help="auto, eager, sdpa or another of transformers.")] = "auto",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward pass, padding included.")] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default=False)] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option("--cache", envvar="PREFSCOPE_CACHE", help="Folder of the log-prob store.", show_default=False),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no log-probs for the next run.")] = False,
-    no_tokens: Annotated[
-        bool, typer.Option("--no-tokens", help="Leave per-token log-probs out of the ledger.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Load .bin weights: a pickle can run code.")
-    ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")
-    ] = False,
+    data: opt.Data,
+    policy: opt.Policy = None,
+    ref: opt.Ref = None,
+    base: opt.Base = None,
+    output: opt.Outputs = None,
+    beta: opt.Beta = 0.1,
+    simpo_beta: opt.SimpoBeta = 2.0,
+    simpo_gamma: opt.SimpoGamma = 0.5,
+    loss: opt.Losses = None,
+    weights: opt.Weights = False,
+    texts: opt.Texts = False,
+    as_json: opt.AsJson = False,
+    limit: opt.Limit = None,
+    sample: opt.Sample = None,
+    seed: opt.Seed = 0,
+    format_: opt.Format = "auto",
+    mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
+    config: opt.Config = None,
+    revision: opt.Revision = None,
+    skip_bad_rows: opt.SkipBadRows = False,
+    max_length: opt.MaxLength = None,
+    truncation: opt.TruncationSide = "keep_start",
+    chat_template: opt.ChatTemplate = None,
+    dtype: opt.ComputeDtype = "auto",
+    device: opt.Device = "auto",
+    attn: opt.Attn = "auto",
+    batch_tokens: opt.BatchTokens = 4096,
+    threads: opt.Threads = None,
+    cache: opt.CacheFolder = None,
+    no_cache: opt.NoCache = False,
+    no_tokens: opt.NoTokens = False,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
     """Score a preference data set: every pair's log-probs, rewards, margin and losses.
 
@@ -138,7 +71,7 @@ def score(
             "There is a --ref or --base but no --policy",
             hint="Give both, or neither for the bundled tiny pair.",
         )
-    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
+    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     settings = ScoreSettings(
         data=DataSettings(
             source=data,

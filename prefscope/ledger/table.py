@@ -20,7 +20,7 @@ from prefscope.ledger.file import open_parquet
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.preference.rewards import implicit_reward, outcomes
-from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,20 +118,19 @@ class Ledger:
         names = [choice.name for choice in preferences.losses]
         if len(set(names)) < len(names):
             raise UsageError(f"A loss is given twice: {', '.join(names)}", hint="Give each loss once.")
-        usable = tuple(choice for choice in preferences.losses if self._can_compute(choice.name))
-        lacking = [name for name in names if not self._can_compute(name)]
-        if lacking and preferences.losses != PreferenceSettings().losses:
-            raise UsageError(
-                f"Loss {lacking[0]} needs a reference or token counts, and this ledger has none",
-                where=str(self.path),
-                hint="Ask for --loss simpo, or score with --ref.",
-            )
-        return usable
+        lacking = {name: lack for name in names if (lack := self._lack(name))}
+        if lacking and preferences.explicit:
+            name, lack = next(iter(lacking.items()))
+            raise UsageError(f"Loss {name} needs {lack}, and this ledger has none", where=str(self.path))
+        return tuple(choice for choice in preferences.losses if choice.name not in lacking)
 
-    def _can_compute(self, name: str) -> bool:
+    def _lack(self, name: str) -> str:
+        """Return what the ledger lacks for a loss, empty if nothing."""
         loss = find_loss(name)
-        counts = all(not np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
-        return counts and (self.has_reference or not loss.needs_reference)
+        if loss.needs_reference and not self.has_reference:
+            return "a reference"
+        unknown = any(np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
+        return "token counts" if unknown else ""
 
     def to_pandas(
         self, *, beta: float = 0.1, losses: tuple[LossChoice, ...] | None = None, texts: bool = False
@@ -145,7 +144,7 @@ class Ledger:
         """
         import pandas as pd
 
-        preferences = PreferenceSettings(beta=beta, losses=losses or PreferenceSettings().losses)
+        preferences = PreferenceSettings(beta, losses or DEFAULT_LOSSES, explicit=losses is not None)
         wanted = [*self.extra_columns, *(("prompt", "chosen", "rejected") if texts else ())]
         parts = [pd.DataFrame(group) for group in self.read(wanted)] if wanted else []
         carried = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(index=range(self.num_pairs))

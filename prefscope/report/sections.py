@@ -146,11 +146,12 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
 
 def _worst_table(summary: Summary) -> Table:
     rows = tuple(
-        (str(pair.row), str(pair.line), f"{pair.value:+.4f}", visible(_shortened(pair.prompt)), pair.flags)
+        (str(pair.row), str(pair.line), number(pair.value), visible(_shortened(pair.prompt)), pair.flags)
         for pair in summary.worst
     )
-    value = "margin" if summary.outcomes is not None else f"{summary.losses[0].name}_loss"
-    title = "Worst-ranked pairs" if summary.outcomes is not None else "Pairs of the greatest loss"
+    ranked = summary.outcomes is not None
+    value = "margin" if ranked else f"{summary.losses[0].name}_loss"
+    title = "Worst-ranked pairs" if ranked else "Pairs of the greatest loss"
     return Table(title, ("row", "line", value, "prompt", "flags"), rows, numeric=(0, 1, 2))
 
 
