@@ -45,7 +45,7 @@ def score(
     """
     from dataclasses import replace
 
-    from prefscope.pipeline import score as run
+    from prefscope.pipeline.run import score as run
 
     settings = ScoreSettings(
         data=replace(data_settings or DataSettings(""), source=str(data)),

@@ -117,7 +117,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
 
     with RunProgress() as progress:
         if not settings.models.policy:
-            from prefscope.ready_made import import_logps, offers_logps
+            from prefscope.pipeline.ready_made import import_logps, offers_logps
 
             if offers_logps(settings.data):
                 progress.say("The file has log-probs already: no model is run.")
@@ -125,7 +125,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
         # Bars of tqdm and the hub would garble ours; both libraries read this on import.
         os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
         progress.load("loading torch and transformers")
-        from prefscope.pipeline import score as score_data
+        from prefscope.pipeline.run import score as score_data
 
         path = score_data(settings if settings.models.policy else _with_bundled_models(settings), place, progress)
     return path, progress.scoring_seconds

@@ -45,9 +45,14 @@ def _row_of_line(row: int, line: int, stored: bytes) -> SourceRow | BadRow:
 
 
 def _row_of(row: int, line: int, value: Json) -> SourceRow | BadRow:
-    if isinstance(value, dict):
-        return SourceRow(row, line, value)
-    return BadRow(row, line, f"the row is {kind(value)}, not an object")
+    if not isinstance(value, dict):
+        return BadRow(row, line, f"the row is {kind(value)}, not an object")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, and no tokenizer can take it
+        code = ord(str(error.object)[error.start])
+        return BadRow(row, line, f"the row holds half of a character (\\u{code:04x})")
+    return SourceRow(row, line, value)
 
 
 def is_rows(found: Json) -> bool:

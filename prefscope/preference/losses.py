@@ -189,7 +189,8 @@ def ipo_trl_loss(
 ) -> Array:
     """Return the IPO loss of each pair as TRL has it, on per-token means, in (nats per token)².
 
-    Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens.
+    Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens. TRL also counts a
+    completion token that nothing predicts, the first of a sequence without prompt and BOS; it is not scored here.
 
     References:
         TRL 0.8 and later, `loss_type="ipo"`; Azar et al. 2023, arXiv 2310.12036, eq. 17, has sums.

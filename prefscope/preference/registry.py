@@ -118,6 +118,8 @@ def parse_choice(text: str) -> LossChoice:
     given: dict[str, float] = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
+        if key.strip() in given:
+            raise UsageError(f"--loss {text}: {key.strip()} is given twice", hint="Give each parameter once.")
         try:
             given[key.strip()] = float(value)
         except ValueError:

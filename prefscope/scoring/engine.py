@@ -86,7 +86,7 @@ def _forward(model: LanguageModel, sequences: Sequence[TokenSequence]) -> list[N
         return [np.empty(0, dtype=np.float32) for _ in sequences]
     _check_vocabulary(model, sequences)
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
-    decoder = model.module.get_decoder()
+    decoder = decoder_of(model.module)
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = np.repeat(np.arange(len(sequences)), counts)
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
@@ -106,6 +106,20 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
             f"Token id {largest} is outside the model's vocabulary of {known}",
             hint="The tokenizer does not belong to this model: copy the one that it was trained with into its folder.",
         )
+
+
+def decoder_of(module: PreTrainedModel) -> nn.Module:
+    """Return the part of a causal language model that ends in final hidden states.
+
+    Raises:
+        ModelError: The model has no such part.
+    """
+    decoder: nn.Module = module.get_decoder()
+    if decoder is module:  # Llama 4 names it in no way that transformers looks for
+        decoder = getattr(module, "model", module)
+    if decoder is module:
+        raise ModelError(f"A {type(module).__name__} has no decoder apart from its head, so it cannot be scored")
+    return decoder
 
 
 def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
@@ -160,8 +174,12 @@ def head_logps(module: PreTrainedModel, decoder: nn.Module, output: Any, hidden:
 @contextmanager
 def _answering(decoder: nn.Module, answer: Any) -> Iterator[None]:
     """Let a module answer every call with a given value."""
+    former = decoder.__dict__.get("forward")  # accelerate puts its hooks there
     decoder.forward = lambda *_, **__: answer
     try:
         yield
     finally:
-        del decoder.forward
+        if former is None:
+            del decoder.forward
+        else:
+            decoder.forward = former

@@ -11,13 +11,14 @@ import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -111,13 +112,15 @@ def _told(checkpoint: Checkpoint, what: str) -> Iterator[None]:
         raise ResourceError(
             "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(
             f"{what.capitalize()} cannot be loaded: {_first_line(error)}", where=checkpoint.name
         ) from error
 
 
 def _first_line(error: BaseException) -> str:
+    if "ignore_mismatched_sizes" in str(error):  # transformers points at a report that nobody sees
+        return "some weights have another shape than the config says"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -217,23 +220,39 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
     if quantized:  # such weights are made on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
     with _told(full, "the model"):
-        module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**arguments)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(**arguments, output_loading_info=True)
+        module: PreTrainedModel = loaded[0]
+        missing: set[str] = loaded[1]["missing_keys"]
         if not quantized:
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
+    _refuse_missing(full, missing)
     peft = _load_adapter(checkpoint, module, models) if checkpoint.base is not None else None
     module.eval()
     return LanguageModel(module, peft, device, dtype)
 
 
+def _refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
+    """Refuse a checkpoint without some of its weights: the loaders would fill them with random numbers."""
+    if names:
+        raise ModelError(
+            f"{len(names)} weights of the model are not in this checkpoint, the first is {min(names)}",
+            where=checkpoint.name,
+            hint="Copy the checkpoint again, or save it from the unwrapped model.",
+        )
+
+
 def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel, models: ModelSettings) -> Any:
     """Return the PEFT model that puts the adapter on its base."""
     try:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
     except ImportError as error:
         raise MissingExtraError(f"{checkpoint.name}: loading an adapter", "peft") from error
     weight_files(checkpoint, allow_pickle=models.allow_pickle)
     with _told(checkpoint, "the adapter"):
         peft = PeftModel.from_pretrained(module, str(checkpoint.path))
+        expected = get_peft_model_state_dict(peft, save_embedding_layers=False)
+        stored = load_peft_weights(str(checkpoint.path), device="cpu")
+    _refuse_missing(checkpoint, expected.keys() - stored.keys())
     if peft.active_peft_config.is_prompt_learning:
         raise ModelError(
             f"An adapter of type {peft.active_peft_config.peft_type.value} puts virtual tokens before the prompt, and "

@@ -30,7 +30,7 @@ LOGPS = "logps"
 _SCHEMA = """
 CREATE TABLE sequences (id INTEGER PRIMARY KEY, key BLOB NOT NULL, names TEXT NOT NULL, vectors BLOB NOT NULL);
 CREATE UNIQUE INDEX sequences_by_key ON sequences (key);
-CREATE TABLE plans (id INTEGER PRIMARY KEY, run_key BLOB NOT NULL UNIQUE);
+CREATE TABLE plans (id INTEGER PRIMARY KEY AUTOINCREMENT, run_key BLOB NOT NULL UNIQUE);
 CREATE TABLE planned (
     id INTEGER PRIMARY KEY, plan INTEGER NOT NULL, role TEXT NOT NULL, batch INTEGER NOT NULL,
     token_ids BLOB NOT NULL, completion_start INTEGER NOT NULL
@@ -65,9 +65,9 @@ class LogpStore:
     def __init__(self, path: Path | None) -> None:
         """Open the store in a file, which is made if missing, or in memory (None)."""
         self.path = path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _told(path):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None)
             self.journal = self._prepare()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateSyntaxError
 from numpy.typing import NDArray
 
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
@@ -57,7 +57,9 @@ class PairTokenizer:
             conversational = not isinstance(pair.prompt, str)
             try:
                 texts = self._render(pair) if conversational else self._plain_texts(pair)
-            except (TemplateError, ValueError, TypeError, KeyError) as error:
+            except ModelError:
+                raise
+            except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
                 results[i] = BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
             else:
                 rendered[conversational].append((i, texts))
@@ -83,9 +85,15 @@ class PairTokenizer:
             options["chat_template"] = self.settings.chat_template
 
         def render(messages: list[Any], *, generation_prompt: bool) -> str:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt, **options
-            )
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=generation_prompt, **options
+                )
+            except TemplateSyntaxError as error:
+                raise ModelError(
+                    f"The chat template is broken in its line {error.lineno}: {error.message}",
+                    hint="Mend the template.",
+                ) from error
             return str(text)
 
         prompt = text_to_json(pair.prompt)

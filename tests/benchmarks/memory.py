@@ -2,14 +2,10 @@
 
     python tests/benchmarks/memory.py [--pairs 20000 200000]
 
-Method: the short pairs of sample_data are repeated to the wanted number, each copy under another `copy` column; one small
-run warms the store, so that what is measured is reading, tokenizing, planning, writing the ledger, the CSV and the
-summary. Every size runs in a process of its own, whose peak resident memory the operating system reports.
-
-Last figures, 2026-11-23, 2 shared cores, x86-64, Python 3.11, torch 2.13 (see the closing lines of README for how to
-read them):
-
-    see FIGURES below
+Method: the short pairs of sample_data are repeated to the wanted number, each copy under another `copy` column; one
+small run warms the store, so that what is measured is reading, tokenizing, planning, writing the ledger, the CSV and
+the summary. Every size runs in a process of its own, whose peak resident memory the operating system reports. The last
+figures are in README.md beside this file.
 """
 
 from __future__ import annotations

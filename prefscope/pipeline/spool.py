@@ -10,6 +10,7 @@ import json
 import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prefscope.data.records import Json, readable
+from prefscope.errors import ResourceError
 from prefscope.ledger.columns import export_name
 from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
@@ -47,11 +49,13 @@ class Spool:
 
     def __init__(self, folder: Path | None) -> None:
         """Start an empty spool in a folder (None: the system's temporary folder)."""
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the spool)
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
+        with _told(folder):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the spool)
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
+        self._folder = folder
         self._reader: pa.RecordBatchFileReader | None = None
         self._digests = bytearray()
         self._lengths = array("q")
@@ -67,14 +71,16 @@ class Spool:
             for name, value in item.pair.columns.items():
                 self._kinds[name] = widen(self._kinds.get(name), value)
         columns = [_record(item) for item in pairs]
-        self._writer.write_batch(pa.RecordBatch.from_pylist(columns, schema=_SCHEMA))
+        with _told(self._folder):
+            self._writer.write_batch(pa.RecordBatch.from_pylist(columns, schema=_SCHEMA))
         self.num_pairs += len(pairs)
 
     def finish(self) -> None:
         """End writing, so that the spool can be read."""
-        self._writer.close()
-        self._file.seek(0)
-        self._reader = pa.ipc.open_file(self._file)
+        with _told(self._folder):
+            self._writer.close()
+            self._file.seek(0)
+            self._reader = pa.ipc.open_file(self._file)
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -125,6 +131,19 @@ def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str
         for text in batch.column("columns_json").to_pylist()
     ]
     return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
+
+
+@contextmanager
+def _told(folder: Path | None) -> Iterator[None]:
+    """Turn what the disk raises into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"The temporary file of tokenized pairs cannot be written ({error.strerror or error})",
+            where=str(folder or tempfile.gettempdir()),
+            hint="Free disk space, or choose another folder with --cache DIR.",
+        ) from error
 
 
 def _record(item: TokenizedPair) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prefscope.assembly import assemble
 from prefscope.events import BatchScored, Event, Finished, Halved, Noted, Planned, Progressed
 from prefscope.folders import cache_folder, store_path
-from prefscope.intake import DataSummary, read_pairs
-from prefscope.manifest import build_manifest
+from prefscope.pipeline.assembly import assemble
+from prefscope.pipeline.intake import DataSummary, read_pairs
+from prefscope.pipeline.manifest import build_manifest
+from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, ScoredModel, fingerprint, resolve, stored_dtype
 from prefscope.scoring.engine import compute_scope, score_batch
@@ -34,7 +36,6 @@ from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore, PlannedSequence, sequence_key
 from prefscope.scoring.tokenization import TokenTexts
 from prefscope.settings import ScoreSettings
-from prefscope.spool import Spool
 
 Emit = Callable[[Event], None]
 
@@ -70,9 +71,8 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) ->
     Raises:
         PrefscopeError: Anything that a user can mend; what was scored until then is kept.
     """
-    if settings.compute.threads is not None:
-        torch.set_num_threads(settings.compute.threads)
-    with LogpStore(store_path(settings.compute.cache_dir) if settings.compute.use_cache else None) as store:
+    path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
+    with _threads(settings.compute.threads), LogpStore(path) as store:
         if store.journal not in ("wal", "memory"):
             emit(Noted("The cache folder's file system has no WAL; the log-prob store uses a rollback journal."))
         policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
@@ -85,16 +85,28 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) ->
             for model in run.distinct:
                 _score_model(run, model, plan)
             run.loaded = None
-            path = ledger(run_key.hex())
+            written = ledger(run_key.hex())
             manifest = build_manifest(settings, data, run.models, run.device, run.dtype)
             scopes = {model.role: model.scope for model in run.models}
             texts = TokenTexts.of(data.tokenizer) if settings.compute.keep_tokens else None
-            assemble(path, spool, store, scopes, manifest, texts, emit)
+            assemble(written, spool, store, scopes, manifest, texts, emit)
             store.drop_plan(plan)
         finally:
             spool.close()
-    emit(Finished(str(path), data.pairs, run.scoring_seconds))
-    return path
+    emit(Finished(str(written), data.pairs, run.scoring_seconds))
+    return written
+
+
+@contextmanager
+def _threads(asked: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads for a while."""
+    former = torch.get_num_threads()
+    if asked is not None:
+        torch.set_num_threads(asked)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def _prepare(settings: ScoreSettings, store: LogpStore, policy: Checkpoint, ref: Checkpoint | None, emit: Emit) -> Run:

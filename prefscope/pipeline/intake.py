@@ -19,11 +19,11 @@ from prefscope.data.records import BadRow, PreferencePair
 from prefscope.data.sources import Source, open_source
 from prefscope.errors import DataError, ModelError
 from prefscope.events import Event, Noted, Progressed
+from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
-from prefscope.spool import Spool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import prefscope
-from prefscope.intake import DataSummary
+from prefscope.pipeline.intake import DataSummary
 from prefscope.scoring.checkpoints import ScoredModel
 from prefscope.scoring.engine import ATTENTION_PATH, NUMERICS_VERSION
 from prefscope.settings import ScoreSettings

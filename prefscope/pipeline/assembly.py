@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.ledger.file import build_schema, write_ledger
+from prefscope.pipeline.spool import Spool, extras_of, sequences_of
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.scoring.tokenization import TokenTexts
-from prefscope.spool import Spool, extras_of, sequences_of
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
 SIDES = ("chosen", "rejected")

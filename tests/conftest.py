@@ -1,0 +1,62 @@
+"""What all tests share: private user folders, no network, one torch thread a worker, the bundled samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from prefscope.data.dialects import normalise
+from prefscope.data.records import PreferencePair, SourceRow
+from prefscope.data.sources import open_source
+from prefscope.folders import sample_data
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two workers on two cores wait for each other: 20 times slower
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("prefscope", deadline=None)
+hypothesis.settings.load_profile("prefscope")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep every test out of the developer's own cache, ledgers and settings."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PREFSCOPE_")]:
+            patch.delenv(name)
+        for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+            patch.setenv(name, str(home / name.lower()))
+        yield
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Return the folder of the bundled pairs and tiny models."""
+    return sample_data()
+
+
+@pytest.fixture(scope="session")
+def bundled_pairs(samples: Path) -> list[PreferencePair]:
+    """Return the bundled pairs, which are conversations."""
+    with closing(open_source(str(samples / "pairs.jsonl"))) as source:
+        return [normalise(row)[0] for row in source.rows() if isinstance(row, SourceRow)]
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(samples: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the bundled tiny models: byte-level, with a chat template and no BOS."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase  # slow to import, and few tests need it
+
+    tokenizer = AutoTokenizer.from_pretrained(samples / "tiny-policy")
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer

@@ -1,0 +1,137 @@
+"""The worked examples of the formulas' page, on plain floats, NumPy and torch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from prefscope.preference.arrays import Array
+from prefscope.preference.losses import dpo_loss, dpo_weight, ipo_loss, simpo_loss
+from prefscope.preference.registry import find_loss
+from prefscope.preference.rewards import implicit_reward, outcomes
+
+# A learnt pair, and one won by lowering both responses: (A, B) by ledger column.
+PAIRS = {
+    "policy_chosen_logps": (-50.0, -50.0),
+    "ref_chosen_logps": (-52.0, -46.0),
+    "policy_rejected_logps": (-60.0, -80.0),
+    "ref_rejected_logps": (-58.0, -70.0),
+    "chosen_num_tokens": (20.0, 20.0),
+    "rejected_num_tokens": (30.0, 30.0),
+}
+
+
+class Golden(NamedTuple):
+    """A loss and its values on the pairs A and B."""
+
+    loss: str
+    parameters: dict[str, float]
+    values: tuple[float, float]
+
+
+GOLDEN = {
+    "sigmoid": Golden("dpo", {"beta": 0.1}, (0.513015, 0.437488)),
+    "cDPO": Golden("dpo", {"beta": 0.1, "label_smoothing": 0.1}, (0.553015, 0.497488)),
+    "ipo": Golden("ipo", {"beta": 0.1}, (92.16, 88.36)),
+    "ipo_azar": Golden("ipo_azar", {"beta": 0.1}, (1.0, 1.0)),
+    "ipo_trl": Golden("ipo_trl", {"beta": 0.1}, (23.361111, 23.684444)),
+    "simpo": Golden("simpo", {"beta": 2.0, "gamma": 0.5}, (1.701413, 0.779949)),
+}
+FOUR_SUMS = "policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps"
+NUMPY_DTYPES = [np.float32, np.float64]
+TORCH_DTYPES = [torch.float32, torch.float64]
+
+golden = pytest.mark.parametrize("case", GOLDEN.values(), ids=GOLDEN)
+
+
+def compute(case: Golden, columns: dict[str, Any]) -> Array:
+    loss = find_loss(case.loss)
+    return loss.compute(*(columns[name] for name in loss.inputs), **case.parameters)
+
+
+@golden
+@pytest.mark.parametrize("place", [0, 1], ids=["A", "B"])
+def test_plain_floats_give_the_golden_value_as_a_float(case: Golden, place: int) -> None:
+    value = compute(case, {name: values[place] for name, values in PAIRS.items()})
+    assert type(value) is float
+    assert value == pytest.approx(case.values[place], abs=1e-6)
+
+
+@golden
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_numpy_arrays_give_the_golden_values_in_their_own_dtype(case: Golden, dtype: type[np.floating]) -> None:
+    values = compute(case, {name: np.array(pair, dtype=dtype) for name, pair in PAIRS.items()})
+    assert values.dtype == dtype
+    assert values == pytest.approx(case.values, abs=1e-6, rel=2 * float(np.finfo(dtype).eps))
+
+
+@golden
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+def test_torch_tensors_give_the_golden_values_in_their_own_dtype(case: Golden, dtype: torch.dtype) -> None:
+    values = compute(case, {name: torch.tensor(pair, dtype=dtype) for name, pair in PAIRS.items()})
+    assert values.dtype == dtype
+    assert values.tolist() == pytest.approx(case.values, abs=1e-6, rel=2 * torch.finfo(dtype).eps)
+
+
+def test_lists_of_numbers_become_float64_arrays() -> None:
+    values = compute(GOLDEN["ipo_trl"], {name: list(pair) for name, pair in PAIRS.items()})
+    assert values.dtype == np.float64
+    assert values == pytest.approx(GOLDEN["ipo_trl"].values, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+def test_integer_token_counts_take_the_dtype_of_the_log_probs(dtype: torch.dtype) -> None:
+    columns = {name: torch.tensor(pair, dtype=dtype) for name, pair in PAIRS.items()}
+    columns |= {name: torch.tensor(PAIRS[name]).long() for name in ("chosen_num_tokens", "rejected_num_tokens")}
+    assert compute(GOLDEN["simpo"], columns).dtype == dtype
+
+
+def test_a_plain_number_beside_an_array_takes_its_dtype() -> None:
+    policy = np.array([-50.0, -60.0], dtype=np.float32)
+    assert dpo_loss(policy, -60.0, -52.0, -58.0).dtype == np.float32
+
+
+def test_the_dpo_weight_is_beta_times_the_golden_sigma() -> None:
+    policy_chosen, policy_rejected, ref_chosen, ref_rejected = (np.array(PAIRS[name]) for name in FOUR_SUMS.split(", "))
+    weights = dpo_weight(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1)
+    assert weights / 0.1 == pytest.approx([0.401312, 0.354344], abs=1e-6)
+
+
+def test_the_margins_are_the_golden_ones() -> None:
+    columns = {name: np.array(pair) for name, pair in PAIRS.items()}
+    chosen = implicit_reward(columns["policy_chosen_logps"], columns["ref_chosen_logps"], beta=0.1)
+    rejected = implicit_reward(columns["policy_rejected_logps"], columns["ref_rejected_logps"], beta=0.1)
+    assert chosen - rejected == pytest.approx([0.4, 0.6], abs=1e-12)
+
+
+def test_the_implicit_reward_is_beta_times_the_log_ratio() -> None:
+    assert implicit_reward(-10.0, -12.0, beta=0.1) == 0.2
+
+
+def test_outcomes_follow_the_sign_of_the_margin() -> None:
+    margins = np.array([0.3, 0.0, -0.0, -1e-300, np.nan, np.inf])
+    assert outcomes(margins).tolist() == ["win", "tie", "tie", "loss", "", "win"]
+
+
+@pytest.mark.parametrize(
+    ("function", "signature"),
+    [
+        (implicit_reward, "policy_logps, ref_logps, beta=0.1"),
+        (dpo_loss, f"{FOUR_SUMS}, beta=0.1, label_smoothing=0.0"),
+        (ipo_loss, f"{FOUR_SUMS}, beta=0.1"),
+        (
+            simpo_loss,
+            "policy_chosen_logps, policy_rejected_logps, chosen_num_tokens, rejected_num_tokens, beta=2.0, gamma=0.5",
+        ),
+    ],
+)
+def test_the_public_signatures_are_the_published_ones(function: Any, signature: str) -> None:
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+    assert ", ".join(map(str, bare)) == signature

@@ -1,0 +1,72 @@
+"""Every loss's gradient weight is what autograd says, at any values of its parameters."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
+from prefscope.preference.losses import dpo_loss, dpo_weight
+from prefscope.preference.registry import LOSSES, Parameter
+
+LOGPS = st.floats(-500.0, 0.0)
+COUNTS = st.integers(1, 400)
+COLUMNS = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(
+            ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps"), LOGPS
+        ),
+        **dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), COUNTS),
+    }
+)
+SHARES = st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+
+
+def value_at(parameter: Parameter, share: float) -> float:
+    """Return the parameter's value at a share of its range."""
+    if parameter.scale == "linear":
+        return parameter.low + share * (parameter.high - parameter.low)
+    return min(parameter.low * math.exp(share * math.log(parameter.high / parameter.low)), parameter.high)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+@given(columns=COLUMNS, shares=SHARES)
+def test_the_weight_is_minus_the_derivative_for_the_chosen_log_prob(
+    name: str, columns: dict[str, float], shares: tuple[float, float]
+) -> None:
+    loss = LOSSES[name]
+    parameters = {knob.name: value_at(knob, share) for knob, share in zip(loss.parameters, shares, strict=False)}
+    inputs = {column: torch.tensor([columns[column]], dtype=torch.float64) for column in loss.inputs}
+    policy = inputs["policy_chosen_logps"].requires_grad_()
+    loss.compute(*inputs.values(), **parameters).sum().backward()
+    assert policy.grad is not None
+    weight = loss.weight(*(columns[column] for column in loss.inputs), **parameters)
+    assert weight == pytest.approx(-policy.grad.item(), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])
+def test_where_policy_is_reference_the_dpo_gradient_is_exactly_minus_half_beta(beta: float) -> None:
+    same = torch.tensor([-7.25], dtype=torch.float64)
+    policy = same.clone().requires_grad_()
+    dpo_loss(policy, same, same, same, beta=beta).sum().backward()
+    assert policy.grad is not None
+    assert policy.grad.item() == -beta / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extreme_margins_have_a_finite_loss_and_gradient(dtype: torch.dtype) -> None:
+    policy = torch.tensor([1e5, -1e5], dtype=dtype, requires_grad=True)
+    zero = torch.zeros(2, dtype=dtype)
+    losses = dpo_loss(policy, zero, zero, zero, beta=0.1)
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([0.0, 1e4], rel=1e-6)
+    assert policy.grad is not None
+    assert policy.grad.tolist() == pytest.approx([0.0, -0.1], rel=1e-6)
+
+
+def test_extreme_margins_have_a_finite_weight() -> None:
+    assert [dpo_weight(value, 0.0, 0.0, 0.0, beta=0.1) for value in (1e5, -1e5)] == [0.0, 0.1]

@@ -1,0 +1,105 @@
+"""The declarations of the losses, and the choice of one in an option."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from prefscope.errors import UsageError
+from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
+from prefscope.preference.registry import LOSSES, find_loss, parse_choice, resolve_parameters
+from prefscope.settings import LossChoice, PreferenceSettings
+
+every_loss = pytest.mark.parametrize("name", list(LOSSES))
+
+
+def test_the_losses_are_listed_in_the_order_of_their_declaration() -> None:
+    assert list(LOSSES) == ["dpo", "ipo", "ipo_azar", "ipo_trl", "simpo"]
+
+
+@every_loss
+def test_a_loss_has_a_title_a_formula_and_a_dated_source(name: str) -> None:
+    loss = LOSSES[name]
+    assert loss.title
+    assert re.search(r"[\(−]", loss.formula)
+    assert re.search(r"20\d\d, arXiv \d{4}\.\d{5}", loss.source)
+
+
+@every_loss
+def test_the_parameters_are_the_defaults_of_both_functions(name: str) -> None:
+    loss = LOSSES[name]
+    declared = {parameter.name: parameter.default for parameter in loss.parameters}
+    for function in (loss.compute, loss.weight):
+        signature = inspect.signature(function).parameters.values()
+        assert {item.name: item.default for item in signature if item.default is not item.empty} == declared
+
+
+@every_loss
+def test_the_weight_takes_the_inputs_of_the_loss(name: str) -> None:
+    loss = LOSSES[name]
+    required = [item.name for item in inspect.signature(loss.weight).parameters.values() if item.default is item.empty]
+    assert tuple(required) == loss.inputs
+
+
+@every_loss
+def test_every_default_lies_in_its_range(name: str) -> None:
+    assert all(parameter.low <= parameter.default <= parameter.high for parameter in LOSSES[name].parameters)
+
+
+@every_loss
+def test_a_logarithmic_range_is_positive(name: str) -> None:
+    assert all(parameter.low > 0 for parameter in LOSSES[name].parameters if parameter.scale == "log")
+
+
+def test_only_simpo_needs_no_reference() -> None:
+    assert [name for name, loss in LOSSES.items() if not loss.needs_reference] == ["simpo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("dpo", LossChoice("dpo", {})),
+        (" simpo : gamma = 0.8", LossChoice("simpo", {"gamma": 0.8})),
+        ("simpo:gamma=0.8,beta=2.5", LossChoice("simpo", {"gamma": 0.8, "beta": 2.5})),
+        ("dpo:beta=1e-2,label_smoothing=0", LossChoice("dpo", {"beta": 0.01, "label_smoothing": 0.0})),
+        ("ipo:beta=10", LossChoice("ipo", {"beta": 10.0})),
+    ],
+)
+def test_a_choice_is_read(text: str, choice: LossChoice) -> None:
+    assert parse_choice(text) == choice
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("dop", "There is no loss 'dop'. Choose from: dpo, ipo, ipo_azar, ipo_trl, simpo."),
+        ("dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta, label_smoothing."),
+        ("dpo:beta=high", "--loss dpo:beta=high: 'high' is not a number. Write --loss simpo:gamma=0.8."),
+        ("dpo:beta=", "--loss dpo:beta=: '' is not a number. Write --loss simpo:gamma=0.8."),
+        ("dpo:beta", "--loss dpo:beta: there is no '='. Write --loss simpo:gamma=0.8."),
+        ("dpo:beta=0", "Loss dpo: beta = 0 is out of range. Choose a value from 0.001 to 10."),
+        ("dpo:beta=-1", "Loss dpo: beta = -1 is out of range. Choose a value from 0.001 to 10."),
+        ("dpo:beta=nan", "Loss dpo: beta = nan is out of range. Choose a value from 0.001 to 10."),
+        ("dpo:label_smoothing=0.6", "Loss dpo: label_smoothing = 0.6 is out of range. Choose a value from 0 to 0.5."),
+    ],
+)
+def test_a_choice_that_cannot_be_met_is_told(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
+        parse_choice(text)
+
+
+def test_an_unknown_loss_is_told_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match="Choose from: dpo, ipo, ipo_azar, ipo_trl, simpo"):
+        find_loss("orpo")
+
+
+def test_the_common_beta_is_the_default_of_losses_with_a_reference() -> None:
+    preferences = PreferenceSettings(beta=0.3)
+    assert resolve_parameters(LossChoice("ipo"), preferences) == {"beta": 0.3}
+    assert resolve_parameters(LossChoice("dpo", {"beta": 0.2}), preferences) == {"beta": 0.2, "label_smoothing": 0.0}
+
+
+def test_the_common_beta_leaves_simpo_alone() -> None:
+    assert resolve_parameters(LossChoice("simpo"), PreferenceSettings(beta=0.3)) == {"beta": 2.0, "gamma": 0.5}

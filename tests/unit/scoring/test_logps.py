@@ -1,0 +1,111 @@
+"""Sequence log-probs against a naive log-softmax."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from prefscope.scoring.logps import IGNORE_INDEX, sequence_log_prob, token_logps
+
+
+def naive(logits: Tensor, labels: Tensor) -> list[float]:
+    """Return the summed log-probs, token by token in float64."""
+    logps = logits.double().log_softmax(-1)
+    return [
+        sum(
+            (
+                logps[row, t - 1, labels[row, t]].item()
+                for t in range(1, labels.shape[1])
+                if labels[row, t] != IGNORE_INDEX
+            ),
+            0.0,
+        )
+        for row in range(len(labels))
+    ]
+
+
+def example(batch: int, length: int, vocabulary: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return random logits in float64, and labels of which a random half is not scored."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(batch, length, vocabulary, generator=generator, dtype=torch.float64)
+    labels = torch.randint(vocabulary, (batch, length), generator=generator)
+    ignored = torch.rand(batch, length, generator=generator) < 0.5
+    return logits, labels.masked_fill(ignored, IGNORE_INDEX)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (3, 17, 40), (5, 1, 7), (2, 64, 501)])
+def test_float64_logits_give_the_naive_sums(shape: tuple[int, int, int]) -> None:
+    logits, labels = example(*shape)
+    assert sequence_log_prob(logits, labels).tolist() == pytest.approx(naive(logits, labels), abs=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-4), (torch.bfloat16, 1e-4)])
+def test_narrow_logits_are_summed_as_widely_as_their_values_allow(dtype: torch.dtype, tolerance: float) -> None:
+    logits, labels = example(3, 17, 40)
+    narrow = logits.to(dtype)
+    sums = sequence_log_prob(narrow, labels)
+    assert sums.dtype == torch.float64
+    assert sums.tolist() == pytest.approx(naive(narrow, labels), abs=tolerance)
+
+
+def test_the_logits_at_a_position_predict_the_next_token() -> None:
+    logits = torch.full((1, 3, 4), -50.0, dtype=torch.float64)
+    logits[0, 0, 2] = logits[0, 1, 3] = 50.0
+    labels = torch.tensor([[1, 2, 3]])
+    assert sequence_log_prob(logits, labels).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_labels_that_are_ignored_do_not_count() -> None:
+    logits, labels = example(1, 6, 9)
+    labels[:] = IGNORE_INDEX
+    labels[0, 4] = 7
+    assert sequence_log_prob(logits, labels).item() == pytest.approx(logits[0, 3].log_softmax(-1)[7].item(), abs=1e-12)
+
+
+def test_a_sequence_without_labels_sums_to_zero() -> None:
+    logits, labels = example(2, 6, 9)
+    labels[1] = IGNORE_INDEX
+    assert sequence_log_prob(logits, labels)[1].item() == 0.0
+
+
+def test_the_first_label_is_predicted_by_nothing() -> None:
+    logits, labels = example(1, 6, 9)
+    labels[0, 0] = 3
+    other = labels.clone()
+    other[0, 0] = IGNORE_INDEX
+    assert torch.equal(sequence_log_prob(logits, labels), sequence_log_prob(logits, other))
+
+
+@pytest.mark.parametrize("constant", [-300.0, 0.5, 1e4])
+def test_a_constant_added_to_all_logits_changes_nothing(constant: float) -> None:
+    logits, labels = example(3, 17, 40)
+    expected = sequence_log_prob(logits, labels).tolist()
+    assert sequence_log_prob(logits + constant, labels).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_sum_has_the_gradient_of_the_naive_sum() -> None:
+    logits, labels = example(2, 9, 11)
+    labels[:, 1] = 4
+    logits.requires_grad_()
+    scored = labels[:, 1:] != IGNORE_INDEX
+    targets = labels[:, 1:].clamp(min=0).unsqueeze(-1)
+    naive_sum = (logits[:, :-1].log_softmax(-1).gather(-1, targets).squeeze(-1) * scored).sum()
+    (ours,) = torch.autograd.grad(sequence_log_prob(logits, labels).sum(), logits)
+    (theirs,) = torch.autograd.grad(naive_sum, logits)
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 6), (2,)])
+def test_logits_and_labels_of_different_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"logits \(2, 6, 9\) and labels .* do not fit together"):
+        sequence_log_prob(torch.zeros(2, 6, 9), torch.zeros(shape, dtype=torch.long))
+
+
+def test_a_token_that_the_logits_rule_out_has_no_finite_log_prob() -> None:
+    logits = torch.tensor([[0.0, -torch.inf]])
+    assert token_logps(logits, torch.tensor([1])).item() == -torch.inf
+
+
+def test_token_log_probs_of_half_precision_logits_are_float32() -> None:
+    assert token_logps(torch.zeros(1, 4, dtype=torch.bfloat16), torch.tensor([1])).dtype == torch.float32
