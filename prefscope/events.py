@@ -107,10 +107,11 @@ def from_json_line(line: str) -> Event:
     Raises:
         ValueError: The line is no event.
     """
-    value = json.loads(line)
-    kind = _KINDS.get(value.pop("event", ""))
-    if kind is None:
-        raise ValueError(f"not an event: {line[:80]}")
-    if "flags" in value:
-        value["flags"] = tuple(value["flags"])
-    return kind(**value)
+    try:
+        value = json.loads(line)
+        kind = _KINDS[value.pop("event")]
+        if "flags" in value:
+            value["flags"] = tuple(value["flags"])
+        return kind(**value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event: {line[:80]}") from error

@@ -77,7 +77,7 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         result = EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer and rich exit by themselves on a broken pipe, and on nothing else
         # The reader went away, as `| head` does. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -72,6 +72,8 @@ def score(
             hint="Give both, or neither for the bundled tiny pair.",
         )
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
+    if ref == "none":
+        _check_reference_free(preferences)
     settings = ScoreSettings(
         data=DataSettings(
             source=data,
@@ -100,6 +102,15 @@ def score(
     )
     path, seconds = _run(settings, outputs)
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
+
+
+def _check_reference_free(preferences: PreferenceSettings) -> None:
+    """Refuse losses that need a reference before anything is computed."""
+    from prefscope.preference.registry import find_loss
+
+    needing = [choice.name for choice in preferences.losses if find_loss(choice.name).needs_reference]
+    if needing and preferences.explicit:
+        raise UsageError(f"Loss {needing[0]} needs a reference, and --ref none gives none", hint="Name one with --ref.")
 
 
 def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:

@@ -6,6 +6,7 @@ depend on a knob and are computed on reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,7 @@ DERIVED = (
 
 LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps"))
 """The four sums of log-probs."""
+POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
 RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED))
 
@@ -78,7 +80,22 @@ FLAGS = {
 """Every flag and what it means."""
 
 
-def export_name(column: str) -> str:
-    """Return the name under which a data set's own column is carried: `data_<name>` where it would clash."""
-    clashes = column in RESERVED or column.endswith(("_loss", "_weight"))
-    return f"data_{column}" if clashes else column
+def carried_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return the name under which each of the data set's own columns is carried.
+
+    It is the column's own; where that would clash with one of ours or with another column's, `data_` goes before it.
+    """
+    own = list(columns)
+    names: dict[str, str] = {}
+    taken = {name for name in own if not _is_ours(name)}
+    for column in own:
+        name = column
+        while _is_ours(name) or (name != column and name in taken):
+            name = f"data_{name}"
+        names[column] = name
+        taken.add(name)
+    return names
+
+
+def _is_ours(column: str) -> bool:
+    return column in RESERVED or column.endswith(("_loss", "_weight"))

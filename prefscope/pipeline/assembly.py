@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prefscope.events import Event, PairFlagged, Progressed
+from prefscope.ledger.columns import carried_names
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.pipeline.spool import Spool, extras_of, sequences_of
 from prefscope.scoring.sequences import TokenSequence
@@ -46,7 +47,10 @@ def assemble(
         ResourceError: The file cannot be written.
     """
     kinds = spool.extra_kinds
-    schema = build_schema(kinds, manifest, tokens=token_texts is not None)
+    names = carried_names(kinds)
+    schema = build_schema(
+        {names[column]: kind for column, kind in kinds.items()}, manifest, tokens=token_texts is not None
+    )
 
     def groups() -> Iterator[dict[str, Any]]:
         done = 0
@@ -55,7 +59,7 @@ def assemble(
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
                     emit(PairFlagged(row, tuple(flags.split(";"))))
-            yield group | extras_of(batch, kinds)
+            yield group | {names[column]: values for column, values in extras_of(batch, kinds).items()}
             done += batch.num_rows
             emit(Progressed("writing the ledger", done, spool.num_pairs))
 

@@ -17,8 +17,9 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
 from prefscope.data.records import BadRow, PreferencePair
 from prefscope.data.sources import Source, open_source
-from prefscope.errors import DataError, ModelError
+from prefscope.errors import ModelError
 from prefscope.events import Event, Noted, Progressed
+from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 SPOOL_PAIRS = 256
-LISTED_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +132,11 @@ class _Reading:
         Raises:
             DataError: There is no pair, or there are bad rows that are not to be skipped.
         """
-        if self.bad and (not self.settings.skip_bad_rows or pairs == 0):
-            raise DataError(
-                f"{_counted(len(self.bad), 'row')} cannot be read as preference pairs:\n{_listed(name, self.bad)}\n"
-                "Nothing was scored",
-                where=name,
-                hint="Mend the rows, or leave them out with --skip-bad-rows." if pairs else "",
-            )
-        if pairs == 0:
-            raise DataError("There is no pair in this data set", where=name)
+        notes = judge_bad_rows(name, self.bad, pairs, skip=self.settings.skip_bad_rows)
         layouts = ", ".join(DIALECTS[key].title if key in DIALECTS else key for key, _ in self.dialects.most_common())
-        self.emit(Noted(f"{name}: {_counted(pairs, 'pair')}, {layouts}"))
-        if self.bad:
-            self.emit(Noted(f"{_counted(len(self.bad), 'bad row')} skipped:\n{_listed(name, self.bad)}"))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _listed(name: str, bad: Sequence[BadRow]) -> str:
-    """Return the places of bad rows, the first ones with their reasons."""
-    lines = [f"  {name}:{row.line}: {row.reason}" for row in bad[:LISTED_ROWS]]
-    if len(bad) > LISTED_ROWS:
-        lines.append(f"  and lines {', '.join(str(row.line) for row in bad[LISTED_ROWS:])}")
-    return "\n".join(lines)
+        self.emit(Noted(f"{name}: {counted(pairs, 'pair')}, {layouts}"))
+        for note in notes:
+            self.emit(note)
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
@@ -182,7 +162,7 @@ def _load_tokenizers(
         return tokenizer, {}
     differing = loading.differing_ids(ours, theirs)
     if differing:
-        emit(Noted(f"{_counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
+        emit(Noted(f"{counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
     return tokenizer, differing
 
 

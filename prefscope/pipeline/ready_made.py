@@ -22,11 +22,10 @@ from prefscope.data.records import BadRow, Json, PreferencePair, SourceRow, read
 from prefscope.data.sources import open_source
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
-from prefscope.ledger.columns import LOGPS, NUM_TOKENS, RESERVED, export_name
+from prefscope.ledger.columns import FLAGS, LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED, carried_names
 from prefscope.ledger.file import ROW_GROUP_PAIRS, ExtraKind, build_schema, store_as, widen, write_ledger
+from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.settings import DataSettings
-
-POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 
 
 def offers_logps(settings: DataSettings) -> bool:
@@ -47,62 +46,79 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
     """Write the ledger of a file of log-probs and return its path.
 
     Raises:
-        DataError: A row lacks a log-prob, or holds something else than a number there.
+        DataError: A row lacks a log-prob or holds something else than a number there, and is not to be skipped.
     """
     asked = settings
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
-        found: dict[str, ExtraKind | None] = {}
-        has_reference, pairs = True, 0
-        for record in _records(source.rows(), settings, source.name):
-            pairs += 1
-            has_reference &= record["ref_chosen_logps"] is not None and record["ref_rejected_logps"] is not None
-            for name, value in record["columns"].items():
-                found[name] = widen(found.get(name), value)
-        if pairs == 0:
-            raise DataError("There is no row in this file", where=source.name)
-        kinds: dict[str, ExtraKind] = {name: kind or "text" for name, kind in found.items()}
+        bad: list[BadRow] = []
+        kinds, pairs, has_reference = _survey(_records(source.rows(), settings, bad))
+        for note in judge_bad_rows(source.name, bad, pairs, skip=settings.skip_bad_rows):
+            emit(note)
+        how = "with" if has_reference else "without"
+        emit(Noted(f"{source.name}: {counted(pairs, 'row')} of log-probs, {how} a reference"))
         content_hash = source.content_hash()
-        manifest = {
-            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "bundled": False,
-            "has_reference": has_reference,
-            "data": {
-                "source": source.name,
-                "content_hash": content_hash,
-                "pairs": pairs,
-                "bad_rows": 0,
-                "dialects": {},
-            },
-            "models": {},
-            "versions": {"prefscope": prefscope.__version__},
-        }
-        emit(Noted(f"{source.name}: {pairs:,} rows of log-probs, {'with' if has_reference else 'without'} a reference"))
+        manifest = _manifest(source.name, content_hash, pairs, len(bad), has_reference=has_reference)
+        names = carried_names(kinds)
+        schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
-        records = _records(source.rows(), settings, source.name)
-        write_ledger(path, build_schema(kinds, manifest, tokens=False), _groups(records, kinds))
+        write_ledger(path, schema, _groups(_records(source.rows(), settings, []), kinds, names))
     emit(Finished(str(path), pairs, 0.0))
     return path
 
 
-def _groups(records: Iterator[dict[str, Any]], kinds: Mapping[str, ExtraKind]) -> Iterator[dict[str, list[Any]]]:
+def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], int, bool]:
+    """Return the kinds of the data set's own columns, how many rows there are, and whether all have a reference."""
+    found: dict[str, ExtraKind | None] = {}
+    rows, has_reference = 0, True
+    for record in records:
+        rows += 1
+        has_reference &= all(record[name] is not None for name in REF_LOGPS)
+        for name, value in record["columns"].items():
+            found[name] = widen(found.get(name), value)
+    return {name: kind or "text" for name, kind in found.items()}, rows, has_reference
+
+
+def _manifest(name: str, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool) -> dict[str, Any]:
+    return {
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "bundled": False,
+        "has_reference": has_reference,
+        "data": {"source": name, "content_hash": content_hash, "pairs": pairs, "bad_rows": bad_rows, "dialects": {}},
+        "models": {},
+        "versions": {"prefscope": prefscope.__version__},
+    }
+
+
+def _groups(
+    records: Iterator[dict[str, Any]], kinds: Mapping[str, ExtraKind], names: Mapping[str, str]
+) -> Iterator[dict[str, list[Any]]]:
     """Yield the columns of the ledger, a row group at a time."""
     while part := list(islice(records, ROW_GROUP_PAIRS)):
-        names = [name for name in part[0] if name != "columns"]
-        group = {name: [record[name] for record in part] for name in names}
-        for name, kind in kinds.items():
-            group[name] = [store_as(kind, record["columns"].get(name)) for record in part]
+        group = {name: [record[name] for record in part] for name in part[0] if name != "columns"}
+        for column, kind in kinds.items():
+            group[names[column]] = [store_as(kind, record["columns"].get(column)) for record in part]
         yield group
 
 
-def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, name: str) -> Iterator[dict[str, Any]]:
-    """Yield what the ledger stores of each row."""
-    for row in islice(rows, settings.limit):
-        if isinstance(row, BadRow):
-            raise DataError(row.reason, where=f"{name}:{row.line}")
-        yield _record(row, settings, name)
+def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: list[BadRow]) -> Iterator[dict[str, Any]]:
+    """Yield what the ledger stores of each good row, up to the limit, and collect the bad ones."""
+    left = settings.limit
+    for row in rows:
+        if left is not None and left <= 0:
+            return
+        try:
+            if isinstance(row, BadRow):
+                bad.append(row)
+                continue
+            record = _record(row, settings)
+        except DataError as error:
+            bad.append(BadRow(row.row, row.line, error.what))
+        else:
+            left = None if left is None else left - 1
+            yield record
 
 
-def _record(row: SourceRow, settings: DataSettings, name: str) -> dict[str, Any]:
+def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
     try:
         pair, _ = normalise(row, dialect=settings.dialect, mapping=settings.mapping)
     except NotAPairError:
@@ -110,13 +126,11 @@ def _record(row: SourceRow, settings: DataSettings, name: str) -> dict[str, Any]
         pair = PreferencePair(
             row.row, row.line, "", json.dumps(row.value, sort_keys=True, default=str), "", source=row.value
         )
-    sums = {column: _number(row, column, name) for column in LOGPS}
-    counts = {column: _number(row, column, name) for column in NUM_TOKENS}
+    sums = {column: _number(row, column) for column in LOGPS}
+    counts = {column: _number(row, column) for column in NUM_TOKENS}
     missing = [column for column in POLICY_LOGPS if sums[column] is None]
     if missing:
-        raise DataError(
-            f"{missing[0]} is missing", where=f"{name}:{row.line}", hint="Every row needs the policy's log-probs."
-        )
+        raise DataError(f"{missing[0]} is missing")
     known = [value for value in sums.values() if value is not None]
     carried = {
         key: value for key, value in row.value.items() if key not in RESERVED and not key.endswith(("_loss", "_weight"))
@@ -128,16 +142,22 @@ def _record(row: SourceRow, settings: DataSettings, name: str) -> dict[str, Any]
         "pair_id": row.value.get("pair_id") or pair.pair_id,
         **sums,
         **{column: -1 if value is None else int(value) for column, value in counts.items()},
-        "flags": "" if np.isfinite(known).all() else "non_finite",
+        "flags": _flags(row.value.get("flags"), finite=bool(np.isfinite(known).all())),
         "prompt": readable(pair.prompt),
         "chosen": readable(pair.chosen) if has_texts else "",
         "rejected": readable(pair.rejected),
         "source_json": json.dumps(row.value, ensure_ascii=False, default=str),
-        "columns": {export_name(key): value for key, value in carried.items() if key in pair.columns or not has_texts},
+        "columns": {key: value for key, value in carried.items() if key in pair.columns or not has_texts},
     }
 
 
-def _number(row: SourceRow, column: str, name: str) -> float | None:
+def _flags(given: Json, *, finite: bool) -> str:
+    """Return the flags of a row: those that the file gives, as our own exports do, and non_finite."""
+    flags = [flag for flag in str(given or "").split(";") if flag in FLAGS]
+    return ";".join(flags if finite or "non_finite" in flags else [*flags, "non_finite"])
+
+
+def _number(row: SourceRow, column: str) -> float | None:
     """Return the number in a column: CSV has text, an empty cell is none."""
     value: Json = row.value.get(column)
     if value is None or value == "":
@@ -145,4 +165,4 @@ def _number(row: SourceRow, column: str, name: str) -> float | None:
     try:
         return float(str(value))  # the text of a boolean is no number, a boolean itself would be
     except ValueError:
-        raise DataError(f"{column} is {value!r}, not a number", where=f"{name}:{row.line}") from None
+        raise DataError(f"{column} is {value!r}, not a number") from None

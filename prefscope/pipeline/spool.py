@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from prefscope.data.records import Json, readable
 from prefscope.errors import ResourceError
-from prefscope.ledger.columns import export_name
 from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
@@ -98,8 +97,8 @@ class Spool:
 
     @property
     def extra_kinds(self) -> dict[str, ExtraKind]:
-        """How each of the data set's own columns is stored, by its name in the ledger."""
-        return {export_name(name): kind or "text" for name, kind in self._kinds.items()}
+        """How each of the data set's own columns is stored, by its name in the data set."""
+        return {name: kind or "text" for name, kind in self._kinds.items()}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the batches as they were written."""
@@ -125,11 +124,8 @@ def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
 
 
 def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str, list[Json]]:
-    """Return the data set's own columns of a batch, as the ledger stores them."""
-    rows = [
-        {export_name(name): value for name, value in json.loads(text).items()}
-        for text in batch.column("columns_json").to_pylist()
-    ]
+    """Return the data set's own columns of a batch as the ledger stores them, by their names in the data set."""
+    rows = [json.loads(text) for text in batch.column("columns_json").to_pylist()]
     return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
 
 

@@ -42,12 +42,13 @@ Section = Table | Plot
 
 def headline(summary: Summary) -> list[str]:
     """Return what was scored, with what, in a few lines of safe text."""
-    models, compute = summary.manifest["models"], summary.manifest["compute"]
+    models = summary.manifest["models"]
     lines = []
     if models:
+        compute = summary.manifest["compute"]
         names = {role: visible(str(model["name"])) for role, model in models.items()}
         lines.append(f"policy {names['policy']}   reference {names.get('ref', 'none')}")
-        lines.append(f"computed in {compute['dtype']} on {compute['device']}, stored as {_stored(models)}")
+        lines.append(visible(f"computed in {compute['dtype']} on {compute['device']}, stored as {_stored(models)}"))
         if summary.manifest.get("bundled"):
             lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
     else:
@@ -75,7 +76,7 @@ def build_sections(summary: Summary, ledger: Ledger, preferences: PreferenceSett
         sections.append(_losses_table(summary.losses))
     sections += _plots(ledger, preferences, width)
     if summary.flags:
-        rows = tuple((flag, f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
+        rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
         sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
     if summary.worst:
         sections.append(_worst_table(summary))
@@ -136,7 +137,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
         return []
     titles = (
         "Margins: ▒ wrong, █ right",
-        "Rewards: chosen →, rejected ↑; right pairs below the line",
+        "Rewards: chosen →, rejected ↑; right below ···",
     )
     if wide:
         top = side_by_side(titles[0].ljust(each), titles[1])
@@ -146,7 +147,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
 
 def _worst_table(summary: Summary) -> Table:
     rows = tuple(
-        (str(pair.row), str(pair.line), number(pair.value), visible(_shortened(pair.prompt)), pair.flags)
+        (str(pair.row), str(pair.line), number(pair.value), visible(_shortened(pair.prompt)), visible(pair.flags))
         for pair in summary.worst
     )
     ranked = summary.outcomes is not None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.ledger.columns import LOGPS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import PreferenceSettings
@@ -21,7 +22,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a quantity is distributed over the pairs whose value is finite."""
+    """How a quantity is distributed over the pairs whose log-probs and own value are finite."""
 
     mean: float
     median: float
@@ -122,24 +123,24 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         UsageError: A loss cannot be computed from this ledger.
     """
     derived = ledger.derived(preferences)
+    finite = _finite_pairs(ledger)
     losses = tuple(
         LossSummary(
             choice.name,
             find_loss(choice.name).title,
             parameters := resolve_parameters(choice, preferences),
-            Spread.of(derived[f"{choice.name}_loss"]),
+            Spread.of(derived[f"{choice.name}_loss"][finite]),
             gap(parameters) if (gap := find_loss(choice.name).target_gap) is not None else None,
         )
         for choice in ledger.usable_losses(preferences)
     )
     margins = derived.get("margins")
-    finite = None if margins is None else margins[np.isfinite(margins)]
     return Summary(
         ledger=str(ledger.path),
         pairs=ledger.num_pairs,
         beta=preferences.beta,
-        metrics=_metrics(ledger, derived, losses),
-        accuracy=None if finite is None or not finite.size else float(np.mean(finite > 0)),
+        metrics=_metrics(ledger, derived, losses, finite),
+        accuracy=None if margins is None or not finite.any() else float(np.mean(margins[finite] > 0)),
         outcomes=None if margins is None else count_outcomes(derived["outcome"]),
         losses=losses,
         flags=dict(
@@ -150,15 +151,24 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
     )
 
 
-def _metrics(ledger: Ledger, derived: Columns, losses: tuple[LossSummary, ...]) -> dict[str, Spread]:
+def _finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:
+    """Return which pairs have only finite log-probs; the others are flagged and left out of every mean."""
+    used = LOGPS if ledger.has_reference else POLICY_LOGPS
+    finite: NDArray[np.bool_] = np.all([np.isfinite(ledger.stored[name]) for name in used], axis=0)
+    return finite
+
+
+def _metrics(
+    ledger: Ledger, derived: Columns, losses: tuple[LossSummary, ...], finite: NDArray[np.bool_]
+) -> dict[str, Spread]:
     """Return TRL's metrics but for the accuracies, under TRL's names."""
     metrics = {"loss": losses[0].spread} if losses else {}
     if "margins" in derived:
-        metrics["rewards/chosen"] = Spread.of(derived["chosen_rewards"])
-        metrics["rewards/rejected"] = Spread.of(derived["rejected_rewards"])
-        metrics["rewards/margins"] = Spread.of(derived["margins"])
-    metrics["logps/chosen"] = Spread.of(ledger.stored["policy_chosen_logps"])
-    metrics["logps/rejected"] = Spread.of(ledger.stored["policy_rejected_logps"])
+        metrics["rewards/chosen"] = Spread.of(derived["chosen_rewards"][finite])
+        metrics["rewards/rejected"] = Spread.of(derived["rejected_rewards"][finite])
+        metrics["rewards/margins"] = Spread.of(derived["margins"][finite])
+    metrics["logps/chosen"] = Spread.of(ledger.stored["policy_chosen_logps"][finite])
+    metrics["logps/rejected"] = Spread.of(ledger.stored["policy_rejected_logps"][finite])
     return metrics
 
 

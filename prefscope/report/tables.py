@@ -69,7 +69,7 @@ def as_markdown(lines: Sequence[str], sections: Sequence[Section]) -> str:
 
 def _escaped(text: str) -> str:
     """Return text that Markdown shows as it is."""
-    for mark in "\\`*_{}[]<>#|~":
+    for mark in "\\`*_{}[]<>#|~&":
         text = text.replace(mark, f"\\{mark}")
     return text
 
