@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -51,7 +51,11 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
     asked = settings
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
         bad: list[BadRow] = []
-        kinds, pairs, has_reference = _survey(_records(source.rows(), settings, bad))
+        wanted = None
+        if settings.sample is not None:
+            total = sum(1 for _ in _records(source.rows(), settings, []))
+            wanted = set(np.random.default_rng(settings.seed).permutation(total)[: settings.sample].tolist())
+        kinds, pairs, has_reference = _survey(_taken(_records(source.rows(), settings, bad), settings.limit, wanted))
         for note in judge_bad_rows(source.name, bad, pairs, skip=settings.skip_bad_rows):
             emit(note)
         how = "with" if has_reference else "without"
@@ -61,7 +65,8 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         names = carried_names(kinds)
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
-        write_ledger(path, schema, _groups(_records(source.rows(), settings, []), kinds, names))
+        records = _taken(_records(source.rows(), settings, []), settings.limit, wanted)
+        write_ledger(path, schema, _groups(records, kinds, names))
     emit(Finished(str(path), pairs, 0.0))
     return path
 
@@ -100,22 +105,23 @@ def _groups(
         yield group
 
 
+def _taken(
+    records: Iterator[dict[str, Any]], limit: int | None, wanted: Container[int] | None
+) -> Iterator[dict[str, Any]]:
+    """Return the records at the wanted positions (None: all), up to the limit."""
+    return islice((record for i, record in enumerate(records) if wanted is None or i in wanted), limit)
+
+
 def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: list[BadRow]) -> Iterator[dict[str, Any]]:
-    """Yield what the ledger stores of each good row, up to the limit, and collect the bad ones."""
-    left = settings.limit
+    """Yield what the ledger stores of each good row, and collect the bad ones."""
     for row in rows:
-        if left is not None and left <= 0:
-            return
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
         try:
-            if isinstance(row, BadRow):
-                bad.append(row)
-                continue
-            record = _record(row, settings)
+            yield _record(row, settings)
         except DataError as error:
             bad.append(BadRow(row.row, row.line, error.what))
-        else:
-            left = None if left is None else left - 1
-            yield record
 
 
 def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
