@@ -98,4 +98,5 @@ def carried_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _is_ours(column: str) -> bool:
-    return column in RESERVED or column.endswith(("_loss", "_weight"))
+    computed = column.endswith(("_loss", "_weight")) and not column.startswith("data_")
+    return computed or column in RESERVED
