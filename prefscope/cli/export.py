@@ -32,5 +32,5 @@ def export(
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
-    check_outputs(output)
+    check_outputs(output, ledger)
     write_tables(load_ledger(ledger), preferences, output, texts=texts)

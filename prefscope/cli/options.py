@@ -118,10 +118,11 @@ def read_preferences(
         UsageError: A loss or parameter is unknown or out of range.
     """
     from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
-    from prefscope.preference.registry import parse_choice, resolve_parameters
+    from prefscope.preference.registry import parse_choice, refuse_repeats, resolve_parameters
 
     asked = tuple(parse_choice(text) for text in losses) if losses else DEFAULT_LOSSES
     common = {"simpo": {"beta": simpo_beta, "gamma": simpo_gamma}}
+    refuse_repeats(asked)
     choices = tuple(LossChoice(c.name, {**common.get(c.name, {}), **c.parameters}) for c in asked)
     preferences = PreferenceSettings(beta, choices, explicit=bool(losses), weights=weights)
     for choice in choices:

@@ -68,15 +68,17 @@ def write_report(ledger: Ledger, preferences: PreferenceSettings, path: Path) ->
         raise ResourceError(f"The report cannot be written ({error.strerror})", where=str(path)) from error
 
 
-def check_outputs(outputs: Sequence[str]) -> None:
+def check_outputs(outputs: Sequence[str], source: str | Path) -> None:
     """Refuse outputs that could not be written, before anything is computed.
 
     Raises:
-        UsageError: A suffix is unknown, or a file is named twice.
+        UsageError: A suffix is unknown, a file is named twice, or one is what is to be read.
     """
     for name in outputs:
         if name != STDOUT:
             export_suffix(name)
+            if Path(name).exists() and Path(source).exists() and Path(name).samefile(source):
+                raise UsageError(f"The output {name} is the file that is to be read", hint="Choose another name.")
     if len(set(outputs)) < len(outputs):
         raise UsageError("An output is named twice", hint="Name each -o once.")
 

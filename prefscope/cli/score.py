@@ -65,7 +65,7 @@ def score(
     from prefscope.cli.output import STDOUT, check_outputs
 
     outputs = output or []
-    check_outputs(outputs)
+    check_outputs(outputs, data)
     if policy is None and (ref is not None or base is not None):
         raise UsageError(
             "There is a --ref or --base but no --policy",

@@ -18,7 +18,7 @@ from prefscope.errors import UsageError
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED
 from prefscope.ledger.file import open_parquet
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
-from prefscope.preference.registry import find_loss, resolve_parameters
+from prefscope.preference.registry import find_loss, refuse_repeats, resolve_parameters
 from prefscope.preference.rewards import implicit_reward, outcomes
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
@@ -115,10 +115,8 @@ class Ledger:
         Raises:
             UsageError: A loss is given twice, or was asked for and needs what the ledger lacks.
         """
-        names = [choice.name for choice in preferences.losses]
-        if len(set(names)) < len(names):
-            raise UsageError(f"A loss is given twice: {', '.join(names)}", hint="Give each loss once.")
-        lacking = {name: lack for name in names if (lack := self._lack(name))}
+        refuse_repeats(preferences.losses)
+        lacking = {choice.name: lack for choice in preferences.losses if (lack := self._lack(choice.name))}
         if lacking and preferences.explicit:
             name, lack = next(iter(lacking.items()))
             raise UsageError(f"Loss {name} needs {lack}, and this ledger has none", where=str(self.path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -127,6 +127,18 @@ def parse_choice(text: str) -> LossChoice:
             raise UsageError(f"--loss {text}: {problem}", hint="Write --loss simpo:gamma=0.8.") from None
     loss.resolve(given)
     return LossChoice(loss.name, given)
+
+
+def refuse_repeats(choices: Sequence[LossChoice]) -> None:
+    """Refuse two choices of one loss, which would fill one column.
+
+    Raises:
+        UsageError: A loss is chosen twice.
+    """
+    names = [choice.name for choice in choices]
+    repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if repeated is not None:
+        raise UsageError(f"Loss {repeated} is given twice", hint="Give each loss once.")
 
 
 def resolve_parameters(choice: LossChoice, preferences: PreferenceSettings) -> dict[str, float]:

@@ -21,8 +21,9 @@ from prefscope.events import BatchScored, Event, Planned
 from prefscope.folders import store_path
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
+from prefscope.report.export import export
 from prefscope.scoring.store import LogpStore
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
+from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
 
 KILLS = 10
 PAIRS = 60
@@ -53,6 +54,8 @@ class Outcome:
 
     table: pa.Table
     """The columns of the ledger, without its manifest."""
+    csv: bytes
+    """Its flat table."""
     manifest: dict[str, Any]
     """The manifest without the time of its making."""
     committed: int
@@ -63,9 +66,12 @@ class Outcome:
 
 def outcome_of(folder: Path, events: Iterable[Event] = ()) -> Outcome:
     path, said = folder / LEDGER, list(events)
+    ledger = load_ledger(path)
+    export(ledger, PreferenceSettings(), folder / "table.csv", texts=True)
     return Outcome(
         table=pq.read_table(path).replace_schema_metadata(None),
-        manifest={key: value for key, value in load_ledger(path).manifest.items() if key != "created"},
+        csv=(folder / "table.csv").read_bytes(),
+        manifest={key: value for key, value in ledger.manifest.items() if key != "created"},
         committed=committed(folder),
         plans=[event for event in said if isinstance(event, Planned)],
         batches=[event for event in said if isinstance(event, BatchScored)],
@@ -134,6 +140,7 @@ def test_a_run_killed_while_scoring_is_finished_by_the_next_as_if_nothing_had_ha
     assert [plan.resumed for plan in finished.plans] == [True, True]
     assert before + sum(batch.sequences for batch in finished.batches) == undisturbed.committed == finished.committed
     assert finished.table.equals(undisturbed.table)
+    assert finished.csv == undisturbed.csv
     assert finished.manifest == undisturbed.manifest
 
 
@@ -146,7 +153,7 @@ def test_two_processes_with_the_same_run_end_with_the_same_ledger(
         assert process.returncode == 0
     both = outcome_of(tmp_path)
     assert both.committed == undisturbed.committed
-    assert both.table.equals(undisturbed.table)
+    assert both.csv == undisturbed.csv
     assert both.manifest == undisturbed.manifest
 
 

@@ -1,0 +1,52 @@
+"""The program, in this process and in its own, and one scored ledger of bundled pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import prefscope
+from prefscope.cli.app import run
+from prefscope.settings import DataSettings
+
+NUM_PAIRS = 24
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command line and returns its exit code, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Return the environment of a process of its own, without what would choose a width, colours or buffering."""
+    chosen = {
+        *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+        *("TERM", "CI", "PYTHONUNBUFFERED"),
+    }
+    return {name: value for name, value in os.environ.items() if name not in chosen} | {"PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.fixture(scope="session")
+def ledger(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
+    """Return the ledger of the first bundled pairs."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.parquet"
+    asked = DataSettings("", limit=NUM_PAIRS)
+    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
+    return prefscope.score(samples / "pairs.jsonl", policy, ref, data_settings=asked, output=path).path

@@ -1,0 +1,188 @@
+"""Every mistake has its exit code and one sentence; none shows a traceback or leaves a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prefscope.folders import log_folder
+
+Program = Callable[..., tuple[int, str, str]]
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    "missing file": ("score nowhere.jsonl --policy {policy} --ref {ref}", "nowhere.jsonl: there is no such file."),
+    "nearly its name": ("score pair.jsonl --policy {policy} --ref {ref}", "Did you mean pairs.jsonl?"),
+    "unknown loss": ("score {data} --policy {policy} --ref {ref} --loss dop", "There is no loss 'dop'. Choose from:"),
+    "no number": ("score {data} --loss dpo:beta=x", "--loss dpo:beta=x: 'x' is not a number."),
+    "unknown parameter": ("score {data} --loss dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta,"),
+    "beta out of range": ("score {data} --beta -1", "Loss dpo: beta = -1 is out of range."),
+    "loss twice": ("score {data} --loss dpo --loss dpo:beta=1", "Loss dpo is given twice."),
+    "unknown option": ("score {data} --nonsense", "No such option: --nonsense"),
+    "missing argument": ("score", "Missing argument"),
+    "limit out of range": ("score {data} --limit 0", "--limit"),
+    "unknown dtype": ("score {data} --dtype int8", "--dtype"),
+    "beta no number": ("score {data} --beta much", "--beta"),
+    "unknown command": ("nonsense", "nonsense"),
+    "unknown suffix": ("score {data} -o x.xlsx", "No format has the suffix of 'x.xlsx'. Use one of .csv,"),
+    "output twice": ("score {data} -o x.csv -o x.csv", "An output is named twice. Name each -o once."),
+    "two ledgers": ("score {data} -o x.parquet -o y.parquet", "Two ledgers are asked for: x.parquet, y.parquet."),
+    "reference alone": (
+        "score {data} --ref {ref}",
+        "There is a --ref or --base but no --policy. Give both, or neither",
+    ),
+    "base alone": ("score {data} --base {ref}", "There is a --ref or --base but no --policy."),
+    "full policy alone": ("score {data} --policy {policy}", "--ref PATH, or --ref none for SimPO alone."),
+    "no adapter": ("score {data} --policy {policy} --ref base", "its reference has to be named"),
+    "no checkpoint": ("score {data} --policy empty --ref {ref}", "empty: This folder holds no checkpoint"),
+    "a file": ("score {data} --policy pairs.jsonl --ref {ref}", "pairs.jsonl: This file is no checkpoint."),
+    "no folder": ("score {data} --policy ./nowhere --ref {ref}", "./nowhere: There is no such checkpoint."),
+    "no template": ("score {data} --chat-template nowhere.jinja", "nowhere.jinja: The chat template cannot be read"),
+    "half a mapping": ("score {data} --map prompt", "prompt"),
+    "unknown layout": ("score {data} --format nonsense", "there is no dialect 'nonsense'"),
+    "split of a file": ("score {data} --split train", "a split, config or revision is for hub data sets"),
+    "unknown device": ("score {data} --device nonsense", "Device 'nonsense' cannot be used"),
+    "missing ledger": ("report nowhere.parquet", "nowhere.parquet: There is no such ledger."),
+    "no ledger": ("report pairs.jsonl", "pairs.jsonl: This is not a whole Parquet file."),
+    "unknown report": ("report {ledger} -o r.txt", "No report has the suffix of 'r.txt'. Use .md or .html."),
+    "no output": ("export {ledger}", "Missing option '-o'"),
+    "unknown table": ("export {ledger} -o x.xlsx", "No format has the suffix of 'x.xlsx'."),
+}
+
+
+@pytest.fixture
+def fill(samples: Path, tmp_path: Path) -> Callable[[str], list[str]]:
+    """Return a function that turns a command line with placeholders into arguments."""
+    names = {"data": samples / "pairs.jsonl", "policy": samples / "tiny-policy", "ref": samples / "tiny-ref"}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pairs.jsonl").write_text("{}\n")
+
+    def filled(command: str, **more: Path) -> list[str]:
+        return [word.format(**names, **more) for word in command.split()]
+
+    return filled
+
+
+@pytest.mark.parametrize(("command", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_users_mistake_exits_with_2_and_is_told_in_a_sentence(
+    program: Program, fill: Callable[..., list[str]], ledger: Path, command: str, told: str
+) -> None:
+    before = sorted(Path().rglob("*"))
+    code, out, err = program(*fill(command, ledger=ledger))
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.startswith("prefscope: ") or "\nprefscope: " in err
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_unknown_suffix_is_told_before_anything_is_computed(
+    program: Program, fill: Callable[..., list[str]]
+) -> None:
+    code, _, err = program(*fill("score {data} -o x.xlsx --cache cache"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert not Path("cache").exists()
+
+
+def test_a_loss_that_needs_the_missing_reference_is_told_before_anything_is_computed(
+    program: Program, fill: Callable[..., list[str]]
+) -> None:
+    command = "score {data} --policy {policy} --ref none --loss dpo --limit 1 --no-cache"
+    code, _, err = program(*fill(command))
+    assert code == 2
+    assert "sequences to compute" not in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "score {data} --limit 2 -o file/x.parquet",
+        "score {data} --limit 2 -o file/x.csv",
+        "score {data} --limit 2 --cache file/cache",
+        "export {ledger} -o file/x.csv",
+        "export {ledger} -o file/x.parquet",
+        "report {ledger} -o file/r.md",
+    ],
+)
+def test_a_place_that_cannot_be_written_exits_with_3(
+    program: Program, fill: Callable[..., list[str]], ledger: Path, command: str
+) -> None:
+    Path("file").write_text("")
+    code, _, err = program(*fill(command, ledger=ledger))
+    assert code == 3, err
+    assert re.search(r"cannot be (written|used) \(", err)
+    assert "file" in err
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "own.parquet"])
+def test_a_data_set_is_not_overwritten_by_what_is_made_from_it(program: Program, samples: Path, name: str) -> None:
+    rows = [json.loads(line) for line in (samples / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:2]]
+    if name == "own.jsonl":
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), name)
+    before = Path(name).read_bytes()
+    assert program("score", name, "-o", name)[0] == 2
+    assert Path(name).read_bytes() == before
+
+
+def test_a_ledger_is_not_overwritten_by_its_own_table(program: Program, ledger: Path) -> None:
+    copy = Path(shutil.copy(ledger, "own.parquet"))
+    assert program("export", copy, "-o", "./own.parquet")[0] == 2
+    assert copy.read_bytes() == ledger.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_write_permission_exits_with_3(program: Program, ledger: Path) -> None:
+    Path("locked").mkdir(mode=0o500)
+    assert program("export", ledger, "-o", "locked/x.csv")[0] == 3
+
+
+def test_a_hub_that_cannot_be_reached_exits_with_3(program: Program, fill: Callable[..., list[str]]) -> None:
+    code, _, err = program(*fill("score {data} --policy someone/some-model --ref none"))
+    assert code == 3
+    assert "the hub cannot be reached" in err
+
+
+def broken(*_: object) -> None:
+    raise ZeroDivisionError("one deep inside")
+
+
+def test_a_bug_of_ours_exits_with_70_and_names_a_log_with_the_traceback(
+    program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefscope.report.summary.wilson_interval", broken)
+    code, out, err = program("report", ledger)
+    log = log_folder() / "error.log"
+    assert (code, out) == (70, "")
+    assert err == f"prefscope: A bug in prefscope: ZeroDivisionError. Please report it with {log}\n"
+    assert "ZeroDivisionError: one deep inside" in log.read_text()
+
+
+def test_debug_shows_the_traceback_of_a_mistake(program: Program) -> None:
+    from prefscope.cli.app import run
+    from prefscope.errors import LedgerError
+
+    with pytest.raises(LedgerError):
+        run(["report", "nowhere.parquet"], debug=True)
+    assert program("report", "nowhere.parquet")[0] == 2
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
+    program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prefscope.report.summary.wilson_interval", interrupted)
+    code, _, err = program("report", ledger)
+    assert code == 130
+    assert err == "prefscope: Interrupted. What was scored is kept: the same command goes on from there.\n"

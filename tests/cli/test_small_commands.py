@@ -1,0 +1,77 @@
+"""`losses`, `cache`, and reports in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
+from prefscope.preference.registry import LOSSES
+
+Program = Callable[..., tuple[int, str, str]]
+
+
+def test_losses_lists_every_loss_with_its_formula_source_and_parameters(program: Program) -> None:
+    code, out, err = program("losses")
+    assert (code, err) == (0, "")
+    for loss in LOSSES.values():
+        assert f"\n{loss.name}: {loss.title}" in out
+        assert f"  formula  {loss.formula}\n  source   {loss.source}\n" in out
+        for knob in loss.parameters:
+            assert f"  {knob.name} = {knob.default:g}, from {knob.low:g} to {knob.high:g}: {knob.meaning}" in out
+
+
+def test_losses_as_json_are_the_same_list(program: Program) -> None:
+    found = json.loads(program("losses", "--json")[1])
+    assert found["schema"] == 1
+    assert list(found["losses"]) == list(LOSSES)
+    assert found["losses"]["simpo"]["needs_reference"] is False
+    assert found["losses"]["dpo"]["parameters"]["beta"]["default"] == 0.1
+
+
+def test_cache_says_that_there_is_none_yet(program: Program) -> None:
+    assert program("cache", "--cache", "here") == (0, "here/logps.sqlite: not there yet\n", "")
+
+
+def test_cache_shows_what_a_run_left_and_clears_it(program: Program, samples: Path) -> None:
+    program("score", samples / "pairs.jsonl", "--limit", "2", "--cache", "here")
+    shown, cleared, empty = (program("cache", "--cache", "here", *more)[1] for more in ((), ("--clear",), ()))
+    assert shown.startswith("here/logps.sqlite: 8 sequences, ")
+    assert shown.endswith(" MB, 0 unfinished runs\n")
+    assert cleared.startswith("here/logps.sqlite: 0 sequences, ")
+    assert empty.startswith("here/logps.sqlite: 0 sequences, ")
+
+
+def test_after_clearing_the_cache_everything_is_computed_again(program: Program, samples: Path) -> None:
+    run = ("score", samples / "pairs.jsonl", "--limit", "2", "--cache", "here")
+    program(*run)
+    program("cache", "--cache", "here", "--clear")
+    assert "policy: 4 of 4 sequences to compute" in program(*run)[2]
+
+
+def test_a_markdown_report_stands_alone(program: Program, ledger: Path) -> None:
+    code, out, err = program("report", ledger, "-o", "r.md")
+    text = Path("r.md").read_text(encoding="utf-8")
+    assert (code, out, err) == (0, "", "")
+    assert text.startswith("# prefscope report\n")
+    assert "| rewards/margins | " in text
+    assert "](" not in text
+    assert "http" not in text
+
+
+def test_an_html_report_stands_alone(program: Program, ledger: Path) -> None:
+    code, out, err = program("report", ledger, "-o", "r.html")
+    text = Path("r.html").read_text(encoding="utf-8")
+    assert (code, out, err) == (0, "", "")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "rewards/margins" in text
+    assert [word for word in ("http", "src=", "href=", "<script", "@import", "url(") if word in text] == []
+
+
+def test_a_report_in_a_file_has_the_numbers_of_the_terminal(program: Program, ledger: Path) -> None:
+    shown = program("report", ledger, "--beta", "0.3")[1]
+    program("report", ledger, "-o", "r.md", "--beta", "0.3")
+    line = next(line for line in shown.splitlines() if line.startswith("rewards/margins"))
+    row = next(line for line in Path("r.md").read_text().splitlines() if line.startswith("| rewards/margins"))
+    assert line.split()[1:] == row.replace("|", "").split()[1:]

@@ -1,0 +1,102 @@
+"""What is loaded when: heavy packages only where they are needed, each claim in a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LEDGER = Path(__file__).with_name("ledger-v1.parquet")
+HEAVY = ("torch", "transformers", "pandas", "pyarrow", "textual")
+
+WITHOUT_TORCH = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers"}:
+            raise RuntimeError(f"{name} is imported")
+
+sys.meta_path.insert(0, Refusing())
+from prefscope.cli.app import run
+sys.exit(run(sys.argv[1:], debug=True))
+"""
+
+LIGHT_ROOMS = """
+import importlib, pkgutil, sys
+import prefscope.data, prefscope.ledger, prefscope.preference
+
+names = ["prefscope.settings", "prefscope.events", "prefscope.errors", "prefscope.folders"]
+names += ["prefscope.pipeline.ready_made"]
+names += [f"prefscope.scoring.{name}" for name in ("packing", "store", "sequences", "checkpoints", "tokenization")]
+for room in (prefscope.data, prefscope.ledger, prefscope.preference):
+    names += [module.name for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names), *sorted({"torch", "transformers", "pandas", "textual", "rich"} & sys.modules.keys()))
+"""
+
+
+def run(*command: str) -> str:
+    """Return the last line that a fresh interpreter prints."""
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def loaded_after(code: str) -> list[str]:
+    return run("-c", f"{code}\nimport sys\nprint('loaded', *({set(HEAVY)} & sys.modules.keys()))").split()[1:]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import prefscope",
+        "from prefscope.cli.app import run; run(['--help'])",
+        "from prefscope.cli.app import run; run(['--version'])",
+        "from prefscope.cli.app import run; run(['score', '--help'])",
+        "from prefscope.cli.app import run; run(['losses'])",
+        "from prefscope import dpo_loss, implicit_reward; dpo_loss(-50.0, -60.0, -52.0, -58.0)",
+    ],
+    ids=["import", "help", "version", "help of score", "losses", "a formula"],
+)
+def test_a_quick_command_loads_nothing_heavy(code: str) -> None:
+    assert loaded_after(code) == []
+
+
+def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
+    count, *heavy = run("-c", LIGHT_ROOMS).split()
+    assert int(count) > 25
+    assert heavy == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", str(LEDGER)],
+        ["report", str(LEDGER), "--json"],
+        ["export", str(LEDGER), "-o", "-", "--texts"],
+        ["export", str(LEDGER), "-o", "{folder}/x.parquet"],
+        ["report", str(LEDGER), "-o", "{folder}/r.html"],
+    ],
+    ids=["report", "json", "csv", "parquet", "html"],
+)
+def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))
+
+
+def test_given_log_probs_become_a_ledger_where_there_is_no_torch(tmp_path: Path) -> None:
+    names = "policy_chosen_logps,policy_rejected_logps,ref_chosen_logps,ref_rejected_logps"
+    (tmp_path / "given.csv").write_text(f"{names}\n-50,-60,-52,-58\n")
+    options = ["-o", str(tmp_path / "x.parquet"), "--json", "--loss", "dpo"]
+    run("-c", WITHOUT_TORCH, "score", str(tmp_path / "given.csv"), *options)
+    assert (tmp_path / "x.parquet").is_file()
+
+
+def test_a_data_frame_needs_no_torch() -> None:
+    code = "import prefscope, sys; prefscope.load_ledger(sys.argv[1]).to_pandas(); print('torch' in sys.modules)"
+    assert run("-c", code, str(LEDGER)) == "False"

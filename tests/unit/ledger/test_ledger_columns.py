@@ -1,0 +1,52 @@
+"""Names of columns: the data set's own never hide the ledger's."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefscope.ledger.columns import DERIVED, FLAGS, STORED, TEXTS, TOKENS, carried_names
+
+
+@pytest.mark.parametrize(
+    "name", [column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED)] + ["dpo_loss", "my_loss", "x_weight"]
+)
+def test_a_name_of_the_ledgers_own_is_carried_as_data_name(name: str) -> None:
+    assert carried_names([name]) == {name: f"data_{name}"}
+
+
+@pytest.mark.parametrize("name", ["category", "loss", "weight", "Row", "margin", "data_row", ""])
+def test_any_other_name_is_carried_as_it_is(name: str) -> None:
+    assert carried_names([name]) == {name: name}
+
+
+@pytest.mark.parametrize(
+    ("names", "carried"),
+    [
+        (["row", "data_row"], ["data_data_row", "data_row"]),
+        (["data_row", "row"], ["data_row", "data_data_row"]),
+        (["row", "data_row", "data_data_row"], ["data_data_data_row", "data_row", "data_data_row"]),
+    ],
+)
+def test_two_columns_of_the_data_set_never_become_one(names: list[str], carried: list[str]) -> None:
+    assert carried_names(names) == dict(zip(names, carried, strict=True))
+
+
+def test_every_column_says_what_it_means() -> None:
+    assert all(column.meaning for column in (*STORED, *TEXTS, *TOKENS, *DERIVED))
+
+
+def test_every_log_prob_and_reward_has_a_unit() -> None:
+    quantities = [column for column in (*STORED, *TOKENS, *DERIVED) if column.kind in ("number", "logps")]
+    assert [column.name for column in quantities if not column.unit] == []
+
+
+def test_no_name_and_no_alias_stands_for_two_columns() -> None:
+    names = [name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED) for name in (column.name, column.alias) if name]
+    assert len(names) == len(set(names))
+
+
+def test_the_flags_are_those_of_the_contract() -> None:
+    assert set(FLAGS) == {
+        *("truncated", "prefix_mismatch", "double_bos", "no_eos", "empty", "nothing_scored", "identical"),
+        *("non_finite", "scores_user_turns"),
+    }

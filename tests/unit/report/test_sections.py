@@ -1,0 +1,178 @@
+"""A report's sections as text, Markdown and HTML: hostile texts stay harmless, and lines fit their width."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.cells import cell_len
+from rich.console import Console
+
+from prefscope.ledger.table import load_ledger
+from prefscope.report.sections import Plot, Section, Table, build_sections, headline, number
+from prefscope.report.summary import summarise
+from prefscope.report.tables import as_html, as_markdown, print_sections
+from prefscope.settings import PreferenceSettings
+
+WRONG = {"logps": (-50.0, -60.0, -50.0, -63.0)}
+RIGHT = {"logps": (-50.0, -60.0, -52.0, -58.0)}
+HOSTILE = "\x1b]52;c;aGk=\x07\x9b31m\u202e[b]</td><script>"
+MARKED = "a|b *c* _d_ `e` [f](http://g.example) <b> # ~h~ \\i"
+
+
+def built(path: Path, width: int = 80) -> tuple[list[str], list[Section]]:
+    ledger, preferences = load_ledger(path), PreferenceSettings()
+    summary = summarise(ledger, preferences)
+    return headline(summary), build_sections(summary, ledger, preferences, width)
+
+
+def printed(path: Path, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
+    print_sections(console, *built(path, width))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO above
+
+
+def markdown_cells(path: Path) -> list[list[str]]:
+    """Return the text of the cells of every table row, as a Markdown reader shows it."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(as_markdown(*built(path)))
+    rows: list[list[str]] = []
+    for before, token in pairwise(tokens):
+        if before.type == "tr_open":
+            rows.append([])
+        if before.type in ("td_open", "th_open"):
+            rows[-1].append("".join(child.content for child in token.children or []))
+    return rows
+
+
+class Page(HTMLParser):
+    """The text, tags and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def hostile(write_pairs: Callable[..., Path]) -> Path:
+    pair = WRONG | {"prompt": HOSTILE, "chosen": HOSTILE, "rejected": HOSTILE}
+    model = {"name": HOSTILE, "base": None, "fingerprint": "", "stored_dtype": "float32", "attention": "sdpa"}
+    manifest: dict[str, Any] = {"data": {"source": HOSTILE}, "models": {"policy": model, "ref": model}}
+    return write_pairs([pair, RIGHT], manifest=manifest)
+
+
+def test_no_control_of_a_text_or_a_name_reaches_the_terminal(hostile: Path) -> None:
+    text = printed(hostile)
+    assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) == []
+    assert "␛]52;c;aGk=␇" in text
+
+
+def test_no_control_reaches_a_report_file(hostile: Path) -> None:
+    for text in (as_markdown(*built(hostile)), as_html(*built(hostile, 120))):
+        assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) == []
+
+
+def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callable[..., Path]) -> None:
+    compute = {"dtype": HOSTILE, "device": HOSTILE, "attention_path": "", "numerics_version": 1}
+    path = write_pairs([WRONG | {"flags": HOSTILE}], manifest={"compute": compute})
+    assert "\x1b" not in printed(path)
+
+
+def test_markup_in_a_text_is_no_markup(hostile: Path) -> None:
+    assert "[b]</td><script>" in printed(hostile)
+
+
+def test_markdown_shows_a_text_as_it_is(write_pairs: Callable[..., Path]) -> None:
+    cells = markdown_cells(write_pairs([WRONG | {"prompt": MARKED}]))
+    assert cells[-1] == ["0", "1", "-0.3000", MARKED, ""]
+
+
+def test_markdown_shows_an_html_entity_as_it_is(write_pairs: Callable[..., Path]) -> None:
+    assert markdown_cells(write_pairs([WRONG | {"prompt": "&lt;b&gt;"}]))[-1][3] == "&lt;b&gt;"
+
+
+def test_a_markdown_table_has_the_cells_of_the_section(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs([WRONG, RIGHT])
+    tables = [section for section in built(path)[1] if isinstance(section, Table)]
+    assert markdown_cells(path) == [list(row) for table in tables for row in (table.header, *table.rows)]
+
+
+def test_markdown_keeps_plots_in_code_blocks(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs([WRONG, RIGHT])
+    blocks = [token.content for token in MarkdownIt().parse(as_markdown(*built(path))) if token.type == "fence"]
+    assert blocks == [f"{section.text}\n" for section in built(path)[1] if isinstance(section, Plot)]
+
+
+def test_an_html_report_is_one_page_without_outside_resources(hostile: Path) -> None:
+    page = Page(as_html(*built(hostile, 120)))
+    assert page.tags <= {"html", "head", "meta", "style", "body", "pre", "code", "span"}
+    assert page.attributes <= {"charset", "style"}
+    assert "</td><script>" in page.text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150])
+def test_no_line_is_wider_than_the_terminal(write_pairs: Callable[..., Path], width: int) -> None:
+    path = write_pairs([WRONG | {"prompt": "漢字" * 40, "flags": "truncated;no_eos"}, RIGHT])
+    lines = printed(path, width).splitlines()[3:]  # the headline is not cut: paths in it can be copied
+    assert [line for line in lines if cell_len(line) > width] == []
+
+
+def test_a_wide_terminal_has_the_plots_beside_each_other(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs([WRONG, RIGHT])
+    assert [sum(isinstance(section, Plot) for section in built(path, width)[1]) for width in (99, 100)] == [2, 1]
+
+
+def test_without_a_reference_there_is_no_plot_and_no_outcome(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
+    sections = built(path)[1]
+    assert [section.title for section in sections] == ["Summary", "Losses", "Pairs of the greatest loss"]
+
+
+def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., Path]) -> None:
+    assert built(write_pairs([WRONG, RIGHT]))[0] == [
+        "policy policy   reference reference",
+        "computed in float32 on cpu, stored as float32",
+        "2 pairs of pairs.jsonl   beta 0.1",
+    ]
+
+
+def test_the_headline_says_first_that_the_models_are_the_bundled_ones(write_pairs: Callable[..., Path]) -> None:
+    first = built(write_pairs([WRONG], manifest={"bundled": True}))[0][0]
+    assert first == "No --policy was given: these are the bundled tiny policy and reference, a demonstration."
+
+
+def test_the_headline_of_given_log_probs_names_no_model(write_pairs: Callable[..., Path]) -> None:
+    assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs as given in the file")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.0000"),
+        (-0.51234, "-0.5123"),
+        (999.99, "999.9900"),
+        (1234567.89, "1,234,567.9"),
+        (0.000123456, "0.000123"),
+        (-1e-12, "-1e-12"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+    ],
+)
+def test_a_number_for_people_has_the_digits_that_matter(value: float, text: str) -> None:
+    assert number(value) == text

@@ -1,0 +1,71 @@
+"""Events survive their way through a pipe as lines of JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import get_args
+
+import pytest
+
+from prefscope.events import (
+    BatchScored,
+    Event,
+    Failed,
+    Finished,
+    Halved,
+    Noted,
+    PairFlagged,
+    Planned,
+    Progressed,
+    from_json_line,
+    to_json_line,
+)
+
+EVENTS: list[Event] = [
+    Noted("two\nlines, 漢字, \x1b[31m and \u2028"),
+    Progressed("reading pairs", 3),
+    Progressed("reading weights", 3, 10),
+    PairFlagged(7, ("truncated", "non_finite")),
+    PairFlagged(0, ()),
+    Planned("policy", 10, 20, 18, 900, 3, resumed=True),
+    BatchScored("ref", 0, 3, 6, 300, 0.1),
+    Halved("policy", 2, 3),
+    Finished("/a/b.parquet", 10, 1.5),
+    Failed("No such file.", 2),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=repr)
+def test_an_event_comes_back_equal(event: Event) -> None:
+    assert from_json_line(to_json_line(event)) == event
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=repr)
+def test_an_event_is_one_line(event: Event) -> None:
+    assert len(to_json_line(event).splitlines()) == 1
+
+
+def test_every_kind_of_event_makes_the_way() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+def test_a_line_names_its_kind() -> None:
+    assert json.loads(to_json_line(Noted("hello"))) == {"event": "Noted", "text": "hello"}
+
+
+def test_events_are_facts_that_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EVENTS[0].text = "other"  # type: ignore[misc, union-attr]  # that is what is refused
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "hello", "{}", "[]", "3", '{"event": "Nonsense"}', '{"event": null}', '{"event": []}'),
+        *('{"event": "Noted"}', '{"event": "Noted", "text": "", "more": 1}'),
+    ],
+)
+def test_a_line_that_is_no_event_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        from_json_line(line)

@@ -1,0 +1,35 @@
+"""Things lie where a user's machine keeps them, or where asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefscope.folders import cache_folder, ledger_folder, log_folder, sample_data, store_path
+
+
+def test_the_bundled_samples_are_found() -> None:
+    found = {path.name for path in sample_data().iterdir()}
+    assert {"pairs.jsonl", "tiny-policy", "tiny-ref"} <= found
+
+
+def test_the_store_lies_in_the_cache_folder_asked_for() -> None:
+    assert cache_folder("here") == Path("here")
+    assert store_path("here") == Path("here/logps.sqlite")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("~/cache") == tmp_path / "cache"
+
+
+def test_unless_asked_the_store_the_ledgers_and_the_logs_lie_in_the_users_own_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("CACHE", "DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    assert store_path(None) == tmp_path / "cache" / "prefscope" / "logps.sqlite"
+    assert ledger_folder() == tmp_path / "data" / "prefscope" / "ledgers"
+    assert log_folder() == tmp_path / "state" / "prefscope" / "log"

@@ -1,0 +1,117 @@
+"""The spool gives back what went in: sequences, digests and the data set's own columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefscope.data.records import Message, PreferencePair
+from prefscope.pipeline.spool import Spool, extras_of, sequences_of
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.tokenization import TokenizedPair
+
+
+def sequence(ids: list[int], start: int) -> TokenSequence:
+    return TokenSequence(np.array(ids, dtype=np.int32), start)
+
+
+def tokenized(row: int, first: TokenSequence, second: TokenSequence, **pair: Any) -> TokenizedPair:
+    texts = {"prompt": f"prompt {row}", "chosen": f"chosen {row}", "rejected": f"rejected {row}"}
+    return TokenizedPair(PreferencePair(row, row + 1, **{**texts, **pair}), first, second, ("truncated", "no_eos"))
+
+
+FIRST = tokenized(0, sequence([1, 2, 3], 1), sequence([1, 2, 4, 5], 1), columns={"n": 1, "row": "a"})
+SECOND = tokenized(1, sequence([], 0), sequence([7], 0), columns={"n": 0.5, "tags": ["é"]})
+THIRD = tokenized(2, sequence([1, 2, 3], 1), sequence([1, 2, 3], 2), columns={"none": None})
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool")
+    spool.write([FIRST, SECOND])
+    spool.write([THIRD])
+    spool.finish()
+    yield spool
+    spool.close()
+
+
+def test_sequences_come_back_chosen_and_rejected_by_turns(spool: Spool) -> None:
+    found = [(item.token_ids.tolist(), item.completion_start) for item in spool.sequences()]
+    assert found == [([1, 2, 3], 1), ([1, 2, 4, 5], 1), ([], 0), ([7], 0), ([1, 2, 3], 1), ([1, 2, 3], 2)]
+
+
+def test_sequences_can_be_read_again(spool: Spool) -> None:
+    assert len(list(spool.sequences())) == len(list(spool.sequences())) == 6
+
+
+def test_digests_are_those_of_the_sequences_read_back(spool: Spool) -> None:
+    assert [digest.tobytes() for digest in spool.digests] == [item.digest() for item in spool.sequences()]
+
+
+def test_equal_ids_share_a_digest_only_with_an_equal_boundary(spool: Spool) -> None:
+    assert spool.digests[0] == spool.digests[4]
+    assert spool.digests[4] != spool.digests[5]
+
+
+def test_lengths_count_every_token(spool: Spool) -> None:
+    assert spool.lengths.tolist() == [3, 4, 0, 1, 3, 3]
+
+
+def test_a_side_of_a_batch_has_its_own_sequences(spool: Spool) -> None:
+    last = list(spool.batches())[1]
+    assert [item.token_ids.tolist() for item in sequences_of(last, "rejected")] == [[1, 2, 3]]
+
+
+def test_places_texts_and_flags_come_back(spool: Spool) -> None:
+    first = next(spool.batches()).to_pylist()[1]
+    assert {name: first[name] for name in ("row", "line", "pair_id", "flags", "prompt", "rejected")} == {
+        "row": 1,
+        "line": 2,
+        "pair_id": SECOND.pair.pair_id,
+        "flags": "truncated;no_eos",
+        "prompt": "prompt 1",
+        "rejected": "rejected 1",
+    }
+
+
+def test_extra_columns_get_one_kind_for_all_pairs(spool: Spool) -> None:
+    assert spool.extra_kinds == {"n": "number", "row": "text", "tags": "json", "none": "text"}
+
+
+def test_extra_columns_are_none_where_a_pair_lacks_them(spool: Spool) -> None:
+    extras = [extras_of(batch, spool.extra_kinds) for batch in spool.batches()]
+    assert extras == [
+        {"n": [1.0, 0.5], "row": ["a", None], "tags": [None, '["é"]'], "none": [None, None]},
+        {"n": [None], "row": [None], "tags": [None], "none": [None]},
+    ]
+
+
+def test_the_source_row_is_kept_as_json(tmp_path: Path) -> None:
+    source = {"prompt": "é", "nested": [{"a": None}]}
+    spool = Spool(tmp_path)
+    spool.write([tokenized(0, sequence([1], 0), sequence([2], 0), source=source)])
+    spool.finish()
+    assert json.loads(next(spool.batches()).to_pylist()[0]["source_json"]) == source
+
+
+def test_conversations_are_kept_as_people_read_them(tmp_path: Path) -> None:
+    prompt = (Message("system", "Be brief."), Message("user", "Hello"))
+    spool = Spool(tmp_path)
+    chosen, rejected = (Message("assistant", "Hi"),), (Message("assistant", "Go"), Message("user", "No"))
+    item = tokenized(0, sequence([1], 0), sequence([2], 0), prompt=prompt, chosen=chosen, rejected=rejected)
+    spool.write([item])
+    spool.finish()
+    row = next(spool.batches()).to_pylist()[0]
+    assert row["prompt"] == "[system]\nBe brief.\n\n[user]\nHello"
+    assert row["chosen"] == "Hi"
+    assert row["rejected"] == "[assistant]\nGo\n\n[user]\nNo"
+
+
+def test_a_spool_leaves_no_file_behind(tmp_path: Path, spool: Spool) -> None:
+    assert spool.num_pairs == 3
+    assert list((tmp_path / "spool").iterdir()) == []
