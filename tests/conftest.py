@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from prefscope.cli.app import run
 from prefscope.data.dialects import normalise
 from prefscope.data.records import PreferencePair, SourceRow
 from prefscope.data.sources import open_source
@@ -60,3 +61,16 @@ def tiny_tokenizer(samples: Path) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(samples / "tiny-policy")
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command line and returns its exit code, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call

@@ -20,6 +20,13 @@ SIMPO_BETA = Parameter("beta", 2.0, 0.01, 20.0, "log", "scale of the mean log-pr
 SIMPO_GAMMA = Parameter("gamma", 0.5, 0.0, 10.0, "linear", "target margin, after beta")
 
 
+def _gap(
+    policy_chosen_logps: Array, policy_rejected_logps: Array, ref_chosen_logps: Array, ref_rejected_logps: Array
+) -> Array:
+    """Return h, the difference of the two log-ratios, in nats."""
+    return (policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps)
+
+
 @elementwise
 def dpo_weight(
     policy_chosen_logps: Array,
@@ -30,7 +37,7 @@ def dpo_weight(
     label_smoothing: float = 0.0,
 ) -> Array:
     """Return β·(σ(−βh) − ε), the gradient weight of `dpo_loss` (Rafailov et al. 2023, section 4, for ε = 0)."""
-    margins = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
+    margins = beta * _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return beta * (sigmoid(-margins) - label_smoothing)
 
 
@@ -62,7 +69,7 @@ def dpo_loss(
     >>> round(dpo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
     """
-    margins = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
+    margins = beta * _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return (1.0 - label_smoothing) * softplus_neg(margins) + label_smoothing * softplus_neg(-margins)
 
 
@@ -75,7 +82,7 @@ def ipo_weight(
     beta: float = 0.1,
 ) -> Array:
     """Return 2β·(1/β − βh), the gradient weight of `ipo_loss`; negative past the target."""
-    margins = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
+    margins = beta * _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return 2.0 * beta * (1.0 / beta - margins)
 
 
@@ -106,7 +113,7 @@ def ipo_loss(
     >>> round(ipo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     92.16
     """
-    margins = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
+    margins = beta * _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return (margins - 1.0 / beta) ** 2
 
 
@@ -119,7 +126,7 @@ def ipo_azar_weight(
     beta: float = 0.1,
 ) -> Array:
     """Return 2·(1/(2β) − h), the gradient weight of `ipo_azar_loss`; negative past the target."""
-    gap = (policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps)
+    gap = _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return 2.0 * (0.5 / beta - gap)
 
 
@@ -149,7 +156,7 @@ def ipo_azar_loss(
     >>> ipo_azar_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1)
     1.0
     """
-    gap = (policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps)
+    gap = _gap(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return (gap - 0.5 / beta) ** 2
 
 

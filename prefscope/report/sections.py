@@ -107,7 +107,11 @@ def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
         target = f"target {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
         rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(filter(None, (loss.title, target)))))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
-    return Table("Losses", header, tuple(rows), (1, 2, 3))
+    far = [loss.name for loss in losses if loss.target_is_far]
+    note = (
+        f"{', '.join(far)}: 99% of the gaps here are short of the target; a larger beta brings it nearer" if far else ""
+    )
+    return Table("Losses", header, tuple(rows), (1, 2, 3), note)
 
 
 def _spread(spread: Spread) -> tuple[str, str, str]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import LOGPS, POLICY_LOGPS
+from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
 from prefscope.preference.registry import find_loss, resolve_parameters
-from prefscope.settings import PreferenceSettings
+from prefscope.settings import LossChoice, PreferenceSettings
 
 JSON_SCHEMA = 1
 WORST_PAIRS = 10
+FAR_QUANTILE = 0.99
 Z_95 = 1.959963984540054
 
 
@@ -71,6 +72,8 @@ class LossSummary:
     spread: Spread
     target_gap: tuple[float, str] | None
     """For the IPO family: the gap at which the loss is zero, and its unit."""
+    target_is_far: bool
+    """Whether that gap is beyond the 99th percentile of the gaps here, so that the loss pulls on nearly every pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
     derived = ledger.derived(preferences)
     finite = _finite_pairs(ledger)
     losses = tuple(
-        LossSummary(
-            choice.name,
-            find_loss(choice.name).title,
-            parameters := resolve_parameters(choice, preferences),
-            Spread.of(derived[f"{choice.name}_loss"][finite]),
-            gap(parameters) if (gap := find_loss(choice.name).target_gap) is not None else None,
-        )
-        for choice in ledger.usable_losses(preferences)
+        _summarise_loss(choice, preferences, ledger, derived, finite) for choice in ledger.usable_losses(preferences)
     )
     margins = derived.get("margins")
     return Summary(
@@ -149,6 +145,23 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
     )
+
+
+def _summarise_loss(
+    choice: LossChoice, preferences: PreferenceSettings, ledger: Ledger, derived: Columns, finite: NDArray[np.bool_]
+) -> LossSummary:
+    loss, parameters = find_loss(choice.name), resolve_parameters(choice, preferences)
+    target, far = None, False
+    if loss.target_gap is not None:
+        target = loss.target_gap(parameters)
+        lengths = [ledger.stored[name][finite] if name in loss.inputs else 1.0 for name in NUM_TOKENS]
+        ratios = [derived[name][finite] for name in ("chosen_logratios", "rejected_logratios")]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gaps = np.abs(ratios[0] / lengths[0] - ratios[1] / lengths[1])
+        gaps = gaps[np.isfinite(gaps)]
+        far = bool(gaps.size and target[0] > np.quantile(gaps, FAR_QUANTILE))
+    spread = Spread.of(derived[f"{choice.name}_loss"][finite])
+    return LossSummary(choice.name, loss.title, parameters, spread, target, far)
 
 
 def _finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import prefscope
-from prefscope.cli.app import run
 from prefscope.ledger.table import Ledger
 
 NUM_PAIRS = 6
@@ -19,19 +18,6 @@ NUM_PAIRS = 6
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs a command line and returns its exit code, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture(scope="session")

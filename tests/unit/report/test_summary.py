@@ -163,3 +163,16 @@ def test_json_is_of_schema_1_and_carries_the_manifest(summary: Summary) -> None:
     assert found["schema"] == 1
     assert found["manifest"] == summary.manifest
     assert found["spread"]["rewards/margins"]["median"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "beta", "far"),
+    [("ipo", 0.1, True), ("ipo", 0.45, False), ("ipo_azar", 0.05, True), ("ipo_azar", 0.1, False), ("dpo", 0.1, False)],
+)
+def test_a_target_is_far_when_99_of_100_gaps_are_short_of_it(
+    write_pairs: Callable[..., Path], loss: str, beta: float, far: bool
+) -> None:
+    """The gaps are 4, 6, 0 and −3 nats, the targets 1/β² and 1/(2β): 100, 4.9, 10 and 5."""
+    ledger = load_ledger(write_pairs([WIN, LOWERED, TIE, LOSS]))
+    found = summarise(ledger, PreferenceSettings(beta=beta, losses=(LossChoice(loss),)))
+    assert [summary.target_is_far for summary in found.losses] == [far]
