@@ -15,7 +15,7 @@ from prefscope.ledger.table import Ledger
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.sections import Section, build_sections, headline
 from prefscope.report.summary import summarise
-from prefscope.report.tables import HTML_WIDTH, as_html, as_markdown, print_sections
+from prefscope.report.tables import PAGE_WIDTH, as_html, as_markdown, as_svg, print_sections
 from prefscope.settings import PreferenceSettings
 
 STDOUT = "-"
@@ -51,17 +51,17 @@ def print_summary(
 
 
 def write_report(ledger: Ledger, preferences: PreferenceSettings, path: Path) -> None:
-    """Write a self-contained report file, Markdown or HTML by its suffix.
+    """Write a self-contained report file, Markdown, HTML or a picture by its suffix.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is none of these.
         ResourceError: The file cannot be written.
     """
-    render = {".md": as_markdown, ".html": as_html}.get(path.suffix)
+    render = {".md": as_markdown, ".html": as_html, ".svg": as_svg}.get(path.suffix)
     if render is None:
-        raise UsageError(f"No report has the suffix of {path.name!r}", hint="Use .md or .html.")
+        raise UsageError(f"No report has the suffix of {path.name!r}", hint="Use .md, .html or .svg.")
     summary = summarise(ledger, preferences)
-    sections: list[Section] = build_sections(summary, ledger, preferences, HTML_WIDTH)
+    sections: list[Section] = build_sections(summary, ledger, preferences, PAGE_WIDTH)
     try:
         path.write_text(render(headline(summary), sections), encoding="utf-8")
     except OSError as error:

@@ -13,7 +13,7 @@ from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, W
 def report(
     ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write R.md or R.html.", show_default=False)
+        Path | None, typer.Option("-o", "--output", help="Write R.md, R.html or the picture R.svg.", show_default=False)
     ] = None,
     beta: Beta = 0.1,
     simpo_beta: SimpoBeta = 2.0,

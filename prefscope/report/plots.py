@@ -6,7 +6,7 @@ import numpy as np
 import plotext
 from numpy.typing import NDArray
 
-TAIL_PERCENT = 1  # margins beyond these percentiles are counted in the outermost bins
+TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
 MIN_PAIRS_FOR_TAILS = 100
 
 
@@ -33,11 +33,8 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
 
 def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """Return about so many bin edges of equal width over the values' range, with an edge at 0."""
-    if len(values) >= MIN_PAIRS_FOR_TAILS:
-        low, high = np.percentile(values, [TAIL_PERCENT, 100 - TAIL_PERCENT])
-    else:
-        low, high = values.min(), values.max()
-    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    low, high = _range_without_tails(values)
+    low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-12:  # noqa: PLR2004 (every pair a tie)
         low, high = -1.0, 1.0
     step = (high - low) / bins
@@ -45,14 +42,27 @@ def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float
     return np.arange(first, last + 1, dtype=np.float64) * step
 
 
+def _range_without_tails(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the least and the greatest value, of many pairs without the outermost ones."""
+    if len(values) < MIN_PAIRS_FOR_TAILS:
+        return float(values.min()), float(values.max())
+    low, high = np.percentile(values, [TAIL_PERCENT, 100 - TAIL_PERCENT])
+    return float(low), float(high)
+
+
 def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
-    """Return rejected against chosen values as braille dots with the diagonal; right pairs lie below it."""
+    """Return rejected against chosen values as braille dots with the diagonal; right pairs lie below it.
+
+    Of many pairs the outermost ones are drawn on the border.
+    """
     finite = np.isfinite(chosen) & np.isfinite(rejected)
     if not finite.any():
         return ""
     x, y = chosen[finite], rejected[finite]
     figure = _figure(width, height)
-    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    (low_x, high_x), (low_y, high_y) = _range_without_tails(x), _range_without_tails(y)
+    low, high = min(low_x, low_y), max(high_x, high_y)
+    x, y = np.clip(x, low, high), np.clip(y, low, high)
     if high - low < 1e-12:  # noqa: PLR2004 (every value the same)
         low, high = low - 1.0, high + 1.0
     figure.draw(figure.signal([low, high], [low, high], marker="·").lines())

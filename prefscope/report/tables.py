@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from prefscope.report.sections import Plot, Section, Table
 
-HTML_WIDTH = 120
+PAGE_WIDTH = 120
 WRONG, RIGHT = "#e69f00", "#56b4e9"  # orange and sky blue of Okabe and Ito
 
 
@@ -76,6 +77,17 @@ def _escaped(text: str) -> str:
 
 def as_html(lines: Sequence[str], sections: Sequence[Section]) -> str:
     """Return a report as one HTML page without outside resources."""
-    console = Console(record=True, file=io.StringIO(), width=HTML_WIDTH, force_terminal=True, color_system="truecolor")
+    return _recorded(lines, sections).export_html(inline_styles=True)
+
+
+def as_svg(lines: Sequence[str], sections: Sequence[Section]) -> str:
+    """Return a report as a picture of a terminal, in whatever monospaced font the viewer has."""
+    picture = _recorded(lines, sections).export_svg(title="prefscope report")
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # rich would have fonts fetched
+
+
+def _recorded(lines: Sequence[str], sections: Sequence[Section]) -> Console:
+    """Return a console that has shown a report and remembers it."""
+    console = Console(record=True, file=io.StringIO(), width=PAGE_WIDTH, force_terminal=True, color_system="truecolor")
     print_sections(console, lines, sections)
-    return console.export_html(inline_styles=True)
+    return console

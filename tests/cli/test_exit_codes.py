@@ -51,7 +51,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "unknown device": ("score {data} --device nonsense", "Device 'nonsense' cannot be used"),
     "missing ledger": ("report nowhere.parquet", "nowhere.parquet: There is no such ledger."),
     "no ledger": ("report pairs.jsonl", "pairs.jsonl: This is not a whole Parquet file."),
-    "unknown report": ("report {ledger} -o r.txt", "No report has the suffix of 'r.txt'. Use .md or .html."),
+    "unknown report": ("report {ledger} -o r.txt", "No report has the suffix of 'r.txt'. Use .md, .html or .svg."),
     "no output": ("export {ledger}", "Missing option '-o'"),
     "unknown table": ("export {ledger} -o x.xlsx", "No format has the suffix of 'x.xlsx'."),
 }

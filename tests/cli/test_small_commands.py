@@ -69,6 +69,15 @@ def test_an_html_report_stands_alone(program: Program, ledger: Path) -> None:
     assert [word for word in ("http", "src=", "href=", "<script", "@import", "url(") if word in text] == []
 
 
+def test_a_picture_of_a_report_stands_alone(program: Program, ledger: Path) -> None:
+    code, out, err = program("report", ledger, "-o", "r.svg")
+    text = Path("r.svg").read_text(encoding="utf-8")
+    assert (code, out, err) == (0, "", "")
+    assert text.startswith("<svg ")
+    assert "rewards/margins" in text
+    assert [word for word in ("@font-face", "url(http", "src=", "href=", "<script") if word in text] == []
+
+
 def test_a_report_in_a_file_has_the_numbers_of_the_terminal(program: Program, ledger: Path) -> None:
     shown = program("report", ledger, "--beta", "0.3")[1]
     program("report", ledger, "-o", "r.md", "--beta", "0.3")
