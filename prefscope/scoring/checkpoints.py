@@ -115,21 +115,13 @@ def _locate_base(
     name: str, path: Path, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
 ) -> Checkpoint:
     """Return the base of an adapter: the one given, the recorded one, or the reference where that one is gone."""
-    recorded = read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    recorded = str(read_json(path / "adapter_config.json").get("base_model_name_or_path") or "")
     if models.base is not None:
         base = _locate(models.base, None, models, note)
+        if base.path.resolve() != Path(recorded).expanduser().resolve():
+            note(f"{name}: {models.base} is used as its base; its config records {recorded!r}.")
     else:
-        try:
-            base = _locate(str(recorded), None, models, note)
-        except (ModelError, ResourceError):
-            if fallback is None:
-                raise ModelError(
-                    f"The adapter's base model {recorded!r} is not here",
-                    where=name,
-                    hint="Give the base model with --base.",
-                ) from None
-            note(f"{name}: its recorded base {recorded!r} is not here; {fallback} is used as its base.")
-            base = _locate(fallback, None, models, note)
+        base = _locate_recorded_base(name, recorded, fallback, models, note)
     if base.base is not None:
         raise ModelError(
             f"The adapter's base {base.name!r} is itself an adapter",
@@ -137,6 +129,23 @@ def _locate_base(
             hint="Merge that one into its base first.",
         )
     return base
+
+
+def _locate_recorded_base(
+    name: str, recorded: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
+) -> Checkpoint:
+    """Return the base that an adapter records, or the fallback where that one is gone."""
+    try:
+        if recorded:
+            return _locate(recorded, None, models, note)
+    except (ModelError, ResourceError):
+        pass  # the usual case: the path of another machine
+    if fallback is None:
+        raise ModelError(
+            f"The adapter's base model {recorded!r} is not here", where=name, hint="Give the base model with --base."
+        )
+    note(f"{name}: its recorded base {recorded!r} is not here; {fallback} is used as its base.")
+    return _locate(fallback, None, models, note)
 
 
 def _download(name: str, models: ModelSettings) -> Path:

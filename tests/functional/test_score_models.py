@@ -139,10 +139,13 @@ def test_the_base_by_name_is_the_base_by_default(program: Program, pairs: Path, 
     np.testing.assert_allclose(found[0], found[1], atol=1e-3)
 
 
-def test_a_base_given_replaces_one_that_is_gone(program: Program, pairs: Path, orphan: Path, samples: Path) -> None:
+def test_a_base_given_replaces_one_that_is_gone_and_that_is_noted(
+    program: Program, pairs: Path, orphan: Path, samples: Path
+) -> None:
     arguments = ("--policy", orphan, "--base", samples / "tiny-ref", "-o", "out.parquet")
     code, _, told = program("score", pairs, *arguments)
     assert code == 0, told
+    assert f"{orphan}: {samples / 'tiny-ref'} is used as its base; its config records '/gone/base'." in told
     assert load_ledger("out.parquet").manifest["models"]["ref"]["name"] == str(samples / "tiny-ref")
 
 

@@ -69,10 +69,16 @@ def test_a_folder_with_an_adapter_and_a_config_is_an_adapter(full: Path, tmp_pat
     assert resolved(adapter)[0].base is not None
 
 
-def test_the_base_given_goes_before_the_recorded_one(full: Path, tmp_path: Path) -> None:
-    other = make_full(tmp_path / "other")
-    policy, _, notes = resolved(make_adapter(tmp_path / "adapter", full), base=other)
+def test_the_base_given_goes_before_the_recorded_one_and_that_is_noted(full: Path, tmp_path: Path) -> None:
+    other, adapter = make_full(tmp_path / "other"), make_adapter(tmp_path / "adapter", full)
+    policy, _, notes = resolved(adapter, base=other)
     assert policy.full.path == other
+    assert notes == [f"{adapter}: {other} is used as its base; its config records '{full}'."]
+
+
+def test_a_base_given_that_is_the_recorded_one_needs_no_note(full: Path, tmp_path: Path) -> None:
+    policy, _, notes = resolved(make_adapter(tmp_path / "adapter", full), base=full)
+    assert policy.full.path == full
     assert notes == []
 
 
