@@ -35,7 +35,8 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 HERE = Path(__file__).resolve().parent
 PAIRS = HERE / "pairs.jsonl"
@@ -150,16 +151,15 @@ def make_tiny() -> None:
 
     chats = []
     for row in rows:
-        start = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["chosen"])["input_ids"]
-        chats.append((whole, len(start)))
+        start = chat_ids(tokenizer, row["prompt"], add_generation_prompt=True)
+        chats.append((chat_ids(tokenizer, row["prompt"] + row["chosen"]), len(start)))
     train_language_model(model, chats, steps=250, learning_rate=2e-3)
     save(model, tokenizer, HERE / "tiny-ref")
 
-    policy = AutoModelForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32)
+    policy = LlamaForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32)
     trainer = DPOTrainer(
         model=policy,
-        ref_model=AutoModelForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32),
+        ref_model=LlamaForCausalLM.from_pretrained(HERE / "tiny-ref", dtype=torch.float32),
         args=dpo_arguments(
             Path(tempfile.mkdtemp()), per_device_train_batch_size=8, max_steps=20, learning_rate=5e-5, max_length=512
         ),
@@ -168,6 +168,13 @@ def make_tiny() -> None:
     )
     trainer.train()
     save(policy, tokenizer, HERE / "tiny-policy")
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerFast, messages: list[Any], **options: Any) -> list[int]:
+    """Return the token ids of a conversation."""
+    rendered: Any = tokenizer.apply_chat_template(messages, **options)
+    ids: list[int] = rendered["input_ids"]
+    return ids
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -213,7 +220,8 @@ def make_demo(work: Path) -> None:
         callbacks=[SaveAdapter(12, work / "dpo-step-12")],
     )
     trainer.train()
-    trainer.model.save_pretrained(work / "dpo-step-36")
+    adapter: Any = trainer.model
+    adapter.save_pretrained(work / "dpo-step-36")
     score_demo(work, gguf)
 
 
