@@ -13,7 +13,7 @@ def cache(
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete every stored log-prob and unfinished plan.")] = False,
 ) -> None:
-    """Show where the log-prob store is and how big it is, or clear it."""
+    """Show the log-prob store's place and size, or clear it."""
     from prefscope.folders import store_path
     from prefscope.scoring.store import LogpStore
 

@@ -27,7 +27,7 @@ def export(
     weights: Weights = False,
     texts: Texts = False,
 ) -> None:
-    """Write a ledger as a flat table, with the rewards and losses of any knobs."""
+    """Write a ledger as a flat table, for any beta and losses."""
     from prefscope.cli.output import check_outputs, write_tables
     from prefscope.ledger.table import load_ledger
 

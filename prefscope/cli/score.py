@@ -58,9 +58,9 @@ def score(
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Score a preference data set: every pair's log-probs, rewards, margin and losses.
+    """Score a preference data set, pair by pair.
 
-    Without --policy and --ref the bundled tiny pair is used.
+    Gives every pair's log-probs, implicit rewards, margin and losses, prints a summary and keeps a ledger. Without --policy and --ref the bundled tiny pair is used.
     """
     from prefscope.cli.output import STDOUT, check_outputs
 
