@@ -60,7 +60,8 @@ def score(
 ) -> None:
     """Score a preference data set, pair by pair.
 
-    Gives every pair's log-probs, implicit rewards, margin and losses, prints a summary and keeps a ledger. Without --policy and --ref the bundled tiny pair is used.
+    Gives every pair's log-probs, implicit rewards, margin and losses, prints a summary and keeps a ledger. Without
+    --policy and --ref the bundled tiny pair is used.
     """
     from prefscope.cli.output import STDOUT, check_outputs
 
