@@ -26,9 +26,11 @@ class PrefscopeError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        # After a place the sentence goes on; without one it begins.
+        first = self.what[:1].lower() if self.where else self.what[:1].upper()
         place = f"{self.where}: " if self.where else ""
         advice = f" {self.hint}" if self.hint else ""
-        return f"{place}{self.what}.{advice}"
+        return f"{place}{first}{self.what[1:]}.{advice}"
 
 
 class UsageError(PrefscopeError):

@@ -4,7 +4,7 @@
 
 Method: DATA is a preference file whose layout is TRL's (prompt, chosen and rejected as message lists). Both run in this
 one process, in float32 on the CPU, without truncation, with the same number of threads: first TRL once for every batch
-size, then prefscope with an empty store. Loading is not timed on either side; TRL's time is `eval_runtime`, prefscope's
+size, then prefscope with an empty store. loading is not timed on either side; TRL's time is `eval_runtime`, prefscope's
 is `scoring_seconds`, the sum over its batches of forward pass and commit. TRL is given the reference explicitly (a
 PeftModel without one would copy its own adapter), and a number of pairs that the batch size divides (it averages batch
 means). The last figures are in README.md beside this file.

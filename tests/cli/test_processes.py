@@ -109,4 +109,4 @@ def test_the_module_runs_as_the_program_does(environment: dict[str, str]) -> Non
     done = subprocess.run(command, capture_output=True, env=environment, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "prefscope: nowhere.parquet: There is no such ledger. Write one with prefscope score.\n"
+    assert done.stderr == "prefscope: nowhere.parquet: there is no such ledger. Write one with prefscope score.\n"

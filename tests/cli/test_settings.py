@@ -70,11 +70,11 @@ def test_a_repeatable_option_is_a_list(program: Program, ledger: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("beto = 0.2\n", "prefscope.toml: There is no setting 'beto'. Did you mean 'beta'?"),
-        ("[report]\nbeto = 0.2\n", "There is no setting 'beto'. Did you mean 'beta'?"),
-        ("[repart]\nbeta = 0.2\n", "There is no setting 'repart'. Did you mean 'report'?"),
+        ("beto = 0.2\n", "prefscope.toml: there is no setting 'beto'. Did you mean 'beta'?"),
+        ("[report]\nbeto = 0.2\n", "there is no setting 'beto'. Did you mean 'beta'?"),
+        ("[repart]\nbeta = 0.2\n", "there is no setting 'repart'. Did you mean 'report'?"),
         ("xyzzy = 1\n", "Its names are the long options without the dashes."),
-        ("beta = \n", "prefscope.toml: This settings file cannot be read"),
+        ("beta = \n", "prefscope.toml: this settings file cannot be read"),
     ],
     ids=["shared", "of a command", "a command", "far from any", "no TOML"],
 )

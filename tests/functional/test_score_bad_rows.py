@@ -50,7 +50,7 @@ def test_every_bad_row_is_told_with_its_line_before_weights_are_read(
 def test_without_bad_rows_the_missing_weights_are_told(program: Program, pairs: Path, weightless: list[str]) -> None:
     code, _, told = program("score", pairs, *weightless)
     assert code == 2
-    assert "There are no weights (.safetensors) in this folder" in told
+    assert "there are no weights (.safetensors) in this folder" in told
 
 
 def test_of_many_bad_rows_the_first_twenty_are_told_in_full_and_the_others_by_line(

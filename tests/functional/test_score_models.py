@@ -161,7 +161,7 @@ def test_an_adapter_whose_base_is_nowhere_is_refused(program: Program, pairs: Pa
     code, out, told = program("score", pairs, "--policy", orphan)
     assert (code, out) == (2, "")
     assert told == (
-        f"prefscope: {orphan}: The adapter's base model '/gone/base' is not here. Give the base model with --base.\n"
+        f"prefscope: {orphan}: the adapter's base model '/gone/base' is not here. Give the base model with --base.\n"
     )
 
 

@@ -149,7 +149,7 @@ def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
 def test_a_commit_is_all_or_nothing(path: Path) -> None:
     with LogpStore(path) as store:
         broken = [(key("a"), vector(1.0)), (key("b"), vector(2.0)), (object(), vector(3.0))]
-        with pytest.raises(ResourceError, match="The log-prob store cannot be used"):
+        with pytest.raises(ResourceError, match="the log-prob store cannot be used"):
             store.commit(broken)  # type: ignore[arg-type]
         assert store.counts() == (0, 0)
         store.commit(broken[:2])  # type: ignore[arg-type]

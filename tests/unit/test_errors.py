@@ -19,9 +19,9 @@ from prefscope.errors import (
     ("where", "hint", "sentence"),
     [
         ("", "", "The file is empty."),
-        ("a.csv:3", "", "a.csv:3: The file is empty."),
+        ("a.csv:3", "", "a.csv:3: the file is empty."),
         ("", "Add rows.", "The file is empty. Add rows."),
-        ("a.csv", "Add rows.", "a.csv: The file is empty. Add rows."),
+        ("a.csv", "Add rows.", "a.csv: the file is empty. Add rows."),
     ],
     ids=["what", "where and what", "what and hint", "all three"],
 )

@@ -71,7 +71,7 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "new.parquet"
     metadata = {METADATA_KEY: json.dumps({"format": 2}).encode()}
     pq.write_table(pa.table({"row": [0]}).replace_schema_metadata(metadata), path)
-    told = f"{path}: This ledger was written by a newer prefscope. Update prefscope."
+    told = f"{path}: this ledger was written by a newer prefscope. Update prefscope."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(path)
 
@@ -79,7 +79,7 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_another_parquet_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"prompt": ["a"]}), path)
-    told = f"{path}: This Parquet file is no prefscope ledger. To score it: prefscope score FILE."
+    told = f"{path}: this Parquet file is no prefscope ledger. To score it: prefscope score FILE."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(path)
 
@@ -88,17 +88,17 @@ def test_another_parquet_file_is_refused_with_what_to_do(tmp_path: Path) -> None
 def test_a_truncated_file_is_refused(write_pairs: Callable[..., Path], kept: int) -> None:
     path = write_pairs([A])
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(LedgerError, match=re.escape(f"{path}: This is not a whole Parquet file. Write it again.")):
+    with pytest.raises(LedgerError, match=re.escape(f"{path}: this is not a whole Parquet file. Write it again.")):
         Ledger(path)
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="This is not a whole Parquet file"):
+    with pytest.raises(LedgerError, match="this is not a whole Parquet file"):
         Ledger(tmp_path)
 
 
 def test_a_missing_file_is_told_with_how_to_write_one(tmp_path: Path) -> None:
-    told = f"{tmp_path / 'x'}: There is no such ledger. Write one with prefscope score."
+    told = f"{tmp_path / 'x'}: there is no such ledger. Write one with prefscope score."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(tmp_path / "x")
 
@@ -118,7 +118,7 @@ def test_a_ledger_appears_only_when_it_is_whole(write_pairs: Callable[..., Path]
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match=r"The ledger cannot be written \(Not a directory|File exists\)"):
+    with pytest.raises(ResourceError, match=r"the ledger cannot be written \(Not a directory|File exists\)"):
         write_ledger(tmp_path / "file" / "x.parquet", build_schema({}, {}, tokens=False), [])
 
 

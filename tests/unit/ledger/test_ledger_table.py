@@ -116,7 +116,7 @@ def test_without_a_reference_only_simpo_is_left_of_the_default_losses(unreferenc
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "ipo_azar", "ipo_trl"])
 def test_a_loss_that_needs_the_missing_reference_is_refused_when_asked_for(unreferenced: Ledger, name: str) -> None:
-    told = f"{unreferenced.path}: Loss {name} needs a reference"
+    told = f"{unreferenced.path}: loss {name} needs a reference"
     with pytest.raises(UsageError, match=re.escape(told)):
         unreferenced.derived(PreferenceSettings(losses=choices("simpo", name), explicit=True))
 
@@ -128,7 +128,7 @@ def test_a_loss_that_nobody_asked_for_is_left_out_whatever_its_parameters(unrefe
 
 def test_without_token_counts_simpo_is_refused_when_asked_for(write_pairs: Callable[..., Path]) -> None:
     ledger = load_ledger(write_pairs([WIN | {"rejected_num_tokens": -1}]))
-    with pytest.raises(UsageError, match="Loss simpo needs token counts, and this ledger has none"):
+    with pytest.raises(UsageError, match="loss simpo needs token counts, and this ledger has none"):
         ledger.derived(PreferenceSettings(losses=choices("simpo"), explicit=True))
 
 

@@ -63,7 +63,7 @@ def test_with_and_without_a_reference_the_columns_are_in_the_same_order(
 
 
 def test_a_loss_that_needs_the_missing_reference_leaves_no_file(unreferenced: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Loss dpo needs a reference"):
+    with pytest.raises(UsageError, match="loss dpo needs a reference"):
         export(unreferenced, PreferenceSettings(losses=(LossChoice("dpo"),), explicit=True), tmp_path / "x.csv")
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.parquet"]
 
@@ -122,7 +122,7 @@ def test_a_suffix_of_no_format_is_refused_with_those_there_are(name: str) -> Non
 
 def test_a_place_that_cannot_be_written_is_told(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([PAIR])
-    with pytest.raises(ResourceError, match=r"This file cannot be written \(.+\)\. Choose another place\."):
+    with pytest.raises(ResourceError, match=r"this file cannot be written \(.+\)\. Choose another place\."):
         export(load_ledger(path), PreferenceSettings(), path / "x.csv")
 
 

@@ -98,7 +98,7 @@ def test_a_base_given_stands_in_for_a_recorded_base_that_is_gone(full: Path, tmp
 
 def test_an_adapter_whose_base_is_gone_is_refused_without_a_reference(tmp_path: Path) -> None:
     adapter, gone = make_adapter(tmp_path / "adapter", tmp_path / "gone"), tmp_path / "gone"
-    told = f"{adapter}: The adapter's base model '{gone}' is not here. Give the base model with --base."
+    told = f"{adapter}: the adapter's base model '{gone}' is not here. Give the base model with --base."
     with pytest.raises(ModelError, match=re.escape(told)):
         resolved(adapter)
 
@@ -135,12 +135,12 @@ def test_an_adapter_on_an_adapter_is_refused(full: Path, tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="This folder holds no checkpoint"):
+    with pytest.raises(ModelError, match="this folder holds no checkpoint"):
         resolved(tmp_path)
 
 
 def test_a_file_that_is_no_gguf_is_refused(full: Path) -> None:
-    with pytest.raises(ModelError, match="This file is no checkpoint"):
+    with pytest.raises(ModelError, match="this file is no checkpoint"):
         resolved(full / "config.json")
 
 
@@ -154,7 +154,7 @@ def test_a_gguf_file_is_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/no/where", "./nowhere", "a/b/c", "model.gguf"])
 def test_a_path_that_is_not_there_is_not_sought_on_the_hub(name: str) -> None:
-    with pytest.raises(ModelError, match="There is no such checkpoint"):
+    with pytest.raises(ModelError, match="there is no such checkpoint"):
         resolved(name)
 
 
@@ -166,7 +166,7 @@ def test_a_name_that_only_the_unreachable_hub_may_know_is_told_so() -> None:
 def test_a_broken_adapter_config_is_told_with_its_path(tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", "base")
     (adapter / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelError, match=re.escape(f"{adapter / 'adapter_config.json'}: This config cannot be read")):
+    with pytest.raises(ModelError, match=re.escape(f"{adapter / 'adapter_config.json'}: this config cannot be read")):
         resolved(adapter)
 
 

@@ -87,14 +87,14 @@ def test_weights_that_are_cut_off_are_refused(tmp_path: Path, kept: int) -> None
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     file = checkpoint.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ModelError, match="This is no whole safetensors file"):
+    with pytest.raises(ModelError, match="this is no whole safetensors file"):
         stored_dtype(checkpoint)
 
 
 def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     (checkpoint.path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ModelError, match="This is no whole safetensors file"):
+    with pytest.raises(ModelError, match="this is no whole safetensors file"):
         stored_dtype(checkpoint)
 
 
@@ -112,7 +112,7 @@ def test_safetensors_go_before_pickled_weights(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="There are no weights"):
+    with pytest.raises(ModelError, match="there are no weights"):
         weight_files(Checkpoint("model", tmp_path), allow_pickle=True)
 
 

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: whole and as it was trained, or refused with a sentence."""
+"""loading a checkpoint: whole and as it was trained, or refused with a sentence."""
 
 from __future__ import annotations
 
@@ -130,13 +130,13 @@ def test_weights_that_were_copied_by_half_are_refused(full: Path) -> None:
 def test_weights_of_another_shape_than_the_configs_are_refused(full: Path) -> None:
     config = json.loads((full / "config.json").read_text())
     (full / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
-    with pytest.raises(ModelError, match="The model cannot be loaded"):
+    with pytest.raises(ModelError, match="the model cannot be loaded"):
         load(full)
 
 
 def test_a_model_of_an_unknown_type_is_refused(full: Path) -> None:
     (full / "config.json").write_text('{"model_type": "no_such_model"}')
-    with pytest.raises(ModelError, match=f"^{re.escape(str(full))}: The config cannot be loaded"):
+    with pytest.raises(ModelError, match=f"^{re.escape(str(full))}: the config cannot be loaded"):
         loading.load_config(Checkpoint(str(full), full), ModelSettings(str(full)))
 
 
