@@ -18,7 +18,7 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     finite = margins[np.isfinite(margins)]
     if finite.size == 0:
         return ""
-    edges = bins_around_zero(finite, max(8, (width - 8) // 2))
+    edges = bins_around_zero(finite, max(8, min((width - 8) // 2, round(4 * finite.size**0.5))))
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     middles = (edges[:-1] + edges[1:]) / 2
     figure = _figure(width, height)
@@ -116,6 +116,8 @@ def _figure(width: int, height: int) -> plotext.figure:
 
 def _ticks(figure: plotext.figure, axis: str, low: float, high: float, *, signed: bool = False) -> None:
     ticks = nice_ticks(low, high)
+    if not signed:  # counts
+        ticks = [tick for tick in ticks if tick.is_integer()]
     labels = [f"{tick:+g}" if signed and tick else f"{tick:g}" for tick in ticks]
     figure.ruler(axis, 0).ticks(ticks, labels)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from prefscope.ledger.columns import FLAGS
 from prefscope.ledger.table import Ledger
 from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
@@ -129,24 +132,34 @@ def number(value: float) -> str:
 
 
 def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
-    """Return the histogram and the scatter, beside each other where there is room."""
-    if not ledger.has_reference:
-        return []
-    derived = ledger.derived(preferences)
+    """Return the histogram of margins and the scatter of rewards, beside each other where there is room.
+
+    Without a reference they are of the policy's mean log-probs, which is what SimPO compares.
+    """
+    if ledger.has_reference:
+        derived = ledger.derived(preferences)
+        chosen, rejected = derived["chosen_rewards"], derived["rejected_rewards"]
+        title, titles = "Margins and rewards", ("Margins: ▒ wrong, █ right", "Rewards")
+    else:
+        chosen, rejected = (_mean_logps(ledger, side) for side in ("chosen", "rejected"))
+        title, titles = "Mean log-probs, nats per token", ("Chosen − rejected: ▒ below 0, █ above", "Each")
+    titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right below ···")
     wide = width >= WIDE
     each = (width - 3) // 2 if wide else min(width, 72)
-    histogram = margin_histogram(derived["margins"], each, PLOT_HEIGHT)
-    scatter = reward_scatter(derived["chosen_rewards"], derived["rejected_rewards"], each, PLOT_HEIGHT)
+    histogram = margin_histogram(chosen - rejected, each, PLOT_HEIGHT)
+    scatter = reward_scatter(chosen, rejected, each, PLOT_HEIGHT)
     if not histogram or not scatter:
         return []
-    titles = (
-        "Margins: ▒ wrong, █ right",
-        "Rewards: chosen →, rejected ↑; right below ···",
-    )
     if wide:
         top = side_by_side(titles[0].ljust(each), titles[1])
-        return [Plot("Margins and rewards", f"{top}\n{side_by_side(histogram, scatter)}")]
+        return [Plot(title, f"{top}\n{side_by_side(histogram, scatter)}")]
     return [Plot(titles[0], histogram), Plot(titles[1], scatter)]
+
+
+def _mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
+    """Return the policy's log-prob a scored token, nan where the count is unknown or zero."""
+    counts = ledger.stored[f"{side}_num_tokens"]
+    return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
 
 
 def _worst_table(summary: Summary) -> Table:

@@ -138,10 +138,16 @@ def test_a_wide_terminal_has_the_plots_beside_each_other(write_pairs: Callable[.
     assert [sum(isinstance(section, Plot) for section in built(path, width)[1]) for width in (99, 100)] == [2, 1]
 
 
-def test_without_a_reference_there_is_no_plot_and_no_outcome(write_pairs: Callable[..., Path]) -> None:
+def test_without_a_reference_the_plots_are_of_the_mean_log_probs(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
-    sections = built(path)[1]
-    assert [section.title for section in sections] == ["Summary", "Losses", "Pairs of the greatest loss"]
+    titles = [section.title for section in built(path, 120)[1]]
+    assert titles == ["Summary", "Losses", "Mean log-probs, nats per token", "Pairs of the greatest loss"]
+
+
+def test_without_a_reference_and_token_counts_there_is_no_plot(write_pairs: Callable[..., Path]) -> None:
+    pair = {"logps": (-50.0, -60.0, None, None), "chosen_num_tokens": -1, "rejected_num_tokens": -1}
+    path = write_pairs([pair], manifest={"has_reference": False})
+    assert [section.title for section in built(path)[1]] == ["Summary"]
 
 
 def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., Path]) -> None:
