@@ -125,10 +125,12 @@ def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: li
 
 
 def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
+    has_texts = True
     try:
         pair, _ = normalise(row, dialect=settings.dialect, mapping=settings.mapping)
     except NotAPairError:
         # Log-probs need no texts; the whole row then names the pair.
+        has_texts = False
         pair = PreferencePair(
             row.row, row.line, "", json.dumps(row.value, sort_keys=True, default=str), "", source=row.value
         )
@@ -141,7 +143,6 @@ def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
     carried = {
         key: value for key, value in row.value.items() if key not in RESERVED and not key.endswith(("_loss", "_weight"))
     }
-    has_texts = bool(pair.rejected)
     return {
         "row": row.row,
         "line": row.line,

@@ -139,3 +139,10 @@ def test_a_policy_scores_a_file_even_if_it_has_log_probs(
     ledger = load_ledger("out.parquet")
     assert ledger.stored["policy_chosen_logps"].tolist() == scored.stored["policy_chosen_logps"].tolist()
     assert ledger.extra_columns["data_policy_chosen_logps"] == "number"
+
+
+def test_an_empty_rejected_response_keeps_the_other_texts(program: Program) -> None:
+    texts = {"prompt": "why", "chosen": "so", "rejected": ""}
+    program("score", write("given.jsonl", [A | COUNTS | texts]), "-o", "out.parquet")
+    pair = load_ledger("out.parquet").pair(0)
+    assert {name: pair[name] for name in texts} == texts
