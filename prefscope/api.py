@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from prefscope.events import Event
-from prefscope.folders import ledger_folder
+from prefscope.folders import unnamed_ledger
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
@@ -43,8 +44,6 @@ def score(
     >>> folder = sample_data()
     >>> ledger = score(folder / "pairs.jsonl", folder / "tiny-policy", folder / "tiny-ref")  # doctest: +SKIP
     """
-    from dataclasses import replace
-
     from prefscope.pipeline.run import score as run
 
     settings = ScoreSettings(
@@ -55,10 +54,6 @@ def score(
     )
 
     def place(run_name: str) -> Path:
-        return (
-            Path(output)
-            if output is not None
-            else ledger_folder() / f"{Path(data).name.split('.')[0]}-{run_name}.parquet"
-        )
+        return Path(output) if output is not None else unnamed_ledger(str(data), run_name)
 
     return load_ledger(run(settings, place, emit))

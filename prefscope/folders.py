@@ -19,9 +19,10 @@ def store_path(asked: str | None) -> Path:
     return cache_folder(asked) / "logps.sqlite"
 
 
-def ledger_folder() -> Path:
-    """Return the folder of the ledgers that nobody named."""
-    return platformdirs.user_data_path("prefscope") / "ledgers"
+def unnamed_ledger(source: str, run_name: str) -> Path:
+    """Return where the ledger of a run goes that nobody named: after its data set and the run's own name."""
+    stem = "stdin" if source == "-" else Path(source).name.split(".")[0]
+    return platformdirs.user_data_path("prefscope") / "ledgers" / f"{stem}-{run_name}.parquet"
 
 
 def log_folder() -> Path:

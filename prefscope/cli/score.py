@@ -117,15 +117,14 @@ def _check_reference_free(preferences: PreferenceSettings) -> None:
 def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
     """Score, showing progress on stderr, and return the ledger's path and the seconds that scoring took."""
     from prefscope.cli.progress import RunProgress
-    from prefscope.folders import ledger_folder
+    from prefscope.folders import unnamed_ledger
 
     named = [name for name in outputs if name.endswith(".parquet")]
     if len(named) > 1:
         raise UsageError(f"Two ledgers are asked for: {', '.join(named)}", hint="Name one; export writes more tables.")
 
     def place(run_name: str) -> Path:
-        stem = Path(settings.data.source).name.split(".")[0] or "stdin"
-        return Path(named[0]) if named else ledger_folder() / f"{stem}-{run_name}.parquet"
+        return Path(named[0]) if named else unnamed_ledger(settings.data.source, run_name)
 
     with RunProgress() as progress:
         if not settings.models.policy:

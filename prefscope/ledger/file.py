@@ -29,6 +29,21 @@ ExtraKind = Literal["integer", "number", "boolean", "text", "json"]
 _INT64 = range(-(2**63), 2**63)
 
 
+def arrow_types() -> dict[str, pa.DataType]:
+    """Return the Arrow type of each kind of column."""
+    import pyarrow as pa
+
+    return {
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "text": pa.string(),
+        "json": pa.string(),
+        "tokens": pa.list_(pa.string()),
+        "logps": pa.list_(pa.float32()),
+    }
+
+
 def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *, tokens: bool) -> pa.Schema:
     """Return the Arrow schema of a ledger.
 
@@ -39,15 +54,7 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
     """
     import pyarrow as pa
 
-    types = {
-        "integer": pa.int64(),
-        "number": pa.float64(),
-        "boolean": pa.bool_(),
-        "text": pa.string(),
-        "json": pa.string(),
-        "tokens": pa.list_(pa.string()),
-        "logps": pa.list_(pa.float32()),
-    }
+    types = arrow_types()
     columns: tuple[Column, ...] = (*STORED, *TEXTS, *(TOKENS if tokens else ()))
     fields = [pa.field(column.name, types[column.kind]) for column in columns]
     fields += [pa.field(name, types[kind]) for name, kind in extra.items()]

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from prefscope.errors import ResourceError, UsageError
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED, TEXTS
+from prefscope.ledger.file import arrow_types
 from prefscope.ledger.table import Ledger
 from prefscope.settings import PreferenceSettings
 
@@ -167,13 +168,7 @@ def _write_parquet(path: Path, ledger: Ledger, table: Iterator[Block]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {
-        "integer": pa.int64(),
-        "number": pa.float64(),
-        "boolean": pa.bool_(),
-        "text": pa.string(),
-        "json": pa.string(),
-    }
+    types = arrow_types()
     kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
     writer: pq.ParquetWriter | None = None
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefscope.folders import cache_folder, ledger_folder, log_folder, sample_data, store_path
+from prefscope.folders import cache_folder, log_folder, sample_data, store_path, unnamed_ledger
 
 
 def test_the_bundled_samples_are_found() -> None:
@@ -31,5 +31,9 @@ def test_unless_asked_the_store_the_ledgers_and_the_logs_lie_in_the_users_own_fo
     for name in ("CACHE", "DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     assert store_path(None) == tmp_path / "cache" / "prefscope" / "logps.sqlite"
-    assert ledger_folder() == tmp_path / "data" / "prefscope" / "ledgers"
+    assert unnamed_ledger("a/pairs.jsonl.gz", "0f") == tmp_path / "data" / "prefscope" / "ledgers" / "pairs-0f.parquet"
     assert log_folder() == tmp_path / "state" / "prefscope" / "log"
+
+
+def test_the_ledger_of_standard_input_is_named_so() -> None:
+    assert unnamed_ledger("-", "0f").name == "stdin-0f.parquet"
