@@ -1,9 +1,9 @@
-"""The log-prob store under several processes, newer versions, damage and half-done work."""
+"""The log-prob store under several processes and half-done work; test_store_damage.py has files that are no good."""
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from prefscope.errors import ResourceError
-from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import MAX_PARAMETERS, SCHEMA_VERSION, LogpStore, PlannedSequence
+from prefscope.scoring import store_file
+from prefscope.scoring.store import MAX_PARAMETERS, LogpStore
 
 TRANSACTIONS = 150
 ROWS = 8
@@ -39,15 +39,31 @@ PUBLISH = """
 import sys
 from pathlib import Path
 import numpy as np
-from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import LogpStore, PlannedSequence
-def planned():
-    for i in range(2000):
-        yield PlannedSequence("policy", i // 10, TokenSequence(np.array([int(sys.argv[2]), i], dtype="i4"), 1))
+from prefscope.scoring.store import LogpStore
 with LogpStore(Path(sys.argv[1])) as store:
     print("open", flush=True)
     sys.stdin.readline()
-    print(store.publish_plan(b"run", planned()), flush=True)
+    for part in range(int(sys.argv[3])):
+        print(*store.publish_plan(b"run", "policy", part, np.full(4, int(sys.argv[2]), dtype="i4")), flush=True)
+"""
+OPEN = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from prefscope.scoring.store import LogpStore
+print("open", flush=True)
+sys.stdin.readline()
+with LogpStore(Path(sys.argv[1])) as store:
+    store.commit([(hashlib.md5(sys.argv[2].encode()).digest(), np.array([1], dtype="f4"))])
+    print(store.journal, flush=True)
+"""
+HOLD = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA locking_mode = EXCLUSIVE")
+database.execute("BEGIN EXCLUSIVE")
+print("open", flush=True)
+sys.stdin.readline()
 """
 
 
@@ -80,34 +96,45 @@ def vector(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.array(values, dtype=np.float32)
 
 
-def read_everything(path: Path) -> None:
-    with LogpStore(path) as store:
-        store.lookup([key(str(i)) for i in range(200)])
-
-
-def sequence(*ids: int) -> TokenSequence:
-    return TokenSequence(np.array(ids, dtype=np.int32), 1)
-
-
 @pytest.fixture(name="path")
 def _path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "logps.sqlite"
 
 
-def test_two_processes_that_commit_at_once_lose_nothing(path: Path) -> None:
+def names_of(*processes: str) -> list[str]:
+    return [f"{name} {batch} {row}" for name in processes for batch in range(TRANSACTIONS) for row in range(ROWS)]
+
+
+def deny_wal(path: Path) -> None:
+    """Make a write-ahead log impossible: SQLite cannot share memory through a folder."""
+    Path(f"{path}-shm").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_two_processes_that_commit_at_once_lose_nothing(journal: str, path: Path) -> None:
+    if journal == "delete":
+        deny_wal(path)
     processes = [start(COMMIT, path, name, TRANSACTIONS, ROWS) for name in ("one", "other")]
     for process in processes:
         go(process)
     for process in processes:
         assert len(list(lines(process))) == TRANSACTIONS
-    names = [
-        f"{name} {batch} {row}" for name in ("one", "other") for batch in range(TRANSACTIONS) for row in range(ROWS)
-    ]
+    names = names_of("one", "other")
     with LogpStore(path) as store:
+        assert store.journal == journal
         found = store.lookup([key(name) for name in names])
     assert [found[key(name)].tolist() for name in names] == [
         [float(part) for part in name.split()[1:]] for name in names
     ]
+
+
+def test_several_processes_that_open_a_new_store_at_once_share_it(path: Path) -> None:
+    processes = [start(OPEN, path, number) for number in range(4)]
+    for process in processes:
+        go(process)
+    assert [list(lines(process)) for process in processes] == [["wal\n"]] * 4
+    with LogpStore(path) as store:
+        assert store.missing([key(str(number)) for number in range(4)]) == set()
 
 
 def test_a_reader_sees_whole_batches_while_another_process_writes(path: Path) -> None:
@@ -124,17 +151,15 @@ def test_a_reader_sees_whole_batches_while_another_process_writes(path: Path) ->
 
 
 def test_a_plan_is_published_once_by_two_processes(path: Path) -> None:
-    processes = [start(PUBLISH, path, number) for number in (1, 2)]
+    processes = [start(PUBLISH, path, number, TRANSACTIONS) for number in (1, 2)]
     for process in processes:
         go(process)
     answers = [list(lines(process)) for process in processes]
     with LogpStore(path) as store:
-        plan = store.find_plan(b"run")
-        assert answers == [[f"{plan}\n"]] * 2
-        assert plan is not None
-        items = [item for batch in range(200) for item in store.read_batch(plan, "policy", batch)]
-    assert len(items) == 2000
-    assert len({item.token_ids[0] for item in items}) == 1
+        plans = [store.find_plan(b"run", "policy", part) for part in range(TRANSACTIONS)]
+    kept = [" ".join(map(str, plan)) + "\n" for plan in plans if plan is not None]
+    assert answers == [kept, kept]
+    assert set(kept) <= {"1 1 1 1\n", "2 2 2 2\n"}
 
 
 def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
@@ -147,25 +172,14 @@ def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
 
 
 def test_a_commit_is_all_or_nothing(path: Path) -> None:
+    rows = [(key(str(i)), vector(*range(250))) for i in range(200)]
     with LogpStore(path) as store:
-        broken = [(key("a"), vector(1.0)), (key("b"), vector(2.0)), (object(), vector(3.0))]
-        with pytest.raises(ResourceError, match="the log-prob store cannot be used"):
-            store.commit(broken)  # type: ignore[arg-type]
+        store._db.execute("PRAGMA max_page_count = 20")
+        with pytest.raises(ResourceError, match=r"database or disk is full\)\. Free disk space, or use --cache DIR\."):
+            store.commit(rows)
         assert store.counts() == (0, 0)
-        store.commit(broken[:2])  # type: ignore[arg-type]
-        assert store.counts() == (2, 0)
-
-
-def test_a_plan_is_published_whole_or_not_at_all(path: Path) -> None:
-    def planned() -> Iterator[PlannedSequence]:
-        yield PlannedSequence("policy", 0, sequence(1, 2))
-        raise RuntimeError("the spool is gone")
-
-    with LogpStore(path) as store:
-        with pytest.raises(RuntimeError, match="the spool is gone"):
-            store.publish_plan(b"run", planned())
-        assert store.find_plan(b"run") is None
-        assert store.counts() == (0, 0)
+        store.commit(rows[:20])
+        assert store.counts() == (20, 0)
 
 
 def test_what_is_there_already_stays_as_it_is(path: Path) -> None:
@@ -184,40 +198,31 @@ def test_more_keys_than_one_statement_takes_are_all_found() -> None:
         assert store.missing([key(name) for name in [*names, "new"]]) == {key("new")}
 
 
-def test_a_plan_keeps_its_batches_in_order_and_by_role(path: Path) -> None:
-    planned = [
-        PlannedSequence("policy", 1, sequence(9, 8)),
-        PlannedSequence("policy", 0, sequence(7, 6, 5)),
-        PlannedSequence("ref", 0, sequence(4, 3)),
-        PlannedSequence("policy", 1, sequence(2, 1)),
-    ]
+def test_a_plan_is_kept_by_role_and_part(path: Path) -> None:
     with LogpStore(path) as store:
-        plan = store.publish_plan(b"run", planned)
-        batches = [[item.token_ids.tolist() for item in store.read_batch(plan, "policy", batch)] for batch in range(2)]
-        assert batches == [[[7, 6, 5]], [[9, 8], [2, 1]]]
-        assert [store.num_batches(plan, role) for role in ("policy", "ref", "other")] == [2, 1, 0]
+        for number, (role, part) in enumerate([("policy", 0), ("policy", 1), ("ref", 0)]):
+            store.publish_plan(b"run", role, part, np.array([-1, number], dtype=np.int32))
+    with LogpStore(path) as store:
+        plans = [store.find_plan(b"run", *place) for place in (("policy", 0), ("policy", 1), ("ref", 0))]
+        assert [plan.tolist() for plan in plans if plan is not None] == [[-1, 0], [-1, 1], [-1, 2]]
+        assert store.find_plan(b"run", "ref", 1) is None
+        assert [store.has_plan(b"run", role) for role in ("policy", "ref", "other")] == [True, True, False]
 
 
 def test_a_dropped_plan_is_gone_and_others_stay(path: Path) -> None:
     with LogpStore(path) as store:
-        plans = [store.publish_plan(name, [PlannedSequence("policy", 0, sequence(1, 2))]) for name in (b"a", b"b")]
-        store.drop_plan(plans[0])
-        assert store.find_plan(b"a") is None
-        assert store.read_batch(plans[0], "policy", 0) == []
-        assert len(store.read_batch(plans[1], "policy", 0)) == 1
-
-
-def test_the_id_of_a_dropped_plan_is_never_used_again(path: Path) -> None:
-    with LogpStore(path) as store:
-        first = store.publish_plan(b"a", [PlannedSequence("policy", 0, sequence(1, 2))])
-        store.drop_plan(first)
-        assert store.publish_plan(b"b", [PlannedSequence("policy", 0, sequence(3, 4))]) != first
+        for run in (b"a", b"b"):
+            store.publish_plan(run, "policy", 0, np.zeros(2, dtype=np.int32))
+        assert store.counts() == (0, 2)
+        store.drop_plan(b"a")
+        assert [store.has_plan(run, "policy") for run in (b"a", b"b")] == [False, True]
+        assert store.counts() == (0, 1)
 
 
 def test_clearing_leaves_an_empty_store_that_can_be_used(path: Path) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.0))])
-        store.publish_plan(b"run", [PlannedSequence("policy", 0, sequence(1, 2))])
+        store.publish_plan(b"run", "policy", 0, np.zeros(2, dtype=np.int32))
         store.remember_file_digest("weights", 1, 2, "00")
         store.clear()
         assert (store.counts(), store.file_digest("weights", 1, 2)) == ((0, 0), None)
@@ -235,29 +240,46 @@ def test_a_store_on_a_local_disk_keeps_a_write_ahead_log(path: Path) -> None:
         assert store.journal == "wal"
 
 
-def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
-    LogpStore(path).close()
-    database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    database.close()
-    with pytest.raises(ResourceError, match=r"was written by a newer prefscope\. Update prefscope"):
-        LogpStore(path)
-
-
-def test_a_file_that_is_no_database_is_told_with_what_to_do(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b"These are no log-probs, and there are more than a hundred bytes of them. " * 9)
-    with pytest.raises(ResourceError, match=r"file is not a database\)\. Delete the file, or use --cache DIR"):
-        LogpStore(path)
-
-
-def test_a_store_that_was_cut_off_is_told_with_what_to_do(path: Path) -> None:
+def test_a_file_system_without_a_write_ahead_log_gets_a_rollback_journal(path: Path) -> None:
+    deny_wal(path)
     with LogpStore(path) as store:
-        store.commit((key(str(i)), vector(*range(200))) for i in range(200))
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ResourceError, match=r"malformed\)\. Delete the file, or use --cache DIR"):
-        read_everything(path)
+        assert (store.journal, store.set_aside) == ("delete", None)
+        store.commit([(key("a"), vector(-1.0))])
+    with LogpStore(path) as store:
+        assert store.journal == "delete"
+        assert store.lookup([key("a")])[key("a")].tolist() == [-1.0]
+
+
+def test_a_store_that_another_program_locks_is_left_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LogpStore(path) as store:
+        store.commit([(key("a"), vector(-1.0))])
+    holder = start(HOLD, path)
+    monkeypatch.setattr(store_file, "BUSY_SECONDS", 0.1)
+    with pytest.raises(ResourceError, match=r"database is locked\)\. Close other runs, or use --cache DIR\."):
+        LogpStore(path)
+    go(holder)
+    assert list(lines(holder)) == []
+    with LogpStore(path) as store:
+        assert (store.set_aside, store.counts()) == (None, (1, 0))
+
+
+def test_a_store_that_cannot_be_read_is_left_where_it_is(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(ResourceError, match=r"unable to open database file\)\. Make the folder writable, or use"):
+        LogpStore(path)
+    assert path.is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_store_without_permission_is_left_where_it_is(path: Path) -> None:
+    with LogpStore(path) as store:
+        store.commit([(key("a"), vector(-1.0))])
+    path.chmod(0)
+    with pytest.raises(ResourceError, match=r"unable to open database file\)\. Make the folder writable, or use"):
+        LogpStore(path)
+    path.chmod(0o600)
+    with LogpStore(path) as store:
+        assert (store.set_aside, store.counts()) == (None, (1, 0))
 
 
 def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:

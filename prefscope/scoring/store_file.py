@@ -1,0 +1,248 @@
+"""The file of the log-prob store: it is opened, made, or set aside when it cannot be trusted.
+
+Renaming a database under an open connection would let that connection write into its successor's journal. So whoever
+has the store open shares a lock on an empty file beside it, and only who holds that lock alone makes or renames files.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefscope.errors import ResourceError
+
+BUSY_SECONDS = 120
+ALONE_MILLISECONDS = 250
+TRIES = 20  # others open the file for an instant, and replace it themselves, or use it for hours
+CHECKPOINT_PAGES = 8000  # random keys touch the same index pages again and again: half the time of 1000 pages
+PARTS = ("-wal", "-shm", "-journal", "")  # the database goes last: until then it is known to be bad
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "Free disk space",
+    sqlite3.SQLITE_BUSY: "Close other runs",
+    sqlite3.SQLITE_CORRUPT: "Delete the file",
+    sqlite3.SQLITE_NOTADB: "Delete the file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a store file must hold."""
+
+    version: int
+    schema: str
+    """SQL statements, each ended by a semicolon and a newline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open store file."""
+
+    connection: sqlite3.Connection
+    lock: sqlite3.Connection | None
+    """Shared as long as the file is open; a database in memory has none."""
+    journal: str
+    set_aside: str | None
+    """Tells, as a sentence, which file could not be trusted and where it is now."""
+
+    def close(self) -> None:
+        """Close the file and let go of it."""
+        self.connection.close()
+        if self.lock is not None:
+            self.lock.close()
+
+
+def open_database(path: Path | None, layout: Layout) -> Database:
+    """Open the store in a file, which is made if missing and replaced if it cannot be trusted, or in memory (None).
+
+    Raises:
+        ResourceError: The file is a newer prefscope's or another program's, or it must be replaced while it is in use.
+        sqlite3.DatabaseError: The file cannot be opened, which says nothing against what it holds.
+        OSError: The folder cannot be made.
+    """
+    if path is None:
+        memory = _connect(":memory:")
+        _fill(memory, layout)
+        return Database(memory, None, "memory", None)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = path.resolve()
+    lock = _connect(f"{path}.lock")
+    try:
+        told = _share(path, lock, layout)
+        connection = _connect(path)
+        journal = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    except BaseException:
+        lock.close()
+        raise
+    return Database(connection, lock, journal, told)
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """Return the files that were set aside, with their journals."""
+    return sorted(path.parent.glob(f"{path.name}.set-aside-*"))
+
+
+def advise(path: Path | None, error: sqlite3.DatabaseError) -> str:
+    """Return what to do about an error, and leave word of damage for the next opening."""
+    code = _primary_code(error)
+    if path is not None and code in _DAMAGED:
+        with suppress(OSError):
+            _marker(path.resolve()).write_text(str(error), encoding="utf-8")
+            return "Run again: the damaged file is then set aside, and what it held is computed anew."
+    return f"{_ADVICE.get(code, 'Make the folder writable')}, or use --cache DIR."
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # A flipped bit can turn bytes into text that is none; it must come through to be recognised.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
+
+
+def _share(path: Path, lock: sqlite3.Connection, layout: Layout) -> str | None:
+    """Share the lock on a sound file, made or replaced if need be; return a sentence about one that was replaced.
+
+    Raises:
+        ResourceError: It must be replaced, and another run uses it.
+    """
+    told: str | None = None
+    fault: str | None = None
+    for _ in range(TRIES):
+        lock.execute("BEGIN")
+        lock.execute("SELECT 1 FROM sqlite_master").fetchall()  # takes the lock
+        fault = _fault(path, layout)
+        if fault is None:
+            return told
+        lock.execute("ROLLBACK")
+        if told is None and _is_alone(lock):
+            try:
+                told = _replace(path, layout)
+            finally:
+                lock.execute("ROLLBACK")
+    raise ResourceError(
+        f"The log-prob store {fault or 'was deleted'}, and another run still uses it",
+        where=str(path),
+        hint="Wait until that run has ended, or use --cache DIR.",
+    )
+
+
+def _is_alone(lock: sqlite3.Connection) -> bool:
+    """Take the lock for this process alone if that can be had soon."""
+    lock.execute(f"PRAGMA busy_timeout = {ALONE_MILLISECONDS}")
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if _primary_code(error) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    finally:
+        lock.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    return True
+
+
+def _fault(path: Path, layout: Layout) -> str | None:
+    """Say what is wrong with a file: nothing (None), that there is none yet (an empty string), or as "is damaged".
+
+    Reads a page or two: checking all of 1,000,000 rows would take 12 s, so every row carries its own checksum instead.
+
+    Raises:
+        ResourceError: It was written by a newer prefscope, or by another program.
+        sqlite3.DatabaseError: It is locked or cannot be read.
+    """
+    if not path.exists():
+        return ""
+    if _marker(path).exists():
+        return f"is damaged ({_marker(path).read_text(encoding='utf-8')})"
+    try:
+        with closing(_connect(path)) as connection:
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            found = _tables(connection)
+    except sqlite3.DatabaseError as error:
+        if _primary_code(error) not in _DAMAGED:
+            raise
+        return f"is damaged ({error})"
+    with closing(_connect(":memory:")) as model:
+        _fill(model, layout)
+        wanted = _tables(model)
+    other = "or use another folder with --cache DIR."
+    if found and not found.keys() & wanted.keys():
+        raise ResourceError("This is another program's database", where=str(path), hint=f"Move it away, {other}")
+    if version > layout.version:
+        what = "The log-prob store was written by a newer prefscope"
+        raise ResourceError(what, where=str(path), hint=f"Update prefscope, {other}")
+    if version == 0 and not found:
+        return ""
+    if version < layout.version:
+        return "was written by an older prefscope"
+    return None if found == wanted else "is damaged (its tables are not as they were made)"
+
+
+def _tables(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return tables and indexes, by name, with the statements that made them."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    return {str(name): str(sql) for name, sql in connection.execute(query)}
+
+
+def _replace(path: Path, layout: Layout) -> str | None:
+    """Set the file aside and make a new one, unless another process was faster; return a sentence about it."""
+    fault = _fault(path, layout)
+    told = _set_aside(path, fault) if fault else None
+    if fault is not None:
+        _make(path, layout)
+    return told
+
+
+def _set_aside(path: Path, fault: str) -> str:
+    """Rename the file with its journals, which must not be replayed into a new one."""
+    aside = path.with_name(f"{path.name}.set-aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    for part in PARTS:
+        with suppress(FileNotFoundError):
+            Path(f"{path}{part}").rename(f"{aside}{part}")
+    return (
+        f"The log-prob store {path} {fault}. It was set aside as {aside.name} and a new one was started: "
+        "what it held is computed anew."
+    )
+
+
+def _make(path: Path, layout: Layout) -> None:
+    """Make a new file; network file systems may refuse a write-ahead log and get a rollback journal."""
+    _marker(path).unlink(missing_ok=True)
+    for journal in ("WAL", "DELETE"):
+        for part in ("-wal", "-journal", ""):
+            Path(f"{path}{part}").unlink(missing_ok=True)
+        with closing(_connect(path)) as connection:
+            connection.execute("PRAGMA page_size = 8192")
+            try:
+                connection.execute(f"PRAGMA journal_mode = {journal}")
+                _fill(connection, layout)  # only a write shows whether the log can be had
+            except sqlite3.OperationalError:
+                if journal == "DELETE":
+                    raise
+            else:
+                return
+
+
+def _fill(connection: sqlite3.Connection, layout: Layout) -> None:
+    """Make the tables, all or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in layout.schema.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {layout.version}")
+    connection.execute("COMMIT")
+
+
+def _marker(path: Path) -> Path:
+    """Return the file in which a process that met damage leaves word of it."""
+    return Path(f"{path}.damaged")
+
+
+def _primary_code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's error code without its details; errors of Python's own have none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
