@@ -56,6 +56,8 @@ class ModelSettings:
     """Base model of an adapter whose recorded path is gone."""
     dtype: Dtype = "auto"
     device: str = "auto"
+    device_map: str | None = None
+    """`auto` lets transformers and accelerate spread a model over devices."""
     attn: str = "auto"
     allow_pickle: bool = False
     trust_remote_code: bool = False
@@ -70,8 +72,8 @@ class ComputeSettings:
     cache_dir: str | None = None
     """Folder of the log-prob store; None: the user's cache folder."""
     use_cache: bool = True
-    batch_tokens: int = 4096
-    """Tokens of one forward pass, padding included."""
+    batch_tokens: int | None = None
+    """Tokens of one forward pass, padding included; None: found for the device and the model."""
     threads: int | None = None
     keep_tokens: bool = True
     """Keep per-token log-probs and token texts in the ledger."""

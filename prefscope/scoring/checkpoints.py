@@ -19,8 +19,6 @@ from prefscope.settings import ModelSettings
 
 CHUNK_BYTES = 1 << 24
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
-_WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
-MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +45,6 @@ class Checkpoint:
     def same_weights(self, other: Checkpoint) -> bool:
         """Return whether both are the same full checkpoint."""
         return self.base is None and other.base is None and self.path.resolve() == other.path.resolve()
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredModel:
-    """A model of a run, as the store and the manifest know it."""
-
-    role: str
-    """`policy` or `ref`."""
-    checkpoint: Checkpoint
-    fingerprint: str
-    scope: bytes
-    """First part of the store keys of its sequences."""
-    stored_dtype: str
-    attention: str
-    """The attention implementation that transformers chose."""
 
 
 def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpoint, Checkpoint | None]:
@@ -260,43 +243,3 @@ def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
-
-
-def stored_dtype(checkpoint: Checkpoint) -> str:
-    """Return the widest floating dtype that holds at least 1% of the weights, from the file headers alone.
-
-    GGUF weights are dequantized to float32 on loading, so they count as float32; so do pickled weights, which have no
-    header to read.
-    """
-    full = checkpoint.full
-    counts: dict[str, int] = {}
-    files = [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))
-    for file in files:
-        for tensor in _safetensors_header(file).values():
-            if tensor.get("dtype") in _WIDTHS:
-                size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
-                counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + size // _WIDTHS[tensor["dtype"]][1]
-    main = [dtype for dtype, count in counts.items() if count >= MINOR_SHARE * sum(counts.values())]
-    if not main:
-        return "float32"
-    return _WIDTHS[max(main, key=lambda dtype: (_WIDTHS[dtype][1], dtype))][0]
-
-
-def _safetensors_header(file: Path) -> dict[str, Any]:
-    """Return the tensor table of a safetensors file: 8 bytes of length, then JSON.
-
-    Raises:
-        ModelError: The file is cut off or is no safetensors file.
-    """
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
-                raise ValueError("the header is longer than the file")  # noqa: TRY301 (told below with the rest)
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
-        ) from error
-    header.pop("__metadata__", None)
-    return dict(header)

@@ -1,51 +1,54 @@
 """The forward pass: token sequences in, per-token log-probs out.
 
-This is the padded path: sequences of similar length side by side, padded on the right. The vocabulary head runs only at
-positions that predict a scored token, in chunks, so (batch, sequence, vocabulary) never exists.
+Two paths give the same numbers. `packed` computes one row of real tokens in which a shared beginning stands once
+(packing.py, attention.py). `padded` computes the sequences side by side, padded on the right, with the model's own
+attention: the path of models for which packing was found to be wrong (self_check.py). On both the vocabulary head runs
+only at positions that predict a scored token (head.py), so (batch, sequence, vocabulary) never exists.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from prefscope.errors import ModelError, ResourceError
-from prefscope.scoring.logps import token_logps
+from prefscope.scoring.attention import attending
+from prefscope.scoring.head import decoder_of, head_logps
+from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
 
-NUMERICS_VERSION = 1
-"""Part of every store key; raised when a change of this module may move a number."""
+NUMERICS_VERSION = 2
+"""Part of every store key; raised when a change of this package may move a number."""
 
-ATTENTION_PATH = "padded"
-CHUNK_LOGITS = 1 << 24
-"""Float32 logits that exist at one time: 64 MiB of them."""
+Path = Literal["packed", "padded"]
+Logps = list[NDArray[np.float32]]
 
 
-def compute_scope(*, fingerprint: str, dtype: str, device_type: str, attention: str) -> bytes:
+def compute_scope(*, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str) -> bytes:
     """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key."""
     torch_minor = ".".join(torch.__version__.split("+")[0].split(".")[:2])
-    parts = [fingerprint, dtype, device_type, ATTENTION_PATH, attention, torch_minor, NUMERICS_VERSION]
+    products = matrix_products(device, dtype)[0]
+    parts = [fingerprint, dtype, device.type, path, attention, products, torch_minor, NUMERICS_VERSION]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
 def score_batch(
-    model: LanguageModel, sequences: Sequence[TokenSequence], halved: Callable[[int], None]
-) -> list[NDArray[np.float32]]:
+    model: LanguageModel, path: Path, sequences: Sequence[TokenSequence], halved: Callable[[int], None]
+) -> Logps:
     """Return the log-prob of every scored token of each sequence, in nats, in the order given.
 
     Args:
-        model: A loaded model.
+        model: A loaded model, whose attention is that of the path (`self_check.follow`).
+        path: How to compute.
         sequences: What to score; they share one forward pass.
         halved: Called with the new size when memory ran out and the batch is tried again in halves.
 
@@ -56,7 +59,7 @@ def score_batch(
         ResourceError: A single sequence does not fit into memory.
     """
     try:
-        return _forward(model, sequences)
+        return forward(model, path, sequences)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -70,7 +73,8 @@ def score_batch(
         torch.cuda.empty_cache()
     middle = len(sequences) // 2
     halved(middle)
-    return score_batch(model, sequences[:middle], halved) + score_batch(model, sequences[middle:], halved)
+    halves = (sequences[:middle], sequences[middle:])
+    return [logps for half in halves for logps in score_batch(model, path, half, halved)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -80,20 +84,46 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @torch.inference_mode()
-def _forward(model: LanguageModel, sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
-    counts = [sequence.num_scored for sequence in sequences]
-    if sum(counts) == 0:
+def forward(model: LanguageModel, path: Path, sequences: Sequence[TokenSequence]) -> Logps:
+    """Return what `score_batch` does, from one forward pass, or fail for want of memory."""
+    if sum(sequence.num_scored for sequence in sequences) == 0:
         return [np.empty(0, dtype=np.float32) for _ in sequences]
     _check_vocabulary(model, sequences)
+    _, products = matrix_products(model.device, model.dtype)
+    with products:
+        return {"packed": _packed, "padded": _padded}[path](model, sequences)
+
+
+def _packed(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
+    row = pack(sequences)
+    wanted = np.flatnonzero(row.scored)
+    decoder = decoder_of(model.module)
+    with attending(row):
+        output = decoder(
+            input_ids=_placed(row.token_ids, model)[None],
+            position_ids=_placed(row.positions, model)[None],
+            use_cache=False,
+        )
+    hidden = output.last_hidden_state[0, _placed(row.predecessors[wanted], model)]
+    logps = np.full(len(row.token_ids), np.nan, dtype=np.float32)
+    logps[wanted] = head_logps(model.module, decoder, output, hidden, _placed(row.token_ids[wanted], model))
+    return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
+
+
+def _padded(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
+    counts = [sequence.num_scored for sequence in sequences]
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
     decoder = decoder_of(model.module)
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = np.repeat(np.arange(len(sequences)), counts)
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
-    hidden = output.last_hidden_state[torch.from_numpy(rows), torch.from_numpy(columns)]
-    targets = torch.from_numpy(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64)).to(model.device)
-    logps = head_logps(model.module, decoder, output, hidden, targets)
-    return np.split(logps.cpu().numpy(), np.cumsum(counts)[:-1])
+    hidden = output.last_hidden_state[_placed(rows, model), _placed(columns, model)]
+    targets = _placed(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64), model)
+    return np.split(head_logps(model.module, decoder, output, hidden, targets), np.cumsum(counts)[:-1])
+
+
+def _placed(indices: NDArray[np.int64], model: LanguageModel) -> Tensor:
+    return torch.from_numpy(indices).to(model.device)
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
@@ -106,20 +136,6 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
             f"Token id {largest} is outside the model's vocabulary of {known}",
             hint="The tokenizer does not belong to this model: copy the one that it was trained with into its folder.",
         )
-
-
-def decoder_of(module: PreTrainedModel) -> nn.Module:
-    """Return the part of a causal language model that ends in final hidden states.
-
-    Raises:
-        ModelError: The model has no such part.
-    """
-    decoder: nn.Module = module.get_decoder()
-    if decoder is module:  # Llama 4 names it in no way that transformers looks for
-        decoder = getattr(module, "model", module)
-    if decoder is module:
-        raise ModelError(f"A {type(module).__name__} has no decoder apart from its head, so it cannot be scored")
-    return decoder
 
 
 def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
@@ -136,50 +152,3 @@ def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
         input_ids[row, :length] = torch.from_numpy(sequence.token_ids.astype(np.int64))
         attention_mask[row, :length] = 1
     return input_ids, attention_mask
-
-
-def head_logps(module: PreTrainedModel, decoder: nn.Module, output: Any, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return the log-prob of one target token a position, from final hidden states.
-
-    The model's own forward turns the hidden states into logits, with its decoder's answer put in place: soft caps,
-    scales and biases of the head are so the model's own, whatever its family.
-
-    Args:
-        module: The causal language model.
-        decoder: Its decoder, which ends in the final norm.
-        output: What the decoder returned; its other fields are passed on.
-        hidden: Shape (N, hidden size).
-        targets: Token ids, shape (N,).
-
-    Returns:
-        Shape (N,), in nats, float32.
-    """
-    embeddings: Any = module.get_output_embeddings()
-    vocabulary = int(embeddings.weight.shape[0])
-    size = max(16, CHUNK_LOGITS // vocabulary)
-    parts = []
-    for start in range(0, len(hidden), size):
-        chunk = hidden[start : start + size].unsqueeze(0)
-        answer = dataclasses.replace(output, last_hidden_state=chunk)
-        with _answering(decoder, answer):
-            logits = module(
-                input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False
-            ).logits
-        if logits.shape[:2] != chunk.shape[:2]:
-            raise ModelError("The model does not turn its decoder's hidden states into logits one by one")
-        parts.append(token_logps(logits[0], targets[start : start + size]))
-    return torch.cat(parts)
-
-
-@contextmanager
-def _answering(decoder: nn.Module, answer: Any) -> Iterator[None]:
-    """Let a module answer every call with a given value."""
-    former = decoder.__dict__.get("forward")  # accelerate puts its hooks there
-    decoder.forward = lambda *_, **__: answer
-    try:
-        yield
-    finally:
-        if former is None:
-            del decoder.forward
-        else:
-            decoder.forward = former

@@ -29,14 +29,13 @@ from transformers import (
 )
 
 from prefscope.errors import MissingExtraError, ModelError, ResourceError
-from prefscope.scoring.checkpoints import Checkpoint, read_json, stored_dtype, weight_files
+from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
+from prefscope.scoring.weights import BYTES, stored_dtype
 from prefscope.settings import Dtype, ModelSettings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-
-_WIDTH = {"float64": 3, "float32": 2, "bfloat16": 1, "float16": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,10 @@ class LanguageModel:
     peft: Any
     """The PEFT wrapper around the module, or None."""
     device: torch.device
+    """Where its inputs go."""
     dtype: str
+    attention: str
+    """The attention implementation that transformers chose."""
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
         """Return a context in which the adapter is on for its own checkpoint and off for the base model."""
@@ -74,13 +76,14 @@ def pick_device(asked: str) -> torch.device:
 
 
 def pick_dtype(asked: Dtype, device: torch.device, checkpoints: list[Checkpoint]) -> str:
-    """Return the one dtype to compute in: `auto` is float32 on a CPU, else the widest that a model is stored in."""
+    """Return the one dtype to compute in: `auto` is the widest that a model is stored in, on a CPU float32 at least."""
     if asked != "auto":
         return asked
     stored = {stored_dtype(checkpoint) for checkpoint in checkpoints}
-    if device.type == "cpu" or stored == {"float16", "bfloat16"}:
-        return "float32"
-    return min(max(stored, key=_WIDTH.__getitem__), "float32", key=_WIDTH.__getitem__)
+    widest = max(stored, key=BYTES.__getitem__)
+    if widest == "float64" and device.type != "mps":  # which has none
+        return widest
+    return widest if device.type != "cpu" and stored in ({"float16"}, {"bfloat16"}) else "float32"
 
 
 def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
@@ -163,9 +166,21 @@ def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
 
 def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
     """Return how many positions the model was made for, or None where its config does not say."""
-    config = load_config(checkpoint.full, models)
+    return context_of(load_config(checkpoint.full, models))
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Return how many positions a config gives its model, or None where it does not say."""
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if isinstance(length, int) and length > 0 else None
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def rope_limit(config: PretrainedConfig) -> int | None:
+    """Return the length beyond which a model changes to its second set of rotary frequencies; None without one."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    every = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    limits = [one.get("original_max_position_embeddings") for one in every if one.get("rope_type") == "longrope"]
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def end_tokens(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -217,18 +232,23 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
     else:
         weight_files(full, allow_pickle=models.allow_pickle)
     quantized = getattr(load_config(full, models), "quantization_config", None) is not None
-    if quantized:  # such weights are made on their device and cannot be moved
+    if models.device_map is not None:
+        arguments["device_map"] = models.device_map
+    elif quantized:  # such weights are made on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
     with _told(full, "the model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(**arguments, output_loading_info=True)
         module: PreTrainedModel = loaded[0]
         missing: set[str] = loaded[1]["missing_keys"]
-        if not quantized:
+        if "device_map" not in arguments:
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     _refuse_missing(full, missing)
     peft = _load_adapter(checkpoint, module, models) if checkpoint.base is not None else None
     module.eval()
-    return LanguageModel(module, peft, device, dtype)
+    attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
+    inputs: Any = module.get_input_embeddings()
+    first = device if models.device_map is None else inputs.weight.device
+    return LanguageModel(module, peft, first, dtype, attention)
 
 
 def _refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
@@ -261,5 +281,6 @@ def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel, models: Model
             hint="LoRA and other adapters of the weights can.",
         )
     peft.eval()
-    peft.to(module.device)
+    if models.device_map is None:
+        peft.to(module.device)
     return peft

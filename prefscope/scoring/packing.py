@@ -1,58 +1,142 @@
-"""Which sequences go into which batch.
+"""One row of real tokens for many sequences: what they share at their beginnings stands once.
 
-Planning is pure arithmetic on lengths: a seeded random sample first, so that early figures are right within bounds,
-then the longest first, so that memory trouble and over-long estimates show at once. This module imports no torch.
+    prompt ─┬─ chosen            row        prompt | chosen | rejected | prompt' | …
+            └─ rejected          positions  0 … p-1  p …      p …        0 …
+
+Sorted by their tokens, sequences are the leaves of a tree whose every edge is a segment of the row. A segment continues
+its parent, so it sees the tokens of its ancestors and its own; its descendants follow it without a gap. This module
+imports no torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_PAIRS = 256
+from prefscope.scoring.sequences import TokenSequence
+
+Ints = NDArray[np.int64]
+
+SHARING_GAIN = 32
+"""A shared segment costs every token below it one more attention step, about 1/32 of what a token costs."""
 
 
-def first_occurrences(digests: NDArray[np.void]) -> NDArray[np.int64]:
-    """Return the positions at which a sequence occurs for the first time, ascending.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Neighbouring tokens of a row with the same ancestors."""
 
-    Args:
-        digests: One fixed-size digest a sequence. Shape (sequences,).
-    """
-    return np.sort(np.unique(digests, return_index=True)[1]).astype(np.int64)
-
-
-def plan_order(lengths: NDArray[np.int64], pairs: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the order in which sequences are scored: those of a random sample of pairs, then the rest, longest first.
-
-    Args:
-        lengths: Tokens of each sequence. Shape (sequences,).
-        pairs: The pair that each sequence belongs to. Shape (sequences,).
-        seed: Chooses the sample.
-
-    Returns:
-        A permutation of the sequences; equal lengths keep their order. Shape (sequences,).
-    """
-    distinct = np.unique(pairs)
-    sample = np.random.default_rng(seed).permutation(distinct)[:SAMPLE_PAIRS]
-    later = ~np.isin(pairs, sample)
-    return np.lexsort((-lengths, later)).astype(np.int64)
+    start: int
+    stop: int
+    """End of its own tokens."""
+    subtree_stop: int
+    """End of its descendants' tokens, which follow its own."""
+    parent: int
+    """Number of the segment that it continues, -1 for none."""
 
 
-def pad_batches(lengths: NDArray[np.int64], batch_tokens: int) -> NDArray[np.int64]:
-    """Return the batch number of each sequence, in the order given, for a padded forward pass.
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """The tokens of many sequences as one row; T is its length."""
 
-    A batch is closed before its rows times its longest row would exceed the budget; a sequence longer than the budget
-    is a batch by itself.
+    token_ids: Ints
+    """Shape (T,)."""
+    positions: Ints
+    """Place of each token in its sequence, from 0. Shape (T,)."""
+    predecessors: Ints
+    """Index in the row of the token before, whose hidden state predicts this one; -1 for a first token. Shape (T,)."""
+    scored: NDArray[np.bool_]
+    """Whether some sequence wants the token's log-prob. Shape (T,)."""
+    segments: tuple[Segment, ...]
+    """In the order of the row, parents before children."""
+    paths: tuple[Ints, ...]
+    """For each sequence, in the order given, the indices of its tokens in the row."""
 
-    Args:
-        lengths: Tokens of each sequence. Shape (sequences,).
-        batch_tokens: The budget, padding included.
-    """
-    batches = np.empty(len(lengths), dtype=np.int64)
-    batch = rows = longest = 0
-    for i, length in enumerate(lengths.tolist()):
-        if rows and (rows + 1) * max(longest, length) > batch_tokens:
-            batch, rows, longest = batch + 1, 0, 0
-        rows, longest = rows + 1, max(longest, length)
-        batches[i] = batch
-    return batches
+
+def pack(sequences: Sequence[TokenSequence]) -> PackedRow:
+    """Return the row that holds all sequences, at least one of which has a token; what they share stands once."""
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids.astype(">i4").tobytes())
+    ids = [sequences[i].token_ids for i in order]
+    spans, leaves = _grow(ids)
+    stops = np.cumsum([span.stop - span.start for span in spans], dtype=np.int64)
+    segments = _lay_out(spans, stops)
+    predecessors = np.arange(-1, int(stops[-1]) - 1)
+    for segment in segments:
+        predecessors[segment.start] = -1 if segment.parent < 0 else segments[segment.parent].stop - 1
+    scored = np.zeros(int(stops[-1]), dtype=np.bool_)
+    paths: list[Ints] = [np.empty(0, dtype=np.int64)] * len(sequences)
+    for place, leaf in zip(order, leaves, strict=True):
+        paths[place] = _path(segments, leaf)
+        scored[paths[place][sequences[place].first_scored :]] = True
+    return PackedRow(
+        token_ids=np.concatenate([ids[span.source][span.start : span.stop] for span in spans]).astype(np.int64),
+        positions=np.concatenate([np.arange(span.start, span.stop) for span in spans]),
+        predecessors=predecessors,
+        scored=scored,
+        segments=segments,
+        paths=tuple(paths),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """An edge of the tree: tokens start to stop of a sorted sequence, and the edge that it continues."""
+
+    source: int
+    start: int
+    stop: int
+    parent: int
+
+
+def _grow(ids: list[NDArray[np.int32]]) -> tuple[list[_Span], list[int]]:
+    """Return the edges of the tree of sorted sequences, in depth-first order, and each sequence's last edge."""
+    shared = np.array([0, *(shared_length(a, b) for a, b in pairwise(ids))])
+    lengths = np.array([len(sequence) for sequence in ids])
+    spans: list[_Span] = []
+    leaves = [-1] * len(ids)
+    waiting = [(0, len(ids), 0, -1)]  # sequences from, to; their tokens so far; the edge that holds those
+    while waiting:
+        low, high, start, parent = waiting.pop()
+        inner = shared[low + 1 : high]
+        stop = int(inner.min(initial=lengths[low]))
+        alike = bool((inner == lengths[low]).all() and (lengths[low:high] == lengths[low]).all())
+        below = int((lengths[low:high] - stop).sum())
+        if stop > start and (alike or (stop - start) * (high - low - 1) * SHARING_GAIN >= below):
+            spans.append(_Span(low, start, stop, parent))
+            start, parent = stop, len(spans) - 1
+        if alike:
+            leaves[low:high] = [parent] * (high - low)
+            continue
+        cuts = [low, *(low + 1 + np.flatnonzero(inner == stop)).tolist(), high]
+        waiting += [(a, b, start, parent) for a, b in reversed(list(pairwise(cuts)))]
+    return spans, leaves
+
+
+def _lay_out(spans: list[_Span], stops: Ints) -> tuple[Segment, ...]:
+    """Return the segments of the row, with the ends of their descendants."""
+    ends = stops.tolist()
+    for i in range(len(spans) - 1, -1, -1):
+        parent = spans[i].parent
+        if parent >= 0:
+            ends[parent] = max(ends[parent], ends[i])
+    starts = [0, *stops.tolist()]
+    return tuple(Segment(starts[i], starts[i + 1], ends[i], span.parent) for i, span in enumerate(spans))
+
+
+def _path(segments: tuple[Segment, ...], leaf: int) -> Ints:
+    """Return the indices of all tokens from the root to the end of a segment."""
+    parts = []
+    while leaf >= 0:
+        parts.append(np.arange(segments[leaf].start, segments[leaf].stop))
+        leaf = segments[leaf].parent
+    return np.concatenate(parts[::-1]) if parts else np.empty(0, dtype=np.int64)
+
+
+def shared_length(some: NDArray[np.int32], others: NDArray[np.int32]) -> int:
+    """Return how many leading tokens two arrays share."""
+    length = min(len(some), len(others))
+    differing = some[:length] != others[:length]
+    return int(differing.argmax()) if differing.any() else length

@@ -1,4 +1,4 @@
-"""The padded engine against one plain float64 forward a sequence; batches and memory trouble move nothing."""
+"""Both paths against one plain float64 forward a sequence; batches and memory trouble move nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from prefscope.data.records import PreferencePair
 from prefscope.errors import ResourceError
-from prefscope.scoring import engine
+from prefscope.scoring import head
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.engine import Path as ForwardPath
 from prefscope.scoring.engine import compute_scope, score_batch
 from prefscope.scoring.models import LanguageModel, load_model
+from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ModelSettings, TokenizationSettings
@@ -37,12 +39,21 @@ def largest_difference(some: Sequence[NDArray[Any]], others: Sequence[NDArray[An
     return max(float(np.abs(one - other).max(initial=0.0)) for one, other in zip(some, others, strict=True))
 
 
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def path(request: pytest.FixtureRequest) -> ForwardPath:
+    """Return each path in turn."""
+    found: ForwardPath = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def model(samples: Path) -> LanguageModel:
-    """Return the bundled policy in float32."""
+def model(samples: Path, path: ForwardPath) -> LanguageModel:
+    """Return the bundled policy in float32, its attention set to the path."""
     folder = samples / "tiny-policy"
     checkpoint = Checkpoint(str(folder), folder)
-    return load_model(checkpoint, ModelSettings(str(folder)), device=torch.device("cpu"), dtype="float32")
+    loaded = load_model(checkpoint, ModelSettings(str(folder)), device=torch.device("cpu"), dtype="float32")
+    follow(loaded, path)
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +66,9 @@ def sequences(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTok
 
 
 @pytest.fixture(scope="module")
-def one_by_one(model: LanguageModel, sequences: list[TokenSequence]) -> Logps:
+def one_by_one(model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]) -> Logps:
     """Return what the engine gives for every sequence by itself."""
-    return [score_batch(model, [sequence], never_halved)[0] for sequence in sequences]
+    return [score_batch(model, path, [sequence], never_halved)[0] for sequence in sequences]
 
 
 def test_every_token_is_within_the_tolerance_of_a_plain_float64_forward(
@@ -81,44 +92,51 @@ def test_log_probs_come_back_in_float32(one_by_one: Logps) -> None:
 
 @pytest.mark.parametrize("size", [2, 7, 40])
 def test_the_size_of_a_batch_moves_no_token(
-    model: LanguageModel, sequences: list[TokenSequence], one_by_one: Logps, size: int
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps, size: int
 ) -> None:
     starts = range(0, len(sequences), size)
-    found = [logps for i in starts for logps in score_batch(model, sequences[i : i + size], never_halved)]
+    found = [logps for i in starts for logps in score_batch(model, path, sequences[i : i + size], never_halved)]
     assert largest_difference(found, one_by_one) < NATS_A_TOKEN
 
 
 def test_the_order_of_a_batch_moves_no_token(
-    model: LanguageModel, sequences: list[TokenSequence], one_by_one: Logps
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     order = np.random.default_rng(0).permutation(len(sequences)).tolist()
-    found = score_batch(model, [sequences[i] for i in order], never_halved)
+    found = score_batch(model, path, [sequences[i] for i in order], never_halved)
     assert largest_difference(found, [one_by_one[i] for i in order]) < NATS_A_TOKEN
 
 
-def test_an_equal_batch_gives_equal_bytes(model: LanguageModel, sequences: list[TokenSequence]) -> None:
-    some, others = (score_batch(model, sequences[:20], never_halved) for _ in range(2))
+def test_an_equal_batch_gives_equal_bytes(
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]
+) -> None:
+    some, others = (score_batch(model, path, sequences[:20], never_halved) for _ in range(2))
     assert [logps.tobytes() for logps in some] == [logps.tobytes() for logps in others]
 
 
 def test_the_chunks_of_the_head_move_no_token(
-    model: LanguageModel, sequences: list[TokenSequence], one_by_one: Logps, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel,
+    path: ForwardPath,
+    sequences: list[TokenSequence],
+    one_by_one: Logps,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "CHUNK_LOGITS", 1)
-    found = score_batch(model, sequences[-5:], never_halved)
+    monkeypatch.setattr(head, "CHUNK_LOGITS", 1)
+    monkeypatch.setattr(head, "FEWEST_ROWS", 3)
+    found = score_batch(model, path, sequences[-5:], never_halved)
     assert largest_difference(found, one_by_one[-5:]) < NATS_A_TOKEN
 
 
-def test_sequences_without_a_scored_token_need_no_forward_pass(model: LanguageModel) -> None:
+def test_sequences_without_a_scored_token_need_no_forward_pass(model: LanguageModel, path: ForwardPath) -> None:
     empty = TokenSequence(np.array([5, 6], dtype=np.int32), 2)
-    assert [logps.tolist() for logps in score_batch(model, [empty, empty], never_halved)] == [[], []]
+    assert [logps.tolist() for logps in score_batch(model, path, [empty, empty], never_halved)] == [[], []]
 
 
-def limit_rows(rows: int, error: Callable[[], Exception]) -> Callable[..., None]:
-    """Return a hook with which a batch of more rows does not fit into memory."""
+def limit_tokens(tokens: int, error: Callable[[], Exception]) -> Callable[..., None]:
+    """Return a hook with which a batch of more tokens does not fit into memory."""
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if kwargs["input_ids"].shape[0] > rows:
+        if kwargs["input_ids"].numel() > tokens:
             raise error()
 
     return hook
@@ -134,56 +152,55 @@ out_of_memory = pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT
 
 @out_of_memory
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_every_halving_is_told(
-    model: LanguageModel, sequences: list[TokenSequence], one_by_one: Logps, error: Callable[[], Exception]
+    model: LanguageModel, path: ForwardPath, error: Callable[[], Exception]
 ) -> None:
+    drawn = np.random.default_rng(0).integers(4, 500, size=(10, 20)).astype(np.int32)
+    alike = [TokenSequence(ids, 5) for ids in drawn]
+    expected = score_batch(model, path, alike, never_halved)
     sizes: list[int] = []
     decoder: nn.Module = model.module.get_decoder()
-    with decoder.register_forward_pre_hook(limit_rows(3, error), with_kwargs=True):
-        found = score_batch(model, sequences[:10], sizes.append)
+    with decoder.register_forward_pre_hook(limit_tokens(60, error), with_kwargs=True):
+        found = score_batch(model, path, alike, sizes.append)
     assert sizes == [5, 2, 2]
-    assert largest_difference(found, one_by_one[:10]) < NATS_A_TOKEN
+    assert largest_difference(found, expected) < NATS_A_TOKEN
 
 
 @out_of_memory
 def test_a_single_sequence_that_does_not_fit_stops_the_run_with_advice(
-    model: LanguageModel, sequences: list[TokenSequence], error: Callable[[], Exception]
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], error: Callable[[], Exception]
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
     told = (
         rf"A sequence of {len(sequences[-1].token_ids)} tokens does not fit into memory\. Shorten it with --max-length"
     )
-    with decoder.register_forward_pre_hook(limit_rows(0, error), with_kwargs=True):  # noqa: SIM117
+    with decoder.register_forward_pre_hook(limit_tokens(0, error), with_kwargs=True):  # noqa: SIM117
         with pytest.raises(ResourceError, match=told):
-            score_batch(model, [sequences[-1]], never_halved)
+            score_batch(model, path, [sequences[-1]], never_halved)
 
 
 def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(
-    model: LanguageModel, sequences: list[TokenSequence]
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
-    hook = limit_rows(0, lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    hook = limit_tokens(0, lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with decoder.register_forward_pre_hook(hook, with_kwargs=True):  # noqa: SIM117
         with pytest.raises(RuntimeError, match="mat1 and mat2"):
-            score_batch(model, sequences[:4], never_halved)
+            score_batch(model, path, sequences[:4], never_halved)
 
 
 def test_after_a_failure_the_model_scores_as_before(
-    model: LanguageModel, sequences: list[TokenSequence], one_by_one: Logps
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     head: nn.Module = model.module.get_output_embeddings()
     failing = head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("the head failed")))
     with failing, pytest.raises(RuntimeError, match="the head failed"):
-        score_batch(model, sequences[:4], never_halved)
-    assert largest_difference(score_batch(model, sequences[:4], never_halved), one_by_one[:4]) < NATS_A_TOKEN
+        score_batch(model, path, sequences[:4], never_halved)
+    assert largest_difference(score_batch(model, path, sequences[:4], never_halved), one_by_one[:4]) < NATS_A_TOKEN
 
 
 def test_scoring_leaves_a_forward_that_somebody_put_on_the_decoder(
-    samples: Path, sequences: list[TokenSequence]
+    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = samples / "tiny-policy"
-    model = load_model(
-        Checkpoint("policy", folder), ModelSettings("policy"), device=torch.device("cpu"), dtype="float32"
-    )
     decoder: nn.Module = model.module.get_decoder()
     calls: list[int] = []
     original = decoder.forward
@@ -192,18 +209,30 @@ def test_scoring_leaves_a_forward_that_somebody_put_on_the_decoder(
         calls.append(len(calls))
         return original(*args, **kwargs)
 
-    decoder.forward = counting
+    monkeypatch.setattr(decoder, "forward", counting)
     for _ in range(2):
-        score_batch(model, sequences[:2], never_halved)
+        score_batch(model, path, sequences[:2], never_halved)
     assert calls == [0, 1]
 
 
-SCOPE = {"fingerprint": "00", "dtype": "float32", "device_type": "cpu", "attention": "sdpa"}
+SCOPE: dict[str, Any] = {
+    "fingerprint": "00",
+    "dtype": "float32",
+    "device": torch.device("cpu"),
+    "path": "packed",
+    "attention": "sdpa",
+}
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("fingerprint", "01"), ("dtype", "bfloat16"), ("device_type", "cuda"), ("attention", "eager")],
+    [
+        ("fingerprint", "01"),
+        ("dtype", "bfloat16"),
+        ("device", torch.device("cuda")),
+        ("path", "padded"),
+        ("attention", "eager"),
+    ],
 )
-def test_whatever_moves_a_number_is_in_the_key(name: str, value: str) -> None:
+def test_whatever_moves_a_number_is_in_the_key(name: str, value: object) -> None:
     assert compute_scope(**{**SCOPE, name: value}) != compute_scope(**SCOPE)

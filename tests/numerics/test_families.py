@@ -143,8 +143,8 @@ def plain_logps(module: PreTrainedModel, sequence: TokenSequence) -> list[float]
 @pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in FAMILIES.items()])
 def test_a_padded_batch_gives_the_log_probs_of_the_plain_forward(config: PretrainedConfig) -> None:
     module, sequences = random_model(config), random_sequences()
-    model = LanguageModel(module, None, torch.device("cpu"), "float32")
-    found = score_batch(model, sequences, no_halves)
+    model = LanguageModel(module, None, torch.device("cpu"), "float32", "eager")
+    found = score_batch(model, "padded", sequences, no_halves)
     for logps, sequence in zip(found, sequences, strict=True):
         assert logps.tolist() == pytest.approx(plain_logps(module, sequence), abs=NATS_A_TOKEN)
 
@@ -156,7 +156,9 @@ def test_adapters_of_every_layer_and_of_the_head_give_the_log_probs_of_their_pla
     everything = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
     config = LoraConfig(r=2, target_modules=everything, use_dora=True, init_lora_weights=False)
     peft: Any = get_peft_model(module, config).eval()
-    found = score_batch(LanguageModel(module, peft, torch.device("cpu"), "float32"), sequences, no_halves)
+    found = score_batch(
+        LanguageModel(module, peft, torch.device("cpu"), "float32", "eager"), "padded", sequences, no_halves
+    )
     for logps, sequence, without_adapter in zip(found, sequences, plain, strict=True):
         assert logps.tolist() == pytest.approx(plain_logps(peft, sequence), abs=NATS_A_TOKEN)
         assert logps.tolist() != pytest.approx(without_adapter, abs=NATS_A_TOKEN) or not without_adapter

@@ -154,7 +154,9 @@ def test_an_adapter_of_virtual_tokens_is_refused(full: Path) -> None:
         ("auto", "cuda", (torch.float16, torch.float16), "float16"),
         ("auto", "cuda", (torch.bfloat16, torch.float32), "float32"),
         ("auto", "cuda", (torch.bfloat16, torch.float16), "float32"),
-        ("auto", "cuda", (torch.float64,), "float32"),
+        ("auto", "cuda", (torch.float64,), "float64"),
+        ("auto", "cpu", (torch.float64,), "float64"),
+        ("auto", "mps", (torch.float64,), "float32"),
         ("bfloat16", "cpu", (torch.float32,), "bfloat16"),
     ],
 )

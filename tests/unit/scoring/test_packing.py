@@ -1,4 +1,4 @@
-"""Plans of batches: within the budget, a random sample first, then the longest first."""
+"""A packed row holds every sequence along its path, and what sequences share once."""
 
 from __future__ import annotations
 
@@ -6,88 +6,116 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from prefscope.scoring.packing import SAMPLE_PAIRS, first_occurrences, pad_batches, plan_order
+from prefscope.scoring.packing import PackedRow, pack, shared_length
+from prefscope.scoring.sequences import TokenSequence
 
-Integers = NDArray[np.int64]
-LENGTHS = st.lists(st.integers(1, 300), max_size=60)
-
-
-def integers(values: list[int]) -> Integers:
-    return np.array(values, dtype=np.int64)
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=40)  # few kinds of token, so that much is shared
 
 
-@given(LENGTHS, st.integers(1, 1000))
-def test_no_batch_is_over_the_budget_but_a_single_long_sequence(lengths: list[int], budget: int) -> None:
-    batches = pad_batches(integers(lengths), budget)
-    for batch in set(batches.tolist()):
-        members = integers(lengths)[batches == batch]
-        assert len(members) * members.max() <= budget or len(members) == 1
+@st.composite
+def sequence_lists(draw: st.DrawFn) -> list[TokenSequence]:
+    """Return sequences with many common beginnings, some of them equal, some the beginning of another."""
+    lists = draw(st.lists(TOKENS, min_size=1, max_size=12))
+    return [sequence(ids, draw(st.integers(0, len(ids)))) for ids in lists]
 
 
-@given(LENGTHS, st.integers(1, 1000))
-def test_a_batch_is_closed_only_where_the_next_sequence_would_not_fit(lengths: list[int], budget: int) -> None:
-    batches = pad_batches(integers(lengths), budget)
-    for first in np.flatnonzero(np.diff(batches)) + 1:
-        members = integers(lengths)[: first + 1][batches[: first + 1] >= batches[first - 1]]
-        assert len(members) * members.max() > budget
+def sequence(ids: list[int], start: int = 1) -> TokenSequence:
+    return TokenSequence(np.array(ids, dtype=np.int32), start)
 
 
-@given(LENGTHS)
-def test_batches_are_numbered_from_zero_in_the_order_given(lengths: list[int]) -> None:
-    batches = pad_batches(integers(lengths), 500).tolist()
-    assert batches == sorted(batches)
-    assert set(batches) == set(range(len(set(batches))))
+def prompt_with(prompt: int, *responses: list[int]) -> list[TokenSequence]:
+    return [sequence([9] * prompt + response, prompt) for response in responses]
 
 
-def test_batches_are_filled_in_the_order_given() -> None:
-    assert pad_batches(integers([4, 4, 4, 9, 1, 1]), 9).tolist() == [0, 0, 1, 2, 3, 3]
+def tokens_seen(row: PackedRow, index: int) -> list[int]:
+    """Return the tokens that a token of the row may look at: those of its segment's ancestors, and its own up to it."""
+    segment = next(one for one in row.segments if one.start <= index < one.stop)
+    seen = list(range(segment.start, index + 1))
+    while segment.parent >= 0:
+        segment = row.segments[segment.parent]
+        seen = [*range(segment.start, segment.stop), *seen]
+    tokens: list[int] = row.token_ids[seen].tolist()
+    return tokens
 
 
-@given(LENGTHS, st.integers(0, 2**32 - 1))
-def test_the_order_holds_every_sequence_once(lengths: list[int], seed: int) -> None:
-    pairs = np.arange(len(lengths), dtype=np.int64) // 2
-    assert sorted(plan_order(integers(lengths), pairs, seed).tolist()) == list(range(len(lengths)))
+@given(sequence_lists())
+def test_a_path_spells_its_sequence(sequences: list[TokenSequence]) -> None:
+    row = pack(sequences)
+    for path, expected in zip(row.paths, sequences, strict=True):
+        assert row.token_ids[path].tolist() == expected.token_ids.tolist()
+        assert row.positions[path].tolist() == list(range(len(expected.token_ids)))
 
 
-@pytest.fixture(name="many")
-def _many() -> tuple[Integers, Integers]:
-    """Return lengths and pairs of more sequences than the sample takes."""
-    lengths = np.random.default_rng(0).integers(1, 20, size=4 * SAMPLE_PAIRS)
-    return lengths, np.arange(len(lengths)) // 2
+@given(sequence_lists())
+def test_every_token_sees_exactly_its_own_sequence_up_to_itself(sequences: list[TokenSequence]) -> None:
+    row = pack(sequences)
+    for path, expected in zip(row.paths, sequences, strict=True):
+        for place, index in enumerate(path.tolist()):
+            assert tokens_seen(row, index) == expected.token_ids[: place + 1].tolist()
 
 
-def test_both_responses_of_a_sample_of_pairs_come_first(many: tuple[Integers, Integers]) -> None:
-    lengths, pairs = many
-    order = plan_order(lengths, pairs, seed=3)
-    sample, counts = np.unique(pairs[order[: 2 * SAMPLE_PAIRS]], return_counts=True)
-    assert len(sample) == SAMPLE_PAIRS
-    assert (counts == 2).all()
+@given(sequence_lists())
+def test_a_predecessor_is_the_token_before_in_the_sequence(sequences: list[TokenSequence]) -> None:
+    row = pack(sequences)
+    for path in row.paths:
+        assert row.predecessors[path].tolist() == [-1, *path[:-1].tolist()]
 
 
-def test_the_sample_is_no_matter_of_length(many: tuple[Integers, Integers]) -> None:
-    lengths, pairs = many
-    order = plan_order(lengths, pairs, seed=3)
-    first, later = order[: 2 * SAMPLE_PAIRS], order[2 * SAMPLE_PAIRS :]
-    assert set(lengths[first].tolist()) == set(lengths[later].tolist()) == set(range(1, 20))
+@given(sequence_lists())
+def test_a_token_is_scored_where_some_sequence_wants_it(sequences: list[TokenSequence]) -> None:
+    row = pack(sequences)
+    wanted = [path[item.first_scored :] for path, item in zip(row.paths, sequences, strict=True)]
+    assert np.flatnonzero(row.scored).tolist() == np.unique(np.concatenate(wanted)).tolist()
 
 
-def test_the_sample_and_the_rest_go_longest_first_and_equal_lengths_in_order(many: tuple[Integers, Integers]) -> None:
-    lengths, pairs = many
-    order = plan_order(lengths, pairs, seed=3).tolist()
-    for part in (order[: 2 * SAMPLE_PAIRS], order[2 * SAMPLE_PAIRS :]):
-        assert part == sorted(part, key=lambda i: (-lengths[i], i))
+@given(sequence_lists())
+def test_the_segments_fill_the_row_and_descendants_follow_without_a_gap(sequences: list[TokenSequence]) -> None:
+    row = pack(sequences)
+    bounds = [(segment.start, segment.stop) for segment in row.segments]
+    assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])]
+    assert bounds[-1][1] == len(row.token_ids)
+    for number, segment in enumerate(row.segments):
+        below = {number}
+        for later in range(number + 1, len(row.segments)):
+            if row.segments[later].parent in below:
+                below.add(later)
+        assert segment.subtree_stop == max(row.segments[i].stop for i in below)
+        assert below == set(range(number, max(below) + 1))
 
 
-def test_the_seed_chooses_the_sample(many: tuple[Integers, Integers]) -> None:
-    orders = [plan_order(*many, seed).tolist() for seed in (0, 0, 1)]
-    assert orders[0] == orders[1]
-    assert set(orders[0][: 2 * SAMPLE_PAIRS]) != set(orders[2][: 2 * SAMPLE_PAIRS])
+@given(sequence_lists())
+def test_no_row_is_longer_than_its_sequences_together(sequences: list[TokenSequence]) -> None:
+    distinct = {item.token_ids.tobytes(): len(item.token_ids) for item in sequences}
+    assert len(pack(sequences).token_ids) <= sum(distinct.values())
 
 
-@given(st.lists(st.integers(0, 9), max_size=30))
-def test_first_occurrences_are_the_positions_of_a_new_value(values: list[int]) -> None:
-    digests = np.array([value.to_bytes(16, "big") for value in values], dtype="V16")
-    expected = [i for i, value in enumerate(values) if value not in values[:i]]
-    assert first_occurrences(digests).tolist() == expected
+def test_a_prompt_stands_once_for_any_number_of_responses() -> None:
+    row = pack(prompt_with(50, [1, 2], [3, 4, 5], [6]))
+    assert len(row.token_ids) == 50 + 2 + 3 + 1
+    assert [segment.parent for segment in row.segments] == [-1, 0, 0, 0]
+
+
+def test_what_two_responses_share_at_their_beginning_stands_once() -> None:
+    shared = [1, 2, 3, 4]
+    row = pack(prompt_with(10, [*shared, 5, 6], [*shared, 7], [8]))
+    assert len(row.token_ids) == 10 + 4 + 2 + 1 + 1
+    assert row.scored.sum() == 4 + 2 + 1 + 1
+
+
+def test_equal_sequences_are_computed_once_and_each_gets_its_own_boundary() -> None:
+    row = pack([sequence([1, 2, 3], 2), sequence([1, 2, 3], 1)])
+    assert row.token_ids.tolist() == [1, 2, 3]
+    assert row.scored.tolist() == [False, True, True]
+
+
+def test_a_beginning_that_would_cost_more_than_it_saves_is_not_shared() -> None:
+    responses = [[1, *range(100, 400)], [1, *range(500, 800)]]
+    assert [segment.parent for segment in pack([sequence(ids) for ids in responses]).segments] == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "expected"), [([], [1], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2, 4], 2), ([5], [5, 6], 1)]
+)
+def test_the_shared_length_counts_leading_tokens(some: list[int], others: list[int], expected: int) -> None:
+    assert shared_length(np.array(some, dtype=np.int32), np.array(others, dtype=np.int32)) == expected

@@ -1,0 +1,282 @@
+"""Attention over a packed row, registered with transformers under a name of its own.
+
+The linear layers of a model see one dense row; here every segment attends to its ancestors and to itself, and nothing
+else. Keys of a segment are read once for all its descendants: causal attention of the queries from its first token to
+its last descendant's over its own keys is at the same time the segment's own triangle and its descendants' full view
+of it. Each such part comes with its log-sum-exp, by which parts are joined exactly. No mask of a row is ever built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from prefscope.errors import PrefscopeError
+from prefscope.scoring.packing import PackedRow, Segment
+from prefscope.scoring.varlen import Level, attend_level, find_varlen, levels_of
+
+NAME = "prefscope_packed"
+HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits"})
+"""Keywords that models hand on to their attention and that change nothing in it."""
+QUERY_BLOCK = 256
+"""Queries whose scores exist at one time where no kernel fits."""
+
+
+class NotPackableError(PrefscopeError):
+    """The model asks its attention for something that the packed path does not do."""
+
+
+@dataclass(slots=True)
+class Attended:
+    """The row that the attention of a model follows."""
+
+    row: PackedRow
+    longest: int
+    """Tokens of the longest sequence."""
+    levels: dict[torch.device, list[Level]] = field(default_factory=dict)
+    """The levels of the row's tree on each device that has asked for them."""
+
+
+_current: ContextVar[Attended | None] = ContextVar("packed_row", default=None)
+_windows: ContextVar[set[int | None] | None] = ContextVar("windows", default=None)
+
+
+@contextmanager
+def attending(row: PackedRow) -> Iterator[Attended]:
+    """Let the attention of a model follow a packed row."""
+    attended = Attended(row, max((len(path) for path in row.paths), default=0))
+    token = _current.set(attended)
+    try:
+        yield attended
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def watching() -> Iterator[set[int | None]]:
+    """Collect the sliding windows that layers ask for, None for a layer without one."""
+    windows: set[int | None] = set()
+    token = _windows.set(windows)
+    try:
+        yield windows
+    finally:
+        _windows.reset(token)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    **others: object,
+) -> tuple[Tensor, None]:
+    """Return the attention output of a packed row, as transformers' attention interface asks for it.
+
+    Args:
+        module: The attention layer.
+        query: Shape (1, heads, T, width).
+        key: Shape (1, key heads, T, width); heads are a multiple of key heads.
+        value: Shape (1, key heads, T, value width).
+        attention_mask: Must be None: who sees whom follows from the row.
+        scaling: Of the scores; None: 1/√width.
+        dropout: Must be 0.
+        sliding_window: How many tokens a query sees, itself included.
+        softcap: Scores become softcap · tanh(score / softcap).
+        s_aux: A score a head that takes part in the softmax without a value (attention sinks). Shape (heads,).
+        is_causal: Must not be False.
+        others: Refused unless None or known to be harmless.
+
+    Returns:
+        Shape (1, T, heads, value width), and None in place of attention weights.
+
+    Raises:
+        NotPackableError: A keyword asks for what is not done here.
+    """
+    current = _current.get()
+    unknown = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
+    if attention_mask is not None:
+        unknown.append("attention_mask")
+    if unknown or dropout or current is None or is_causal is False or not getattr(module, "is_causal", True):
+        raise NotPackableError(f"The attention of {type(module).__name__} asks for {', '.join(unknown) or 'no row'}")
+    scale = scaling if scaling is not None else 1.0 / math.sqrt(query.shape[-1])
+    if (windows := _windows.get()) is not None:
+        windows.add(sliding_window)
+    if sliding_window is not None and sliding_window >= current.longest:
+        sliding_window = None
+    if sliding_window is not None or softcap is not None or query.device.type not in KERNELS:
+        return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
+    width = value.shape[-1]
+    if width != query.shape[-1]:  # kernels want one width, and zeros change nothing
+        widest = max(width, query.shape[-1])
+        query, key, value = (functional.pad(part, (0, widest - part.shape[-1])) for part in (query, key, value))
+    varlen = find_varlen(query.device, query.dtype)
+    if varlen is not None:
+        output, total = _by_level(varlen, current, query, key, value, scale)
+    else:
+        output, total = _by_segment(KERNELS[query.device.type], current.row, query, key, value, scale)
+    if s_aux is not None:
+        output *= torch.sigmoid(total - s_aux.to(total.dtype)).unsqueeze(-1)
+    return output[None, ..., :width].to(query.dtype), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+
+Kernel = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""Causal attention of N queries over the keys of the first M of them, query i over keys 0 to i, and its log-sum-exp:
+(1, heads, N, width), (1, key heads, M, width) twice and the scale give (1, heads, N, width) and (1, heads, N)."""
+
+
+def _cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return attention by PyTorch's flash kernel for CPUs, which takes fewer key heads than heads as they are."""
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+    found: tuple[Tensor, Tensor] = flash(query, key, value, dropout_p=0.0, is_causal=True, scale=scale)
+    return found
+
+
+def _cuda_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return attention by the memory-efficient kernel, for every dtype and causal from the top left."""
+    group = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(group, dim=1) for part in (key, value))
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
+    options = {"compute_log_sumexp": True, "dropout_p": 0.0, "is_causal": True, "scale": scale}
+    output, lse, *_ = efficient(query, key, value, None, **options)
+    return output, lse[:, :, : query.shape[2]]  # it is padded to a multiple of 32
+
+
+KERNELS: dict[str, Kernel] = {"cpu": _cpu_kernel, "cuda": _cuda_kernel}
+"""By the kind of device; elsewhere scores are written out, block by block."""
+
+
+def _by_segment(
+    kernel: Kernel, row: PackedRow, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return attention, each segment's keys for itself and its descendants at once, and its log-sum-exp.
+
+    Returns:
+        Shapes (T, heads, width) and (T, heads).
+    """
+    _, heads, tokens, width = query.shape
+    output = torch.empty((tokens, heads, width), dtype=_wide(query.dtype), device=query.device)
+    total = torch.empty((tokens, heads), dtype=output.dtype, device=query.device)
+    for segment in row.segments:
+        own, below = slice(segment.start, segment.stop), slice(segment.start, segment.subtree_stop)
+        part, lse = kernel(query[:, :, below], key[:, :, own], value[:, :, own], scale)
+        part, lse = part[0].transpose(0, 1), lse[0].transpose(0, 1)
+        if segment.parent < 0:
+            output[below], total[below] = part, lse
+        else:
+            _join(output[below], total[below], part, lse)
+    return output, total
+
+
+def _by_level(
+    varlen: Callable[..., Any], current: Attended, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return the same by variable-length attention, level by level of the row's tree."""
+    if query.device not in current.levels:
+        current.levels[query.device] = levels_of(current.row, query.device)
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    first, *later = current.levels[query.device]
+    part, lse = attend_level(varlen, first, query, key, value, scale)
+    output, total = part.to(_wide(query.dtype)), lse.to(_wide(query.dtype)).contiguous()
+    for level in later:
+        part, lse = attend_level(varlen, level, query, key, value, scale)
+        joined, sums = output[level.queries], total[level.queries]
+        _join(joined, sums, part, lse)
+        output[level.queries], total[level.queries] = joined, sums
+    return output, total
+
+
+def _join(output: Tensor, total: Tensor, part: Tensor, lse: Tensor) -> None:
+    """Join in place what queries got from some keys with what they got from others: the softmax over both.
+
+    Shapes are (N, heads, width) and (N, heads), twice.
+    """
+    weight = torch.sigmoid(lse.to(total.dtype) - total).unsqueeze(-1)
+    output.lerp_(part.to(output.dtype), weight)
+    torch.logaddexp(total, lse.to(total.dtype), out=total)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _by_blocks(
+    current: Attended,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Return attention block of queries by block, scores written out: windows and soft caps, on every device."""
+    heads, tokens = query.shape[1:3]
+    output = torch.empty((1, tokens, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
+    for segment in current.row.segments:
+        for start in range(segment.start, segment.stop, QUERY_BLOCK):
+            stop = min(start + QUERY_BLOCK, segment.stop)
+            seen = _seen(current.row, segment, start, stop, window).to(query.device)
+            mask = _mask(stop - start, len(seen), window, query.device)
+            output[0, start:stop] = _block(
+                query[0, :, start:stop], key[0][:, seen], value[0][:, seen], scale, mask, softcap, sinks
+            ).transpose(0, 1)
+    return output
+
+
+def _seen(row: PackedRow, segment: Segment, start: int, stop: int, window: int | None) -> Tensor:
+    """Return the indices of the keys that a segment's queries from `start` to `stop` can see."""
+    parts = [np.arange(segment.start, stop)]
+    while segment.parent >= 0:
+        segment = row.segments[segment.parent]
+        parts.append(np.arange(segment.start, segment.stop))
+    seen = np.concatenate(parts[::-1])
+    return torch.from_numpy(seen if window is None else seen[-(stop - start + window - 1) :])
+
+
+def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys each query sees, the last query being the last key. Shape (queries, keys)."""
+    behind = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    return (behind >= 0) if window is None else (behind >= 0) & (behind < window)
+
+
+def _block(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Return softmax attention of some queries. Shape (heads, queries, value width)."""
+    heads, queries = query.shape[:2]
+    grouped = query.reshape(key.shape[0], -1, query.shape[-1])
+    scores = (grouped @ key.transpose(1, 2)).reshape(heads, queries, -1).to(_wide(query.dtype)) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~mask, -math.inf)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.to(scores.dtype)[:, None, None].expand(-1, queries, 1)], dim=-1)
+    weights = scores.softmax(-1)[..., : key.shape[1]].to(query.dtype)
+    output: Tensor = (weights.reshape(key.shape[0], -1, key.shape[1]) @ value).reshape(heads, queries, -1)
+    return output

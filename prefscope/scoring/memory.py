@@ -1,0 +1,67 @@
+"""How much memory there is and how much weights take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+
+from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
+
+LIBRARY_BYTES = 600 << 20
+"""Python, torch, transformers and tokenizer."""
+WINDOW_BYTES = 200 << 20
+"""The sequences of one window (pipeline/parts.py), twice: token ids, digests and plan."""
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return how much memory of a device could be used now; on a CPU within the limit of the container, if any."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return min(_free_ram(), _container_room())
+
+
+def _free_ram() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: all of it is the best guess
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _container_room() -> int:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return int(limit) - int(used)
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return 1 << 62
+
+
+def resident_bytes(module: nn.Module) -> int:
+    """Return how many bytes the weights and buffers of a module take."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def bytes_beside_weights(config: PretrainedConfig, tokens: int, device: torch.device, width: int) -> int:
+    """Return how much a process takes beside the weights at most: libraries, one window of token ids, one forward pass.
+
+    Args:
+        config: The model's.
+        tokens: Of the largest forward pass.
+        device: Where it is computed.
+        width: Bytes of a number.
+    """
+    text = config.get_text_config()
+    hidden = int(getattr(text, "hidden_size", 0))
+    inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
+    logits = CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU
+    # Alive at one time in a layer: residual, normed, query, key, value, output and its float32 join, three of the MLP.
+    activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
+    return LIBRARY_BYTES + WINDOW_BYTES + activations + 3 * logits * 4

@@ -1,0 +1,138 @@
+"""Which sequences share a forward pass.
+
+Planning is arithmetic on token ids. A seeded random sample of the data set goes first, so that early figures are right
+within bounds; then come windows of neighbouring pairs, so that memory does not grow with the data set. Within each the
+longest go first, so that memory trouble and over-long estimates show at once. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.scoring.packing import shared_length
+from prefscope.scoring.sequences import TokenSequence
+
+SAMPLE_PAIRS = 256
+TRAINER_ROWS = 16
+"""Rows of a trainer's evaluation batch at its default: chosen and rejected of 8 pairs."""
+
+
+def draw_sample(pairs: int, seed: int) -> NDArray[np.int64]:
+    """Return the numbers of the pairs that are scored first, ascending: all of a small data set."""
+    if pairs <= SAMPLE_PAIRS:
+        return np.arange(pairs)
+    return np.sort(np.random.default_rng(seed).choice(pairs, SAMPLE_PAIRS, replace=False)).astype(np.int64)
+
+
+def plan_batches(
+    sequences: Sequence[TokenSequence], *, packed: bool, batch_tokens: int, rope_limit: int | None = None
+) -> NDArray[np.int32]:
+    """Return the number of the batch of each sequence.
+
+    A batch is closed before it would exceed the budget; a sequence longer than the budget is a batch by itself.
+
+    Args:
+        sequences: What to place, without repetition.
+        packed: Whether the forward pass packs, so that sequences of one prompt belong together, or pads.
+        batch_tokens: The budget: tokens of the row, or of the padded rows.
+        rope_limit: Sequences longer than this are kept apart from the others: in one batch with a longer one, a model
+            with two sets of rotary frequencies would compute the shorter with those of the longer.
+    """
+    batches = np.empty(len(sequences), dtype=np.int32)
+    number = -1
+    fill = _fill_packed if packed else _fill_padded
+    for members in _by_rope(sequences, rope_limit):
+        for batch in fill(sequences, members, batch_tokens):
+            number += 1
+            batches[batch] = number
+    return batches
+
+
+def _by_rope(sequences: Sequence[TokenSequence], rope_limit: int | None) -> Iterable[list[int]]:
+    """Yield the sequences that may share a batch, by their numbers."""
+    everyone = range(len(sequences))
+    if rope_limit is None:
+        return [list(everyone)]
+    beyond = [i for i in everyone if len(sequences[i].token_ids) > rope_limit]
+    within = [i for i in everyone if len(sequences[i].token_ids) <= rope_limit]
+    return [members for members in (beyond, within) if members]
+
+
+def _fill_padded(sequences: Sequence[TokenSequence], members: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield batches of sequences of similar length, the longest first."""
+    batch: list[int] = []
+    for i in sorted(members, key=lambda i: -len(sequences[i].token_ids)):
+        if batch and (len(batch) + 1) * len(sequences[batch[0]].token_ids) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _fill_packed(sequences: Sequence[TokenSequence], members: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield batches of whole prompts with all their responses, the longest first; one that is too long is cut."""
+    prompts: dict[bytes, list[int]] = {}
+    for i in members:
+        prompts.setdefault(sequences[i].token_ids[: sequences[i].completion_start].tobytes(), []).append(i)
+    costed = [_costs(sequences, responses) for responses in prompts.values()]
+    batch: list[int] = []
+    tokens = 0
+    for responses in sorted(costed, key=lambda responses: -sum(cost for _, cost in responses)):
+        whole = sum(cost for _, cost in responses)
+        if batch and tokens + whole > batch_tokens:
+            yield batch
+            batch, tokens = [], 0
+        for i, cost in responses:
+            added = cost
+            if batch and tokens + cost > batch_tokens:
+                yield batch
+                batch, tokens, added = [], 0, len(sequences[i].token_ids)
+            batch.append(i)
+            tokens += added
+    if batch:
+        yield batch
+
+
+def _costs(sequences: Sequence[TokenSequence], members: list[int]) -> list[tuple[int, int]]:
+    """Return sequences in the order of their tokens, with how many each does not share with the one before."""
+    order = sorted(members, key=lambda i: sequences[i].token_ids.astype(">i4").tobytes())
+    costs = [len(sequences[order[0]].token_ids)]
+    for before, i in pairwise(order):
+        ids = sequences[i].token_ids
+        costs.append(len(ids) - shared_length(sequences[before].token_ids, ids))
+    return list(zip(order, costs, strict=True))
+
+
+def computed_tokens(sequences: Sequence[TokenSequence], *, packed: bool) -> int:
+    """Return how many tokens a batch computes: those of its tree of prefixes, or its rows with their padding."""
+    if packed:
+        return sum(cost for _, cost in _costs(sequences, list(range(len(sequences)))))
+    return len(sequences) * max(len(sequence.token_ids) for sequence in sequences)
+
+
+def trainer_tokens(sequences: Iterable[TokenSequence]) -> int:
+    """Return how many tokens a trainer's evaluation computes: rows in the order given, padded batch by batch."""
+    lengths = [len(sequence.token_ids) for sequence in sequences]
+    return sum(len(rows) * max(rows) for rows in _chunked(lengths, TRAINER_ROWS))
+
+
+def _chunked(lengths: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(lengths), size):
+        yield lengths[start : start + size]
+
+
+def in_windows(sizes: Sequence[int], limit: int) -> list[range]:
+    """Return ranges of neighbouring chunks whose sizes add up to at most a limit; a larger chunk stands alone."""
+    windows: list[range] = []
+    start, filled = 0, 0
+    for i, size in enumerate(sizes):
+        if i > start and filled + size > limit:
+            windows.append(range(start, i))
+            start, filled = i, 0
+        filled += size
+    return [*windows, range(start, len(sizes))] if len(sizes) > start else windows

@@ -1,0 +1,162 @@
+"""Is the packed path right for this model? Asked of every model before its first batch.
+
+First the leak probe. In one packed row of two responses to a prompt and a stranger, the embeddings of one response
+become NaN: whatever depends on them, by however little, turns NaN too, in any dtype. The log-probs of the others must
+stay as they are. Recurrent and convolutional layers fail here: they run without an error and give wrong numbers.
+Then the packed log-probs must be those of the plain forward, one sequence at a time, in float32 where that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from prefscope.scoring.attention import NAME, NotPackableError, watching
+from prefscope.scoring.engine import Logps, Path, forward, is_out_of_memory
+from prefscope.scoring.memory import available_bytes, resident_bytes
+from prefscope.scoring.models import LanguageModel, context_of
+from prefscope.scoring.packing import pack
+from prefscope.scoring.sequences import TokenSequence
+
+UNIT = 16
+NATS_A_TOKEN = 2e-4
+"""Largest difference from the plain forward in float32, and as much again for every 50 nats of the log-prob."""
+NATS_A_TOKEN_16_BIT = 0.5
+"""The same in 16 bits, where only gross errors can be told from rounding."""
+SIXTEEN_BIT = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a model is to be computed."""
+
+    path: Path
+    reason: str
+    """Why it is not packed; empty where it is."""
+
+
+def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> Verdict:
+    """Return the path that gives this model's numbers, and leave its attention set to that path.
+
+    Args:
+        model: A loaded model.
+        token_ids: Some tokens of the data set, of which the probes are made.
+        own_attention: Whether the user named an attention implementation, which the packed path would replace.
+    """
+    if own_attention:
+        return Verdict("padded", "an attention implementation was asked for")
+    reason = _unsuitable(model.module) or _differs(model, _probes(token_ids, context_of(model.module.config)))
+    follow(model, "padded" if reason else "packed")
+    return Verdict("padded" if reason else "packed", reason)
+
+
+def follow(model: LanguageModel, path: Path) -> None:
+    """Set the attention of a model to that of a path."""
+    wanted = NAME if path == "packed" else model.attention
+    if model.module.config._attn_implementation != wanted:  # noqa: SLF001 (transformers names it nowhere else)
+        model.module.set_attn_implementation(wanted)
+
+
+def _unsuitable(module: PreTrainedModel) -> str:
+    """Return what in a model's class or config rules packing out, empty for nothing."""
+    if not module._can_set_attn_implementation():  # noqa: SLF001
+        return "its attention is its own"
+    kinds = set(getattr(module.config.get_text_config(), "layer_types", None) or ())
+    odd = sorted(kinds - {"full_attention", "sliding_attention"})
+    return f"it has layers of the kind {odd[0]}" if odd else ""
+
+
+def _probes(token_ids: NDArray[np.int32], context: int | None) -> list[TokenSequence]:
+    """Return two responses to one prompt and a stranger, drawn from the tokens in use."""
+    unit = max(min(UNIT, (context or 3 * UNIT) // 3), 1)
+    pool = np.unique(np.append(token_ids, [0, 1]).astype(np.int32))
+    drawn = np.random.default_rng(0).choice(pool, size=(6, unit)).astype(np.int32)
+    prompt, first, second, more = drawn[0], drawn[1], drawn[2], drawn[3]
+    return [
+        TokenSequence(np.concatenate([prompt, first]), unit),
+        TokenSequence(np.concatenate([prompt, second, more]), unit),
+        TokenSequence(np.concatenate([drawn[4], drawn[5]]), unit),
+    ]
+
+
+def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
+    """Return how the packed path goes wrong with a model, empty where it does not."""
+    try:
+        with _in_float32(model) as limit:
+            follow(model, "padded")
+            plain = [forward(model, "padded", [probe])[0] for probe in probes]
+            follow(model, "packed")
+            with watching() as windows:
+                packed = forward(model, "packed", probes)
+        leak = _leaks(model, probes)
+    except NotPackableError as error:
+        return error.what[0].lower() + error.what[1:]
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        return f"it cannot run packed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return leak or _deviates(plain, packed, limit) or _loses_a_window(model.module, windows)
+
+
+def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
+    """Return how one response reaches into the others in a packed row, empty where it does not."""
+    paths = pack(probes).paths
+    own = torch.from_numpy(np.setdiff1d(paths[0], np.concatenate(paths[1:])))
+
+    def poison(_module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
+        return embedded.index_fill(1, own.to(embedded.device), torch.nan)
+
+    embeddings: nn.Module = model.module.get_input_embeddings()
+    with embeddings.register_forward_hook(poison):
+        poisoned, *others = forward(model, "packed", probes)
+    if np.isfinite(poisoned[1:]).any():  # its first token is predicted by the prompt
+        return "it reads its tokens past their embeddings"
+    return "" if all(np.isfinite(logps).all() for logps in others) else "in a packed row one response leaks into others"
+
+
+def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
+    """Return by how much the packed log-probs miss the plain ones, empty where they do not."""
+    expected, found = np.concatenate(plain), np.concatenate(packed)
+    difference = np.abs(found - expected)
+    if (difference <= limit * (1 + np.abs(expected) / 50)).all():
+        return ""
+    return f"packed log-probs differ from plain ones by {difference.max():.2g} nats a token"
+
+
+def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
+    """Return whether the config has a sliding window that no layer told its attention of; empty where all is well."""
+    config = module.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    has_window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if has_window and (kinds is None or "sliding_attention" in kinds) and not windows - {None}:
+        return "its layers do not tell their sliding window"
+    return ""
+
+
+@contextmanager
+def _in_float32(model: LanguageModel) -> Iterator[float]:
+    """Let a 16-bit model compute in float32 for a while, where that fits; yield the limit that then holds."""
+    module = model.module
+    tensors = [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.dtype in SIXTEEN_BIT]
+    if not tensors:
+        yield NATS_A_TOKEN
+    elif resident_bytes(module) * 1.2 > available_bytes(model.device) or getattr(module, "hf_device_map", None):
+        yield NATS_A_TOKEN_16_BIT
+    else:
+        stored = [tensor.dtype for tensor in tensors]
+        for tensor in tensors:
+            tensor.data = tensor.data.float()
+        try:
+            yield NATS_A_TOKEN
+        finally:
+            for tensor, dtype in zip(tensors, stored, strict=True):
+                tensor.data = tensor.data.to(dtype)
