@@ -36,18 +36,33 @@ class PairFlagged:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a model still has to compute."""
+    """What a model still has to compute, and how."""
 
     role: str
     """`policy` or `ref`."""
     pairs: int
     sequences: int
-    """Distinct sequences of the data set."""
+    """Distinct sequences of the data set (of each window of it, where it is large)."""
     missing: int
     """Those that the store does not have yet."""
     tokens: int
-    """Real tokens of the missing sequences."""
-    batches: int
+    """Tokens of the missing sequences."""
+    computed: int
+    """Tokens that will be computed for them: fewer where beginnings are shared, more where rows are padded."""
+    padded: int
+    """Tokens that a trainer's evaluation would compute for them, in padded batches of 8 pairs."""
+    path: str
+    """`packed` or `padded`."""
+    reason: str
+    """Why it is not packed; empty where it is."""
+    batch_tokens: int
+    """Budget of a forward pass."""
+    seconds: float
+    """Estimate, from the speed of a probe."""
+    weight_bytes: int
+    """Memory of the weights that are resident at one time."""
+    other_bytes: int
+    """What the process takes beside them at most."""
     resumed: bool
     """Whether an interrupted run's plan goes on."""
 
@@ -58,9 +73,12 @@ class BatchScored:
 
     role: str
     batch: int
-    batches: int
+    """How many batches of the role this run scored before."""
     sequences: int
     tokens: int
+    """Tokens of its sequences."""
+    computed: int
+    """Tokens that were computed for them."""
     seconds: float
 
 

@@ -95,7 +95,14 @@ ComputeDtype = Annotated[
 ]
 Device = Annotated[str, typer.Option(envvar="PREFSCOPE_DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
 Attn = Annotated[str, typer.Option(help="auto, eager, sdpa or another of transformers.")]
-BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens of one forward pass, padding included.")]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(help="auto: spread a model that is too large for one GPU (needs accelerate).", show_default=False),
+]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens of one forward pass. Default: found for the device.", show_default=False),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default=False)]
 CacheFolder = Annotated[
     str | None,

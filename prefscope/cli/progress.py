@@ -120,28 +120,51 @@ class RunProgress:
     def _plan(self, event: Planned) -> None:
         if event.missing == 0:
             self.say(f"{event.role}: all {event.sequences:,} sequences are in the store, nothing to compute")
-        else:
-            how = "going on with an interrupted run, " if event.resumed else ""
-            amount = f"{event.missing:,} of {event.sequences:,} sequences to compute, {event.tokens:,} tokens"
-            self.say(f"{event.role}: {how}{amount}")
-            self._roles[event.role] = self._progress.add_task(
-                f"scoring {event.role}", total=event.tokens, sequences=0, tokens=0, seconds=0.0
-            )
+            return
+        how = "going on with an interrupted run, " if event.resumed else ""
+        self.say(f"{event.role}: {how}{event.missing:,} of {event.sequences:,} sequences to compute; {_amount(event)}")
+        if event.reason:
+            self.say(f"{event.role}: computed in padded rows, because {event.reason}")
+        self.say(
+            f"{event.role}: memory {_gigabytes(event.weight_bytes)} of weights and at most "
+            f"{_gigabytes(event.other_bytes)} beside them, {event.batch_tokens:,} tokens at a time"
+        )
+        self._roles[event.role] = self._progress.add_task(
+            f"scoring {event.role}", total=event.computed, sequences=0, tokens=0, seconds=0.0
+        )
 
     def _score(self, event: BatchScored) -> None:
         self._hide_steps()
         task = self._progress.tasks[self._roles[event.role]]
         self._progress.update(
             task.id,
-            advance=event.tokens,
+            advance=event.computed,
             sequences=task.fields["sequences"] + event.sequences,
             tokens=task.fields["tokens"] + event.tokens,
             seconds=task.fields["seconds"] + event.seconds,
         )
         if not self.live and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            rate = task.fields["tokens"] / max(task.fields["seconds"], 1e-9)
-            left = (task.total or 0.0) - task.completed
-            self.say(
-                f"{event.role}: {task.completed:,.0f} tokens done, {rate:,.0f} tokens/s, {left / rate:,.0f} s left"
-            )
+            rate = task.completed / max(task.fields["seconds"], 1e-9)
+            left = max((task.total or 0.0) - task.completed, 0.0)
+            share = task.completed / (task.total or 1.0)
+            self.say(f"{event.role}: {share:.0%} done, {rate:,.0f} tokens/s, {_duration(left / rate)} left")
+
+
+def _amount(event: Planned) -> str:
+    """Return how much is computed against a trainer's pass, and how long that takes."""
+    share = event.computed / max(event.padded, 1)
+    compared = f"{share:.0%} of the {event.padded:,} that a padded pass would take"
+    return f"{event.computed:,} tokens, {compared}, about {_duration(event.seconds)}"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time span in the largest two units that say something."""
+    minutes = round(seconds / 60)
+    if minutes <= 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{minutes} min"  # noqa: PLR2004 (an hour)

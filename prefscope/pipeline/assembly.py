@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.ledger.columns import carried_names
 from prefscope.ledger.file import build_schema, write_ledger
@@ -95,4 +96,10 @@ def _logps(store: LogpStore, scope: bytes, sequences: list[TokenSequence]) -> li
     """Return each sequence's per-token log-probs from the store."""
     keys = [sequence_key(scope, sequence.digest()) for sequence in sequences]
     found = store.lookup(keys)
+    if any(key not in found for key in keys):
+        raise ResourceError(
+            "Log-probs that were just computed are not in the store any more: it was cleared or damaged",
+            where=str(store.path),
+            hint="Run the same command again; what is left is not computed anew.",
+        )
     return [found[key] for key in keys]

@@ -5,8 +5,9 @@ No weights are loaded here, so every problem of the data is told before the expe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 SPOOL_PAIRS = 256
+TOKENIZING_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ def read_pairs(
     reading = _Reading(settings.data, emit)
     asked = settings.data
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
-        for pairs in _chunks(reading.pairs(source)):
-            tokenized = reading.keep_good(pair_tokenizer.tokenize(pairs))
+        for found in _ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source))):
+            tokenized = reading.keep_good(found)
             _check_tokens(tokenized, differing)
             spool.write(tokenized)
             emit(Progressed("reading pairs", spool.num_pairs))
@@ -142,6 +144,20 @@ class _Reading:
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
     while chunk := list(islice(pairs, SPOOL_PAIRS)):
         yield chunk
+
+
+def _ahead(
+    tokenize: Callable[[list[PreferencePair]], list[TokenizedPair | BadRow]], chunks: Iterator[list[PreferencePair]]
+) -> Iterator[list[TokenizedPair | BadRow]]:
+    """Yield the tokenized chunks in order, some computed ahead: tokenizers leave Python's lock while they work."""
+    with ThreadPoolExecutor(TOKENIZING_THREADS) as threads:
+        waiting: deque[Future[list[TokenizedPair | BadRow]]] = deque()
+        for chunk in chunks:
+            waiting.append(threads.submit(tokenize, chunk))
+            if len(waiting) > TOKENIZING_THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _load_tokenizers(

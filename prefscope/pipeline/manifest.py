@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import prefscope
 from prefscope.pipeline.intake import DataSummary
-from prefscope.scoring.checkpoints import ScoredModel
-from prefscope.scoring.engine import ATTENTION_PATH, NUMERICS_VERSION
+from prefscope.pipeline.residents import ScoredModel
+from prefscope.scoring.engine import NUMERICS_VERSION
+from prefscope.scoring.linear import matrix_products
 from prefscope.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def build_manifest(
-    settings: ScoreSettings, data: DataSummary, models: Sequence[ScoredModel], device: torch.device, dtype: str
+    settings: ScoreSettings,
+    data: DataSummary,
+    models: Sequence[ScoredModel],
+    device: torch.device,
+    dtype: str,
+    weights_equal: float | None,
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; only `created` differs between two runs of the same work."""
     return {
@@ -35,18 +41,21 @@ def build_manifest(
         },
         "models": {
             model.role: {
-                "name": model.checkpoint.name,
-                "base": model.checkpoint.base.name if model.checkpoint.base is not None else None,
-                "fingerprint": model.fingerprint,
-                "stored_dtype": model.stored_dtype,
-                "attention": model.attention,
+                "name": model.candidate.checkpoint.name,
+                "base": model.candidate.checkpoint.base.name if model.candidate.checkpoint.base is not None else None,
+                "fingerprint": model.candidate.fingerprint,
+                "stored_dtype": model.candidate.stored_dtype,
+                "attention": model.candidate.attention,
+                "path": model.verdict.path,
+                "path_reason": model.verdict.reason,
             }
             for model in models
         },
+        "weights_equal": weights_equal,
         "compute": {
             "dtype": dtype,
             "device": device.type,
-            "attention_path": ATTENTION_PATH,
+            "matrix_products": matrix_products(device, dtype)[0],
             "numerics_version": NUMERICS_VERSION,
         },
         "tokenization": {

@@ -1,14 +1,13 @@
 """Pairs on their way from text to log-probs: a temporary file of tokenized pairs, read in constant memory.
 
-The text of a data set is read, normalised and tokenized once. Only digests and lengths stay in memory; the rest lies in
-an unlinked Arrow file that vanishes with the process.
+The text of a data set is read, normalised and tokenized once, and lies in an unlinked Arrow file that vanishes with the
+process. It is written and read in chunks of some hundred pairs; two numbers a chunk are all that stays in memory.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from prefscope.data.records import Json, readable
 from prefscope.errors import ResourceError
 from prefscope.ledger.file import ExtraKind, store_as, widen
-from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
+from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
 _SCHEMA = pa.schema(
@@ -56,17 +55,16 @@ class Spool:
             self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
         self._folder = folder
         self._reader: pa.RecordBatchFileReader | None = None
-        self._digests = bytearray()
-        self._lengths = array("q")
+        self.chunk_sizes: list[tuple[int, int]] = []
+        """Tokens and pairs of each chunk."""
         self._kinds: dict[str, ExtraKind | None] = {}
         self.num_pairs = 0
 
     def write(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Add pairs, as one batch."""
+        """Add pairs, as one chunk."""
+        tokens = sum(len(item.chosen.token_ids) + len(item.rejected.token_ids) for item in pairs)
+        self.chunk_sizes.append((tokens, len(pairs)))
         for item in pairs:
-            for sequence in (item.chosen, item.rejected):
-                self._digests += sequence.digest()
-                self._lengths.append(len(sequence.token_ids))
             for name, value in item.pair.columns.items():
                 self._kinds[name] = widen(self._kinds.get(name), value)
         columns = [_record(item) for item in pairs]
@@ -86,32 +84,36 @@ class Spool:
         self._file.close()
 
     @property
-    def digests(self) -> NDArray[np.void]:
-        """One digest a sequence: chosen and rejected of pair 0, of pair 1, ... Shape (2 × pairs,)."""
-        return np.frombuffer(bytes(self._digests), dtype=f"V{DIGEST_BYTES}")
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sequence, in the order of `digests`."""
-        return np.frombuffer(self._lengths, dtype=np.int64)
-
-    @property
     def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the data set."""
         return {name: kind or "text" for name, kind in self._kinds.items()}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches as they were written."""
-        reader = cast("pa.RecordBatchFileReader", self._reader)
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
+        """Yield the chunks as they were written."""
+        for chunk in range(len(self.chunk_sizes)):
+            yield self._read(chunk)
 
-    def sequences(self) -> Iterator[TokenSequence]:
-        """Yield every sequence, in the order of `digests`."""
-        for batch in self.batches():
-            sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
-            for pair in zip(*sides, strict=True):
-                yield from pair
+    def _read(self, chunk: int) -> pa.RecordBatch:
+        return cast("pa.RecordBatchFileReader", self._reader).get_batch(chunk)
+
+    def sequences(self, chunk: int) -> list[TokenSequence]:
+        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
+        batch = self._read(chunk)
+        sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
+        return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
+
+    def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
+        """Yield chosen and rejected of pairs given by their ascending numbers."""
+        starts = np.cumsum([0, *(count for _, count in self.chunk_sizes)])
+        chunks = np.searchsorted(starts, pairs, side="right") - 1
+        for chunk in np.unique(chunks).tolist():
+            sequences = self.sequences(chunk)
+            for place in (pairs[chunks == chunk] - starts[chunk]).tolist():
+                yield from sequences[2 * place : 2 * place + 2]
+
+    def some_token_ids(self) -> NDArray[np.int32]:
+        """Return token ids of the first pairs."""
+        return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:

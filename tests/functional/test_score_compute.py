@@ -121,9 +121,10 @@ def test_a_run_says_what_it_plans_scores_and_finishes(pairs: Path, samples: Path
     ]
     for plan in planned:
         done = [event for event in batches if event.role == plan.role]
-        assert [event.batch for event in done] == list(range(plan.batches))
+        assert [event.batch for event in done] == list(range(len(done)))
         assert sum(event.sequences for event in done) == plan.missing
         assert sum(event.tokens for event in done) == plan.tokens
+        assert sum(event.computed for event in done) == plan.computed < plan.tokens < plan.padded
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert (finished.ledger, finished.pairs) == (str(tmp_path / "out.parquet"), 6)

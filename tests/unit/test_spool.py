@@ -1,9 +1,9 @@
-"""The spool gives back what went in: sequences, digests and the data set's own columns."""
+"""The spool gives back what went in: sequences, texts and the data set's own columns."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +40,22 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     spool.close()
 
 
-def test_sequences_come_back_chosen_and_rejected_by_turns(spool: Spool) -> None:
-    found = [(item.token_ids.tolist(), item.completion_start) for item in spool.sequences()]
-    assert found == [([1, 2, 3], 1), ([1, 2, 4, 5], 1), ([], 0), ([7], 0), ([1, 2, 3], 1), ([1, 2, 3], 2)]
+def plain(sequences: Iterable[TokenSequence]) -> list[tuple[list[int], int]]:
+    return [(item.token_ids.tolist(), item.completion_start) for item in sequences]
 
 
-def test_sequences_can_be_read_again(spool: Spool) -> None:
-    assert len(list(spool.sequences())) == len(list(spool.sequences())) == 6
+def test_the_sequences_of_a_chunk_come_back_chosen_and_rejected_by_turns(spool: Spool) -> None:
+    assert plain(spool.sequences(0)) == [([1, 2, 3], 1), ([1, 2, 4, 5], 1), ([], 0), ([7], 0)]
+    assert plain(spool.sequences(1)) == [([1, 2, 3], 1), ([1, 2, 3], 2)]
 
 
-def test_digests_are_those_of_the_sequences_read_back(spool: Spool) -> None:
-    assert [digest.tobytes() for digest in spool.digests] == [item.digest() for item in spool.sequences()]
+def test_single_pairs_are_found_in_their_chunks(spool: Spool) -> None:
+    found = plain(spool.sequences_of_pairs(np.array([1, 2])))
+    assert found == [([], 0), ([7], 0), ([1, 2, 3], 1), ([1, 2, 3], 2)]
 
 
-def test_equal_ids_share_a_digest_only_with_an_equal_boundary(spool: Spool) -> None:
-    assert spool.digests[0] == spool.digests[4]
-    assert spool.digests[4] != spool.digests[5]
-
-
-def test_lengths_count_every_token(spool: Spool) -> None:
-    assert spool.lengths.tolist() == [3, 4, 0, 1, 3, 3]
+def test_a_chunk_knows_its_tokens_and_pairs(spool: Spool) -> None:
+    assert spool.chunk_sizes == [(8, 2), (6, 1)]
 
 
 def test_a_side_of_a_batch_has_its_own_sequences(spool: Spool) -> None:

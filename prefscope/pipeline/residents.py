@@ -1,0 +1,226 @@
+"""Which weights are in memory, and what is known of each model before its first batch."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from prefscope.events import Event, Noted, Progressed
+from prefscope.scoring import models as loading
+from prefscope.scoring.checkpoints import Checkpoint, fingerprint
+from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope
+from prefscope.scoring.memory import available_bytes, bytes_beside_weights
+from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.probe import Budget, probe
+from prefscope.scoring.self_check import Verdict, check, follow
+from prefscope.scoring.store import LogpStore
+from prefscope.scoring.weights import BYTES, num_weights, overlap, stored_dtype
+from prefscope.settings import ScoreSettings
+
+SHARE_FOR_TWO = 0.7
+"""Both models stay resident where their weights take at most so much of the free memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model of the run before anything is computed: what names its content."""
+
+    role: str
+    """`policy` or `ref`."""
+    checkpoint: Checkpoint
+    fingerprint: str
+    stored_dtype: str
+    attention: str
+    """The attention implementation that transformers chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredModel:
+    """A model of a run, as the store and the manifest know it."""
+
+    candidate: Candidate
+    scope: bytes
+    """First part of the store keys of its sequences."""
+    verdict: Verdict
+    budget: Budget
+    rope_limit: int | None
+
+    @property
+    def role(self) -> str:
+        """`policy` or `ref`."""
+        return self.candidate.role
+
+
+@dataclass(slots=True)
+class Residents:
+    """The models of a run, loaded when they are needed and kept as long as there is room."""
+
+    settings: ScoreSettings
+    store: LogpStore
+    emit: Callable[[Event], None]
+    device: torch.device
+    dtype: str
+    candidates: tuple[Candidate, ...]
+    """The policy, and the reference if there is one."""
+    together: bool
+    """Whether all weights are resident at one time."""
+    token_ids: NDArray[np.int32]
+    """Some tokens of the data set, for checks and probes."""
+    _loaded: dict[Checkpoint, LanguageModel] = field(default_factory=dict)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights that are resident at one time, as far as file headers tell."""
+        sizes = [size * BYTES[self.dtype] for size in _distinct_sizes(self.candidates)]
+        return sum(sizes) if self.together else max(sizes, default=0)
+
+    def bytes_beside_weights(self, tokens: int) -> int:
+        """Return what the process takes beside the weights at most, with so many tokens in a forward pass."""
+        configs = [loading.load_config(one.checkpoint.full, self.settings.models) for one in self.candidates]
+        return max(bytes_beside_weights(config, tokens, self.device, BYTES[self.dtype]) for config in configs)
+
+    def judge(self, candidate: Candidate) -> ScoredModel:
+        """Return how a model is to be computed: remembered, or found now by loading it."""
+        key = self._verdict_key(candidate)
+        remembered = _read_verdict(self.store.find_verdict(key))
+        if remembered is None:
+            with self.loaded(candidate) as model:
+                self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
+                verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
+                budget = probe(model, verdict.path, self.token_ids)
+            self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
+            remembered = verdict, budget
+        return self._scored(candidate, *remembered)
+
+    def _verdict_key(self, candidate: Candidate) -> bytes:
+        """Return the hash of everything that a verdict or a budget depends on."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        asked = (self.settings.models.attn, self.settings.models.device_map)
+        versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
+        parts = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
+
+    def _scored(self, candidate: Candidate, verdict: Verdict, budget: Budget) -> ScoredModel:
+        scope = compute_scope(
+            fingerprint=candidate.fingerprint,
+            dtype=self.dtype,
+            device=self.device,
+            path=verdict.path,
+            attention=candidate.attention,
+        )
+        limit = loading.rope_limit(loading.load_config(candidate.checkpoint.full, self.settings.models))
+        return ScoredModel(candidate, scope, verdict, budget, limit)
+
+    @contextmanager
+    def loaded(self, candidate: Candidate, path: Path | None = None) -> Iterator[LanguageModel]:
+        """Give the loaded model with its adapter on or off as it must be, and its attention set to a path."""
+        model = self._find(candidate.checkpoint) or self._load(candidate)
+        with model.adapter_for(candidate.checkpoint):
+            if path is not None:
+                follow(model, path)
+            yield model
+
+    def _find(self, checkpoint: Checkpoint) -> LanguageModel | None:
+        """Return a loaded model that holds a checkpoint: itself, or the adapter policy whose base it is."""
+        for held, model in self._loaded.items():
+            if checkpoint == held or checkpoint.same_weights(held.full):
+                return model
+        return None
+
+    def _load(self, candidate: Candidate) -> LanguageModel:
+        if not self.together:
+            self.release()
+        self.emit(Progressed(f"loading {candidate.role} {candidate.checkpoint.name}", 0))
+        model = loading.load_model(candidate.checkpoint, self.settings.models, device=self.device, dtype=self.dtype)
+        self._loaded[candidate.checkpoint] = model
+        return model
+
+    def release(self) -> None:
+        """Give the memory of all weights back."""
+        self._loaded.clear()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _read_verdict(text: str | None) -> tuple[Verdict, Budget] | None:
+    """Return what the store remembers of a model, None for nothing or for what cannot be read."""
+    try:
+        value = json.loads(text or "")
+        return Verdict(**value["verdict"]), Budget(**value["budget"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def gather(
+    settings: ScoreSettings,
+    store: LogpStore,
+    checkpoints: Sequence[Checkpoint],
+    token_ids: NDArray[np.int32],
+    emit: Callable[[Event], None],
+) -> Residents:
+    """Return the models of a run, none of them loaded yet.
+
+    Args:
+        settings: What to score and how.
+        store: Remembers hashes of files, verdicts and budgets.
+        checkpoints: The policy, and the reference if there is one.
+        token_ids: Some tokens of the data set.
+        emit: Called with progress, and with a warning where rounding erased what training changed.
+    """
+    device = loading.pick_device(settings.models.device)
+    dtype = loading.pick_dtype(settings.models.dtype, device, list(checkpoints))
+    candidates = []
+    for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
+        mark = fingerprint(
+            checkpoint,
+            store,
+            allow_pickle=settings.models.allow_pickle,
+            progress=lambda done, total, role=role: emit(Progressed(f"reading {role} weights", done, total)),  # type: ignore[misc]
+        )
+        attention = loading.attention_of(checkpoint, settings.models)
+        candidates.append(Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention))
+    sizes = _distinct_sizes(candidates)
+    room = SHARE_FOR_TWO * available_bytes(device) / BYTES[dtype]
+    fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
+    return Residents(settings, store, emit, device, dtype, tuple(candidates), fits or len(sizes) == 1, token_ids)
+
+
+def _distinct_sizes(candidates: Sequence[Candidate]) -> list[int]:
+    """Return the number of weights of each full checkpoint, 0 where its files do not say; a shared base counts once."""
+    fulls = {candidate.checkpoint.full.path.resolve(): candidate.checkpoint.full for candidate in candidates}
+    return [num_weights(full) or 0 for full in fulls.values()]
+
+
+def weights_equal(residents: Residents) -> float | None:
+    """Return the share of the policy's weights that equal the reference's once loaded, None where it means nothing.
+
+    Emits a warning where rounding has made most of the weights equal that training moved.
+    """
+    policy, *refs = residents.candidates
+    found = overlap(policy.checkpoint, refs[0].checkpoint, residents.dtype) if refs else None
+    if found is None:
+        return None
+    if found.erased:
+        hint = (
+            "score with --dtype float32"
+            if residents.dtype not in ("float32", "float64")
+            else "score a checkpoint that was saved in float32"
+        )
+        residents.emit(
+            Noted(
+                f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, also in layers that "
+                f"training changed. Rounding to 16 bits has erased much of what training did, so margins are too small "
+                f"and may have the wrong sign; {hint}."
+            )
+        )
+    return found.equal
