@@ -30,6 +30,11 @@ def log_folder() -> Path:
     return platformdirs.user_log_path("prefscope")
 
 
+def worker_log(process: int | str) -> Path:
+    """Return the log of the worker with that process id."""
+    return log_folder() / f"worker-{process}.log"
+
+
 def sample_data() -> Path:
     """Return the folder of the bundled pairs, tiny models and demo ledgers.
 

@@ -69,6 +69,7 @@ class RunProgress:
         self._steps: dict[str, TaskID] = {}
         self._roles: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
+        self._memory = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -125,10 +126,13 @@ class RunProgress:
         self.say(f"{event.role}: {how}{event.missing:,} of {event.sequences:,} sequences to compute; {_amount(event)}")
         if event.reason:
             self.say(f"{event.role}: computed in padded rows, because {event.reason}")
-        self.say(
-            f"{event.role}: memory {_gigabytes(event.weight_bytes)} of weights and at most "
-            f"{_gigabytes(event.other_bytes)} beside them, {event.batch_tokens:,} tokens at a time"
+        memory = (
+            f"memory: {_size(event.weight_bytes)} of weights and at most {_size(event.other_bytes)} beside them; "
+            f"{event.batch_tokens:,} tokens at a time"
         )
+        if memory != self._memory:  # policy and reference are mostly alike
+            self._memory = memory
+            self.say(memory)
         self._roles[event.role] = self._progress.add_task(
             f"scoring {event.role}", total=event.computed, sequences=0, tokens=0, seconds=0.0
         )
@@ -158,8 +162,8 @@ def _amount(event: Planned) -> str:
     return f"{event.computed:,} tokens, {compared}, about {_duration(event.seconds)}"
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 10**9 else f"{size / 1e6:,.0f} MB"
 
 
 def _duration(seconds: float) -> str:

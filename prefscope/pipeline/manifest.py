@@ -13,6 +13,7 @@ from prefscope.pipeline.intake import DataSummary
 from prefscope.pipeline.residents import ScoredModel
 from prefscope.scoring.engine import NUMERICS_VERSION
 from prefscope.scoring.linear import matrix_products
+from prefscope.scoring.weights import Overlap
 from prefscope.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def build_manifest(
     models: Sequence[ScoredModel],
     device: torch.device,
     dtype: str,
-    weights_equal: float | None,
+    weights: Overlap | None,
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; only `created` differs between two runs of the same work."""
     return {
@@ -51,7 +52,7 @@ def build_manifest(
             }
             for model in models
         },
-        "weights_equal": weights_equal,
+        "weights": None if weights is None else {"equal": weights.equal, "erased": weights.erased},
         "compute": {
             "dtype": dtype,
             "device": device.type,

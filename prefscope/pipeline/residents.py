@@ -23,7 +23,7 @@ from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.self_check import Verdict, check, follow
 from prefscope.scoring.store import LogpStore
-from prefscope.scoring.weights import BYTES, num_weights, overlap, stored_dtype
+from prefscope.scoring.weights import BYTES, Overlap, num_weights, overlap, stored_dtype
 from prefscope.settings import ScoreSettings
 
 SHARE_FOR_TWO = 0.7
@@ -201,26 +201,21 @@ def _distinct_sizes(candidates: Sequence[Candidate]) -> list[int]:
     return [num_weights(full) or 0 for full in fulls.values()]
 
 
-def weights_equal(residents: Residents) -> float | None:
-    """Return the share of the policy's weights that equal the reference's once loaded, None where it means nothing.
+def compare_weights(residents: Residents) -> Overlap | None:
+    """Return how far the policy's weights equal the reference's once loaded, None where that means nothing.
 
     Emits a warning where rounding has made most of the weights equal that training moved.
     """
     policy, *refs = residents.candidates
     found = overlap(policy.checkpoint, refs[0].checkpoint, residents.dtype) if refs else None
-    if found is None:
-        return None
-    if found.erased:
-        hint = (
-            "score with --dtype float32"
-            if residents.dtype not in ("float32", "float64")
-            else "score a checkpoint that was saved in float32"
-        )
+    if found is not None and found.erased:
+        rounded_here = BYTES[policy.stored_dtype] > BYTES[residents.dtype]
+        remedy = "score with --dtype float32" if rounded_here else "score a checkpoint that was saved in float32"
         residents.emit(
             Noted(
                 f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, also in layers that "
-                f"training changed. Rounding to 16 bits has erased much of what training did, so margins are too small "
-                f"and may have the wrong sign; {hint}."
+                f"training changed. Rounding to 16 bits has erased much of what training did, so margins are too "
+                f"small and may have the wrong sign; {remedy}."
             )
         )
-    return found.equal
+    return found

@@ -25,7 +25,7 @@ from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.intake import DataSummary, read_pairs
 from prefscope.pipeline.manifest import build_manifest
 from prefscope.pipeline.parts import batches_of, estimate, parts_of, plan_part
-from prefscope.pipeline.residents import Residents, ScoredModel, gather, weights_equal
+from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights, gather
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.engine import score_batch
@@ -61,12 +61,12 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) ->
             data = read_pairs(settings, policy, ref, spool, emit)
             checkpoints = [policy] if ref is None else [policy, ref]
             residents = gather(settings, store, checkpoints, spool.some_token_ids(), emit)
-            equal = weights_equal(residents)
+            weights = compare_weights(residents)
             run = Run(settings, store, spool, residents, _run_key(residents, data), emit)
             models = run.score_models()
             residents.release()
             written = ledger(run.key.hex())
-            manifest = build_manifest(settings, data, models, residents.device, residents.dtype, equal)
+            manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights)
             scopes = {model.role: model.scope for model in models}
             texts = TokenTexts.of(data.tokenizer) if settings.compute.keep_tokens else None
             assemble(written, spool, store, scopes, manifest, texts, emit)

@@ -52,6 +52,8 @@ def headline(summary: Summary) -> list[str]:
         names = {role: visible(str(model["name"])) for role, model in models.items()}
         lines.append(f"policy {names['policy']}   reference {names.get('ref', 'none')}")
         lines.append(visible(f"computed in {compute['dtype']} on {compute['device']}, stored as {_stored(models)}"))
+        if weights := summary.manifest.get("weights"):
+            lines.append(_equal_weights(weights))
         if summary.manifest.get("bundled"):
             lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
     else:
@@ -62,7 +64,19 @@ def headline(summary: Summary) -> list[str]:
 
 
 def _stored(models: dict[str, Any]) -> str:
-    return " and ".join(dict.fromkeys(model["stored_dtype"] for model in models.values()))
+    """Return the stored dtype of both models, or of each where they differ."""
+    dtypes = {role: model["stored_dtype"] for role, model in models.items()}
+    if len(set(dtypes.values())) == 1:
+        return str(dtypes["policy"])
+    return f"{dtypes['policy']} (policy) and {dtypes['ref']} (reference)"
+
+
+def _equal_weights(weights: dict[str, Any]) -> str:
+    """Return how many of the policy's weights equal the reference's, with a warning where rounding made them equal."""
+    told = f"{weights['equal']:.1%} of the policy's weights equal the reference's"
+    if weights["erased"]:
+        told += ", because rounding to 16 bits erased what training did: margins are too small, signs may be wrong"
+    return told
 
 
 def build_sections(summary: Summary, ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:

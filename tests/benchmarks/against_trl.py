@@ -34,20 +34,23 @@ KEYS = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "reward
 LOGPS = ("logps/chosen", "logps/rejected")
 
 
-def run_trl(rows: list[dict[str, Any]], policy: str, ref: str, batch: int) -> dict[str, float]:
+def run_trl(
+    rows: list[dict[str, Any]], policy: str, ref: str, batch: int, *, dtype: str = "float32", device: str = "cpu"
+) -> dict[str, float]:
     """Return TRL's evaluation metrics."""
-    base = AutoModelForCausalLM.from_pretrained(ref, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(ref, dtype=getattr(torch, dtype))
     is_adapter = (Path(policy) / "adapter_config.json").is_file()
     model = (
         PeftModel.from_pretrained(base, policy)
         if is_adapter
-        else AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+        else AutoModelForCausalLM.from_pretrained(policy, dtype=getattr(torch, dtype))
     )
     data = Dataset.from_list(rows)
     arguments = DPOConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_eval_batch_size=batch,
-        bf16=False,
+        bf16=dtype == "bfloat16",
+        use_cpu=device == "cpu" or not torch.cuda.is_available(),
         max_length=None,
         report_to=[],
         beta=0.1,
@@ -55,7 +58,7 @@ def run_trl(rows: list[dict[str, Any]], policy: str, ref: str, batch: int) -> di
     )
     trainer = DPOTrainer(
         model=model,
-        ref_model=AutoModelForCausalLM.from_pretrained(ref, dtype=torch.float32),
+        ref_model=AutoModelForCausalLM.from_pretrained(ref, dtype=getattr(torch, dtype)),
         args=arguments,
         train_dataset=data,
         eval_dataset=data,

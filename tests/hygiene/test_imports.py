@@ -30,7 +30,7 @@ import importlib, pkgutil, sys
 import prefscope.data, prefscope.ledger, prefscope.preference
 
 names = ["prefscope.settings", "prefscope.events", "prefscope.errors", "prefscope.folders"]
-names += ["prefscope.pipeline.ready_made"]
+names += ["prefscope.pipeline.ready_made", "prefscope.worker"]
 names += [f"prefscope.scoring.{name}" for name in ("packing", "store", "sequences", "checkpoints", "tokenization")]
 for room in (prefscope.data, prefscope.ledger, prefscope.preference):
     names += [module.name for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]

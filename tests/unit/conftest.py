@@ -19,7 +19,7 @@ MANIFEST: dict[str, Any] = {
         "policy": {"name": "policy", "base": None, "fingerprint": "aa", "stored_dtype": "float32", "attention": "sdpa"},
         "ref": {"name": "reference", "base": None, "fingerprint": "bb", "stored_dtype": "float32", "attention": "sdpa"},
     },
-    "compute": {"dtype": "float32", "device": "cpu", "attention_path": "padded", "numerics_version": 1},
+    "compute": {"dtype": "float32", "device": "cpu", "matrix_products": "torch", "numerics_version": 2},
     "versions": {},
 }
 LOGPS = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")

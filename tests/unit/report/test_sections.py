@@ -89,7 +89,7 @@ def test_no_control_reaches_a_report_file(hostile: Path) -> None:
 
 
 def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callable[..., Path]) -> None:
-    compute = {"dtype": HOSTILE, "device": HOSTILE, "attention_path": "", "numerics_version": 1}
+    compute = {"dtype": HOSTILE, "device": HOSTILE, "matrix_products": "", "numerics_version": 1}
     path = write_pairs([WRONG | {"flags": HOSTILE}], manifest={"compute": compute})
     assert "\x1b" not in printed(path)
 
