@@ -31,6 +31,7 @@ from typing import BinaryIO
 from prefscope.errors import PrefscopeError, UsageError
 from prefscope.events import Event, Failed, Progressed, to_json_line
 from prefscope.folders import unnamed_ledger, worker_log
+from prefscope.ledger.file import part_path
 from prefscope.settings import ScoreSettings
 
 EXIT_BUG = 70
@@ -96,7 +97,7 @@ def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> No
 
     def place(run_name: str) -> Path:
         path = unnamed_ledger(settings.data.source, run_name) if asked is None else asked
-        _remove_at_signals(path.with_name(f".{path.name}.{os.getpid()}.part"))
+        _remove_at_signals(part_path(path))
         return path
 
     # Bars of tqdm and the hub would fill the log; both libraries read this on import.

@@ -62,6 +62,11 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(content, ensure_ascii=False).encode()})
 
 
+def part_path(path: Path) -> Path:
+    """Return where this process writes a ledger until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
 def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Sequence[Any]]]) -> None:
     """Write a ledger, a row group for every mapping of columns; the file appears only when it is whole.
 
@@ -71,7 +76,7 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
