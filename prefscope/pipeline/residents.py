@@ -14,10 +14,11 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from prefscope.errors import ResourceError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, fingerprint
-from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope
+from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope, is_out_of_memory
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
@@ -95,11 +96,22 @@ class Residents:
         if remembered is None:
             with self.loaded(candidate) as model:
                 self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
-                verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
-                budget = probe(model, verdict.path, self.token_ids)
+                verdict, budget = self._examine(model)
             self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
             remembered = verdict, budget
         return self._scored(candidate, *remembered)
+
+    def _examine(self, model: LanguageModel) -> tuple[Verdict, Budget]:
+        try:
+            verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
+            return verdict, probe(model, verdict.path, self.token_ids)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                "Beside the weights there is no memory left for even a short forward pass",
+                hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
+            ) from error
 
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return the hash of everything that a verdict or a budget depends on."""

@@ -21,6 +21,8 @@ from prefscope.scoring.sequences import TokenSequence
 MOST_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
 """More gains nothing: on a CPU activations leave the cache, on a GPU the products are as fast as they get."""
 FEWEST_TOKENS = 256
+OPERATIONS_ON_CPU = 8e12
+"""Of one forward pass at most: half a minute of two cores, so that little is lost when a run is interrupted."""
 FIRST_TOKENS = 64
 LONGEST = 512
 ENOUGH_SECONDS = 0.5
@@ -44,21 +46,41 @@ def probe(model: LanguageModel, path: Path, token_ids: NDArray[np.int32]) -> Bud
         token_ids: Some tokens of the data set, of which the probes are made.
     """
     most = MOST_TOKENS.get(model.device.type, MOST_TOKENS["cpu"])
-    tokens, seconds, bytes_a_token = FIRST_TOKENS, 0.0, 0.0
-    while True:
-        rows = _rows(token_ids, tokens, context_of(model.module.config))
-        before = _start_counting(model.device)
-        started = time.perf_counter()
-        forward(model, path, rows)
-        seconds = time.perf_counter() - started
-        bytes_a_token = _peak_bytes(model.device, before) / tokens
-        if seconds > ENOUGH_SECONDS or tokens * 2 > most:
-            break
-        tokens *= 2
-    if bytes_a_token:
-        room = SHARE_OF_FREE_MEMORY * available_bytes(model.device) / bytes_a_token
-        most = min(most, 1 << max(int(room).bit_length() - 1, 0))
-    return Budget(max(most, FEWEST_TOKENS), tokens / seconds)
+    if model.device.type == "cpu":
+        weights = sum(parameter.numel() for parameter in model.module.parameters())
+        most = min(most, _power_of_two(OPERATIONS_ON_CPU / (2 * weights)))
+    tokens, taken = FIRST_TOKENS, _try(model, path, token_ids, FIRST_TOKENS)
+    while taken.seconds < ENOUGH_SECONDS and tokens * 2 <= most:
+        tokens, taken = tokens * 2, _try(model, path, token_ids, tokens * 2)
+    if taken.peak_bytes:
+        room = SHARE_OF_FREE_MEMORY * available_bytes(model.device)
+        most = min(most, _power_of_two(room / taken.peak_bytes * tokens))
+    return Budget(max(most, FEWEST_TOKENS), tokens / taken.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a forward pass took; no bytes where the device does not tell."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def _try(model: LanguageModel, path: Path, token_ids: NDArray[np.int32], tokens: int) -> _Taken:
+    rows = _rows(token_ids, tokens, context_of(model.module.config))
+    before = 0
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+        before = torch.cuda.memory_allocated(model.device)
+    started = time.perf_counter()
+    forward(model, path, rows)
+    seconds = time.perf_counter() - started
+    return _Taken(seconds, torch.cuda.max_memory_allocated(model.device) - before if before else 0)
+
+
+def _power_of_two(most: float) -> int:
+    """Return the largest power of two up to a number: small changes of free memory then change nothing."""
+    return 1 << max(int(most).bit_length() - 1, 0)
 
 
 def _rows(token_ids: NDArray[np.int32], tokens: int, context: int | None) -> list[TokenSequence]:
@@ -66,15 +88,3 @@ def _rows(token_ids: NDArray[np.int32], tokens: int, context: int | None) -> lis
     length = min(tokens, LONGEST, context or LONGEST)
     drawn = np.random.default_rng(0).choice(np.unique(token_ids), size=(max(tokens // length, 1), length))
     return [TokenSequence(ids.astype(np.int32), length // 4) for ids in drawn]
-
-
-def _start_counting(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 0
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
-
-
-def _peak_bytes(device: torch.device, before: int) -> int:
-    """Return what a forward pass took at its peak; 0 where the device does not tell."""
-    return torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else 0
