@@ -45,7 +45,7 @@ class _RateColumn(ProgressColumn):
         if not seconds:
             return Text("")
         pairs, tokens = task.fields["sequences"] / 2 / seconds, task.fields["tokens"] / seconds
-        return Text(f"{pairs:,.1f} pairs/s  {tokens:,.0f} tokens/s", style="progress.data.speed")
+        return Text(f"{pairs:,.1f} pairs/s  {tokens:,.0f} tok/s", style="progress.data.speed")
 
 
 class RunProgress:
@@ -58,7 +58,7 @@ class RunProgress:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             _CountColumn(),
             _RateColumn(),
             TimeRemainingColumn(),

@@ -32,6 +32,8 @@ NATS_A_TOKEN = 2e-4
 """Largest difference from the plain forward in float32, and as much again for every 50 nats of the log-prob."""
 NATS_A_TOKEN_16_BIT = 0.5
 """The same in 16 bits, where only gross errors can be told from rounding."""
+SPARE = 0.2
+"""Memory to leave free, as a share of the weights, when a model is computed in float32 for its check."""
 SIXTEEN_BIT = (torch.bfloat16, torch.float16)
 
 
@@ -149,7 +151,7 @@ def _in_float32(model: LanguageModel) -> Iterator[float]:
     tensors = [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.dtype in SIXTEEN_BIT]
     if not tensors:
         yield NATS_A_TOKEN
-    elif resident_bytes(module) * 1.2 > available_bytes(model.device) or getattr(module, "hf_device_map", None):
+    elif not _can_widen(model):
         yield NATS_A_TOKEN_16_BIT
     else:
         stored = [tensor.dtype for tensor in tensors]
@@ -160,3 +162,10 @@ def _in_float32(model: LanguageModel) -> Iterator[float]:
         finally:
             for tensor, dtype in zip(tensors, stored, strict=True):
                 tensor.data = tensor.data.to(dtype)
+
+
+def _can_widen(model: LanguageModel) -> bool:
+    """Return whether the weights are plain, on one device, and fit into its memory a second time."""
+    module = model.module
+    plain = getattr(module, "hf_quantizer", None) is None and not getattr(module, "hf_device_map", None)
+    return plain and resident_bytes(module) * (1 + SPARE) < available_bytes(model.device)
