@@ -145,6 +145,8 @@ class Run:
                         self._score_batch(model, batch)
 
     def _budget(self, model: ScoredModel) -> int:
+        if model.verdict.alone:
+            return 1
         return self.settings.compute.batch_tokens or model.budget.batch_tokens
 
     def _announce(self, models: Sequence[ScoredModel]) -> bool:

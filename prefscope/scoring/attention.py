@@ -111,11 +111,12 @@ def packed_attention(
         NotPackableError: A keyword asks for what is not done here.
     """
     current = _current.get()
-    unknown = sorted(name for name, given in others.items() if given is not None and name not in HARMLESS)
-    if attention_mask is not None:
-        unknown.append("attention_mask")
-    if unknown or dropout or current is None or is_causal is False or not getattr(module, "is_causal", True):
-        raise NotPackableError(f"The attention of {type(module).__name__} asks for {', '.join(unknown) or 'no row'}")
+    asked = {**{name: others[name] for name in others.keys() - HARMLESS}, "attention_mask": attention_mask}
+    refused = sorted(name for name, given in asked.items() if given is not None)
+    refused += ["dropout"] * bool(dropout)
+    refused += ["is_causal=False"] * (is_causal is False or not getattr(module, "is_causal", True))
+    if refused or current is None:
+        raise NotPackableError(f"The attention of {type(module).__name__} asks for {', '.join(refused) or 'no row'}")
     scale = scaling if scaling is not None else 1.0 / math.sqrt(query.shape[-1])
     if (windows := _windows.get()) is not None:
         windows.add(sliding_window)
@@ -127,7 +128,7 @@ def packed_attention(
     if width != query.shape[-1]:  # kernels want one width, and zeros change nothing
         widest = max(width, query.shape[-1])
         query, key, value = (functional.pad(part, (0, widest - part.shape[-1])) for part in (query, key, value))
-    varlen = find_varlen(query.device, query.dtype)
+    varlen = find_varlen(query.device, query.dtype, query.shape[-1])
     if varlen is not None:
         output, total = _by_level(varlen, current, query, key, value, scale)
     else:

@@ -29,12 +29,13 @@ def decoder_of(module: PreTrainedModel) -> nn.Module:
     Raises:
         ModelError: The model has no such part.
     """
-    decoder: nn.Module = module.get_decoder()
-    if decoder is module:  # Llama 4 names it in no way that transformers looks for
-        decoder = getattr(module, "model", module)
-    if decoder is module:
-        raise ModelError(f"A {type(module).__name__} has no decoder apart from its head, so it cannot be scored")
-    return decoder
+    # Llama 4 names it in no way that transformers looks for; ModernBERT calls its head so.
+    candidates = (module.get_decoder(), module.base_model, getattr(module, "model", module))
+    for candidate in candidates:
+        if candidate is not module and not isinstance(candidate, nn.Linear):
+            decoder: nn.Module = candidate
+            return decoder
+    raise ModelError(f"A {type(module).__name__} has no decoder apart from its head, so it cannot be scored")
 
 
 def head_logps(

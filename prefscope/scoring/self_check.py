@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -44,6 +45,8 @@ class Verdict:
     path: Path
     reason: str
     """Why it is not packed; empty where it is."""
+    alone: bool = False
+    """Whether even padding moves its numbers, so that every sequence has to be a batch by itself."""
 
 
 def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> Verdict:
@@ -56,9 +59,13 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     """
     if own_attention:
         return Verdict("padded", "an attention implementation was asked for")
-    reason = _unsuitable(model.module) or _differs(model, _probes(token_ids, context_of(model.module.config)))
-    follow(model, "padded" if reason else "packed")
-    return Verdict("padded" if reason else "packed", reason)
+    probes = _probes(token_ids, context_of(model.module.config))
+    reason = _unsuitable(model.module) or _differs(model, probes)
+    if not reason:
+        return Verdict("packed", "")
+    follow(model, "padded")
+    alone = _moved_by_padding(model, probes)
+    return Verdict("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
 
 
 def follow(model: LanguageModel, path: Path) -> None:
@@ -102,33 +109,49 @@ def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
         leak = _leaks(model, probes)
     except NotPackableError as error:
         return error.what[0].lower() + error.what[1:]
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise
         return f"it cannot run packed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    if not all(np.isfinite(logps).all() for logps in plain):
+        return "its log-probs are not finite"
     return leak or _deviates(plain, packed, limit) or _loses_a_window(model.module, windows)
+
+
+def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
+    """Return how padded rows side by side go wrong with a model, empty where they do not."""
+    with _in_float32(model) as limit:
+        plain = [forward(model, "padded", [probe])[0] for probe in probes]
+        wrong = _deviates(plain, forward(model, "padded", probes), limit)
+    return wrong.replace("packed", "padded")
 
 
 def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
     """Return how one response reaches into the others in a packed row, empty where it does not."""
     paths = pack(probes).paths
-    own = torch.from_numpy(np.setdiff1d(paths[0], np.concatenate(paths[1:])))
-
-    def poison(_module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
-        return embedded.index_fill(1, own.to(embedded.device), torch.nan)
-
     embeddings: nn.Module = model.module.get_input_embeddings()
-    with embeddings.register_forward_hook(poison):
-        poisoned, *others = forward(model, "packed", probes)
-    if np.isfinite(poisoned[1:]).any():  # its first token is predicted by the prompt
-        return "it reads its tokens past their embeddings"
-    return "" if all(np.isfinite(logps).all() for logps in others) else "in a packed row one response leaks into others"
+    for number in range(len(probes)):  # each in turn: what comes last in the row has nothing to leak into
+        own = np.setdiff1d(paths[number], np.concatenate([*paths[:number], *paths[number + 1 :]]))
+        with embeddings.register_forward_hook(partial(_poison, torch.from_numpy(own))):
+            found = forward(model, "packed", probes)
+        if np.isfinite(found.pop(number)[1:]).any():  # its first token is predicted by the prompt
+            return "it reads its tokens past their embeddings"
+        if not all(np.isfinite(logps).all() for logps in found):
+            return "in a packed row one response leaks into others"
+    return ""
+
+
+def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
+    if embedded.shape[1] <= int(indices.max()):  # a model that embeds once more for its head, and drops that
+        return embedded
+    return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
 
 
 def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
     """Return by how much the packed log-probs miss the plain ones, empty where they do not."""
     expected, found = np.concatenate(plain), np.concatenate(packed)
-    difference = np.abs(found - expected)
+    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+    difference[np.isnan(expected) & np.isnan(found)] = 0.0
     if (difference <= limit * (1 + np.abs(expected) / 50)).all():
         return ""
     return f"packed log-probs differ from plain ones by {difference.max():.2g} nats a token"

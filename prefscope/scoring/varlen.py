@@ -19,6 +19,8 @@ from torch import Tensor
 from prefscope.scoring.packing import PackedRow
 
 NEEDED = {"scale", "window_size", "enable_gqa", "return_aux"}
+FIRST_CAPABLE = (8, 0)
+WIDEST_HEAD = 256
 CAUSAL, FULL = (-1, 0), (-1, -1)
 
 
@@ -38,9 +40,11 @@ class Level:
     window: tuple[int, int]
 
 
-def find_varlen(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
-    """Return torch's variable-length attention where it serves this device and dtype and takes all that is needed."""
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+def find_varlen(device: torch.device, dtype: torch.dtype, width: int) -> Callable[..., Any] | None:
+    """Return torch's variable-length attention where it serves heads of this width and takes all that is needed."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or width > WIDEST_HEAD or width % 8:
+        return None
+    if torch.cuda.get_device_capability(device) < FIRST_CAPABLE:
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -117,4 +121,4 @@ def attend_level(
         return_aux=AuxRequest(lse=True),
         **options,
     )
-    return output, lse if lse.shape[0] == len(level.queries) else lse.T  # its layout has changed between releases
+    return output, lse.T if lse.shape[0] == query.shape[1] else lse  # heads come first, whatever the documentation says

@@ -83,7 +83,7 @@ def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
         ours, theirs = (_tensors(_files(checkpoint), stack) for checkpoint in (policy, ref))
         for name in ours.keys() & theirs.keys():
             (size, some), (other_size, others) = ours[name](), theirs[name]()
-            if some.shape != others.shape or size != other_size or not some.is_floating_point():
+            if not size or some.shape != others.shape or size != other_size or not some.is_floating_point():
                 continue
             same = float((some.to(getattr(torch, dtype)) == others.to(getattr(torch, dtype))).double().mean())
             total, equal = total + size, equal + size * same
@@ -107,8 +107,8 @@ def _tensors(files: list[Path], stack: ExitStack) -> dict[str, Callable[[], tupl
 def _sample(tensor: Any) -> tuple[int, Tensor]:
     """Return the size of a stored tensor and evenly spaced rows of it."""
     shape = tensor.get_shape()
-    if not shape:
-        return 1, tensor[...].flatten()
+    if not shape or not math.prod(shape):
+        return math.prod(shape), tensor[...].flatten()
     step = max(shape[0] // SAMPLED_ROWS, 1)
     return math.prod(shape), torch.cat([tensor[i : i + 1].flatten() for i in range(0, shape[0], step)])
 

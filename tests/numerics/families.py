@@ -121,7 +121,7 @@ PACKED: dict[str, PretrainedConfig] = {
         **SIZE, head_dim=8, num_local_experts=4, num_experts_per_tok=2, **SLIDING
     ),
     "mixtral, experts": MixtralConfig(**SIZE, num_local_experts=4),
-    "qwen3_moe, experts": Qwen3MoeConfig(**SIZE, head_dim=8, num_experts=4, **EXPERTS),
+    "qwen3_moe, experts": Qwen3MoeConfig(**SIZE, num_experts=4, **EXPERTS),
     "deepseek_v3, latent attention": DeepseekV3Config(
         **{**SIZE, "num_key_value_heads": 4},
         **EXPERTS,
@@ -219,9 +219,11 @@ def no_halves(size: int) -> None:
     pytest.fail(f"halved to {size}")
 
 
-def random_model(config: PretrainedConfig) -> PreTrainedModel:
+def random_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Return a model as a checkpoint stored in that dtype is loaded: rotary frequencies stay in float32."""
     torch.manual_seed(0)
-    module: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    module: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=dtype)
+    module.eval()
     return module
 
 

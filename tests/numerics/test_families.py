@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import PretrainedConfig
+from transformers import ModernBertDecoderConfig, PretrainedConfig
 
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import forward, score_batch
@@ -21,6 +21,7 @@ from tests.numerics.families import (
     FAMILIES,
     NATS_A_TOKEN,
     PACKED,
+    SIZE,
     UNSUITABLE,
     as_loaded,
     no_halves,
@@ -78,6 +79,12 @@ def test_a_padded_batch_gives_the_log_probs_of_the_plain_forward(config: Pretrai
     found = score_batch(as_loaded(module), "padded", sequences, no_halves)
     for logps, sequence in zip(found, sequences, strict=True):
         assert logps.tolist() == pytest.approx(plain_logps(module, sequence), abs=NATS_A_TOKEN)
+
+
+def test_a_model_that_calls_another_layer_its_decoder_gives_the_log_probs_of_the_plain_forward() -> None:
+    module, sequence = random_model(ModernBertDecoderConfig(**SIZE)), random_sequences()[0]
+    found = score_batch(as_loaded(module), "padded", [sequence], no_halves)[0]
+    assert found.tolist() == pytest.approx(plain_logps(module, sequence), abs=NATS_A_TOKEN)
 
 
 def test_a_model_that_fell_back_gives_the_log_probs_of_the_plain_forward() -> None:

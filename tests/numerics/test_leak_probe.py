@@ -1,0 +1,68 @@
+"""The leak probe: recurrent layers are found by it alone, exactly, in any dtype, and nothing else is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import PretrainedConfig
+
+from prefscope.scoring import self_check
+from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.self_check import Verdict, _leaks, _probes, check, follow
+from tests.numerics.families import CONTEXT, HYBRIDS, PACKED, as_loaded, random_model, token_pool
+
+LEAKS = "in a packed row one response leaks into others"
+hybrids = pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in HYBRIDS.items()])
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+
+
+def model_of(config: PretrainedConfig, dtype: torch.dtype) -> LanguageModel:
+    return as_loaded(random_model(config, dtype))
+
+
+def leaks(model: LanguageModel, pool: list[int]) -> str:
+    """Return what the leak probe alone says, with probes of the given tokens."""
+    follow(model, "packed")
+    return _leaks(model, _probes(np.array(pool, dtype=np.int32), CONTEXT))
+
+
+@dtypes
+@hybrids
+def test_recurrent_layers_are_found_by_the_leak_probe_alone(config: PretrainedConfig, dtype: torch.dtype) -> None:
+    assert leaks(model_of(config, dtype), token_pool().tolist()) == LEAKS
+
+
+@dtypes
+@hybrids
+def test_recurrent_layers_are_found_where_the_config_hides_them(
+    config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
+    assert check(model_of(config, dtype), token_pool()) == Verdict("padded", LEAKS)
+
+
+@hybrids
+def test_recurrent_layers_are_found_in_sixteen_bits_where_float32_does_not_fit(
+    config: PretrainedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
+    monkeypatch.setattr(self_check, "available_bytes", lambda _device: 0)
+    assert check(model_of(config, torch.bfloat16), token_pool()) == Verdict("padded", LEAKS)
+
+
+@pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in PACKED.items()])
+def test_nothing_leaks_in_bfloat16_where_packing_is_right(config: PretrainedConfig) -> None:
+    assert leaks(model_of(config, torch.bfloat16), token_pool().tolist()) == ""
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_a_model_in_another_dtype_is_packed(dtype: str) -> None:
+    model = model_of(PACKED["llama, tied head"], getattr(torch, dtype))
+    assert (model.dtype, check(model, token_pool())) == (dtype, Verdict("packed", ""))
+
+
+@pytest.mark.parametrize("distinct", [0, 12, 33])
+@pytest.mark.parametrize("name", ["lfm2", "jamba", "mamba"])
+def test_recurrent_layers_are_found_with_probes_of_few_distinct_tokens(name: str, distinct: int) -> None:
+    assert leaks(model_of(HYBRIDS[name], torch.float32), list(range(distinct))) == LEAKS
