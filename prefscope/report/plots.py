@@ -23,8 +23,9 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     middles = (edges[:-1] + edges[1:]) / 2
     figure = _figure(width, height)
     for part, marker in ((middles < 0, "▒"), (middles >= 0, "█")):
-        if counts[part].sum():
-            figure.draw(figure.bar(middles[part].tolist(), counts[part].tolist(), marker=marker, width=1, lines=True))
+        if counts[part].sum():  # the other bins as empty bars: plotext takes the width of a bar from its neighbours
+            heights = np.where(part, counts, 0).tolist()
+            figure.draw(figure.bar(middles.tolist(), heights, marker=marker, width=1, lines=True))
     figure.ruler("x", "lower").lim(float(edges[0]), float(edges[-1]))
     _ticks(figure, "x", float(edges[0]), float(edges[-1]), signed=True)
     _ticks(figure, "y", 0.0, float(counts.max()))
