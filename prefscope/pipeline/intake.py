@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
-from prefscope.data.records import BadRow, PreferencePair
+from prefscope.data.records import BadRow, PreferencePair, readable
 from prefscope.data.sources import Source, open_source
 from prefscope.errors import ModelError
 from prefscope.events import Event, Noted, Progressed
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Emit = Callable[[Event], None]
-SPOOL_PAIRS = 256
+CHUNK_PAIRS = 256
+CHUNK_CHARACTERS = 1 << 20
 TOKENIZING_THREADS = 4
 
 
@@ -142,7 +143,16 @@ class _Reading:
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
-    while chunk := list(islice(pairs, SPOOL_PAIRS)):
+    """Yield pairs in lists, of long ones a few: what is tokenized at one time bounds the memory that takes."""
+    chunk: list[PreferencePair] = []
+    characters = 0
+    for pair in pairs:
+        chunk.append(pair)
+        characters += sum(len(readable(text)) for text in (pair.prompt, pair.chosen, pair.rejected))
+        if len(chunk) == CHUNK_PAIRS or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk
 
 

@@ -61,7 +61,9 @@ class Spool:
         self.num_pairs = 0
 
     def write(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Add pairs, as one chunk."""
+        """Add pairs, as one chunk unless there are none."""
+        if not pairs:
+            return
         tokens = sum(len(item.chosen.token_ids) + len(item.rejected.token_ids) for item in pairs)
         self.chunk_sizes.append((tokens, len(pairs)))
         for item in pairs:

@@ -1,0 +1,72 @@
+"""Tokenization ahead: in parallel, in order, and never more than some chunks in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from prefscope.data.records import PreferencePair
+from prefscope.pipeline.intake import TOKENIZING_THREADS, _ahead, _chunks
+
+SECONDS = 20  # a call that waits longer waits for one that never comes
+
+
+def chunks_of(count: int, drawn: list[int]) -> Iterator[list[PreferencePair]]:
+    """Yield numbers in the place of chunks of pairs."""
+    for number in range(count):
+        drawn.append(number)
+        yield cast("list[PreferencePair]", [number])
+
+
+def as_numbers(tokenized: Any) -> list[int]:
+    return [number for chunk in tokenized for number in chunk]
+
+
+def test_chunks_are_tokenized_at_the_same_time() -> None:
+    together = threading.Barrier(TOKENIZING_THREADS)
+
+    def tokenize(chunk: Any) -> Any:
+        together.wait(SECONDS)
+        return chunk
+
+    assert as_numbers(_ahead(tokenize, chunks_of(2 * TOKENIZING_THREADS, []))) == list(range(2 * TOKENIZING_THREADS))
+
+
+def test_chunks_keep_their_order_though_a_later_one_is_ready_first() -> None:
+    last_is_done = threading.Event()
+
+    def tokenize(chunk: Any) -> Any:
+        if chunk == [0]:
+            assert last_is_done.wait(SECONDS)
+        if chunk == [TOKENIZING_THREADS - 1]:
+            last_is_done.set()
+        return chunk
+
+    assert as_numbers(_ahead(tokenize, chunks_of(10, []))) == list(range(10))
+
+
+def test_rows_are_read_only_some_chunks_ahead() -> None:
+    drawn: list[int] = []
+    tokenized = _ahead(lambda chunk: cast("Any", chunk), chunks_of(100, drawn))
+    for taken, _ in enumerate(tokenized, start=1):
+        assert len(drawn) <= taken + TOKENIZING_THREADS
+
+
+def test_what_a_tokenizer_raises_comes_through() -> None:
+    def tokenize(chunk: Any) -> Any:
+        if chunk == [3]:
+            raise ValueError("no template")
+        return chunk
+
+    with pytest.raises(ValueError, match="no template"):
+        as_numbers(_ahead(tokenize, chunks_of(10, [])))
+
+
+def test_long_texts_are_tokenized_a_few_at_a_time() -> None:
+    """A run of 1,000 pairs with prompts of 51,000 characters, 15,000 tokens, took 5.5 GB beside its printed 0.9 GB."""
+    long = PreferencePair(0, 1, "x" * 1_000_000, "y", "z")
+    sizes = [sum(len(str(pair.prompt)) for pair in chunk) for chunk in _chunks(iter([long] * 256))]
+    assert max(sizes) <= 32_000_000
