@@ -148,11 +148,18 @@ class LogpStore:
     # Plans of unfinished runs
 
     def find_plan(self, run_key: bytes, role: str, part: int) -> NDArray[np.int32] | None:
-        """Return the batch of each sequence of a part, if the part was planned."""
+        """Return the batch of each sequence of a part, if the part was planned and its plan is sound.
+
+        -1 stands for no batch. No sound plan has more batches than sequences.
+        """
         query = "SELECT batches FROM plans WHERE run_key = ? AND role = ? AND part = ?"
         with _told(self.path):
             row = self._db.execute(query, (run_key, role, part)).fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype="<i4").astype(np.int32, copy=False)
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) % 4:
+            return None
+        batches = np.frombuffer(row[0], dtype="<i4").astype(np.int32, copy=False)
+        sound = batches.min(initial=-1) >= -1 and batches.max(initial=-1) < len(batches)
+        return batches if sound else None
 
     def publish_plan(
         self, run_key: bytes, role: str, part: int, batches: NDArray[np.int32], *, anew: bool = False
@@ -163,9 +170,9 @@ class LogpStore:
         """
         row = (run_key, role, part, batches.astype("<i4").tobytes())
         with self._transaction():
-            conflict = "REPLACE" if anew else "IGNORE"
-            self._db.execute(f"INSERT OR {conflict} INTO plans VALUES (?, ?, ?, ?)", row)  # noqa: S608 (written here)
-            published = self.find_plan(run_key, role, part)
+            published = None if anew else self.find_plan(run_key, role, part)
+            if published is None:
+                self._db.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?)", row)
         return batches if published is None else published
 
     def has_plan(self, run_key: bytes, role: str) -> bool:

@@ -201,10 +201,10 @@ def test_more_keys_than_one_statement_takes_are_all_found() -> None:
 def test_a_plan_is_kept_by_role_and_part(path: Path) -> None:
     with LogpStore(path) as store:
         for number, (role, part) in enumerate([("policy", 0), ("policy", 1), ("ref", 0)]):
-            store.publish_plan(b"run", role, part, np.array([-1, number], dtype=np.int32))
+            store.publish_plan(b"run", role, part, np.array([-1, 0, number], dtype=np.int32))
     with LogpStore(path) as store:
         plans = [store.find_plan(b"run", *place) for place in (("policy", 0), ("policy", 1), ("ref", 0))]
-        assert [plan.tolist() for plan in plans if plan is not None] == [[-1, 0], [-1, 1], [-1, 2]]
+        assert [plan.tolist() for plan in plans if plan is not None] == [[-1, 0, 0], [-1, 0, 1], [-1, 0, 2]]
         assert store.find_plan(b"run", "ref", 1) is None
         assert [store.has_plan(b"run", role) for role in ("policy", "ref", "other")] == [True, True, False]
 

@@ -1,0 +1,184 @@
+"""A data set of several windows: planned and scored part by part, with the numbers of one window."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from prefscope.data.dialects import normalise
+from prefscope.data.records import SourceRow
+from prefscope.data.sources import open_source
+from prefscope.events import BatchScored, Event
+from prefscope.pipeline.parts import plan_part
+from prefscope.scoring.engine import score_batch
+from prefscope.scoring.planning import draw_sample
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
+from prefscope.settings import ScoreSettings, TokenizationSettings
+from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
+from tests.functional.windows import (
+    BATCH_TOKENS,
+    CHUNK,
+    LAST_PART,
+    PAIRS,
+    SAMPLE,
+    make_small,
+    read_rows,
+    write_distinct_pairs,
+    write_rows,
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let some pairs fill a window."""
+    make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def settings(data: Path) -> ScoreSettings:
+    return settings_of(data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def policy_alone(data: Path) -> ScoreSettings:
+    return settings_of(ref="none", data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def planned() -> list[tuple[str, int]]:
+    """Return what the undisturbed run makes a list of the parts that are planned, each with its role."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    settings: ScoreSettings, planned: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    """Return a run of several windows."""
+
+    def watch(store: Any, key: Any, part: Any, model: Any, budget: Any) -> Any:
+        planned.append((model.role, part.number))
+        return plan_part(store, key, part, model, budget)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefscope.pipeline.run.plan_part", watch)
+        make_small(patch)
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        return run(settings)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """Return what becomes a list of the digests of each batch that is computed."""
+    batches: list[list[bytes]] = []
+
+    def watch(model: Any, path: Any, sequences: Sequence[TokenSequence], halved: Any) -> Any:
+        batches.append([sequence.digest() for sequence in sequences])
+        return score_batch(model, path, sequences, halved)
+
+    monkeypatch.setattr("prefscope.pipeline.run.score_batch", watch)
+    return batches
+
+
+def digests_of(data: Path, tokenizer: PreTrainedTokenizerBase) -> list[tuple[bytes, bytes]]:
+    """Return the digests of both sequences of each pair."""
+    with closing(open_source(str(data))) as source:
+        pairs = [normalise(row)[0] for row in source.rows() if isinstance(row, SourceRow)]
+    found = PairTokenizer(tokenizer, TokenizationSettings(), 1024, frozenset()).tokenize(pairs)
+    return [(item.chosen.digest(), item.rejected.digest()) for item in found if isinstance(item, TokenizedPair)]
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_the_sample_is_planned_first_and_then_window_after_window_for_both_models(
+    planned: list[tuple[str, int]],
+) -> None:
+    assert planned == [(role, number) for number in range(LAST_PART + 1) for role in ("policy", "ref")]
+
+
+def test_windows_give_the_log_probs_of_one_window(undisturbed: Outcome, settings: ScoreSettings) -> None:
+    whole = run(settings)
+    assert len(whole.batches) < len(undisturbed.batches)
+    for role in ("policy", "ref"):
+        assert largest_difference(undisturbed.token_logps(role), whole.token_logps(role)) < NATS_A_TOKEN
+
+
+def test_the_plan_that_is_told_is_what_the_batches_add_up_to(undisturbed: Outcome) -> None:
+    for role, plan in undisturbed.plans.items():
+        batches = [batch for batch in undisturbed.batches if batch.role == role]
+        assert (plan.pairs, plan.sequences, plan.missing) == (PAIRS, 2 * PAIRS, 2 * PAIRS)
+        assert sum(batch.sequences for batch in batches) == plan.missing
+        assert sum(batch.tokens for batch in batches) == plan.tokens
+        assert sum(batch.computed for batch in batches) == plan.computed < plan.tokens < plan.padded
+
+
+@pytest.mark.usefixtures("small")
+def test_what_the_store_has_from_another_run_is_not_in_the_plan_that_is_told(
+    policy_alone: ScoreSettings, data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    digests = digests_of(data, tiny_tokenizer)
+    some = write_rows(Path("some.jsonl"), read_rows(data)[35:45])
+    run(settings_of(ref="none", data=some))
+    scored.clear()
+    outcome = run(policy_alone)
+    plan = outcome.plans["policy"]
+    assert (plan.sequences, plan.missing) == (2 * PAIRS, 2 * PAIRS - 20)
+    assert sum(batch.computed for batch in outcome.batches) == plan.computed
+    computed = {digest for batch in scored for digest in batch}
+    assert computed == {digest for pair in digests[:35] + digests[45:] for digest in pair}
+
+
+@pytest.mark.usefixtures("small")
+def test_the_first_batches_are_the_pairs_of_a_seeded_random_sample(
+    policy_alone: ScoreSettings, data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    digests = digests_of(data, tiny_tokenizer)
+    run(policy_alone)
+    sample = draw_sample(PAIRS, policy_alone.data.seed).tolist()
+    assert len(sample) == SAMPLE
+    wanted = {digest for pair in sample for digest in digests[pair]}
+    first: set[bytes] = set()
+    for batch in scored:
+        if len(first) == len(wanted):
+            break
+        first |= set(batch)
+    assert first == wanted
+
+
+@pytest.mark.usefixtures("small")
+def test_a_sequence_of_the_sample_or_of_two_windows_is_scored_once(
+    data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = read_rows(data)
+    again = write_rows(Path("again.jsonl"), [*rows[:40], *rows[:30], {**rows[5], "rejected": rows[25]["rejected"]}])
+    outcome = run(settings_of(ref="none", data=again, batch_tokens=BATCH_TOKENS))
+    wanted = {digest for pair in digests_of(again, tiny_tokenizer) for digest in pair}
+    computed = [digest for batch in scored for digest in batch]
+    assert len(computed) == len(wanted) == 81  # the response to another prompt is a sequence of its own
+    assert set(computed) == wanted
+    columns = outcome.table.drop_columns(["row", "line"])
+    assert columns.slice(0, 30).equals(columns.slice(40, 30))
+
+
+@pytest.mark.usefixtures("small")
+def test_only_two_windows_of_sequences_are_in_memory_at_a_time(policy_alone: ScoreSettings) -> None:
+    alive: list[int] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, BatchScored) and event.batch % 4 == 0:
+            alive.append(sum(type(thing) is TokenSequence for thing in gc.get_objects()))
+
+    run(policy_alone, count)
+    assert len(alive) > LAST_PART
+    assert max(alive) <= 2 * 2 * 2 * CHUNK < 2 * PAIRS

@@ -1,0 +1,199 @@
+"""A run over several windows that is interrupted, or whose store is damaged then, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefscope.events import BatchScored, Event
+from prefscope.folders import store_path
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import ScoreSettings
+from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
+from tests.functional.windows import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
+
+CHILD = """
+import importlib, json, sys
+from pathlib import Path
+from prefscope.events import BatchScored
+from prefscope.pipeline.run import score
+from prefscope.settings import ScoreSettings
+
+settings, small = json.loads(sys.argv[1])
+for module, name, value in small:
+    setattr(importlib.import_module(module), name, value)
+
+def emit(event):
+    if isinstance(event, BatchScored):
+        print("BatchScored", flush=True)
+
+def ledger(_):
+    sys.stdin.read()  # the scoring is over: wait
+    return Path("ledger.parquet")
+
+score(ScoreSettings.from_json(settings), ledger, emit)
+"""
+
+
+class Interrupted(BaseException):
+    """What ctrl+C raises, told from one of a person's."""
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let some pairs fill a window."""
+    make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def settings(data: Path) -> ScoreSettings:
+    return settings_of(data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def policy_alone(data: Path) -> ScoreSettings:
+    return settings_of(ref="none", data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Return a run of several windows."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        return run(settings)
+
+
+def stop_after(batches: int) -> Callable[[Event], None]:
+    """Return a listener that interrupts the run when so many batches are committed."""
+    seen = iter(range(1, batches))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, BatchScored) and next(seen, None) is None:
+            raise Interrupted
+
+    return listen
+
+
+def interrupt(settings: ScoreSettings, batches: int) -> None:
+    with pytest.raises(Interrupted):
+        run(settings, stop_after(batches))
+
+
+def parts_in_store(folder: Path) -> list[int]:
+    """Return the parts that were planned and are kept."""
+    with closing(sqlite3.connect(store_path(str(folder / "cache")))) as database:
+        return [row[0] for row in database.execute("SELECT DISTINCT part FROM plans ORDER BY part")]
+
+
+def assert_as_if_nothing_had_happened(finished: Outcome, undisturbed: Outcome, before: int) -> None:
+    """Refuse another ledger, or a sequence that was scored a second time."""
+    assert {plan.resumed for plan in finished.plans.values()} == {True}
+    assert before + sum(batch.sequences for batch in finished.batches) == 4 * PAIRS
+    assert finished.table.equals(undisturbed.table)
+    without_time = [{**outcome.manifest, "created": ""} for outcome in (finished, undisturbed)]
+    assert without_time[0] == without_time[1]
+    assert parts_in_store(Path()) == []
+
+
+def committed() -> int:
+    with LogpStore(store_path("cache")) as store:
+        return store.counts()[0]
+
+
+def test_a_run_killed_in_a_later_window_is_finished_by_the_next_as_if_nothing_had_happened(
+    settings: ScoreSettings, undisturbed: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [(module.__name__, name, value) for module, name, value in SMALL]
+    command = [sys.executable, "-c", CHILD, json.dumps([settings.to_json(), small])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(len(undisturbed.batches) // 2):
+            assert child.stdout.readline() == "BatchScored\n"
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert max(parts_in_store(Path())) >= 2
+    before = committed()
+    make_small(monkeypatch)
+    assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_so_is_one_that_was_interrupted(share: float, settings: ScoreSettings, undisturbed: Outcome) -> None:
+    interrupt(settings, int(share * len(undisturbed.batches)))
+    before = committed()
+    assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
+
+
+def assert_right(finished: Outcome, undisturbed: Outcome) -> None:
+    """Refuse other log-probs of the policy, or a store that lacks one or still has a plan."""
+    assert largest_difference(finished.token_logps("policy"), undisturbed.token_logps("policy")) < NATS_A_TOKEN
+    with LogpStore(store_path("cache")) as store:
+        assert store.counts() == (2 * PAIRS, 0)
+
+
+def damage(statement: str, *values: Any) -> None:
+    with closing(sqlite3.connect(store_path("cache"))) as database:
+        assert database.execute(statement, values).rowcount > 0
+        database.commit()
+
+
+WHOLE_NUMBER_LOST = "substr(batches, 1, length(batches) - 4)"
+BYTE_LOST = "substr(batches, 1, length(batches) - 1)"
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(WHOLE_NUMBER_LOST, id="a number lost"),
+        pytest.param("X''", id="empty"),
+        pytest.param(BYTE_LOST, id="a byte lost"),
+        pytest.param("'text'", id="another type"),
+        pytest.param("CAST(zeroblob(length(batches) - 4) || X'7fffffff' AS BLOB)", id="a number too large"),
+    ],
+)
+def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSettings, undisturbed: Outcome) -> None:
+    interrupt(policy_alone, len(undisturbed.batches) // 4)
+    last = parts_in_store(Path())[-1]
+    assert last >= 2
+    damage(f"UPDATE plans SET batches = {left} WHERE part = ?", last)  # noqa: S608 (written here)
+    finished = run(policy_alone)
+    assert_right(finished, undisturbed)
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_that_vanished_after_their_window_was_planned_are_scored_again(
+    policy_alone: ScoreSettings, undisturbed: Outcome
+) -> None:
+    interrupt(policy_alone, len(undisturbed.batches) // 4)
+    damage("DELETE FROM sequences WHERE id % 3 = 0")
+    finished = run(policy_alone)
+    assert_right(finished, undisturbed)
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_of_the_sample_that_vanished_are_scored_though_the_sample_had_its_plan(
+    data: Path, policy_alone: ScoreSettings, undisturbed: Outcome
+) -> None:
+    """A row that was there when its part was planned has no batch in the plan."""
+    run(settings_of(ref="none", data=data, limit=30))
+    interrupt(policy_alone, 3)
+    damage("DELETE FROM sequences WHERE id <= 60")
+    finished = run(policy_alone)
+    assert_right(finished, undisturbed)
