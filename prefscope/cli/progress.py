@@ -119,6 +119,9 @@ class RunProgress:
             self._progress.update(task, visible=False)
 
     def _plan(self, event: Planned) -> None:
+        self._roles[event.role] = self._progress.add_task(
+            f"scoring {event.role}", total=event.computed, visible=event.missing > 0, sequences=0, tokens=0, seconds=0.0
+        )
         if event.missing == 0:
             self.say(f"{event.role}: all {event.sequences:,} sequences are in the store, nothing to compute")
             return
@@ -126,16 +129,10 @@ class RunProgress:
         self.say(f"{event.role}: {how}{event.missing:,} of {event.sequences:,} sequences to compute; {_amount(event)}")
         if event.reason:
             self.say(f"{event.role}: computed in padded rows, because {event.reason}")
-        memory = (
-            f"memory: {_size(event.weight_bytes)} of weights and at most {_size(event.other_bytes)} beside them; "
-            f"{event.batch_tokens:,} tokens at a time"
-        )
+        memory = f"memory: {_memory(event)}; {_at_a_time(event)} at a time"
         if memory != self._memory:  # policy and reference are mostly alike
             self._memory = memory
             self.say(memory)
-        self._roles[event.role] = self._progress.add_task(
-            f"scoring {event.role}", total=event.computed, sequences=0, tokens=0, seconds=0.0
-        )
 
     def _score(self, event: BatchScored) -> None:
         self._hide_steps()
@@ -160,6 +157,16 @@ def _amount(event: Planned) -> str:
     share = event.computed / max(event.padded, 1)
     compared = f"{share:.0%} of the {event.padded:,} that a padded pass would take"
     return f"{event.computed:,} tokens, {compared}, about {_duration(event.seconds)}"
+
+
+def _memory(event: Planned) -> str:
+    """Return what memory a run takes; GGUF and pickled files do not tell beforehand how much their weights take."""
+    weights = f"{_size(event.weight_bytes)} of weights" if event.weight_bytes else "the weights"
+    return f"{weights} and at most {_size(event.other_bytes)} beside them"
+
+
+def _at_a_time(event: Planned) -> str:
+    return "one sequence" if event.batch_tokens == 1 else f"{event.batch_tokens:,} tokens"
 
 
 def _size(size: int) -> str:
