@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,12 +19,12 @@ from numpy.typing import NDArray
 from prefscope.errors import ResourceError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.scoring import models as loading
-from prefscope.scoring.checkpoints import Checkpoint, fingerprint
+from prefscope.scoring.checkpoints import Checkpoint, fingerprint, shares_its_base
 from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope, is_out_of_memory
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
-from prefscope.scoring.self_check import Verdict, check, follow
+from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
 from prefscope.scoring.store import LogpStore
 from prefscope.scoring.weights import BYTES, Overlap, num_weights, overlap, stored_dtype
 from prefscope.settings import ScoreSettings
@@ -70,24 +72,44 @@ class Residents:
     emit: Callable[[Event], None]
     device: torch.device
     dtype: str
-    candidates: tuple[Candidate, ...]
-    """The policy, and the reference if there is one."""
+    groups: tuple[tuple[Candidate, ...], ...]
+    """The candidates in their order, by the weights that they share."""
     together: bool
     """Whether all weights are resident at one time."""
     token_ids: NDArray[np.int32]
     """Some tokens of the data set, for checks and probes."""
-    _loaded: dict[Checkpoint, LanguageModel] = field(default_factory=dict)
+    _loaded: dict[tuple[Candidate, ...], LanguageModel] = field(default_factory=dict)
+    _widened_bytes: int = 0
+    """What the checks of 16-bit models took."""
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The policy, and the reference if there is one."""
+        return [*chain(*self.groups)]
 
     @property
     def weight_bytes(self) -> int:
         """Memory of the weights that are resident at one time, as far as file headers tell."""
-        sizes = [size * BYTES[self.dtype] for size in _distinct_sizes(self.candidates)]
-        return sum(sizes) if self.together else max(sizes, default=0)
+        sizes = [size * BYTES[self.dtype] for size in _sizes(self.groups)]
+        return sum(sizes) if self.together else max(sizes)
 
-    def bytes_beside_weights(self, tokens: int) -> int:
-        """Return what the process takes beside the weights at most, with so many tokens in a forward pass."""
-        configs = [loading.load_config(one.checkpoint.full, self.settings.models) for one in self.candidates]
-        return max(bytes_beside_weights(config, tokens, self.device, BYTES[self.dtype]) for config in configs)
+    def bytes_beside_weights(self, model: ScoredModel, tokens: int, longest: int) -> int:
+        """Return what the process takes beside the weights at most while a model is scored.
+
+        Args:
+            model: The model.
+            tokens: Of the largest forward pass.
+            longest: Tokens of the longest sequence.
+        """
+        candidate = model.candidate
+        return self._widened_bytes + bytes_beside_weights(
+            loading.load_config(candidate.checkpoint.full, self.settings.models),
+            tokens,
+            longest,
+            device=self.device,
+            width=BYTES[self.dtype],
+            writes_scores=candidate.attention == "eager" and model.verdict.path == "padded",
+        )
 
     def judge(self, candidate: Candidate) -> ScoredModel:
         """Return how a model is to be computed: remembered, or found now by loading it."""
@@ -102,6 +124,7 @@ class Residents:
         return self._scored(candidate, *remembered)
 
     def _examine(self, model: LanguageModel) -> tuple[Verdict, Budget]:
+        self._widened_bytes = max(self._widened_bytes, widened_bytes(model))
         try:
             verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
             return verdict, probe(model, verdict.path, self.token_ids)
@@ -135,26 +158,27 @@ class Residents:
     @contextmanager
     def loaded(self, candidate: Candidate, path: Path | None = None) -> Iterator[LanguageModel]:
         """Give the loaded model with its adapter on or off as it must be, and its attention set to a path."""
-        model = self._find(candidate.checkpoint) or self._load(candidate)
+        (group,) = (group for group in self.groups if candidate in group)
+        if group not in self._loaded:
+            self._load(group)
+        model = self._loaded[group]
         with model.adapter_for(candidate.checkpoint):
             if path is not None:
                 follow(model, path)
             yield model
 
-    def _find(self, checkpoint: Checkpoint) -> LanguageModel | None:
-        """Return a loaded model that holds a checkpoint: itself, or the adapter policy whose base it is."""
-        for held, model in self._loaded.items():
-            if checkpoint == held or checkpoint.same_weights(held.full):
-                return model
-        return None
-
-    def _load(self, candidate: Candidate) -> LanguageModel:
+    def _load(self, group: tuple[Candidate, ...]) -> None:
         if not self.together:
             self.release()
-        self.emit(Progressed(f"loading {candidate.role} {candidate.checkpoint.name}", 0))
-        model = loading.load_model(candidate.checkpoint, self.settings.models, device=self.device, dtype=self.dtype)
-        self._loaded[candidate.checkpoint] = model
-        return model
+        first, *others = sorted(group, key=lambda candidate: candidate.checkpoint.base is None)
+        self.emit(Progressed(f"loading {first.role} {first.checkpoint.name}", 0))
+        self._loaded[group] = loading.load_model(
+            first.checkpoint,
+            self.settings.models,
+            device=self.device,
+            dtype=self.dtype,
+            others=[other.checkpoint for other in others if other.checkpoint.base is not None],
+        )
 
     def release(self) -> None:
         """Give the memory of all weights back."""
@@ -165,12 +189,15 @@ class Residents:
 
 
 def _read_verdict(text: str | None) -> tuple[Verdict, Budget] | None:
-    """Return what the store remembers of a model, None for nothing or for what cannot be read."""
+    """Return what the store remembers of a model, None for nothing or for what cannot be true."""
     try:
         value = json.loads(text or "")
-        return Verdict(**value["verdict"]), Budget(**value["budget"])
+        verdict, budget = Verdict(**value["verdict"]), Budget(**value["budget"])
+        sound = verdict.path in get_args(Path) and isinstance(verdict.reason, str) and isinstance(verdict.alone, bool)
+        sound &= isinstance(budget.batch_tokens, int) and budget.batch_tokens > 0 < budget.tokens_per_second
     except (ValueError, KeyError, TypeError):
         return None
+    return (verdict, budget) if sound else None
 
 
 def gather(
@@ -201,16 +228,26 @@ def gather(
         )
         attention = loading.attention_of(checkpoint, settings.models)
         candidates.append(Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention))
-    sizes = _distinct_sizes(candidates)
+    groups = _sharing(candidates)
+    sizes = _sizes(groups)
     room = SHARE_FOR_TWO * available_bytes(device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
-    return Residents(settings, store, emit, device, dtype, tuple(candidates), fits or len(sizes) == 1, token_ids)
+    return Residents(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
 
 
-def _distinct_sizes(candidates: Sequence[Candidate]) -> list[int]:
-    """Return the number of weights of each full checkpoint, 0 where its files do not say; a shared base counts once."""
-    fulls = {candidate.checkpoint.full.path.resolve(): candidate.checkpoint.full for candidate in candidates}
-    return [num_weights(full) or 0 for full in fulls.values()]
+def _sharing(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
+    """Return the candidates by the weights that they share: an adapter and its base, LoRA adapters of one base."""
+    fulls = {candidate.checkpoint.full.path.resolve() for candidate in candidates}
+    adapters = [candidate.checkpoint for candidate in candidates if candidate.checkpoint.base is not None]
+    apart = len(adapters) > 1 and not all(shares_its_base(adapter) for adapter in adapters)
+    if len(fulls) == 1 and not apart:
+        return (tuple(candidates),)
+    return tuple((candidate,) for candidate in candidates)
+
+
+def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:
+    """Return the number of weights of each group, 0 where files do not say."""
+    return [num_weights(group[0].checkpoint.full) or 0 for group in groups]
 
 
 def compare_weights(residents: Residents) -> Overlap | None:
@@ -225,9 +262,9 @@ def compare_weights(residents: Residents) -> Overlap | None:
         remedy = "score with --dtype float32" if rounded_here else "score a checkpoint that was saved in float32"
         residents.emit(
             Noted(
-                f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, also in layers that "
-                f"training changed. Rounding to 16 bits has erased much of what training did, so margins are too "
-                f"small and may have the wrong sign; {remedy}."
+                f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, and so do "
+                f"{found.equal_where_trained:.0%} where training changed some. Rounding to 16 bits has erased much of "
+                f"what training did, so margins are too small and may have the wrong sign; {remedy}."
             )
         )
     return found

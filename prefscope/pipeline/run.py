@@ -36,6 +36,8 @@ from prefscope.scoring.tokenization import TokenTexts
 from prefscope.settings import ScoreSettings
 
 Emit = Callable[[Event], None]
+SHARE_TO_FIT = 0.75
+"""After a batch that did not fit into memory, larger ones than this share of it are cut before they are tried."""
 
 
 def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) -> Path:
@@ -168,7 +170,7 @@ class Run:
                     batch_tokens=budget,
                     seconds=amount.computed / model.budget.tokens_per_second,
                     weight_bytes=self.residents.weight_bytes,
-                    other_bytes=self.residents.bytes_beside_weights(max(budget, amount.longest)),
+                    other_bytes=self.residents.bytes_beside_weights(model, max(budget, amount.longest), amount.longest),
                     resumed=self.store.has_plan(self.key, model.role),
                 )
             )
@@ -183,9 +185,10 @@ class Run:
         path, role = model.verdict.path, model.role
         number = self._batches[role] = self._batches.get(role, -1) + 1
 
-        def halved(sequences: int) -> None:
-            self._limits[role] = computed_tokens(batch[:sequences], packed=path == "packed")
-            self.emit(Halved(role, number, sequences))
+        def halved(failed: Sequence[TokenSequence]) -> None:
+            limit = int(SHARE_TO_FIT * computed_tokens(failed, packed=path == "packed"))
+            self._limits[role] = min(limit, self._limits.get(role, limit))
+            self.emit(Halved(role, number, len(failed) // 2))
 
         with self.residents.loaded(model.candidate, path) as language_model:
             loaded = time.perf_counter()

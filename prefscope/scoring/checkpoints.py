@@ -94,6 +94,12 @@ def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callab
     )
 
 
+def shares_its_base(adapter: Checkpoint) -> bool:
+    """Return whether another adapter of the same kind can sit on its base beside it: LoRA that trains no bias."""
+    config = read_json(adapter.path / "adapter_config.json")
+    return config.get("peft_type") == "LORA" and config.get("bias", "none") == "none"
+
+
 def _locate_base(
     name: str, path: Path, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
 ) -> Checkpoint:

@@ -42,7 +42,10 @@ def compute_scope(*, fingerprint: str, dtype: str, device: torch.device, path: P
 
 
 def score_batch(
-    model: LanguageModel, path: Path, sequences: Sequence[TokenSequence], halved: Callable[[int], None]
+    model: LanguageModel,
+    path: Path,
+    sequences: Sequence[TokenSequence],
+    halved: Callable[[Sequence[TokenSequence]], None],
 ) -> Logps:
     """Return the log-prob of every scored token of each sequence, in nats, in the order given.
 
@@ -50,7 +53,7 @@ def score_batch(
         model: A loaded model, whose attention is that of the path (`self_check.follow`).
         path: How to compute.
         sequences: What to score; they share one forward pass.
-        halved: Called with the new size when memory ran out and the batch is tried again in halves.
+        halved: Called with those sequences for which memory ran out, before they are tried again in halves.
 
     Returns:
         One array a sequence, shape (num_scored,).
@@ -71,8 +74,8 @@ def score_batch(
     # Outside the handler: the exception's traceback holds the tensors of the failed pass.
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
+    halved(sequences)
     middle = len(sequences) // 2
-    halved(middle)
     halves = (sequences[:middle], sequences[middle:])
     return [logps for half in halves for logps in score_batch(model, path, half, halved)]
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from prefscope.scoring.attention import QUERY_BLOCK
 from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
 
 LIBRARY_BYTES = 600 << 20
@@ -49,19 +50,26 @@ def resident_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def bytes_beside_weights(config: PretrainedConfig, tokens: int, device: torch.device, width: int) -> int:
+def bytes_beside_weights(
+    config: PretrainedConfig, tokens: int, longest: int, *, device: torch.device, width: int, writes_scores: bool
+) -> int:
     """Return how much a process takes beside the weights at most: libraries, one window of token ids, one forward pass.
 
     Args:
         config: The model's.
         tokens: Of the largest forward pass.
+        longest: Tokens of the longest sequence.
         device: Where it is computed.
         width: Bytes of a number.
+        writes_scores: Whether attention has the scores of every query and key in memory at one time (`eager`).
     """
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 0))
     inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
+    heads = int(getattr(text, "num_attention_heads", 0) or 0)
     logits = CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU
     # Alive at one time in a layer: residual, normed, query, key, value, output and its float32 join, three of the MLP.
     activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
-    return LIBRARY_BYTES + WINDOW_BYTES + activations + 3 * logits * 4
+    queries = tokens if writes_scores else min(tokens, QUERY_BLOCK)
+    scores = 4 * heads * queries * longest * max(width, 4)  # as computed, capped, masked, and as weights
+    return LIBRARY_BYTES + WINDOW_BYTES + activations + scores + 3 * logits * 4

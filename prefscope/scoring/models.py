@@ -11,9 +11,9 @@ import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,10 +50,16 @@ class LanguageModel:
     dtype: str
     attention: str
     """The attention implementation that transformers chose."""
+    adapters: Mapping[Checkpoint, str] = field(default_factory=dict)
+    """The name that PEFT knows each adapter by."""
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
-        """Return a context in which the adapter is on for its own checkpoint and off for the base model."""
-        return nullcontext() if self.peft is None or checkpoint.base is not None else self.peft.disable_adapter()
+        """Return a context in which an adapter is on for its own checkpoint, and none is for the base model."""
+        if self.peft is not None and checkpoint.base is None:
+            return self.peft.disable_adapter()  # type: ignore[no-any-return]
+        if len(self.adapters) > 1:
+            self.peft.set_adapter(self.adapters[checkpoint])
+        return nullcontext()
 
 
 def pick_device(asked: str) -> torch.device:
@@ -213,8 +219,22 @@ def differing_ids(policy: PreTrainedTokenizerBase, ref: PreTrainedTokenizerBase)
     return {token: (piece, theirs.get(token, "")) for token, piece in ours.items() if theirs.get(token) != piece}
 
 
-def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.device, dtype: str) -> LanguageModel:
+def load_model(
+    checkpoint: Checkpoint,
+    models: ModelSettings,
+    *,
+    device: torch.device,
+    dtype: str,
+    others: Sequence[Checkpoint] = (),
+) -> LanguageModel:
     """Return the model of a checkpoint on a device, in evaluation mode; an adapter sits on its base.
+
+    Args:
+        checkpoint: What to load.
+        models: How to load it.
+        device: Where to.
+        dtype: What its weights become.
+        others: More adapters to put on the base of an adapter.
 
     Raises:
         ModelError: transformers or PEFT cannot load it.
@@ -243,12 +263,13 @@ def load_model(checkpoint: Checkpoint, models: ModelSettings, *, device: torch.d
         if "device_map" not in arguments:
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     _refuse_missing(full, missing)
-    peft = _load_adapter(checkpoint, module, models) if checkpoint.base is not None else None
+    adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
+    peft = _load_adapters(adapters, module, models) if adapters else None
     module.eval()
     attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
     inputs: Any = module.get_input_embeddings()
     first = device if models.device_map is None else inputs.weight.device
-    return LanguageModel(module, peft, first, dtype, attention)
+    return LanguageModel(module, peft, first, dtype, attention, adapters)
 
 
 def _refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
@@ -261,25 +282,30 @@ def _refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
         )
 
 
-def _load_adapter(checkpoint: Checkpoint, module: PreTrainedModel, models: ModelSettings) -> Any:
-    """Return the PEFT model that puts the adapter on its base."""
+def _load_adapters(adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings) -> Any:
+    """Return the PEFT model that puts adapters on their base, each under its name."""
     try:
         from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
     except ImportError as error:
-        raise MissingExtraError(f"{checkpoint.name}: loading an adapter", "peft") from error
-    weight_files(checkpoint, allow_pickle=models.allow_pickle)
-    with _told(checkpoint, "the adapter"):
-        peft = PeftModel.from_pretrained(module, str(checkpoint.path))
-        expected = get_peft_model_state_dict(peft, save_embedding_layers=False)
-        stored = load_peft_weights(str(checkpoint.path), device="cpu")
-    _refuse_missing(checkpoint, expected.keys() - stored.keys())
-    if peft.active_peft_config.is_prompt_learning:
-        raise ModelError(
-            f"An adapter of type {peft.active_peft_config.peft_type.value} puts virtual tokens before the prompt, and "
-            "those cannot be scored",
-            where=checkpoint.name,
-            hint="LoRA and other adapters of the weights can.",
-        )
+        raise MissingExtraError(f"{next(iter(adapters)).name}: loading an adapter", "peft") from error
+    peft: Any = None
+    for checkpoint, name in adapters.items():
+        weight_files(checkpoint, allow_pickle=models.allow_pickle)
+        with _told(checkpoint, "the adapter"):
+            if peft is None:
+                peft = PeftModel.from_pretrained(module, str(checkpoint.path), adapter_name=name)
+            else:
+                peft.load_adapter(str(checkpoint.path), adapter_name=name)
+            expected = get_peft_model_state_dict(peft, adapter_name=name, save_embedding_layers=False)
+            stored = load_peft_weights(str(checkpoint.path), device="cpu")
+        _refuse_missing(checkpoint, expected.keys() - stored.keys())
+        if peft.peft_config[name].is_prompt_learning:
+            raise ModelError(
+                f"An adapter of type {peft.peft_config[name].peft_type.value} puts virtual tokens before the prompt, "
+                "and those cannot be scored",
+                where=checkpoint.name,
+                hint="LoRA and other adapters of the weights can.",
+            )
     peft.eval()
     if models.device_map is None:
         peft.to(module.device)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prefscope.scoring.engine import Path, forward
+from prefscope.scoring.engine import Path, forward, is_out_of_memory
 from prefscope.scoring.memory import available_bytes
 from prefscope.scoring.models import LanguageModel, context_of
 from prefscope.scoring.sequences import TokenSequence
@@ -44,6 +44,9 @@ def probe(model: LanguageModel, path: Path, token_ids: NDArray[np.int32]) -> Bud
         model: A loaded model whose attention is that of the path.
         path: How it is computed.
         token_ids: Some tokens of the data set, of which the probes are made.
+
+    Raises:
+        torch.OutOfMemoryError: Not even the shortest pass fits into memory.
     """
     most = MOST_TOKENS.get(model.device.type, MOST_TOKENS["cpu"])
     if model.device.type == "cpu":
@@ -51,11 +54,16 @@ def probe(model: LanguageModel, path: Path, token_ids: NDArray[np.int32]) -> Bud
         most = min(most, _power_of_two(OPERATIONS_ON_CPU / (2 * weights)))
     tokens, taken = FIRST_TOKENS, _try(model, path, token_ids, FIRST_TOKENS)
     while taken.seconds < ENOUGH_SECONDS and tokens * 2 <= most:
-        tokens, taken = tokens * 2, _try(model, path, token_ids, tokens * 2)
+        try:
+            tokens, taken = tokens * 2, _try(model, path, token_ids, tokens * 2)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            most = tokens
     if taken.peak_bytes:
         room = SHARE_OF_FREE_MEMORY * available_bytes(model.device)
         most = min(most, _power_of_two(room / taken.peak_bytes * tokens))
-    return Budget(max(most, FEWEST_TOKENS), tokens / taken.seconds)
+    return Budget(max(most, min(tokens, FEWEST_TOKENS)), tokens / taken.seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,11 +167,15 @@ def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
     return ""
 
 
+def widened_bytes(model: LanguageModel) -> int:
+    """Return how much memory the check of a model takes beside its weights: as much again for one in 16 bits."""
+    return resident_bytes(model.module) if _in_16_bit(model.module) and _can_widen(model) else 0
+
+
 @contextmanager
 def _in_float32(model: LanguageModel) -> Iterator[float]:
     """Let a 16-bit model compute in float32 for a while, where that fits; yield the limit that then holds."""
-    module = model.module
-    tensors = [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.dtype in SIXTEEN_BIT]
+    tensors = _in_16_bit(model.module)
     if not tensors:
         yield NATS_A_TOKEN
     elif not _can_widen(model):
@@ -185,6 +189,10 @@ def _in_float32(model: LanguageModel) -> Iterator[float]:
         finally:
             for tensor, dtype in zip(tensors, stored, strict=True):
                 tensor.data = tensor.data.to(dtype)
+
+
+def _in_16_bit(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.dtype in SIXTEEN_BIT]
 
 
 def _can_widen(model: LanguageModel) -> bool:

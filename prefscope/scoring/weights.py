@@ -31,7 +31,8 @@ class Overlap:
     equal: float
     """Share of all weights."""
     equal_where_trained: float
-    """The same among tensors that differ as they are stored; 0 where there are none."""
+    """The same among weights that differ as they are stored, and in 16-bit files, where rounding may have come before
+    storing, among rows with one that differs; 0 where there are none."""
 
     @property
     def erased(self) -> bool:
@@ -85,13 +86,25 @@ def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
             (size, some), (other_size, others) = ours[name](), theirs[name]()
             if not size or some.shape != others.shape or size != other_size or not some.is_floating_point():
                 continue
-            same = float((some.to(getattr(torch, dtype)) == others.to(getattr(torch, dtype))).double().mean())
-            total, equal = total + size, equal + size * same
-            if not torch.equal(some, others.to(some.dtype)):
-                trained, equal_where_trained = trained + size, equal_where_trained + size * same
+            same = some.to(getattr(torch, dtype)) == others.to(getattr(torch, dtype))
+            moved = _moved(some, others)
+            total, equal = total + size, equal + size * _mean(same)
+            trained += size * _mean(moved)
+            equal_where_trained += size * _mean(same & moved)
     if total < (num_weights(policy) or 0) / 2 or not total:
         return None
     return Overlap(equal / total, equal_where_trained / trained if trained else 0.0)
+
+
+def _moved(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return which weights training moved, as far as what is stored can tell; shape (rows, width), as both."""
+    moved = ours.double() != theirs.double()
+    in_16_bit = ours.element_size() == theirs.element_size() == 2  # noqa: PLR2004 (bytes)
+    return moved.any(-1, keepdim=True).expand_as(moved) if in_16_bit else moved
+
+
+def _mean(flags: Tensor) -> float:
+    return float(flags.double().mean())
 
 
 def _tensors(files: list[Path], stack: ExitStack) -> dict[str, Callable[[], tuple[int, Tensor]]]:
@@ -105,12 +118,13 @@ def _tensors(files: list[Path], stack: ExitStack) -> dict[str, Callable[[], tupl
 
 
 def _sample(tensor: Any) -> tuple[int, Tensor]:
-    """Return the size of a stored tensor and evenly spaced rows of it."""
+    """Return the size of a stored tensor and evenly spaced rows of it, of a vector one row; shape (rows, width)."""
     shape = tensor.get_shape()
     if not shape or not math.prod(shape):
-        return math.prod(shape), tensor[...].flatten()
+        return math.prod(shape), tensor[...].reshape(1, -1)
     step = max(shape[0] // SAMPLED_ROWS, 1)
-    return math.prod(shape), torch.cat([tensor[i : i + 1].flatten() for i in range(0, shape[0], step)])
+    rows = torch.cat([tensor[i : i + 1] for i in range(0, shape[0], step)])
+    return math.prod(shape), rows.reshape(1, -1) if rows.dim() == 1 else rows.flatten(1)
 
 
 def _safetensors_header(file: Path) -> dict[str, Any]:

@@ -215,8 +215,8 @@ UNSUITABLE: dict[str, tuple[PretrainedConfig, str]] = {
 FAMILIES = {**PACKED, **{name: config for name, (config, _) in UNSUITABLE.items()}}
 
 
-def no_halves(size: int) -> None:
-    pytest.fail(f"halved to {size}")
+def no_halves(sequences: Sequence[TokenSequence]) -> None:
+    pytest.fail(f"{len(sequences)} sequences were halved")
 
 
 def random_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -1,0 +1,106 @@
+"""The bound on memory that a run prints, against what forward passes of the tiny policy take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import PretrainedConfig
+
+from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.engine import Path as ForwardPath
+from prefscope.scoring.engine import forward
+from prefscope.scoring.memory import LIBRARY_BYTES, WINDOW_BYTES, bytes_beside_weights, resident_bytes
+from prefscope.scoring.models import LanguageModel, load_config, load_model
+from prefscope.scoring.self_check import follow
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.settings import ModelSettings
+
+CPU = torch.device("cpu")
+SHAPES = [(1, 1024), (2, 1024), (16, 128), (64, 32)]
+"""Sequences and their length."""
+
+
+def load(folder: Path, attn: str = "auto") -> LanguageModel:
+    return load_model(Checkpoint("policy", folder), ModelSettings(str(folder), attn=attn), device=CPU, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def model(samples: Path) -> LanguageModel:
+    return load(samples / "tiny-policy")
+
+
+@pytest.fixture(scope="module")
+def config(samples: Path) -> PretrainedConfig:
+    return load_config(Checkpoint("policy", samples / "tiny-policy"), ModelSettings(""))
+
+
+def sequences_of(rows: int, length: int) -> list[TokenSequence]:
+    """Return unrelated sequences, three quarters of them scored."""
+    drawn = np.random.default_rng(0).integers(5, 2000, size=(rows, length)).astype(np.int32)
+    return [TokenSequence(ids, length // 4) for ids in drawn]
+
+
+def peak_of(model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]) -> int:
+    """Return the bytes of the tensors that a forward pass has at one time, by the allocator's own count."""
+    follow(model, path)
+    forward(model, path, sequences)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        forward(model, path, sequences)
+    assert watched.profiler is not None
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert events
+    return int(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]).max())
+
+
+def bound(
+    config: PretrainedConfig, rows: int, length: int, device: str = "cpu", *, width: int = 4, eager: bool = False
+) -> int:
+    """Return what is allowed for one forward pass, libraries and windows aside."""
+    whole = bytes_beside_weights(
+        config, rows * length, length, device=torch.device(device), width=width, writes_scores=eager
+    )
+    return whole - LIBRARY_BYTES - WINDOW_BYTES
+
+
+@pytest.mark.parametrize("path", ["packed", "padded"])
+@pytest.mark.parametrize(("rows", "length"), SHAPES)
+def test_a_forward_pass_takes_no_more_than_the_bound(
+    model: LanguageModel, path: ForwardPath, rows: int, length: int
+) -> None:
+    taken = peak_of(model, path, sequences_of(rows, length))
+    assert rows * length * 96 * 4 < taken <= bound(model.module.config, rows, length)
+
+
+def test_a_forward_pass_with_eager_attention_takes_no_more_than_the_bound(samples: Path) -> None:
+    model = load(samples / "tiny-policy", "eager")
+    taken = peak_of(model, "padded", sequences_of(2, 1024))
+    assert bound(model.module.config, 2, 1024) < taken <= bound(model.module.config, 2, 1024, eager=True)
+
+
+def test_the_bound_grows_with_the_tokens_of_a_forward_pass(config: PretrainedConfig) -> None:
+    sizes = [bound(config, rows, 256) for rows in (0, 1, 2, 8, 128)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[4] - sizes[1] == 127 * (sizes[2] - sizes[1])
+
+
+def test_a_longer_sequence_in_a_forward_pass_of_as_many_tokens_takes_more(config: PretrainedConfig) -> None:
+    assert bound(config, 1, 4096) > bound(config, 2, 2048)
+
+
+def test_a_wider_number_takes_no_less(config: PretrainedConfig) -> None:
+    sizes = [bound(config, 2, 1024, width=width) for width in (2, 4, 8)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_the_logits_of_a_gpu_take_more_than_those_of_a_cpu(config: PretrainedConfig) -> None:
+    assert bound(config, 2, 1024, "cuda") > bound(config, 2, 1024, "cpu")
+
+
+def test_resident_bytes_are_those_of_parameters_and_buffers() -> None:
+    module = nn.BatchNorm1d(10).to(torch.float64)
+    assert resident_bytes(module) == 2 * 10 * 8 + 2 * 10 * 8 + 8  # and the count of batches
