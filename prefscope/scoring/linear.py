@@ -1,4 +1,4 @@
-"""Matrix products in float32 on x86 CPUs by oneDNN, which PyTorch leaves to MKL.
+"""Matrix products in float32 on x86 CPUs by oneDNN, which PyTorch leaves to MKL; and how many of its kernels are kept.
 
 MKL runs a slower code path on processors of other makers: on an AMD EPYC with AVX-512, oneDNN did 200 GFLOP/s where
 MKL did 140 (tests/benchmarks/README.md). The numbers are full float32 products either way.
@@ -6,6 +6,7 @@ MKL did 140 (tests/benchmarks/README.md). The numbers are full float32 products 
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+# oneDNN, and PyTorch once more, keep 1,024 kernels of a megabyte or two, some for every size that a batch ever had. A
+# batch needs some ten, the same in each layer. Both read this at their first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "24")
 
 
 class OneDnnLinear(TorchFunctionMode):

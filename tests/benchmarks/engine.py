@@ -9,8 +9,8 @@ of memory (resident, or allocated on a GPU); loading is not timed. All score the
 reference, without truncation.
 
 - floor: nothing but the matrix products that prefscope's batches need, layer by layer with the models' own shapes and
-  the head at scored positions: once as `torch.nn.functional.linear` computes them, once as prefscope does
-  (prefscope/scoring/linear.py). It is measured before and after the others, and the faster time counts.
+  the head at scored positions, an adapter's left out: once as `torch.nn.functional.linear` computes them, once as
+  prefscope does (prefscope/scoring/linear.py). It is measured before and after the others, and the faster time counts.
 - prefscope: forward passes of the planned batches, their softmax included (what `scoring_seconds` counts, but for the
   commits, which benchmarks/store.py measures).
 - naive: what one writes in ten lines, chosen and rejected side by side in padded rows, 8 pairs at a time, a softmax
@@ -163,7 +163,8 @@ def run_floor(work: Work, *, best: bool) -> float:
 
 def products_of(model: LanguageModel, batch: list[TokenSequence]) -> tuple[list[Tensor], list[Tensor]]:
     """Return what is multiplied for a batch: inputs, and the weight of each."""
-    layers = [one.weight for one in decoder_of(model.module).modules() if type(one) is nn.Linear]
+    named = decoder_of(model.module).named_modules()
+    layers = [one.weight for name, one in named if type(one) is nn.Linear and "lora_" not in name]
     head: Any = model.module.get_output_embeddings()
     rows, scored = computed_tokens(batch, packed=True), sum(sequence.num_scored for sequence in batch)
     made = {w.shape[1]: torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for w in layers}
