@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Texts, Weights, read_preferences
+from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where, read_preferences
 
 
 def export(
@@ -20,6 +20,7 @@ def export(
             help="Where to: .csv, .tsv, .jsonl (each also .gz), .parquet, or - for CSV on stdout; repeatable.",
         ),
     ],
+    where: Where = None,
     beta: Beta = 0.1,
     simpo_beta: SimpoBeta = 2.0,
     simpo_gamma: SimpoGamma = 0.5,
@@ -27,10 +28,10 @@ def export(
     weights: Weights = False,
     texts: Texts = False,
 ) -> None:
-    """Write a ledger as a flat table, for any beta and losses."""
-    from prefscope.cli.output import check_outputs, write_tables
+    """Write a ledger, or some of its pairs, as a flat table, for any beta and losses."""
+    from prefscope.cli.output import check_outputs, only, write_tables
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     check_outputs(output, ledger)
-    write_tables(load_ledger(ledger), preferences, output, texts=texts)
+    write_tables(only(load_ledger(ledger), preferences, where), preferences, output, texts=texts)

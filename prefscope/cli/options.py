@@ -30,6 +30,15 @@ Losses = Annotated[
     ),
 ]
 Weights = Annotated[bool, typer.Option("--weights", help="Give each loss's gradient weight too.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="EXPRESSION",
+        help="Only the pairs that match: 'margin < 0 and len_c > len_r and prompt ~ \"python\"'.",
+        show_default=False,
+    ),
+]
 Texts = Annotated[bool, typer.Option("--texts", help="Export prompt, chosen and rejected too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 

@@ -12,14 +12,29 @@ from rich.console import Console
 
 from prefscope.errors import ResourceError, UsageError
 from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.sections import Section, build_sections, headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_html, as_markdown, as_svg, print_sections
+from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
 STDOUT = "-"
 PIPE_WIDTH = 120
+
+
+def only(ledger: Ledger, preferences: PreferenceSettings, where: str | None) -> Ledger:
+    """Return the ledger of those pairs that match an expression, and tell on stderr how many these are.
+
+    Raises:
+        FilterError: It is no expression, or names no column.
+    """
+    if where is None:
+        return ledger
+    found = ledger.only(View(ledger, preferences).filter(where))
+    sys.stderr.write(f"{found.num_pairs:,} of {ledger.num_pairs:,} pairs match {visible(where)}\n")
+    return found
 
 
 def print_summary(

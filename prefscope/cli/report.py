@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Weights, read_preferences
+from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Weights, Where, read_preferences
 
 
 def report(
@@ -15,6 +15,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write R.md, R.html or the picture R.svg.", show_default=False)
     ] = None,
+    where: Where = None,
     beta: Beta = 0.1,
     simpo_beta: SimpoBeta = 2.0,
     simpo_gamma: SimpoGamma = 0.5,
@@ -22,12 +23,12 @@ def report(
     weights: Weights = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the summary of a ledger: no model is needed."""
-    from prefscope.cli.output import print_summary, write_report
+    """Show the summary of a ledger, or of some of its pairs: no model is needed."""
+    from prefscope.cli.output import only, print_summary, write_report
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
-    opened = load_ledger(ledger)
+    opened = only(load_ledger(ledger), preferences, where)
     if output is not None:
         write_report(opened, preferences, output)
     else:

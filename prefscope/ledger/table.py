@@ -6,6 +6,8 @@ model. This module imports no torch.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,6 +45,7 @@ class Ledger:
         names = [column.name for column in STORED]
         table = self._file.read(columns=names)
         self.stored: Columns = {name: table.column(name).to_numpy() for name in names}
+        self._positions = np.arange(self.num_pairs)
 
     @property
     def extra_columns(self) -> Mapping[str, str]:
@@ -60,26 +63,83 @@ class Ledger:
         """Whether per-token columns are there."""
         return "chosen_tokens" in self._file.schema_arrow.names
 
-    def read(self, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the stored columns as Python values, a row group at a time, in row order."""
-        for group in range(self._file.num_row_groups):
-            yield self._file.read_row_group(group, columns=columns).to_pydict()
+    def only(self, wanted: NDArray[np.bool_]) -> Ledger:
+        """Return the ledger of some of the pairs, which are given by a flag a pair."""
+        part = copy.copy(self)
+        part.__dict__.pop("occurrences", None)
+        part._keep(wanted)  # noqa: SLF001 (a ledger, too)
+        return part
 
-    def pair(self, position: int) -> dict[str, Any]:
-        """Return everything stored of the pair at a position, texts and tokens included.
+    def _keep(self, wanted: NDArray[np.bool_]) -> None:
+        self._positions = self._positions[wanted]
+        self.num_pairs = len(self._positions)
+        self.stored = {name: values[wanted] for name, values in self.stored.items()}
+
+    @functools.cached_property
+    def occurrences(self) -> NDArray[np.int64]:
+        """How many pairs before each in the file have its pair_id. Shape (num_pairs,)."""
+        ids = self._file.read(columns=["pair_id"]).column("pair_id").to_numpy()
+        order = np.argsort(ids, kind="stable")
+        begins = np.append(True, ids[order][1:] != ids[order][:-1])
+        places = np.arange(len(ids))
+        counts = np.empty(len(ids), dtype=np.int64)
+        counts[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
+        return counts[self._positions]
+
+    def read(self, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty."""
+        start = 0
+        for group in range(self._file.num_row_groups):
+            stop = start + self._file.metadata.row_group(group).num_rows
+            first, last = np.searchsorted(self._positions, (start, stop))
+            if first < last or group == 0:
+                wanted = self._positions[first:last] - start
+                yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
+            start = stop
+
+    @functools.cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Where each row group begins in the file, and at last where the file ends. Shape (groups + 1,)."""
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return np.cumsum([0, *sizes], dtype=np.int64)
+
+    def _group_of(self, position: int) -> int:
+        """Return the row group of the pair at a position.
 
         Raises:
             IndexError: The ledger has no such position.
         """
         if not 0 <= position < self.num_pairs:
             raise IndexError(position)
-        for group in range(self._file.num_row_groups):
-            size = self._file.metadata.row_group(group).num_rows
-            if position < size:
-                rows: list[dict[str, Any]] = self._file.read_row_group(group).slice(position, 1).to_pylist()
-                return rows[0]
-            position -= size
-        raise IndexError(position)
+        return int(np.searchsorted(self._starts, self._positions[position], side="right")) - 1
+
+    def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
+        """Return what is stored of the pair at a position: some columns, or all, texts and tokens included.
+
+        Raises:
+            IndexError: The ledger has no such position.
+        """
+        group = self._group_of(position)
+        offset = int(self._positions[position] - self._starts[group])
+        rows: list[dict[str, Any]] = self._file.read_row_group(group, columns=columns).slice(offset, 1).to_pylist()
+        return rows[0]
+
+    def beginnings(self, position: int, column: str, length: int) -> tuple[int, list[str]]:
+        """Return a text's first characters of every pair in the row group of a position, and the first one's position.
+
+        Raises:
+            IndexError: The ledger has no such position.
+        """
+        import pyarrow.compute as pc
+
+        group = self._group_of(position)
+        start, stop = self._starts[group : group + 2]
+        first, last = np.searchsorted(self._positions, (start, stop))
+        texts = (
+            self._file.read_row_group(group, columns=[column]).column(column).take(self._positions[first:last] - start)
+        )
+        return int(first), [text or "" for text in pc.utf8_slice_codeunits(texts, 0, length).to_pylist()]
 
     def derived(self, preferences: PreferenceSettings) -> Columns:
         """Return the columns that depend on a knob, in the ledger's order: log-ratios to outcome, losses, weights.
@@ -116,14 +176,14 @@ class Ledger:
             UsageError: A loss is given twice, or was asked for and needs what the ledger lacks.
         """
         refuse_repeats(preferences.losses)
-        lacking = {choice.name: lack for choice in preferences.losses if (lack := self._lack(choice.name))}
+        lacking = {choice.name: lack for choice in preferences.losses if (lack := self.lack(choice.name))}
         if lacking and preferences.explicit:
             name, lack = next(iter(lacking.items()))
             raise UsageError(f"Loss {name} needs {lack}, and this ledger has none", where=str(self.path))
         return tuple(choice for choice in preferences.losses if choice.name not in lacking)
 
-    def _lack(self, name: str) -> str:
-        """Return what the ledger lacks for a loss, empty if nothing."""
+    def lack(self, name: str) -> str:
+        """Return what the ledger lacks for a loss, empty for nothing."""
         loss = find_loss(name)
         if loss.needs_reference and not self.has_reference:
             return "a reference"

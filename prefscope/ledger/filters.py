@@ -1,0 +1,352 @@
+"""The filter language: which pairs to look at, as an expression over the columns of a ledger.
+
+    margin < 0 and len_c > 1.5 * len_r
+    prompt ~ "python" and not flag(truncated)
+    0 < dpo_loss <= 0.7 or outcome == "tie"
+
+    any        := all ("or" all)*
+    all        := truth ("and" truth)*
+    truth      := "not" truth | comparison
+    comparison := sum (("<" | "<=" | ">" | ">=" | "==" | "=" | "!=" | "~" | "!~") sum)*
+    sum        := product (("+" | "-") product)*
+    product    := factor (("*" | "/") factor)*
+    factor     := "-" factor | number | "text" | column | `column` | function "(" argument ")" | "(" any ")"
+
+Chained comparisons mean what they mean on paper. `~` looks for a text inside another, in whatever case. Columns go by
+their names or aliases (columns.py) and by the data set's own names. A comparison with a value that is not there is not
+true. Nothing is evaluated but this grammar.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import UsageError
+from prefscope.ledger.columns import FLAGS
+
+Kind: TypeAlias = Literal["number", "text", "truth"]
+Values: TypeAlias = Any
+"""An array with a value a pair, or one value for all pairs."""
+MARKS = ("any", "keep", "drop", "swap", "note")
+CHOICES: Mapping[str, tuple[str, ...]] = {"flag": tuple(FLAGS), "mark": MARKS}
+"""What the functions of one word take."""
+WORDS = frozenset({"and", "or", "not"})
+KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}
+
+_LEXEMES = re.compile(
+    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+        |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+        |`(?P<quoted>[^`]+)`
+        |(?P<name>[^\W\d]\w*)
+        |(?P<sign><=|>=|==|!=|!~|[-+*/()<>=~,])
+        |(?P<end>$))""",
+    re.VERBOSE,
+)
+
+
+class FilterError(UsageError):
+    """An expression that cannot be read; `start` and `stop` are the characters of `text` that it is about."""
+
+    def __init__(self, what: str, text: str, start: int, stop: int, *, hint: str = "") -> None:
+        self.text, self.start, self.stop = text, start, max(stop, start + 1)
+        super().__init__(what, hint=hint)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n  {self.text}\n  {' ' * self.start}{'^' * (self.stop - self.start)}"
+
+
+class Source(Protocol):
+    """What a filter is applied to."""
+
+    def column(self, name: str) -> Values:
+        """Return a column by its full name."""
+
+    def flagged(self, flag: str) -> NDArray[np.bool_]:
+        """Return which pairs carry a flag."""
+
+    def marked(self, mark: str) -> NDArray[np.bool_]:
+        """Return which pairs a person has marked so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The columns that an expression may name."""
+
+    kinds: Mapping[str, Kind]
+    aliases: Mapping[str, str]
+
+    def full(self, name: str) -> str | None:
+        """Return the full name of a column, None for an unknown one."""
+        return name if name in self.kinds else self.aliases.get(name)
+
+    def nearest(self, name: str) -> list[str]:
+        """Return the names that look most like one."""
+        return difflib.get_close_matches(name, [*self.kinds, *self.aliases], n=3, cutoff=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parsed expression."""
+
+    text: str
+    evaluate: Callable[[Source], Values]
+
+    def mask(self, source: Source, size: int) -> NDArray[np.bool_]:
+        """Return which pairs match. Shape (size,)."""
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(np.asarray(self.evaluate(source), dtype=np.bool_), (size,))
+
+
+def parse_filter(text: str, names: Names) -> Filter:
+    """Return the filter that an expression means; an empty one matches every pair.
+
+    Raises:
+        FilterError: The expression is none, names no column, or compares what cannot be compared.
+    """
+    text = " ".join(text.splitlines())
+    if not text.strip():
+        return Filter(text, lambda _: True)
+    try:
+        return Filter(text, _Parser(text, names).parse())
+    except RecursionError:
+        raise FilterError("This is nested too deep", text, 0, len(text)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexeme:
+    kind: str
+    text: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of the expression: what it is, where it stands, how to get its values."""
+
+    kind: Kind
+    start: int
+    stop: int
+    evaluate: Callable[[Source], Values]
+
+
+_ORDER: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+}
+
+
+class _Parser:
+    """Recursive descent, a method for every rule of the grammar."""
+
+    def __init__(self, text: str, names: Names) -> None:
+        self.text = text
+        self.names = names
+        self.lexemes = list(self._split())
+        self.at = 0
+
+    def _split(self) -> Any:
+        position, kind = 0, ""
+        while kind != "end":
+            found = _LEXEMES.match(self.text, position)
+            if found is None:
+                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                opened = self.text[start] in "\"'`"
+                self._fail("This text has no end" if opened else "This means nothing here", start, len(self.text))
+            kind = str(found.lastgroup)
+            yield _Lexeme(kind, found[kind], found.start(kind), found.end())
+            position = found.end()
+
+    @property
+    def next(self) -> _Lexeme:
+        lexeme: _Lexeme = self.lexemes[self.at]
+        return lexeme
+
+    def _take(self, *texts: str) -> _Lexeme | None:
+        """Return the next lexeme and step over it if it is one of these words or signs."""
+        lexeme = self.next
+        if lexeme.kind in {"name", "sign"} and lexeme.text in texts:
+            self.at += 1
+            return lexeme
+        return None
+
+    def _fail(self, problem: str, start: int, stop: int, hint: str = "") -> NoReturn:
+        raise FilterError(problem, self.text, start, stop, hint=hint)
+
+    def _expect(self, part: _Part, kind: Kind, hint: str = "") -> _Part:
+        if part.kind != kind:
+            problem = f"This is {KIND_WORDS[part.kind]}, and {KIND_WORDS[kind]} is needed"
+            self._fail(problem, part.start, part.stop, hint)
+        return part
+
+    def parse(self) -> Callable[[Source], Values]:
+        """Return what evaluates the whole expression."""
+        whole = self._expect(self._any(), "truth", "Compare it: margin < 0.")
+        if self.next.kind != "end":
+            hint = "Join conditions with and, or."
+            self._fail("The expression goes on where it should end", self.next.start, self.next.stop, hint)
+        return whole.evaluate
+
+    def _any(self) -> _Part:
+        return self._joined("or", self._all, np.logical_or)
+
+    def _all(self) -> _Part:
+        return self._joined("and", self._truth, np.logical_and)
+
+    def _joined(self, word: str, rule: Callable[[], _Part], join: Callable[[Any, Any], Any]) -> _Part:
+        left = rule()
+        while self._take(word):
+            self._expect(left, "truth", "Compare it: margin < 0.")
+            right = self._expect(rule(), "truth", "Compare it: margin < 0.")
+            left = _combined("truth", left, right, join)
+        return left
+
+    def _truth(self) -> _Part:
+        word = self._take("not")
+        if word is None:
+            return self._comparison()
+        part = self._expect(self._truth(), "truth", "Compare it: not margin < 0.")
+        return _Part("truth", word.start, part.stop, lambda source: np.logical_not(part.evaluate(source)))
+
+    def _comparison(self) -> _Part:
+        left = self._sum()
+        whole: _Part | None = None
+        while sign := self._take(*_ORDER, "~", "!~"):
+            right = self._sum()
+            link = self._compared(left, sign, right)
+            whole = link if whole is None else _combined("truth", whole, link, np.logical_and)
+            left = right
+        return whole or left
+
+    def _compared(self, left: _Part, sign: _Lexeme, right: _Part) -> _Part:
+        """Return one comparison of a chain."""
+        if sign.text in {"~", "!~"}:
+            self._expect(left, "text", '~ looks for a text inside another: prompt ~ "python".')
+            self._expect(right, "text", 'Put the text into quotes: prompt ~ "python".')
+            return _combined("truth", left, right, _contains if sign.text == "~" else _lacks)
+        if left.kind != right.kind:
+            problem = f"{KIND_WORDS[left.kind].capitalize()} is compared with {KIND_WORDS[right.kind]}"
+            self._fail(problem, left.start, right.stop)
+        if left.kind != "number" and sign.text not in {"==", "=", "!="}:
+            self._fail(f"{sign.text} is for numbers", sign.start, sign.stop, "Use ==, != or ~.")
+        return _combined("truth", left, right, _ORDER[sign.text])
+
+    def _sum(self) -> _Part:
+        return self._calculated(self._product, "+", "-")
+
+    def _product(self) -> _Part:
+        return self._calculated(self._factor, "*", "/")
+
+    def _calculated(self, rule: Callable[[], _Part], *signs: str) -> _Part:
+        left = rule()
+        while sign := self._take(*signs):
+            right = self._expect(rule(), "number")
+            left = _combined("number", self._expect(left, "number"), right, _ARITHMETIC[sign.text])
+        return left
+
+    def _factor(self) -> _Part:
+        lexeme = self.next
+        if self._take("-"):
+            part = self._expect(self._factor(), "number")
+            return _Part("number", lexeme.start, part.stop, lambda source: np.negative(part.evaluate(source)))
+        if self._take("("):
+            part = self._any()
+            return replace(part, start=lexeme.start, stop=self._close(lexeme).stop)
+        reads = {"number": _number, "text": _text, "quoted": self._column, "name": self._named}
+        if lexeme.kind not in reads or lexeme.text in WORDS:
+            ended = "Something is missing at the end"
+            what = ended if lexeme.kind == "end" else "A column or a value is needed here"
+            self._fail(what, lexeme.start, lexeme.stop)
+        self.at += 1
+        return reads[lexeme.kind](lexeme)
+
+    def _close(self, opening: _Lexeme) -> _Lexeme:
+        closing = self._take(")")
+        if closing is None:
+            self._fail("This bracket is not closed", opening.start, opening.stop)
+        return closing
+
+    def _named(self, lexeme: _Lexeme) -> _Part:
+        """Return a function's value, a constant or a column."""
+        if self._take("("):
+            return self._call(lexeme)
+        if lexeme.text in {"true", "false"} and self.names.full(lexeme.text) is None:
+            truth = lexeme.text == "true"
+            return _Part("truth", lexeme.start, lexeme.stop, lambda _: truth)
+        return self._column(lexeme)
+
+    def _column(self, lexeme: _Lexeme) -> _Part:
+        name = self.names.full(lexeme.text)
+        if name is None:
+            near = self.names.nearest(lexeme.text)
+            meant = f"Did you mean {' or '.join(near)}? " if near else ""
+            hint = f'{meant}A text stands in quotes: "{lexeme.text}".'
+            self._fail(f"There is no column {lexeme.text}", lexeme.start, lexeme.stop, hint)
+        return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
+
+    def _call(self, function: _Lexeme) -> _Part:
+        if function.text == "abs":
+            part = self._expect(self._sum(), "number")
+            closing = self._close(function)
+            return _Part("number", function.start, closing.stop, lambda source: np.abs(part.evaluate(source)))
+        choices = CHOICES.get(function.text)
+        if choices is None:
+            hint = "There are abs, flag and mark."
+            self._fail(f"There is no function {function.text}", function.start, function.stop, hint)
+        argument = self.next
+        wanted = argument.text.strip("\"'")
+        if argument.kind not in {"name", "text"} or wanted not in choices:
+            hint = f"Choose from: {', '.join(choices)}."
+            self._fail(f"There is no such {function.text}", argument.start, argument.stop, hint)
+        self.at += 1
+        closing = self._close(function)
+        if function.text == "flag":
+            return _Part("truth", function.start, closing.stop, lambda source: source.flagged(wanted))
+        return _Part("truth", function.start, closing.stop, lambda source: source.marked(wanted))
+
+
+def _number(lexeme: _Lexeme) -> _Part:
+    number = float(lexeme.text)
+    return _Part("number", lexeme.start, lexeme.stop, lambda _: number)
+
+
+def _text(lexeme: _Lexeme) -> _Part:
+    text = re.sub(r"\\(.)", r"\1", lexeme.text[1:-1])
+    return _Part("text", lexeme.start, lexeme.stop, lambda _: text)
+
+
+def _combined(kind: Kind, left: _Part, right: _Part, join: Callable[[Any, Any], Any]) -> _Part:
+    def evaluate(source: Source) -> Values:
+        return join(left.evaluate(source), right.evaluate(source))
+
+    return _Part(kind, left.start, right.stop, evaluate)
+
+
+def _contains(texts: Values, wanted: Values) -> NDArray[np.bool_]:
+    """Return which texts have the other text inside them."""
+    pairs = np.broadcast(np.asarray(texts, dtype=object), np.asarray(wanted, dtype=object))
+    found = [str(one).casefold() in str(text).casefold() for text, one in pairs]
+    return np.array(found, dtype=np.bool_).reshape(pairs.shape)
+
+
+def _lacks(texts: Values, wanted: Values) -> NDArray[np.bool_]:
+    return np.logical_not(_contains(texts, wanted))

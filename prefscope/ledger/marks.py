@@ -1,0 +1,164 @@
+"""What a person decided about pairs: keep, drop, swap, a note. Kept beside the ledger, `x.parquet` → `x.marks.json`.
+
+Marks are keyed by pair_id and its occurrence in the ledger, so they hold for every ledger of the same pairs. They name
+no knob and no score.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import LedgerError, ResourceError
+from prefscope.ledger.table import Ledger
+
+FORMAT_VERSION = 1
+Decision: TypeAlias = Literal["keep", "drop", "swap"]
+Key: TypeAlias = tuple[str, int]
+"""A pair: its pair_id and how many pairs before it have the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was decided about a pair."""
+
+    decision: Decision | None = None
+    note: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was decided or noted."""
+        return self.decision is None and not self.note
+
+
+EMPTY = Mark()
+
+
+class Marks:
+    """The marks of a ledger's pairs, with every change undoable."""
+
+    def __init__(self, path: Path, marks: Mapping[Key, Mark] | None = None) -> None:
+        self.path = path
+        self._marks = dict(marks or {})
+        self._former: list[tuple[Key, Mark]] = []
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def __iter__(self) -> Iterator[tuple[Key, Mark]]:
+        return iter(self._marks.items())
+
+    def of(self, key: Key) -> Mark:
+        """Return a pair's mark, an empty one without."""
+        return self._marks.get(key, EMPTY)
+
+    def change(self, key: Key, mark: Mark) -> None:
+        """Give a pair another mark and keep it on disk; an empty one takes the mark away.
+
+        Raises:
+            ResourceError: The file cannot be written; the mark is not changed then.
+        """
+        former = self.of(key)
+        self._put(key, mark)
+        try:
+            self._save()
+        except ResourceError:
+            self._put(key, former)
+            raise
+        self._former.append((key, former))
+
+    def undo(self) -> Key | None:
+        """Take the last change back and return the pair that it was about, None without a change.
+
+        Raises:
+            ResourceError: The file cannot be written; nothing is taken back then.
+        """
+        if not self._former:
+            return None
+        key, former = self._former[-1]
+        later = self.of(key)
+        self._put(key, former)
+        try:
+            self._save()
+        except ResourceError:
+            self._put(key, later)
+            raise
+        self._former.pop()
+        return key
+
+    def mask(self, ledger: Ledger, kind: str) -> NDArray[np.bool_]:
+        """Return which pairs of a ledger have a decision, a `note`, or `any` of these. Shape (num_pairs,)."""
+        wanted = {key for key, mark in self if _is(mark, kind)}
+        if not wanted:
+            return np.zeros(ledger.num_pairs, dtype=np.bool_)
+        ids, occurrences = ledger.stored["pair_id"].tolist(), ledger.occurrences.tolist()
+        return np.array([key in wanted for key in zip(ids, occurrences, strict=True)], dtype=np.bool_)
+
+    def _put(self, key: Key, mark: Mark) -> None:
+        if mark.is_empty:
+            self._marks.pop(key, None)
+        else:
+            self._marks[key] = mark
+
+    def _save(self) -> None:
+        """Write the file; it is replaced only by a whole one, and removed with the last mark."""
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        rows = [{"pair_id": pair_id, "occurrence": at, **asdict(mark)} for (pair_id, at), mark in self]
+        try:
+            if not rows:
+                self.path.unlink(missing_ok=True)
+                return
+            content = {"format": FORMAT_VERSION, "marks": rows}
+            part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            part.replace(self.path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ResourceError(
+                f"The marks cannot be written ({reason})", where=str(self.path), hint="Copy the ledger to your folder."
+            ) from error
+
+
+def _is(mark: Mark, kind: str) -> bool:
+    return kind in {"any", mark.decision} or (kind == "note" and bool(mark.note))
+
+
+def marks_path(ledger: Path) -> Path:
+    """Return where the marks of a ledger are kept."""
+    return ledger.with_suffix(".marks.json")
+
+
+def load_marks(ledger: Path) -> Marks:
+    """Return the marks that are kept beside a ledger, none where there is no file.
+
+    Raises:
+        LedgerError: The file is damaged or of a newer version.
+    """
+    path = marks_path(ledger)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] > FORMAT_VERSION:
+            what = "These marks were written by a newer prefscope"
+            raise LedgerError(what, where=str(path), hint="Update prefscope.")
+        return Marks(path, dict(_read(row) for row in content["marks"]))
+    except FileNotFoundError:
+        return Marks(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"These marks cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            hint="Mend the file, or move it away to begin without marks.",
+        ) from error
+
+
+def _read(row: Mapping[str, Any]) -> tuple[Key, Mark]:
+    decision, note = row["decision"], row["note"]
+    if decision not in (None, *get_args(Decision)) or not isinstance(note, str):
+        raise ValueError(f"{decision} is no decision")
+    return (str(row["pair_id"]), int(row["occurrence"])), Mark(decision, note)

@@ -1,0 +1,105 @@
+"""A ledger seen with some knobs: every column that a filter, a sort or a screen can name, computed when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.columns import DERIVED, NUM_TOKENS, STORED, TEXTS, Column
+from prefscope.ledger.filters import Kind, Names, parse_filter
+from prefscope.ledger.marks import Marks, load_marks
+from prefscope.ledger.table import Columns, Ledger
+from prefscope.preference.registry import LOSSES
+from prefscope.settings import LossChoice, PreferenceSettings
+
+_OWN_KINDS: Mapping[str, Kind] = {"integer": "number", "number": "number", "boolean": "truth"}
+
+
+class View:
+    """The columns of a ledger by name."""
+
+    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, marks: Marks | None = None) -> None:
+        self.ledger = ledger
+        self.preferences = preferences
+        self.marks = marks
+        self.names = names_of(ledger)
+        self._known: Columns = {}
+
+    def filter(self, text: str) -> NDArray[np.bool_]:
+        """Return which pairs match an expression. Shape (num_pairs,).
+
+        Raises:
+            FilterError: It is no expression, or names no column.
+        """
+        return parse_filter(text, self.names).mask(self, self.ledger.num_pairs)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column by its full name, a value a pair; texts as objects, absent numbers as nan.
+
+        Raises:
+            KeyError: The ledger has no such column.
+        """
+        if name not in self._known:
+            self._known |= self._find(name)
+        return self._known[name]
+
+    def _find(self, name: str) -> Columns:
+        """Return a column and those that come with it."""
+        ledger = self.ledger
+        if name in NUM_TOKENS:
+            counts = ledger.stored[name]
+            return {name: np.where(counts < 0, np.nan, counts)}
+        if name in ledger.stored:
+            return {name: ledger.stored[name]}
+        if any(name == column.name for column in DERIVED):
+            return ledger.derived(replace(self.preferences, losses=()))
+        method, _, what = name.rpartition("_")
+        if method in LOSSES and name in self.names.kinds and name not in ledger.extra_columns:
+            chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))
+            wanted = replace(self.preferences, losses=(chosen,), explicit=True, weights=what == "weight")
+            return {name: ledger.derived(wanted)[name]}
+        values = [value for group in ledger.read([name]) for value in group[name]]
+        return {name: _as_array(self.names.kinds[name], values)}
+
+    def flagged(self, flag: str) -> NDArray[np.bool_]:
+        """Return which pairs carry a flag."""
+        found: dict[str, bool] = {flags: flag in flags.split(";") for flags in set(self.ledger.stored["flags"])}
+        return np.array([found[flags] for flags in self.ledger.stored["flags"]], dtype=np.bool_)
+
+    def marked(self, mark: str) -> NDArray[np.bool_]:
+        """Return which pairs a person marked so: `keep`, `drop`, `swap`, `note` or `any`."""
+        marks = load_marks(self.ledger.path) if self.marks is None else self.marks
+        return marks.mask(self.ledger, mark)
+
+
+def names_of(ledger: Ledger) -> Names:
+    """Return the columns of a ledger that an expression may name, with their aliases."""
+    kinds: dict[str, Kind] = {column.name: _kind(column) for column in _columns(ledger)}
+    aliases = {column.alias: column.name for column in _columns(ledger) if column.alias}
+    for name in (name for name in LOSSES if not ledger.lack(name)):
+        kinds |= {f"{name}_loss": "number", f"{name}_weight": "number"}
+        aliases[name] = f"{name}_loss"
+    kinds |= {name: _OWN_KINDS.get(kind, "text") for name, kind in ledger.extra_columns.items()}
+    return Names(kinds, aliases)
+
+
+def _columns(ledger: Ledger) -> list[Column]:
+    derived = DERIVED if ledger.has_reference else ()
+    return [column for column in (*STORED, *TEXTS, *derived) if ledger.has_reference or column.name[:4] != "ref_"]
+
+
+def _kind(column: Column) -> Kind:
+    return "text" if column.kind == "text" else "number"
+
+
+def _as_array(kind: Kind, values: list[Any]) -> NDArray[Any]:
+    """Return values of which some may be absent as an array."""
+    if kind == "number":
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if kind == "truth":
+        return np.array([bool(value) for value in values], dtype=np.bool_)
+    return np.array(["" if value is None else value for value in values], dtype=object)

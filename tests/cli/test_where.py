@@ -1,0 +1,104 @@
+"""`--where`: the same expression picks the pairs of a table and of a report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefscope.ledger.marks import Mark, load_marks
+from prefscope.ledger.table import load_ledger
+
+Program = Callable[..., tuple[int, str, str]]
+WRONG = "margin < 0 and len_c > len_r"
+
+
+@pytest.fixture
+def demo(samples: Path) -> Path:
+    return samples / "demo.parquet"
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_export_writes_the_pairs_that_match_and_tells_how_many(program: Program, demo: Path) -> None:
+    _, whole, _ = program("export", demo, "-o", "-")
+    code, part, told = program("export", demo, "-o", "-", "--where", WRONG)
+    expected = [
+        row
+        for row in table(whole)
+        if float(row["margins"]) < 0 and int(row["chosen_num_tokens"]) > int(row["rejected_num_tokens"])
+    ]
+    assert code == 0
+    assert table(part) == expected
+    assert 0 < len(expected) < 170
+    assert told == f"{len(expected)} of 170 pairs match {WRONG}\n"
+
+
+def test_a_report_is_of_the_pairs_that_match(program: Program, demo: Path) -> None:
+    code, out, _ = program("report", demo, "--json", "--where", WRONG)
+    summary = json.loads(out)
+    assert code == 0
+    assert summary["outcomes"]["win"] == summary["outcomes"]["tie"] == 0
+    assert summary["pairs"] == summary["outcomes"]["loss"] > 0
+    assert all(pair["value"] < 0 for pair in summary["worst"])
+
+
+def test_the_data_sets_own_columns_and_texts_can_be_asked_for(program: Program, demo: Path) -> None:
+    _, out, _ = program("export", demo, "-o", "-", "--texts", "--where", 'split == "train" and prompt ~ "python"')
+    rows = table(out)
+    assert rows
+    assert all(row["split"] == "train" and "python" in row["prompt"].lower() for row in rows)
+
+
+def test_the_knobs_apply_to_the_expression_too(program: Program, demo: Path) -> None:
+    counts = [
+        len(table(program("export", demo, "-o", "-", "--beta", beta, "--where", "abs(margin) > 1")[1]))
+        for beta in ("0.01", "0.1", "1")
+    ]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_marks_can_be_asked_for(program: Program, demo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.parquet"
+    path.write_bytes(demo.read_bytes())
+    ledger = load_ledger(path)
+    load_marks(path).change((str(ledger.stored["pair_id"][7]), int(ledger.occurrences[7])), Mark("drop"))
+    _, out, _ = program("export", path, "-o", "-", "--where", "mark(drop)")
+    assert [row["row"] for row in table(out)] == ["7"]
+
+
+def test_no_match_gives_a_table_of_its_header_alone(program: Program, demo: Path) -> None:
+    code, out, told = program("export", demo, "-o", "-", "--where", "margin > 1e9")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert told.startswith("0 of 170 pairs match")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_no_match_writes_an_empty_table_into_every_format(program: Program, demo: Path, suffix: str) -> None:
+    code, _, _ = program("export", demo, "-o", f"none.{suffix}", "--where", "false")
+    assert code == 0
+    assert Path(f"none.{suffix}").exists()
+
+
+def test_a_report_of_no_pair_says_nan_and_does_not_fail(program: Program, demo: Path) -> None:
+    code, out, _ = program("report", demo, "--where", "false")
+    assert code == 0
+    assert "0 pairs of" in out
+
+
+@pytest.mark.parametrize("command", [["export", "-o", "-"], ["report"]], ids=["export", "report"])
+def test_an_error_points_at_the_place_and_suggests_a_column(program: Program, demo: Path, command: list[str]) -> None:
+    code, out, told = program(command[0], demo, *command[1:], "--where", "len_c > 3 and margni < 0")
+    assert (code, out) == (2, "")
+    assert told.splitlines() == [
+        'prefscope: There is no column margni. Did you mean margin or margins? A text stands in quotes: "margni".',
+        "  len_c > 3 and margni < 0",
+        "                ^^^^^^",
+    ]

@@ -1,0 +1,118 @@
+"""Every column that can be named, of a small ledger, and what a filter finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefscope.ledger.filters import FilterError
+from prefscope.ledger.table import Ledger, load_ledger
+from prefscope.ledger.view import View
+from prefscope.settings import LossChoice, PreferenceSettings
+
+DEFAULT = PreferenceSettings()
+PAIRS = [
+    {"logps": (-50.0, -60.0, -52.0, -58.0), "prompt": "Sort a list in Python", "flags": "truncated;no_eos"},
+    {"logps": (-50.0, -80.0, -46.0, -70.0), "flags": "no_eos"},
+    {"logps": (-50.0, -60.0, -40.0, -60.0), "chosen_num_tokens": -1},
+]
+EXTRA = {
+    "score": ("number", [1.5, None, 3.0]),
+    "category": ("text", ["code", None, "chat"]),
+    "checked": ("boolean", [True, None, False]),
+    "len_c": ("integer", [7, 8, 9]),
+    "meta": ("json", ['{"a": 1}', None, "[]"]),
+}
+
+
+@pytest.fixture
+def ledger(write_pairs: Callable[..., Path]) -> Ledger:
+    return load_ledger(write_pairs(PAIRS, extra=EXTRA, groups=2))
+
+
+def rows(ledger: Ledger, expression: str, preferences: PreferenceSettings = DEFAULT) -> list[int]:
+    return np.flatnonzero(View(ledger, preferences).filter(expression)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("margin < 0", [2]),
+        ("margins > 0.5", [1]),
+        ("chosen_logratios == 2", [0]),
+        ('outcome == "loss"', [2]),
+        ("policy_chosen_logps == -50 and row > 0", [1, 2]),
+        ("dpo_loss > 0.7", [2]),
+        ("dpo < ipo_loss", [0, 1, 2]),
+        ("dpo_weight > 0.05", [2]),
+        ('prompt ~ "python"', [0]),
+        ('rejected ~ "rejected 1"', [1]),
+        ('pair_id == "0000000000000002"', [2]),
+        ("flag(truncated)", [0]),
+        ("flag(no_eos)", [0, 1]),
+        ('flags ~ "no_eos"', [0, 1]),
+        ("chosen_num_tokens == chosen_num_tokens", [0, 1]),
+        ("score > 1", [0, 2]),
+        ('category == ""', [1]),
+        ("checked", [0]),
+        ("not checked", [1, 2]),
+        ('meta ~ "a"', [0]),
+        ("len_c > 7", [1, 2]),
+    ],
+)
+def test_a_filter_finds_these_pairs(ledger: Ledger, expression: str, expected: list[int]) -> None:
+    assert rows(ledger, expression) == expected
+
+
+def test_the_data_sets_own_column_goes_before_an_alias_of_ours(ledger: Ledger) -> None:
+    assert rows(ledger, "len_c == 7 and chosen_num_tokens == 20") == [0]
+
+
+def test_columns_follow_the_knobs(write_pairs: Callable[..., Path]) -> None:
+    ledger = load_ledger(write_pairs(PAIRS[:2]))
+    wide = PreferenceSettings(beta=1.0, losses=(LossChoice("simpo", {"gamma": 0.0}),))
+    margins = {beta: View(ledger, PreferenceSettings(beta=beta)).column("margins") for beta in (0.1, 1.0)}
+    assert margins[1.0] == pytest.approx(10 * margins[0.1])
+    assert not np.array_equal(View(ledger, DEFAULT).column("simpo_loss"), View(ledger, wide).column("simpo_loss"))
+
+
+def test_a_loss_that_needs_token_counts_is_no_column_where_one_is_unknown(ledger: Ledger) -> None:
+    with pytest.raises(FilterError, match="There is no column simpo"):
+        rows(ledger, "simpo > 0")
+
+
+def test_an_unknown_column_is_refused_with_the_nearest_ones(ledger: Ledger) -> None:
+    with pytest.raises(FilterError, match=r"There is no column categroy\. Did you mean category"):
+        rows(ledger, 'categroy == "code"')
+
+
+@pytest.mark.parametrize("expression", ["margin < 0", "ref_c < 0", "dpo_loss > 1", "chosen_rewards > 0"])
+def test_what_needs_a_reference_is_no_column_without_one(write_pairs: Callable[..., Path], expression: str) -> None:
+    path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
+    with pytest.raises(FilterError, match="There is no column"):
+        rows(load_ledger(path), expression)
+
+
+def test_without_a_reference_the_policys_columns_and_simpo_are_there(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
+    assert rows(load_ledger(path), "logp_c > logp_r and simpo < 10") == [0]
+
+
+def test_a_slice_of_a_ledger_has_its_own_pairs_texts_and_columns(ledger: Ledger) -> None:
+    part = ledger.only(View(ledger, DEFAULT).filter("row > 0"))
+    assert part.num_pairs == 2
+    assert part.pair(1)["row"] == 2
+    assert [row for group in part.read(["row"]) for row in group["row"]] == [1, 2]
+    assert rows(part, "margin < 0") == [1]
+    assert part.only(np.array([False, True])).pair(0)["row"] == 2
+    assert ledger.num_pairs == 3
+
+
+def test_an_empty_slice_still_has_its_columns(ledger: Ledger) -> None:
+    nothing = ledger.only(np.zeros(3, dtype=np.bool_))
+    assert list(nothing.read(["row", "prompt"])) == [{"row": [], "prompt": []}]
+    assert View(nothing, DEFAULT).column("margins").tolist() == []
+    assert rows(nothing, 'margin < 0 and prompt ~ "x"') == []
