@@ -27,7 +27,7 @@ def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
         Shape (N,), float32 (float64 for float64 logits).
     """
     at_once = max(CACHED_LOGITS // logits.shape[-1], 1) if logits.device.type == "cpu" else max(len(logits), 1)
-    parts = zip(logits.split(at_once), token_ids.split(at_once), strict=True)
+    parts = zip(torch.split(logits, at_once), torch.split(token_ids, at_once), strict=True)
     return torch.cat([_wide(part).log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1) for part, ids in parts])
 
 
