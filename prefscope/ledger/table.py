@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Columns = dict[str, NDArray[Any]]
 
@@ -44,7 +46,7 @@ class Ledger:
         self.num_pairs: int = self._file.metadata.num_rows
         names = [column.name for column in STORED]
         table = self._file.read(columns=names)
-        self.stored: Columns = {name: table.column(name).to_numpy() for name in names}
+        self.stored: Columns = {name: _as_array(table.column(name)) for name in names}
         self._positions = np.arange(self.num_pairs)
 
     @property
@@ -78,7 +80,7 @@ class Ledger:
     @functools.cached_property
     def occurrences(self) -> NDArray[np.int64]:
         """How many pairs before each in the file have its pair_id. Shape (num_pairs,)."""
-        ids = self._file.read(columns=["pair_id"]).column("pair_id").to_numpy()
+        ids = _as_array(self._file.read(columns=["pair_id"]).column("pair_id"))
         order = np.argsort(ids, kind="stable")
         begins = np.append(True, ids[order][1:] != ids[order][:-1])
         places = np.arange(len(ids))
@@ -93,7 +95,7 @@ class Ledger:
             stop = start + self._file.metadata.row_group(group).num_rows
             first, last = np.searchsorted(self._positions, (start, stop))
             if first < last or group == 0:
-                wanted = self._positions[first:last] - start
+                wanted = _indices(self._positions[first:last] - start)
                 yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
             start = stop
 
@@ -136,9 +138,8 @@ class Ledger:
         group = self._group_of(position)
         start, stop = self._starts[group : group + 2]
         first, last = np.searchsorted(self._positions, (start, stop))
-        texts = (
-            self._file.read_row_group(group, columns=[column]).column(column).take(self._positions[first:last] - start)
-        )
+        kept = _indices(self._positions[first:last] - start)
+        texts = self._file.read_row_group(group, columns=[column]).column(column).take(kept)
         return int(first), [text or "" for text in pc.utf8_slice_codeunits(texts, 0, length).to_pylist()]
 
     def derived(self, preferences: PreferenceSettings) -> Columns:
@@ -216,6 +217,26 @@ class Ledger:
     def describe(self) -> str:
         """Return the manifest as indented JSON."""
         return json.dumps(self.manifest, indent=2, ensure_ascii=False)
+
+
+def _as_array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a stored column, absent numbers as nan; equal texts share one object.
+
+    pyarrow's `to_numpy` would import pandas.
+    """
+    values = column.combine_chunks()
+    if str(values.type) == "string":
+        encoded = values.dictionary_encode()
+        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
+        return np.asarray(texts[np.from_dlpack(encoded.indices)])
+    return np.from_dlpack(values.fill_null(math.nan) if values.null_count else values)
+
+
+def _indices(places: NDArray[np.int64]) -> pa.Array:
+    """Return places for pyarrow's `take`, which would import pandas for an array of NumPy or a list."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places.tobytes())])
 
 
 def load_ledger(path: str | Path) -> Ledger:
