@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
 MIN_PAIRS_FOR_TAILS = 100
+LOW_PLOT = 7  # lines; below, every one is needed for data
 
 
 def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> str:
@@ -18,7 +19,7 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     finite = margins[np.isfinite(margins)]
     if finite.size == 0:
         return ""
-    edges = bins_around_zero(finite, max(8, min((width - 8) // 2, round(4 * finite.size**0.5))))
+    edges = histogram_edges(finite, width)
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     middles = (edges[:-1] + edges[1:]) / 2
     figure = _figure(width, height)
@@ -30,6 +31,11 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     _ticks(figure, "x", float(edges[0]), float(edges[-1]), signed=True)
     _ticks(figure, "y", 0.0, float(counts.max()))
     return _drawn(figure)
+
+
+def histogram_edges(finite: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return the edges of the bins that a histogram of so many cells has; the first and the last take the tails."""
+    return bins_around_zero(finite, max(8, min((width - 8) // 2, round(4 * finite.size**0.5))))
 
 
 def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
@@ -60,22 +66,128 @@ def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], w
     if not finite.any():
         return ""
     x, y = chosen[finite], rejected[finite]
+    ranges = (_range_without_tails(x), _range_without_tails(y))
+    both = _widened(min(low for low, _ in ranges), max(high for _, high in ranges))
+    return _dots(x, y, both, both, ([*both], [*both]), width, height)
+
+
+def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
+    """Return y against x as braille dots with the line y = 0; empty without a pair of finite values.
+
+    Of many pairs the outermost ones are drawn on the border.
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    if not finite.any():
+        return ""
+    x, y = x[finite], y[finite]
+    across, (low, high) = _widened(*_range_without_tails(x)), _range_without_tails(y)
+    up = _widened(min(low, 0.0), max(high, 0.0))
+    return _dots(x, y, across, up, ([*across], [0.0, 0.0]), width, height)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Return a range that is not empty."""
+    return (low - 1.0, high + 1.0) if high - low < 1e-12 else (low, high)  # noqa: PLR2004 (every value the same)
+
+
+def _dots(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    line: tuple[list[float], list[float]],
+    width: int,
+    height: int,
+) -> str:
+    """Return points as braille dots over a line of ···, those out of range on the border."""
     figure = _figure(width, height)
-    (low_x, high_x), (low_y, high_y) = _range_without_tails(x), _range_without_tails(y)
-    low, high = min(low_x, low_y), max(high_x, high_y)
-    x, y = np.clip(x, low, high), np.clip(y, low, high)
-    if high - low < 1e-12:  # noqa: PLR2004 (every value the same)
-        low, high = low - 1.0, high + 1.0
-    figure.draw(figure.signal([low, high], [low, high], marker="·").lines())
+    x, y = np.clip(x, *across), np.clip(y, *up)
+    figure.draw(figure.signal(*line, marker="·").lines())
     # A dot of braille is half a cell wide and a quarter of a cell high: more points than dots cannot be seen.
-    cells_x = np.round((x - low) / (high - low) * (2 * width)).astype(np.int64)
-    cells_y = np.round((y - low) / (high - low) * (4 * height)).astype(np.int64)
+    cells_x = np.round((x - across[0]) / (across[1] - across[0]) * (2 * width)).astype(np.int64)
+    cells_y = np.round((y - up[0]) / (up[1] - up[0]) * (4 * height)).astype(np.int64)
     _, kept = np.unique(cells_x * (4 * height + 1) + cells_y, return_index=True)
     figure.draw(figure.signal(x[kept].tolist(), y[kept].tolist(), marker="braille"))
-    for axis in ("x", "y"):
-        figure.ruler(axis, 0).lim(low, high)
-        _ticks(figure, axis, low, high, signed=True)
+    for axis, limits in (("x", across), ("y", up)):
+        figure.ruler(axis, 0).lim(*limits)
+        _ticks(figure, axis, *limits, signed=True)
     return _drawn(figure)
+
+
+def curve(
+    x: NDArray[np.float64], y: NDArray[np.float64], now: float | None, width: int, height: int, *, log: bool = False
+) -> str:
+    """Return a line of braille dots, with │ where x has its present value; empty without a finite value.
+
+    Args:
+        x: Ascending; positive for a logarithmic axis.
+        y: As many values.
+        now: The present value of x, if it has one.
+        width: In cells.
+        height: In cells.
+        log: Whether the axis of x is logarithmic.
+    """
+    known = np.isfinite(y)
+    if not known.any():
+        return ""
+    figure = _figure(width, height)
+    places = np.log10(x) if log else x
+    up = _widened(float(y[known].min()), float(y[known].max()))
+    if now is not None:
+        figure.draw(figure.signal([float(np.log10(now)) if log else now] * 2, [*up], marker="│").lines())
+    figure.draw(figure.signal(places[known].tolist(), y[known].tolist(), marker="braille").lines())
+    across = _widened(float(places[0]), float(places[-1]))
+    for axis, limits in (("x", across), ("y", up)):
+        figure.ruler(axis, 0).lim(*limits)
+        _ticks(figure, axis, *limits, signed=True)
+    if log:
+        powers = range(int(np.ceil(across[0] - 1e-9)), int(np.floor(across[1] + 1e-9)) + 1)
+        figure.ruler("x", 0).ticks([float(power) for power in powers], [f"{10.0**power:g}" for power in powers])
+    return _drawn(figure)
+
+
+def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
+    """Return how the sum over the tokens of two responses grows, chosen as a braille line and rejected as ····.
+
+    Values that are not finite count as 0; the picture is empty without any token.
+
+    Args:
+        chosen: What each chosen token adds.
+        rejected: The same of the rejected response.
+        width: In cells.
+        height: In cells; of a low plot the axis of token numbers is left out.
+    """
+    sums = [np.cumsum(np.append(0.0, np.where(np.isfinite(one), one, 0.0))) for one in (chosen, rejected)]
+    size = max(map(len, sums)) - 1
+    if size == 0:
+        return ""
+    figure = _figure(width, height)
+    up = _widened(float(min(map(np.min, sums))), float(max(map(np.max, sums))))
+    for line, marker in ((sums[1], "·"), (sums[0], "braille")):
+        if len(line) > 1:
+            at = _outline(line, width * len(line) // (size + 1))
+            figure.draw(figure.signal(at.tolist(), line[at].tolist(), marker=marker).lines())
+    figure.ruler("x", 0).lim(0, size)
+    figure.ruler("y", 0).lim(*up)
+    if height < LOW_PLOT:
+        figure.axes(False, axis="x", side="lower")  # noqa: FBT003 (plotext's own argument)
+        figure.ruler("x", 0).ticks([], [])
+    else:
+        _ticks(figure, "x", 0, size)
+    figure.ruler("y", 0).ticks([*up], [f"{value:+.2g}" for value in up])
+    return _drawn(figure)
+
+
+def _outline(values: NDArray[np.float64], width: int) -> NDArray[np.int64]:
+    """Return the indices of at most 2 · width values: the least and the greatest of every column, and the last one."""
+    width = max(width - 1, 1)
+    if len(values) <= 2 * width:
+        return np.arange(len(values))
+    starts = np.unique(np.linspace(0, len(values), width, endpoint=False).astype(np.int64))
+    parts = np.split(values, starts[1:])
+    least = starts + [int(part.argmin()) for part in parts]
+    greatest = starts + [int(part.argmax()) for part in parts]
+    return np.unique(np.concatenate([least, greatest, [len(values) - 1]]))
 
 
 def side_by_side(left: str, right: str, gap: int = 3) -> str:

@@ -126,7 +126,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         UsageError: A loss cannot be computed from this ledger.
     """
     derived = ledger.derived(preferences)
-    finite = _finite_pairs(ledger)
+    finite = finite_pairs(ledger)
     losses = tuple(
         _summarise_loss(choice, preferences, ledger, derived, finite) for choice in ledger.usable_losses(preferences)
     )
@@ -164,7 +164,7 @@ def _summarise_loss(
     return LossSummary(choice.name, loss.title, parameters, spread, target, far)
 
 
-def _finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:
+def finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:
     """Return which pairs have only finite log-probs; the others are flagged and left out of every mean."""
     used = LOGPS if ledger.has_reference else POLICY_LOGPS
     finite: NDArray[np.bool_] = np.all([np.isfinite(ledger.stored[name]) for name in used], axis=0)

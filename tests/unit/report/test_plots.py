@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from prefscope.report.plots import bins_around_zero, margin_histogram, nice_ticks, reward_scatter, side_by_side
+from prefscope.report.plots import (
+    bins_around_zero,
+    curve,
+    margin_histogram,
+    nice_ticks,
+    reward_scatter,
+    scatter,
+    side_by_side,
+)
 
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 HARD = {
@@ -63,10 +71,35 @@ def test_a_scatter_of_any_values_fits_its_width(values: list[float], width: int)
     assert max(map(cell_len, lines)) <= width
 
 
+@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
+def test_margins_against_lengths_fit_their_width_and_show_where_0_is(values: list[float]) -> None:
+    lines = scatter(np.array(values), np.array(values) - 1, 58, 12).split("\n")
+    assert 1 < len(lines) <= 12
+    assert max(map(cell_len, lines)) <= 58
+    assert any("···" in line for line in lines)
+
+
+@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
+@pytest.mark.parametrize("log", [False, True])
+def test_a_curve_of_any_values_fits_its_width_and_shows_where_one_is(values: list[float], *, log: bool) -> None:
+    x = np.logspace(-2, 1, len(values))
+    lines = curve(x, np.array(values), 0.1, 58, 12, log=log).split("\n")
+    assert 1 < len(lines) <= 12
+    assert max(map(cell_len, lines)) <= 58
+    assert sum(line.count("│") for line in lines) > len(lines) - 3
+
+
+def test_a_curve_over_decades_has_round_ticks() -> None:
+    x = np.logspace(-2, 1, 20)
+    assert curve(x, x, None, 58, 12, log=True).split("\n")[-1].split() == ["0.01", "0.1", "1", "10"]
+
+
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan]], ids=["none", "nan", "inf"])
 def test_there_is_no_plot_without_a_finite_value(values: list[float]) -> None:
     assert margin_histogram(np.array(values), 60, 12) == ""
     assert reward_scatter(np.array(values), np.array(values), 60, 12) == ""
+    assert scatter(np.array(values), np.array(values), 60, 12) == ""
+    assert curve(np.ones(len(values)), np.array(values), 1.0, 60, 12) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""What the numbers of all pairs together tell; pure functions of NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return Spearman's ρ of the pairs in which both values are finite, ties with their mean rank.
+
+    nan with fewer than two such pairs, or where one of the two never changes.
+
+    References:
+        Spearman 1904, "The proof and measurement of association between two things".
+
+    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 100.0, 1000.0]))
+    1.0
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    a, b = (_mean_ranks(values[finite]) for values in (x, y))
+    if a.size == 0:
+        return math.nan
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(np.clip(a @ b / size, -1.0, 1.0)) if size else math.nan
+
+
+def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value, equal ones with the mean of their ranks."""
+    _, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[groups]
+    return ranks

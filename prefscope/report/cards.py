@@ -1,0 +1,117 @@
+"""A ledger at a glance: a few figures with their bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import rank_correlation
+from prefscope.report.summary import Z_95, count_outcomes, finite_pairs
+
+LENGTH_BIAS = 0.3
+"""Beyond this rank correlation length alone tells much of the margin."""
+LOG_2 = math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One figure."""
+
+    title: str
+    value: str
+    detail: str
+    warns: bool = False
+
+
+def cards(view: View) -> list[Card]:
+    """Return the figures of all pairs with finite log-probs; ± is half the 95% interval."""
+    finite = finite_pairs(view.ledger)
+    sides = _rewards(view, finite) if view.ledger.has_reference else _mean_logps(view, finite)
+    return [*sides, _length(view, finite)]
+
+
+def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
+    outcomes = count_outcomes(view.column("outcome")[finite])
+    margins, chosen, rejected = (
+        view.column(name)[finite] for name in ("margins", "chosen_rewards", "rejected_rewards")
+    )
+    half = (outcomes.high - outcomes.low) / 2
+    ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
+    losing = np.mean(chosen < 0) if chosen.size else math.nan
+    liked = np.mean(rejected > 0) if rejected.size else math.nan
+    return [
+        Card("accuracy", f"{outcomes.win_rate:.1%} ±{100 * half:.1f}", f"{outcomes.loss:,} wrong{ties}"),
+        Card("margin", f"{_mean(margins):+.3f} {_half(margins)}", f"median {_quantile(margins, 0.5):+.3f}"),
+        _loss(view, finite),
+        Card("r chosen", f"{_mean(chosen):+.3f} {_arrow(chosen)}", f"{losing:.0%} below 0", bool(_mean(chosen) < 0)),
+        Card("r rejected", f"{_mean(rejected):+.3f} {_arrow(rejected)}", f"{liked:.0%} above 0"),
+    ]
+
+
+def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
+    """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
+    chosen, rejected = mean_logps(view)
+    chosen, rejected = chosen[finite], rejected[finite]
+    gaps = chosen - rejected
+    ahead = np.mean(gaps > 0) if gaps.size else math.nan
+    return [
+        Card("chosen ahead", f"{ahead:.1%}", "log-prob a token"),
+        Card("gap", f"{_mean(gaps):+.3f} {_half(gaps)}", "nats a token"),
+        _loss(view, finite),
+        Card("logp chosen", f"{_mean(chosen):+.3f}", "nats a token"),
+        Card("logp rejected", f"{_mean(rejected):+.3f}", "nats a token"),
+    ]
+
+
+def mean_logps(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the policy's log-prob a scored token of chosen and of rejected; nan where nothing is scored."""
+    found = []
+    for name, side in zip(NUM_TOKENS, ("chosen", "rejected"), strict=True):
+        counts = view.column(name)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(np.where(counts > 0, view.ledger.stored[f"policy_{side}_logps"] / counts, np.nan))
+    return found[0], found[1]
+
+
+def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
+    """Return the card of the first loss that the ledger can give."""
+    choices = view.ledger.usable_losses(view.preferences)
+    if not choices:
+        return Card("loss", "–", "none can be given")
+    values = view.column(f"{choices[0].name}_loss")[finite]
+    mean, is_dpo = _mean(values), choices[0].name == "dpo"
+    detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_quantile(values, 0.9):.3f}"
+    return Card(f"{choices[0].name} loss", f"{mean:.4f} {_half(values)}", detail, is_dpo and mean > LOG_2)
+
+
+def _length(view: View, finite: NDArray[np.bool_]) -> Card:
+    """Return how far the margin follows the difference in length."""
+    margins = view.column("margins") if view.ledger.has_reference else np.subtract(*mean_logps(view))
+    longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
+    found = rank_correlation(margins[finite], longer[finite].astype(np.float64))
+    words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "of margin, by rank"
+    return Card("length bias ρ", f"{found:+.2f}", words, bool(abs(found) > LENGTH_BIAS))
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if values.size else math.nan
+
+
+def _half(values: NDArray[Any]) -> str:
+    """Return half of the 95% interval of a mean."""
+    return f"±{Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size):.3f}" if values.size > 1 else ""
+
+
+def _quantile(values: NDArray[Any], share: float) -> float:
+    return float(np.quantile(values, share)) if values.size else math.nan
+
+
+def _arrow(values: NDArray[Any]) -> str:
+    mean = _mean(values)
+    return "▲" if mean > 0 else "▼" if mean < 0 else ""
