@@ -17,6 +17,7 @@ from prefscope.cli.export import export
 from prefscope.cli.losses import losses
 from prefscope.cli.report import report
 from prefscope.cli.score import score
+from prefscope.cli.view import demo, view
 from prefscope.errors import PrefscopeError
 
 EXIT_USAGE = 2
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, report, export, losses, cache):
+for command in (score, view, report, export, demo, losses, cache):
     app.command()(command)
 
 

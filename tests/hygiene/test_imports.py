@@ -89,6 +89,27 @@ def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path
     run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))
 
 
+def test_the_screens_load_neither_torch_nor_pandas() -> None:
+    code = """
+import asyncio, sys
+from pathlib import Path
+from prefscope.ledger.table import load_ledger
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.session import Session
+
+async def look():
+    async with PrefscopeApp(Session(load_ledger(Path(sys.argv[1])), PreferenceSettings())).run_test() as pilot:
+        for key in "12345":
+            await pilot.press(key)
+            await pilot.pause()
+
+asyncio.run(look())
+print(*sorted({"torch", "transformers", "pandas"} & sys.modules.keys()))
+"""
+    assert run("-c", code, str(LEDGER)) == ""
+
+
 def test_given_log_probs_become_a_ledger_where_there_is_no_torch(tmp_path: Path) -> None:
     names = "policy_chosen_logps,policy_rejected_logps,ref_chosen_logps,ref_rejected_logps"
     (tmp_path / "given.csv").write_text(f"{names}\n-50,-60,-52,-58\n")

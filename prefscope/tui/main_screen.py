@@ -1,0 +1,143 @@
+"""The one main screen: who is looked at, numbered tabs, the panes. State is kept when one switches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Click, Resize
+from textual.geometry import Size
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Footer, HelpPanel, Static
+
+from prefscope.report.visible import visible
+from prefscope.tui.messages import PairOpened, PairsAsked, SessionChanged
+from prefscope.tui.panes.health import HealthPane
+from prefscope.tui.panes.overview import OverviewPane
+from prefscope.tui.panes.pair import PairPane
+from prefscope.tui.panes.pairs import PairsPane
+from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.what_if import WhatIfPane
+from prefscope.tui.session import Session
+
+TABS = {"overview": "Overview", "pairs": "Pairs", "pair": "Pair", "what-if": "What-if", "health": "Health"}
+
+LEAST = Size(60, 16)
+
+
+class MainScreen(Screen[None]):
+    """The panes of one session."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"show('{name}')", title, show=False, id=f"show-{name}")
+            for number, (name, title) in enumerate(TABS.items(), start=1)
+        ),
+        Binding("question_mark,f1", "help", "Help", key_display="?", id="help"),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def compose(self) -> ComposeResult:
+        """Make the chrome and the panes."""
+        yield Static(id="identity", markup=False)
+        yield Tabs(id="tabs")
+        with ContentSwitcher(initial="overview", id="panes"):
+            yield OverviewPane(self.session, id="overview")
+            yield PairsPane(self.session, id="pairs")
+            yield PairPane(self.session, id="pair")
+            yield WhatIfPane(self.session, id="what-if")
+            yield HealthPane(self.session, id="health")
+        yield Footer(compact=True)
+        yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
+
+    def on_mount(self) -> None:
+        """Fill the chrome and the first pane."""
+        self._refresh()
+        self.action_show("overview")
+
+    def on_resize(self, event: Resize) -> None:
+        """Say so where there is too little room; what was shown is kept."""
+        self.set_class(event.size.width < LEAST.width or event.size.height < LEAST.height, "-too-small")
+
+    def action_help(self) -> None:
+        """Show or hide the keys and what the focused widget is for."""
+        if self.query(HelpPanel):
+            self.app.action_hide_help_panel()
+        else:
+            self.app.action_show_help_panel()
+
+    def action_show(self, name: str) -> None:
+        """Switch to a pane and let it draw what has changed."""
+        self.query_one("#panes", ContentSwitcher).current = name
+        self.query_one(Tabs).active = name
+        pane = self.query_one(f"#{name}", Pane)
+        pane.show_session()
+        pane.focus_first()
+
+    @on(SessionChanged)
+    def _redraw(self) -> None:
+        """Let the visible pane draw what has changed; the others do when they are shown."""
+        self._refresh()
+        current = self.query_one("#panes", ContentSwitcher).current
+        self.query_one(f"#{current}", Pane).show_session()
+
+    @on(PairOpened)
+    def _open_pair(self) -> None:
+        self.action_show("pair")
+
+    @on(PairsAsked)
+    def _show_pairs(self, asked: PairsAsked) -> None:
+        """Show the pairs that match an expression."""
+        self.session.set_filter(asked.expression)
+        self._refresh()
+        self.action_show("pairs")
+
+    def _refresh(self) -> None:
+        self.query_one("#identity", Static).update(identity(self.session))
+
+
+def identity(session: Session) -> Content:
+    """Return the line that says what is looked at, what matters most first."""
+    models = session.ledger.manifest.get("models", {})
+    parts = [session.ledger.path.name, f"{session.ledger.num_pairs:,} pairs", f"β={session.preferences.beta:g}"]
+    signs = {"policy": "π", "ref": "ref"}
+    parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
+    return Content(" prefscope  " + "   ".join(map(visible, parts)))
+
+
+class Tabs(Static):
+    """The numbered names of the panes."""
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self._active = "overview"
+
+    @property
+    def active(self) -> str:
+        """The pane that is shown."""
+        return self._active
+
+    @active.setter
+    def active(self, name: str) -> None:
+        self._active = name
+        self.update(Content(" ").join(self._tab(number, *tab) for number, tab in enumerate(TABS.items(), start=1)))
+
+    def _tab(self, number: int, name: str, title: str) -> Content:
+        style = "bold reverse" if name == self._active else ""
+        return Content.styled(f" {number} {title} ", style)
+
+    def on_click(self, event: Click) -> None:
+        """Show the pane whose name was clicked."""
+        left = 0
+        for number, (name, title) in enumerate(TABS.items(), start=1):
+            width = len(f" {number} {title} ") + 1
+            if left <= event.x - self.content_offset.x < left + width:
+                self.screen.action_show(name)  # type: ignore[attr-defined]
+            left += width

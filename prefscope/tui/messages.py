@@ -1,0 +1,22 @@
+"""What panes tell the main screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+
+class SessionChanged(Message):
+    """Filter, order, knobs or marks have changed."""
+
+
+class PairOpened(Message):
+    """The pair under the cursor is to be shown by itself."""
+
+
+@dataclass
+class PairsAsked(Message):
+    """The pairs that match an expression are to be shown."""
+
+    expression: str

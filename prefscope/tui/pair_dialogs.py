@@ -1,0 +1,171 @@
+"""What the pair screen opens: whole texts, the top tokens, a note."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Input
+
+from prefscope.report.visible import visible
+from prefscope.tui.numbers import signed
+from prefscope.tui.response import Response, Side
+from prefscope.tui.token_lines import named, words
+from prefscope.tui.widgets.token_view import TokenView
+
+MOST_TOKENS = 100
+
+TokenPlace = tuple[Side, int]
+"""A side and the index of a token in it."""
+
+
+class TextsDialog(ModalScreen[None]):
+    """Whole texts, one at a time."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,p", "dismiss", "Back", key_display="esc"),
+        Binding("tab", "turn(1)", "Next text", priority=True),
+        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True),
+        Binding("y", "copy", "Copy text"),
+    ]
+    DEFAULT_CSS = """
+    TextsDialog { align: center middle; }
+    TextsDialog TokenView { width: 100%; height: 1fr; background: $surface; padding: 0 1; }
+    """
+
+    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._texts = texts
+        self._at = 0
+
+    def compose(self) -> ComposeResult:
+        """Make the view and the footer."""
+        yield TokenView(line_break="")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Show the first text."""
+        self.action_turn(0)
+
+    def action_turn(self, step: int) -> None:
+        """Show the next (1) or the former (−1) text."""
+        self._at = (self._at + step) % len(self._texts)
+        view = self.query_one(TokenView)
+        _, text = self._texts[self._at]
+        view.show(Response("chosen", words(text)), note="tab: next text")
+        names = [(f" {name} ", "reverse" if at == self._at else "") for at, (name, _) in enumerate(self._texts)]
+        view.border_title = Content.assemble(*names)
+
+    def action_copy(self) -> None:
+        """Copy the whole text."""
+        name, text = self._texts[self._at]
+        self.app.copy_to_clipboard(text)
+        self.notify(f"Copied: {name}", markup=False)
+
+
+class TopTokensDialog(ModalScreen[TokenPlace | None]):
+    """The tokens that matter most; enter goes to one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,t", "dismiss(None)", "Back", key_display="esc"),
+        Binding("j", "down", "Down", show=False),
+        Binding("k", "up", "Up", show=False),
+    ]
+    DEFAULT_CSS = """
+    TopTokensDialog { align: center middle; }
+    TopTokensDialog DataTable {
+        border: round $primary;
+        border-subtitle-color: $quiet;
+        background: $surface;
+        width: auto;
+        max-width: 100%;
+        height: auto;
+        max-height: 100%;
+    }
+    """
+
+    def __init__(self, responses: Sequence[Response], beta: float) -> None:
+        super().__init__()
+        self._responses = responses
+        self._beta = beta
+        self._places: list[TokenPlace] = []
+
+    def compose(self) -> ComposeResult:
+        """Make the table."""
+        yield DataTable[Text](cursor_type="row", zebra_stripes=True)
+
+    def on_mount(self) -> None:
+        """Fill the table with the tokens of both responses, the strongest first."""
+        table = self.query_one(DataTable)
+        has_reference = self._responses[0].ref_logps is not None
+        columns = ("token", "side", "at", *(("Δ", "to margin") if has_reference else ()), "log π")
+        table.add_columns(*columns, *(("log ref",) if has_reference else ()))
+        every = [(response, at) for response in self._responses for at in range(len(response.policy_logps))]
+        sizes = np.concatenate([np.nan_to_num(np.abs(one.strengths), nan=-1.0) for one in self._responses])
+        for index in np.argsort(-sizes, kind="stable")[:MOST_TOKENS].tolist():
+            response, at = every[index]
+            self._places.append((response.side, at))
+            token, side, *numbers = self._row(response, at)
+            table.add_row(Text(token), Text(side), *(Text(number, justify="right") for number in numbers))
+        table.border_title = Content("top tokens by |Δ|" if has_reference else "most surprising tokens")
+        table.border_subtitle = Content("enter goes there   esc back")
+
+    def _row(self, response: Response, at: int) -> list[str]:
+        """Return the cells of a token."""
+        sign = "+" if response.side == "chosen" else "−"
+        cells = [named(response.tokens[at]), f"{sign} {response.side}", f"{at + 1:,}"]
+        if response.logratios is None or response.ref_logps is None:
+            return [*cells, signed(response.policy_logps[at])]
+        ratio = response.logratios[at]
+        to_margin = self._beta * ratio * (1 if response.side == "chosen" else -1)
+        return [
+            *cells,
+            *(signed(value) for value in (ratio, to_margin, response.policy_logps[at], response.ref_logps[at])),
+        ]
+
+    @on(DataTable.RowSelected)
+    def _go(self, selected: DataTable.RowSelected) -> None:
+        self.dismiss(self._places[selected.cursor_row])
+
+    def action_down(self) -> None:
+        """Go to the next token."""
+        self.query_one(DataTable).action_cursor_down()
+
+    def action_up(self) -> None:
+        """Go to the former token."""
+        self.query_one(DataTable).action_cursor_up()
+
+
+class NoteDialog(ModalScreen[str | None]):
+    """The note of a pair's mark; an empty one takes it away."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
+    DEFAULT_CSS = """
+    NoteDialog { align: center middle; }
+    NoteDialog Input { width: 70%; border: round $primary; background: $surface; }
+    """
+
+    def __init__(self, note: str) -> None:
+        super().__init__()
+        self._note = note
+
+    def compose(self) -> ComposeResult:
+        """Make the field."""
+        yield Input(visible(self._note), placeholder="what is to be said about this pair")
+
+    def on_mount(self) -> None:
+        """Say what the field is for."""
+        field = self.query_one(Input)
+        field.border_title = Content("note")
+        field.border_subtitle = Content("enter keeps it   esc back")
+
+    @on(Input.Submitted)
+    def _keep(self, submitted: Input.Submitted) -> None:
+        self.dismiss(submitted.value.strip())

@@ -1,0 +1,124 @@
+"""What is known of one pair, as texts: a line or two for the screen, all of it for reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.columns import FLAGS, LOGPS
+from prefscope.ledger.marks import Mark
+from prefscope.report.visible import visible
+from prefscope.tui.numbers import minus, signed
+from prefscope.tui.response import SIDES, Side, margin_share
+from prefscope.tui.session import Session
+
+LONGEST_VALUE = 24
+SIGNS: Mapping[Side, str] = {"chosen": "+", "rejected": "−"}
+NOT_SCORED = "not scored"
+
+
+def side_title(session: Session, side: Side) -> str:
+    """Return a response's reward and sums of log-probs."""
+    at, view = session.position, session.view
+    policy = float(view.column(f"policy_{side}_logps")[at])
+    if math.isnan(policy):
+        return f"{SIGNS[side]} {side}  {NOT_SCORED}"
+    parts = [f"{SIGNS[side]} {side}"]
+    if session.ledger.has_reference:
+        parts.append(f"r={signed(view.column(f'{side}_rewards')[at])}")
+    parts.append(f"Σlogπ {minus(f'{policy:.1f}')}")
+    if session.ledger.has_reference:
+        parts.append(minus(f"Σlogref {view.column(f'ref_{side}_logps')[at]:.1f}"))
+    return "  ".join(parts)
+
+
+def numbers_line(session: Session) -> str:
+    """Return the pair's place, outcome, margin, flags and losses."""
+    at, view = session.position, session.view
+    parts = [f"{session.place + 1:,}/{session.order.size:,}", f"row {session.ledger.stored['row'][at]}"]
+    if is_scored(session):
+        if session.ledger.has_reference:
+            parts += [str(view.column("outcome")[at]), f"margin {signed(view.column('margins')[at])}"]
+        parts.append(_warning(session))
+        parts += [f"{name} {minus(f'{value:.3f}')}" for name, value in losses(session)]
+    else:
+        parts += [f"{NOT_SCORED}: a log-prob is no number", _warning(session)]
+    return "  ".join(part for part in parts if part)
+
+
+def is_scored(session: Session) -> bool:
+    """Return whether all sums of log-probs of the pair are numbers."""
+    wanted = LOGPS if session.ledger.has_reference else LOGPS[:2]
+    return all(math.isfinite(session.ledger.stored[name][session.position]) for name in wanted)
+
+
+def losses(session: Session) -> Iterator[tuple[str, float]]:
+    """Yield the losses that are shown with the pair's values."""
+    for choice in session.ledger.usable_losses(session.preferences):
+        yield choice.name, float(session.view.column(f"{choice.name}_loss")[session.position])
+
+
+def margin_caption(contributions: NDArray[np.float64]) -> str:
+    """Return a margin and how few tokens it comes from, given what each token adds to it."""
+    margin = float(contributions[np.isfinite(contributions)].sum())
+    count, share = margin_share(contributions)
+    if not count:
+        return f"{signed(margin)} margin"
+    part = f"{share:.0%}" if share <= 1 else "more than all"
+    return f"{signed(margin)} margin, {part} of it from {count} token{'s' * (count > 1)}"
+
+
+def mark_text(mark: Mark) -> str:
+    """Return a mark in brackets, empty for none."""
+    parts = [mark.decision or "", f"“{visible(mark.note)}”" if mark.note else ""]
+    return f"[{' '.join(filter(None, parts))}]" if any(parts) else ""
+
+
+def origin_line(session: Session, pair: Mapping[str, Any]) -> str:
+    """Return where the pair comes from, the data set's own columns that are short, and what its flags mean."""
+    own = [f"{visible(name)}={value}" for name, value in own_columns(session, pair) if len(value) <= LONGEST_VALUE]
+    return "  ".join([f"line {pair['line']}", visible(pair["pair_id"]), *own, *_meanings(pair["flags"])])
+
+
+def _warning(session: Session) -> str:
+    """Return the names of the pair's flags, empty without any."""
+    flags = str(session.ledger.stored["flags"][session.position]).replace(";", " ")
+    return f"⚠ {visible(flags)}" if flags else ""
+
+
+def _meanings(flags: str) -> list[str]:
+    """Return what each flag means."""
+    return [f"{visible(flag)}: {FLAGS.get(flag, 'unknown')}" for flag in flags.split(";") if flag]
+
+
+def own_columns(session: Session, pair: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the data set's own columns that the pair has, with their values on one line."""
+    for name in session.ledger.extra_columns:
+        if pair[name] not in {None, ""}:
+            yield name, visible(str(pair[name]))
+
+
+def whole_texts(session: Session, pair: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return everything there is to read about a pair, text by text with its name."""
+    own = "\n".join(f"{name} = {value}" for name, value in own_columns(session, pair))
+    facts = [numbers_line(session), mark_text(session.mark_of(session.position)), f"pair_id {pair['pair_id']}"]
+    facts += [f"line {pair['line']} of the source"]
+    facts += [side_title(session, side) for side in SIDES]
+    facts += [f"{side}: {_count(pair[f'{side}_num_tokens'])} scored" for side in SIDES]
+    facts += [f"⚠ {meaning}" for meaning in _meanings(pair["flags"])]
+    return [
+        ("prompt", pair["prompt"]),
+        *((side, pair[side]) for side in SIDES),
+        ("columns", own or "The data set has no columns of its own."),
+        ("facts", "\n".join(filter(None, facts))),
+        ("source row", pair["source_json"]),
+    ]
+
+
+def _count(tokens: int) -> str:
+    """Return a number of tokens in words; −1 is an unknown one."""
+    return f"{tokens:,} tokens" if tokens >= 0 else "an unknown number of tokens"

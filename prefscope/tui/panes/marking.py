@@ -1,0 +1,83 @@
+"""What marks the pair under the session's cursor, on whatever pane it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
+
+from prefscope.errors import ResourceError
+from prefscope.ledger.marks import Decision, Mark
+from prefscope.report.visible import visible
+from prefscope.tui.messages import SessionChanged
+from prefscope.tui.pair_dialogs import NoteDialog
+from prefscope.tui.panes.pane import Pane
+
+NEXT_DECISION: Mapping[Decision | None, Decision | None] = {None: "keep", "keep": "drop", "drop": "swap", "swap": None}
+
+
+class MarkingPane(Pane):
+    """A pane of one pair, whose mark can be changed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", id="pair-mark"),
+        Binding("u", "undo", "Undo mark", show=False, id="pair-undo"),
+        Binding("m", "note", "Note", show=False, id="pair-note"),
+        Binding("y", "copy_id", "Copy pair_id", show=False, id="pair-copy"),
+    ]
+
+    def action_mark(self) -> None:
+        """Mark the pair: keep, drop, swap, nothing."""
+        if not self.session.ledger.num_pairs:
+            return
+        position = self.session.position
+        mark = self.session.mark_of(position)
+        self._set_mark(position, replace(mark, decision=NEXT_DECISION[mark.decision]))
+
+    def action_note(self) -> None:
+        """Edit the note of the pair's mark."""
+        if not self.session.ledger.num_pairs:
+            return
+        position = self.session.position
+
+        def keep(note: str | None) -> None:
+            if note is not None:
+                self._set_mark(position, replace(self.session.mark_of(position), note=note))
+
+        self.app.push_screen(NoteDialog(self.session.mark_of(position).note), keep)
+
+    def _set_mark(self, position: int, mark: Mark) -> None:
+        try:
+            self.session.set_mark(position, mark)
+        except ResourceError as error:
+            self.tell(str(error), severity="error")
+            return
+        self._changed()
+
+    def action_undo(self) -> None:
+        """Take the last mark back."""
+        try:
+            undone = self.session.undo_mark()
+        except ResourceError as error:
+            self.tell(str(error), severity="error")
+            return
+        self.tell("The last mark is taken back" if undone else "There is no mark to take back")
+        self._changed()
+
+    def _changed(self) -> None:
+        self.show_session()
+        self.post_message(SessionChanged())
+
+    def action_copy_id(self) -> None:
+        """Copy the pair_id."""
+        if self.session.ledger.num_pairs:
+            pair_id, _ = self.session.key(self.session.position)
+            self.app.copy_to_clipboard(pair_id)
+            self.tell(f"Copied: {pair_id}")
+
+    def tell(self, text: str, severity: SeverityLevel = "information") -> None:
+        """Tell something in passing, whatever characters it has."""
+        self.notify(visible(text), severity=severity, markup=False)

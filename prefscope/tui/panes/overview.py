@@ -1,0 +1,132 @@
+"""Overview: the figures of all pairs, and four plots; a bin of the histogram opens its pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid
+from textual.content import Content
+from textual.widgets import Static
+
+from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.view import View
+from prefscope.report.cards import Card, cards, mean_logps
+from prefscope.report.plots import curve, reward_scatter, scatter
+from prefscope.tui.messages import PairsAsked
+from prefscope.tui.panes.pane import Pane
+from prefscope.tui.what_if import knobs, mean_losses
+from prefscope.tui.widgets.histogram import Histogram
+from prefscope.tui.widgets.plot import Plot
+
+
+class OverviewPane(Pane, can_focus=True):
+    """The whole ledger at a glance."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "turn", "Other plots", id="overview-plots")]
+    HELP = Histogram.HELP
+    SCOPED_CSS = False  # the screen's classes tell how much room there is
+    DEFAULT_CSS = """
+    OverviewPane {
+        #cards { grid-size: 6 1; grid-columns: 1fr; height: 5; }
+        #plots { grid-size: 2 2; grid-gutter: 0; height: 1fr; }
+        .card { border: round $panel; padding: 0 1; }
+        .card.-warns { border: round $warning; }
+    }
+    .-narrow OverviewPane {
+        #cards { grid-size: 3 2; grid-rows: 2; height: 4; }
+        .card { border: none; }
+        .card.-warns { border: none; color: $warning; }
+        Plot { border: none; border-top: solid $panel; }
+    }
+    .-narrow OverviewPane #plots, .-short OverviewPane #plots {
+        grid-size: 2 1;
+        .-later { display: none; }
+        &.-turned .-first { display: none; }
+        &.-turned .-later { display: block; }
+    }
+    """
+
+    def compose(self) -> ComposeResult:
+        """Make cards and plots."""
+        yield Grid(*(Static(classes="card", markup=False) for _ in range(6)), id="cards")
+        plots = (
+            Histogram("", id="margins", classes="-first"),
+            Plot("margin against len(chosen) − len(rejected)", id="lengths", classes="-first"),
+            Plot("", id="losses", classes="-later"),
+            Plot("rewards: chosen →, rejected ↑, right below ···", id="rewards", classes="-later"),
+        )
+        yield Grid(*plots, id="plots")
+
+    def draw(self) -> None:
+        """Draw all figures and plots."""
+        view = self.session.view
+        for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
+            widget.update(_card(card))
+            widget.set_class(card.warns, "-warns")
+        margins, chosen, rejected = _sides(view)
+        histogram = self.query_one(Histogram)
+        named = "implicit margin" if view.ledger.has_reference else "log-prob a token, chosen − rejected"
+        histogram.border_title = f"{named}  ▒ wrong █ right"
+        histogram.show_values(margins)
+        longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
+        self.query_one("#lengths", Plot).show_drawing(lambda width, height: scatter(longer, margins, width, height))
+        self.query_one("#rewards", Plot).show_drawing(
+            lambda width, height: reward_scatter(chosen, rejected, width, height)
+        )
+        self._draw_loss(view)
+
+    def _draw_loss(self, view: View) -> None:
+        """Draw the mean of the first loss against its first knob, which is beta."""
+        plot = self.query_one("#losses", Plot)
+        knob = next(knobs(view), None)
+        choices = view.ledger.usable_losses(view.preferences)
+        if knob is None:
+            plot.show_drawing(lambda *_: "")
+            return
+        plot.border_title = f"mean {choices[0].name} loss against {knob.name}  │ now"
+        x, y, now = knob.values(), mean_losses(view, choices[0].name, knob), knob.value(view.preferences)
+        plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=knob.parameter.scale == "log"))
+
+    def action_turn(self) -> None:
+        """Show the other two plots where there is room for two."""
+        self.query_one("#plots").toggle_class("-turned")
+        self.call_after_refresh(self.focus_first)
+
+    def focus_first(self) -> None:
+        """Give the focus to the histogram where it is shown."""
+        histogram = self.query_one(Histogram)
+        (histogram if histogram.display else self).focus()
+
+    @on(Histogram.BinOpened)
+    def _open_bin(self, opened: Histogram.BinOpened) -> None:
+        if self.session.ledger.has_reference:
+            self.post_message(PairsAsked(" and ".join(_limits("margin", opened.low, opened.high))))
+
+
+def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:
+    """Yield the conditions that a value lies in a bin."""
+    if low is not None:
+        yield f"{column} >= {low!r}"
+    if high is not None:
+        yield f"{column} < {high!r}"
+    if low is None and high is None:
+        yield f"{column} == {column}"
+
+
+def _sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return margins and both rewards; without a reference the log-probs a token and their difference."""
+    if view.ledger.has_reference:
+        return view.column("margins"), view.column("chosen_rewards"), view.column("rejected_rewards")
+    chosen, rejected = mean_logps(view)
+    return chosen - rejected, chosen, rejected
+
+
+def _card(card: Card) -> Content:
+    warning = " ⚠" if card.warns else ""
+    return Content.assemble((f"{card.title}\n", "dim"), (f"{card.value}{warning}\n", "bold"), card.detail)

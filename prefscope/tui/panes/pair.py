@@ -1,0 +1,295 @@
+"""Pair: one pair read token by token. Where do policy and reference part, and what does it do to the margin?"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.events import DescendantFocus
+from textual.widgets import Static
+
+from prefscope.report.visible import visible
+from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
+from prefscope.tui.pair_facts import margin_caption, mark_text, numbers_line, origin_line, side_title, whole_texts
+from prefscope.tui.panes.marking import MarkingPane
+from prefscope.tui.response import (
+    LOGRATIO_STEPS,
+    RANK_STEPS,
+    SIDES,
+    SURPRISE_STEPS,
+    Response,
+    Shown,
+    Side,
+    Steps,
+    differing,
+    logratio_steps,
+    read_response,
+)
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.running_sums import RunningSums
+from prefscope.tui.widgets.token_view import TokenView
+
+PROMPT_CHARACTERS = 2000
+"""More than any prompt field shows; the whole prompt is one key away."""
+
+
+class PairPane(MarkingPane):
+    """One pair."""
+
+    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob: sky for more, orange for less."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
+        Binding("K", "pair(-1)", "Former pair", show=False, id="pair-former"),
+        Binding("n", "wrong(1)", "Wrong", key_display="n/N", id="pair-next-wrong"),
+        Binding("N", "wrong(-1)", "Former wrong pair", show=False, id="pair-former-wrong"),
+        Binding("tab,shift+tab", "switch", "Side", key_display="tab", id="pair-side"),
+        Binding("v", "values", "Value", id="pair-values"),
+        Binding("d", "differing", "Diff", id="pair-differing"),
+        Binding("s", "signs", "Signs", show=False, id="pair-signs"),
+        Binding("t", "top", "Top", id="pair-top"),
+        Binding("p", "texts", "Texts", id="pair-texts"),
+        Binding("c", "zoom", "Zoom", id="pair-zoom"),
+        Binding("Y", "copy_token", "Copy token", show=False, id="pair-copy-token"),
+    ]
+    SCOPED_CSS = False  # the screen's size classes are outside the pane
+    DEFAULT_CSS = """
+    PairPane {
+        #facts { height: 1; text-wrap: nowrap; text-overflow: ellipsis; padding: 0 1; }
+        #prompt { height: 2; padding: 0 1; border-title-color: $foreground; border-subtitle-color: $quiet; }
+        #responses { height: 1fr; layout: vertical; }
+        #responses.-zoomed TokenView { display: none; }
+        #responses.-zoomed TokenView.-current { display: block; }
+        RunningSums { height: 6; border: none; border-top: solid $panel; }
+        &.-plain RunningSums { display: none; }
+    }
+    .-wide PairPane #responses { layout: horizontal; }
+    .-tall PairPane {
+        #facts { height: 2; }
+        #prompt { height: 5; border: round $panel; }
+        RunningSums { height: 9; border: round $panel; }
+    }
+    """
+
+    def __init__(self, session: Session, *, id: str = "pair") -> None:  # noqa: A002 (Textual's name)
+        super().__init__(session, id=id)
+        self._pair: dict[str, Any] = {}
+        self._position: int | None = None
+        self._responses: dict[Side, Response] = {}
+        self._side: Side = "chosen"
+        self._values: Shown = "Δ"
+        self._signs = False
+        self._steps: Steps | None = None  # found when the first pair is shown: it needs tokens of many
+        self._differs = False
+
+    def compose(self) -> ComposeResult:
+        """Make the facts, the prompt, both responses and the running sums."""
+        yield Static(id="facts", markup=False)
+        yield Static(id="prompt", markup=False)
+        with Container(id="responses"):
+            for side in SIDES:
+                yield TokenView(id=side)
+        yield RunningSums(id="sums")
+
+    def on_mount(self) -> None:
+        """Write signs where there are no colours."""
+        self._signs = self.app.no_color
+        prompt = self.query_one("#prompt", Static)
+        prompt.border_title, prompt.border_subtitle = Content("prompt"), Content("p: all texts")
+        self._set_side("chosen")
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """What the drawing depends on: the session and the pair under its cursor."""
+        return (self.session.generation, self.session.position)
+
+    def focus_first(self) -> None:
+        """Give the focus to the response that had it last."""
+        self._view(self._side).focus()
+
+    def _view(self, side: Side) -> TokenView:
+        return self.query_one(f"#{side}", TokenView)
+
+    def draw(self) -> None:
+        """Draw the pair under the session's cursor."""
+        if not self.session.ledger.num_pairs:
+            self.query_one("#facts", Static).update(Content("This ledger has no pair."))
+            self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
+            return
+        if self._position != self.session.position:
+            self._position = self.session.position
+            self._read()
+        for side in SIDES:
+            self._view(side).border_title = Content(side_title(self.session, side))
+        self._draw_facts()
+        self._draw_sums()
+
+    def _read(self) -> None:
+        """Read the pair and show its texts and tokens."""
+        if self._steps is None:
+            self._steps = logratio_steps(self.session.ledger)
+            self._set_signs(self._signs)
+        self._pair = self.session.ledger.pair(self.session.position)
+        self._responses = {side: read_response(self._pair, side) for side in SIDES}
+        prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])
+        self.query_one("#prompt", Static).update(Content(prompt or "no prompt"), layout=False)
+        for side, response in self._responses.items():
+            self._view(side).show(response, note=self._lack(side))
+        self._show_values()
+        self._show_differing()
+        self.set_class(not any(response.has_values for response in self._responses.values()), "-plain")
+
+    def _lack(self, side: Side) -> str:
+        """Return why a response has no heat map, empty if it has one."""
+        if self._responses[side].has_values:
+            return ""
+        if not self.session.ledger.has_tokens:
+            return "no heat map: the ledger has no tokens (scored with --no-tokens, or from given log-probs)"
+        return "no heat map: no token was scored"
+
+    def _draw_facts(self) -> None:
+        mark = mark_text(self.session.mark_of(self.session.position))
+        marked = Content.assemble((mark, "bold"), "  ") if mark else Content("")
+        first = Content.assemble(marked, numbers_line(self.session))
+        self.query_one("#facts", Static).update(
+            Content("\n").join([first, Content(origin_line(self.session, self._pair))]), layout=False
+        )
+
+    def _draw_sums(self) -> None:
+        """Draw how the rewards grow, without a reference how the log-probs do."""
+        plot = self.query_one(RunningSums)
+        with_reference = self.session.ledger.has_reference
+        chosen, rejected = self._added()
+        plot.show_sums(chosen, rejected)
+        what = "running Σ β·Δ" if with_reference else "running Σ log π"
+        caption = margin_caption(np.append(chosen, -rejected)) if with_reference else ""
+        # A low plot has no lower border to write into; what the colours tell is then left out.
+        is_low = self.screen.has_class("-short")
+        after = (caption or self._legend) if is_low else f"┃ cursor   {self._legend}"
+        plot.border_title = Content(f"{what}  ⠤ chosen ·· rejected   {after}")
+        plot.border_subtitle = Content(caption)
+        self._show_cursor()
+
+    @property
+    def _legend(self) -> str:
+        """What colours tell."""
+        steps = {"Δ": self._steps or LOGRATIO_STEPS, "rank": RANK_STEPS[::-1]}.get(self._values, SURPRISE_STEPS)
+        name = {"Δ": "|Δ| >", "rank": "rank ≤"}.get(self._values, f"−{self._values} >")
+        return f"colour: {name} {' '.join(f'{step:g}' for step in steps)}"
+
+    def on_resize(self) -> None:
+        """Write as much beside the running sums as there is room for."""
+        if self._responses:
+            self.call_after_refresh(self._draw_sums)
+
+    def _added(self) -> list[NDArray[np.float64]]:
+        """Return what each token adds to its response's reward, or log-prob; chosen, then rejected."""
+        beta = self.session.preferences.beta if self.session.ledger.has_reference else 1.0
+        return [beta * self._responses[side].strengths for side in SIDES]
+
+    @on(TokenView.CursorMoved)
+    def _show_cursor(self) -> None:
+        view = self._view(self._side)
+        self.query_one(RunningSums).show_cursor(view.cursor if view.response.has_values else None)
+
+    @on(DescendantFocus)
+    def _follow_focus(self, event: DescendantFocus) -> None:
+        if isinstance(event.widget, TokenView):
+            self._set_side(event.widget.response.side)
+            self._show_cursor()
+
+    def _set_side(self, side: Side) -> None:
+        self._side = side
+        for one in SIDES:
+            self._view(one).set_class(one == side, "-current")
+
+    def action_switch(self) -> None:
+        """Go to the other response."""
+        self._set_side("rejected" if self._side == "chosen" else "chosen")
+        self._view(self._side).focus()
+
+    def action_zoom(self) -> None:
+        """Show one response in the room of both, or both again."""
+        self.query_one("#responses").toggle_class("-zoomed")
+
+    def action_pair(self, step: int) -> None:
+        """Go to the next (1) or the former (−1) pair in the order."""
+        self.session.move_to(self.session.place + step)
+        self.show_session()
+
+    def action_wrong(self, step: int) -> None:
+        """Go to the next or the former pair that is ranked wrong."""
+        place = self.session.find_wrong(step)
+        if place is None:
+            self.tell("No further pair is ranked wrong" if self.session.ledger.has_reference else "No reference")
+            return
+        self.session.move_to(place)
+        self.show_session()
+
+    def action_values(self) -> None:
+        """Let colours tell the next value."""
+        if not self._responses:
+            return
+        choices = self._responses["chosen"].choices
+        at = choices.index(self._values) if self._values in choices else 0
+        self._values = choices[(at + 1) % len(choices)]
+        self._show_values()
+        self._draw_sums()
+
+    def _show_values(self) -> None:
+        choices = self._responses["chosen"].choices
+        self._values = self._values if self._values in choices else choices[0]
+        for side in SIDES:
+            self._view(side).show_values(self._values)
+
+    def action_signs(self) -> None:
+        """Write + and − behind coloured tokens, or leave it."""
+        self._set_signs(not self._signs)
+
+    def _set_signs(self, signs: bool) -> None:
+        self._signs = signs
+        for side in SIDES:
+            self._view(side).set_scale(self._steps or LOGRATIO_STEPS, signs=signs)
+
+    def action_differing(self) -> None:
+        """Mark the tokens that the other response lacks, or leave it."""
+        self._differs = not self._differs
+        self._show_differing()
+
+    def _show_differing(self) -> None:
+        if not self._responses:
+            return
+        tokens = {side: response.tokens for side, response in self._responses.items()}
+        for side, other in (SIDES, SIDES[::-1]):
+            self._view(side).show_differing(differing(tokens[side], tokens[other]) if self._differs else None)
+
+    def action_top(self) -> None:
+        """List the tokens that matter most."""
+        with_values = [response for response in self._responses.values() if response.has_values]
+        if with_values:
+            self.app.push_screen(TopTokensDialog(with_values, self.session.preferences.beta), self._go_to_token)
+
+    def _go_to_token(self, place: TokenPlace | None) -> None:
+        if place is not None:
+            side, token = place
+            self._set_side(side)
+            self._view(side).focus()
+            self._view(side).move_to(token)
+
+    def action_texts(self) -> None:
+        """Show the whole prompt, the responses as they are, and the data set's own columns."""
+        if self._pair:
+            self.app.push_screen(TextsDialog(whole_texts(self.session, self._pair)))
+
+    def action_copy_token(self) -> None:
+        """Copy the token under the cursor, as it is."""
+        view = self._view(self._side)
+        if view.response.has_values:
+            token = view.response.tokens[view.cursor]
+            self.app.copy_to_clipboard(token)
+            self.tell(f"Copied: {token}")

@@ -1,0 +1,39 @@
+"""What every pane has: the session, and drawing only what has changed since."""
+
+from __future__ import annotations
+
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from prefscope.tui.session import Session
+
+
+class Pane(Vertical):
+    """One of the numbered screens."""
+
+    def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self.session = session
+        self._drawn: tuple[int, ...] = ()
+
+    def show_session(self) -> None:
+        """Draw what has changed since the pane was last shown."""
+        if self._drawn != self.state:
+            self._drawn = self.state
+            self.draw()
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """What the drawing depends on."""
+        return (self.session.generation,)
+
+    def draw(self) -> None:
+        """Draw the session; every pane has its own way."""
+        raise NotImplementedError
+
+    def focus_first(self) -> None:
+        """Give the focus to the widget that keys are meant for."""
+        for widget in self.query(Widget):
+            if widget.can_focus:
+                widget.focus()
+                return

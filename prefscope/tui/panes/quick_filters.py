@@ -1,0 +1,102 @@
+"""A list of filters that people ask for again and again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from prefscope.ledger.columns import FLAGS
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.cells import fit
+from prefscope.tui.widgets.pair_columns import short_name
+
+
+@dataclass(frozen=True, slots=True)
+class QuickFilter:
+    """A filter with a name."""
+
+    title: str
+    expression: str
+    count: int
+
+
+def quick_filters(session: Session) -> list[QuickFilter]:
+    """Return the filters that make sense for a session, with how many pairs each finds."""
+    view = session.view
+    chosen, rejected = (short_name(view.names, f"{side}_num_tokens") for side in ("chosen", "rejected"))
+    wanted = {"every pair": ""}
+    if session.ledger.has_reference:
+        margin = short_name(view.names, "margins")
+        wanted |= {
+            "ranked wrong": f"{margin} < 0",
+            "tied": f"{margin} == 0",
+            "length-driven": f"{margin} > 0 and {chosen} > 1.5 * {rejected}",
+            "saturated": f"abs({margin}) > 5",
+        }
+    else:
+        wanted["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
+    found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in wanted.items()]
+    flags: Counter[str] = Counter()
+    for joined, count in Counter(session.ledger.stored["flags"].tolist()).items():
+        flags.update(dict.fromkeys(set(joined.split(";")), count))
+    found += [QuickFilter(flag.replace("_", " "), f"flag({flag})", flags[flag]) for flag in FLAGS if flags[flag]]
+    if len(session.marks):
+        found.append(QuickFilter("marked", "mark(any)", int(np.count_nonzero(view.filter("mark(any)")))))
+    return found
+
+
+class QuickFilters(ModalScreen[str | None]):
+    """Returns the expression that was chosen, None for none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f", "dismiss(None)", "Back", id="quick-filters-back"),
+        Binding("j", "step('down')", "Down", show=False, id="quick-filters-down"),
+        Binding("k", "step('up')", "Up", show=False, id="quick-filters-up"),
+    ]
+    DEFAULT_CSS = """
+    QuickFilters {
+        align: center middle;
+        & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
+        & > OptionList, & > OptionList:focus { border: round $primary; }
+    }
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._filters = quick_filters(session)
+        self._current = session.expression
+
+    def compose(self) -> ComposeResult:
+        """Make the list, the filter that is set highlighted."""
+        options = OptionList(*map(_option, self._filters), markup=False)
+        options.border_title = "quick filters"
+        options.border_subtitle = "enter sets it · esc leaves"
+        expressions = [one.expression for one in self._filters]
+        options.highlighted = expressions.index(self._current) if self._current in expressions else 0
+        yield options
+
+    @on(OptionList.OptionSelected)
+    def _choose(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._filters[event.option_index].expression)
+
+    def action_step(self, direction: str) -> None:
+        """Move the highlight as the arrow keys do."""
+        options = self.query_one(OptionList)
+        if direction == "down":
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()
+
+
+def _option(one: QuickFilter) -> Option:
+    return Option(Content(f"{fit(one.title, 22)}{one.count:>9,}  {one.expression}"))

@@ -1,0 +1,151 @@
+"""What-if: every parameter that a loss declares, moved by key; numbers and plots follow at once, with no model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Static
+
+from prefscope.ledger.view import View
+from prefscope.preference.registry import find_loss
+from prefscope.report.plots import curve
+from prefscope.report.summary import finite_pairs
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.messages import PairsAsked, SessionChanged
+from prefscope.tui.numbers import minus, signed
+from prefscope.tui.panes.pane import Pane
+from prefscope.tui.session import Session, Sort
+from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
+from prefscope.tui.widgets.knob_list import KnobList
+from prefscope.tui.widgets.plot import Plot
+
+
+class WhatIfPane(Pane):
+    """Knobs, what the numbers are now and were at first, and two plots."""
+
+    HELP = (
+        "Log-probs do not depend on beta, gamma or the loss, so every knob answers at once. [ ] move the picked knob, "
+        "L shows another loss in the plots, enter lists the pairs by their gradient weight."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("L", "turn_loss", "Loss", id="what-if-loss"),
+        Binding("backspace", "reset", "Reset all", id="what-if-reset"),
+        Binding("enter", "open", "Pairs by weight", id="what-if-open"),
+    ]
+    SCOPED_CSS = False  # the screen's classes tell how much room there is
+    DEFAULT_CSS = """
+    WhatIfPane {
+        #figures { height: auto; padding: 1 1 0 1; }
+        #curves { height: 1fr; }
+    }
+    .-short WhatIfPane #figures { padding: 0 1; }
+    """
+
+    def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(session, id=id)
+        self._loss = 0
+
+    def compose(self) -> ComposeResult:
+        """Make the knobs, the figures and the plots."""
+        yield KnobList(id="knobs")
+        yield Static(id="figures", markup=False)
+        yield Horizontal(Plot("", id="loss-curve"), Plot("", id="weight-curve"), id="curves")
+
+    @property
+    def loss(self) -> str | None:
+        """The loss that the plots show."""
+        choices = self.session.ledger.usable_losses(self.session.preferences)
+        return choices[self._loss % len(choices)].name if choices else None
+
+    def draw(self) -> None:
+        """Draw knobs, figures and plots."""
+        view, found = self.session.view, self.query_one(KnobList)
+        found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
+        first = View(self.session.ledger, self.session.initial)
+        self.query_one("#figures", Static).update(_figures(view, first, self.loss))
+        if self.loss is not None and found.picked is not None:
+            self._draw_loss(view, self.loss, found.picked)
+            self._draw_weights(view, self.loss)
+
+    def _draw_loss(self, view: View, loss: str, knob: Knob) -> None:
+        """Draw the mean of a loss over the span of the picked knob."""
+        plot = self.query_one("#loss-curve", Plot)
+        plot.border_title = f"mean {loss} loss against {knob.name}  │ now"
+        depends = knob.loss in (None, loss)
+        plot.border_subtitle = "" if depends else f"{knob.name} is no knob of {loss}"
+        x, y, now = knob.values(), mean_losses(view, loss, knob), knob.value(view.preferences)
+        log = knob.parameter.scale == "log"
+        plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=log))
+
+    def _draw_weights(self, view: View, loss: str) -> None:
+        """Draw which share of the gradient the heaviest pairs carry."""
+        plot = self.query_one("#weight-curve", Plot)
+        finite = finite_pairs(view.ledger)
+        shares, half = carried(view.column(f"{loss}_weight")[finite])
+        plot.border_title = f"gradient weight of {loss}: share carried by the heaviest pairs"
+        plot.border_subtitle = f"{half:.0%} of pairs carry 50% of the gradient" if shares.size else ""
+        x = np.linspace(0, 100, min(max(shares.size, 1), 200))
+        y = 100 * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
+        plot.show_drawing(lambda width, height: curve(x, y, None, width, height) if y.size else "")
+
+    def action_turn_loss(self) -> None:
+        """Show the next loss in the plots."""
+        self._loss += 1
+        self.draw()
+
+    def action_reset(self) -> None:
+        """Put all knobs back."""
+        self._set(self.session.initial)
+
+    def action_open(self) -> None:
+        """List the pairs by their gradient weight, the heaviest first."""
+        if self.loss is not None:
+            self.session.set_sort(Sort(f"{self.loss}_weight", descending=True))
+            self.post_message(PairsAsked(self.session.expression))
+
+    @on(KnobList.Moved)
+    def _move(self, moved: KnobList.Moved) -> None:
+        self._set(moved.preferences)
+
+    def _set(self, preferences: PreferenceSettings) -> None:
+        if preferences == self.session.preferences:
+            self.draw()  # another knob was picked
+            return
+        self.session.set_preferences(preferences)
+        self.post_message(SessionChanged())
+
+
+def _figures(now: View, first: View, shown: str | None) -> Content:
+    """Return a table of means, now and at first."""
+    finite = finite_pairs(now.ledger)
+    rows = [("", "now", "at first", "change")]
+    if now.ledger.has_reference:
+        share = [
+            float(np.mean(view.column("margins")[finite] > 0)) if finite.any() else np.nan for view in (now, first)
+        ]
+        rows.append(("accuracy", f"{share[0]:.1%}", f"{share[1]:.1%}", "no knob moves it"))
+        rows.append(_row("mean margin", now, first, "margins"))
+    for choice in now.ledger.usable_losses(now.preferences):
+        mark = " ◀" if choice.name == shown else ""
+        rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", now, first, f"{choice.name}_loss"))
+    lines = [f"{name:<18}{now_:>12}{was:>12}   {change}" for name, now_, was, change in rows]
+    return Content.assemble((lines[0] + "\n", "dim"), "\n".join(lines[1:]))
+
+
+def _row(name: str, now: View, first: View, column: str) -> tuple[str, str, str, str]:
+    means = []
+    for view in (now, first):
+        values = np.asarray(view.column(column))
+        known = values[np.isfinite(values) & finite_pairs(view.ledger)]
+        means.append(float(known.mean()) if known.size else np.nan)
+    same = means[0] == means[1]
+    change = (
+        "" if same or not np.isfinite(means[1]) or not means[1] else f"{signed(100 * (means[0] / means[1] - 1), 0)}%"
+    )
+    return name, *(minus(f"{mean:,.4f}") for mean in means), change  # type: ignore[return-value]  # three of them

@@ -1,0 +1,138 @@
+"""What is being looked at: a ledger with its knobs, filter, order and marks.
+
+Nothing here knows of widgets. Every change raises `generation`, by which panes tell that what they drew is stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.filters import parse_filter
+from prefscope.ledger.marks import Key, Mark, Marks, load_marks
+from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
+from prefscope.settings import PreferenceSettings
+
+SORTED_CHARACTERS = 32
+"""So much of a text tells its place in the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """By which column the pairs are ordered."""
+
+    column: str = "row"
+    descending: bool = False
+
+
+class Session:
+    """One ledger on the screen."""
+
+    def __init__(self, ledger: Ledger, preferences: PreferenceSettings) -> None:
+        self.ledger = ledger
+        self.marks: Marks = load_marks(ledger.path)
+        self.initial = preferences
+        self.view = View(ledger, preferences, self.marks)
+        self.expression = ""
+        self.sort = Sort()
+        self.generation = 0
+        self.position = 0
+        """Of the pair under the cursor, in the ledger."""
+        self.order: NDArray[np.int64] = np.arange(ledger.num_pairs)
+        """Positions of the pairs that match the filter, in their order."""
+
+    @property
+    def preferences(self) -> PreferenceSettings:
+        """The knobs."""
+        return self.view.preferences
+
+    def set_preferences(self, preferences: PreferenceSettings) -> None:
+        """Move the knobs; filter and order follow."""
+        self.view = View(self.ledger, preferences, self.marks)
+        self._arrange()
+
+    def set_filter(self, expression: str) -> None:
+        """Show only the pairs that match an expression.
+
+        Raises:
+            FilterError: It is no expression, or names no column; nothing changes then.
+        """
+        parse_filter(expression, self.view.names)
+        self.expression = expression
+        self._arrange()
+
+    def set_sort(self, sort: Sort) -> None:
+        """Order the pairs by a column; values that are not there come last."""
+        self.sort = sort
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Find the pairs that match and put them in order; the cursor stays on its pair where that still matches."""
+        former = self.place
+        matching = np.flatnonzero(self.view.filter(self.expression))
+        keys = self.view.column(self.sort.column)[matching]
+        self.order = matching[_order(keys, descending=self.sort.descending)]
+        if self.order.size and not (self.order == self.position).any():
+            self.position = int(self.order[min(former, self.order.size - 1)])
+        self.generation += 1
+
+    @property
+    def place(self) -> int:
+        """Where the pair under the cursor is in the order; 0 where it is not."""
+        found = np.flatnonzero(self.order == self.position)
+        return int(found[0]) if found.size else 0
+
+    def move_to(self, place: int) -> None:
+        """Put the cursor on the pair at a place of the order, or on the nearest one there is."""
+        if self.order.size:
+            self.position = int(self.order[min(max(place, 0), self.order.size - 1)])
+
+    def find_wrong(self, step: int) -> int | None:
+        """Return the place of the next (1) or the former (−1) pair in the order that is ranked wrong, None for none."""
+        if not self.ledger.has_reference:
+            return None
+        wrong = np.flatnonzero(self.view.column("margins")[self.order] < 0)
+        further = wrong[wrong > self.place] if step > 0 else wrong[wrong < self.place][::-1]
+        return int(further[0]) if further.size else None
+
+    def key(self, position: int) -> Key:
+        """Return what names the pair at a position in the marks."""
+        return str(self.ledger.stored["pair_id"][position]), int(self.ledger.occurrences[position])
+
+    def mark_of(self, position: int) -> Mark:
+        """Return the mark of the pair at a position."""
+        return self.marks.of(self.key(position)) if len(self.marks) else Mark()
+
+    def set_mark(self, position: int, mark: Mark) -> None:
+        """Mark the pair at a position.
+
+        Raises:
+            ResourceError: The marks cannot be written.
+        """
+        self.marks.change(self.key(position), mark)
+        self.generation += 1
+
+    def undo_mark(self) -> bool:
+        """Take the last mark back and return whether there was one.
+
+        Raises:
+            ResourceError: The marks cannot be written.
+        """
+        undone = self.marks.undo() is not None
+        self.generation += undone
+        return undone
+
+
+def _order(keys: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
+    """Return the stable order of keys, nan last either way."""
+    if keys.dtype == object:
+        # An array of texts is as wide as its longest one: whole prompts would take gigabytes.
+        keys = np.array([str(key)[:SORTED_CHARACTERS] for key in keys])
+    if keys.dtype.kind != "f":
+        ranks = np.unique(keys, return_inverse=True)[1]
+        return np.argsort(-ranks if descending else ranks, kind="stable")
+    return np.argsort(-keys if descending else keys, kind="stable")

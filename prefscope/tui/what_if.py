@@ -1,0 +1,136 @@
+"""What the losses would be with other parameters: plain arithmetic on a ledger, no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.view import View
+from prefscope.preference.registry import Parameter, find_loss, resolve_parameters
+from prefscope.report.summary import finite_pairs
+from prefscope.settings import PreferenceSettings
+
+POINTS = 41
+SAMPLED_PAIRS = 20_000
+"""Curves are means of so many pairs, evenly spaced, where there are more: a knob has to answer at once."""
+STEPS_A_DECADE = 20
+STEPS_OF_A_RANGE = 50
+WIDEST = {"log": 1000.0, "linear": 10.0}
+"""A log knob spans such a factor at most, and a linear one such a range, around its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A parameter that can be moved: of one loss, or of the rewards and all losses with a reference."""
+
+    loss: str | None
+    """None for the beta that they share."""
+    parameter: Parameter
+
+    @property
+    def name(self) -> str:
+        """What it is called on the screen."""
+        return self.parameter.name if self.loss is None else f"{self.loss} {self.parameter.name}"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The least and the greatest value that the knob reaches."""
+        one, spread = self.parameter, WIDEST[self.parameter.scale]
+        if one.scale == "log":
+            around = math.sqrt(spread)
+            return max(one.low, one.default / around), min(one.high, one.default * around)
+        return max(one.low, one.default - spread), min(one.high, one.default + spread)
+
+    def value(self, preferences: PreferenceSettings) -> float:
+        """Return where the knob stands."""
+        if self.loss is None:
+            return preferences.beta
+        choice = next(choice for choice in preferences.losses if choice.name == self.loss)
+        return resolve_parameters(choice, preferences)[self.parameter.name]
+
+    def at(self, preferences: PreferenceSettings, value: float) -> PreferenceSettings:
+        """Return the preferences with the knob at a value."""
+        if self.loss is None:
+            return replace(preferences, beta=value)
+        losses = tuple(
+            replace(choice, parameters={**choice.parameters, self.parameter.name: value})
+            if choice.name == self.loss
+            else choice
+            for choice in preferences.losses
+        )
+        return replace(preferences, losses=losses)
+
+    def moved(self, preferences: PreferenceSettings, steps: int) -> PreferenceSettings:
+        """Return the preferences with the knob some steps further, within its span."""
+        low, high = self.span
+        value = self.value(preferences)
+        if self.parameter.scale == "log":
+            value = 10 ** (round(math.log10(value) * STEPS_A_DECADE + steps) / STEPS_A_DECADE)
+        else:
+            step = (high - low) / STEPS_OF_A_RANGE
+            value = (round(value / step) + steps) * step
+        return self.at(preferences, min(max(float(f"{value:.3g}"), low), high))
+
+    def share(self, value: float) -> float:
+        """Return where in its span a value lies, from 0 to 1."""
+        low, high = self.span
+        if self.parameter.scale == "log":
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
+        return min(max((value - low) / (high - low), 0.0), 1.0)
+
+    def values(self) -> NDArray[np.float64]:
+        """Return values over the span, evenly spaced on the knob's scale."""
+        low, high = self.span
+        if self.parameter.scale == "log":
+            return np.clip(np.logspace(math.log10(low), math.log10(high), POINTS), low, high)
+        return np.linspace(low, high, POINTS)
+
+
+def knobs(view: View) -> Iterator[Knob]:
+    """Yield every knob of the losses that are shown, the shared beta first."""
+    choices = view.ledger.usable_losses(view.preferences)
+    shared = next((find_loss(choice.name) for choice in choices if find_loss(choice.name).needs_reference), None)
+    if shared is not None:
+        yield from (Knob(None, one) for one in shared.parameters if one.name == "beta")
+    for choice in choices:
+        loss = find_loss(choice.name)
+        own = "beta" in choice.parameters or not loss.needs_reference
+        yield from (Knob(loss.name, one) for one in loss.parameters if one.name != "beta" or own)
+
+
+def mean_losses(view: View, name: str, knob: Knob) -> NDArray[np.float64]:
+    """Return the mean of a loss over the span of a knob, the other knobs standing where they are."""
+    finite = np.flatnonzero(finite_pairs(view.ledger))
+    sample = finite[:: max(len(finite) // SAMPLED_PAIRS, 1)]
+    loss = find_loss(name)
+    inputs = [view.ledger.stored[column][sample] for column in loss.inputs]
+    means = []
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for value in knob.values():
+            preferences = knob.at(view.preferences, float(value))
+            choice = next(choice for choice in preferences.losses if choice.name == name)
+            losses = np.asarray(loss.compute(*inputs, **resolve_parameters(choice, preferences)))
+            known = losses[np.isfinite(losses)]
+            means.append(float(known.mean()) if known.size else math.nan)
+    return np.array(means)
+
+
+def carried(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return the share of the whole gradient weight that the heaviest pairs carry, and the share of pairs with half.
+
+    Args:
+        weights: Of each pair; those that are not finite are left out.
+
+    Returns:
+        The cumulative shares, heaviest first, shape (finite pairs,), and a share from 0 to 1; nan without a weight.
+    """
+    known = np.sort(np.abs(weights[np.isfinite(weights)]))[::-1]
+    total = known.sum()
+    if not total:
+        return np.empty(0), math.nan
+    shares = np.cumsum(known) / total
+    return shares, float(np.searchsorted(shares, 0.5) + 1) / known.size

@@ -1,0 +1,65 @@
+"""Texts and numbers for the cells of a grid: each takes up exactly the cells that it is given."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+
+from rich.cells import cell_len, set_cell_size
+
+from prefscope.report.visible import visible
+
+ABSENT = "·"
+"""Stands where there is no number."""
+
+_BEFORE_THE_USER = re.compile(r"\A(?:\[system\]\n.*?\n\n)?\[user\]\n", re.DOTALL)
+_JOINING = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
+
+
+def steady(text: str) -> str:
+    """Return text without joiners and variation selectors: terminals do not agree on the width of what these make."""
+    return text.translate(_JOINING)
+
+
+@functools.lru_cache(maxsize=4096)
+def one_line(text: str) -> str:
+    """Return text on one line, safe to show and of a width that terminals agree on."""
+    return visible(steady(text))
+
+
+def without_roles(prompt: str) -> str:
+    r"""Return a conversation from the user's first words on: system prompts are the same for pair after pair.
+
+    >>> without_roles("[system]\nBe brief.\n\n[user]\nWhy?"), without_roles("Why?")
+    ('Why?', 'Why?')
+    """
+    return _BEFORE_THE_USER.sub("", prompt, count=1)
+
+
+def fit(text: str, width: int) -> str:
+    """Return text that takes up exactly so many cells, with an ellipsis where it was cut.
+
+    >>> fit("日本語", 5), fit("ab", 4)
+    ('日本…', 'ab  ')
+    """
+    if width <= 0:
+        return ""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"
+
+
+def number(value: float, width: int, decimals: int, *, signed: bool = False) -> str:
+    """Return a number at the right end of so many cells, with fewer decimals where it would not fit.
+
+    >>> number(-0.667, 7, 2, signed=True), number(123456.7, 6, 3), number(float("nan"), 3, 2)
+    ('  -0.67', '123457', '  ·')
+    """
+    if math.isnan(value):
+        return ABSENT.rjust(width)
+    sign = "+" if signed else ""
+    value += 0.0  # a negative zero has no sign
+    fixed = (f"{value:{sign}.{places}f}" for places in range(decimals, -1, -1))
+    shortest = next((text for text in fixed if len(text) <= width), f"{value:{sign}.0e}")
+    return fit(shortest.rjust(width), width)

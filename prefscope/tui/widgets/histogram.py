@@ -1,0 +1,128 @@
+"""A histogram whose bins can be picked and opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.events import Click
+from textual.message import Message
+from textual.strip import Strip
+
+from prefscope.report.plots import histogram_edges, margin_histogram
+from prefscope.tui.widgets.plot import Plot
+
+REVERSED = Style(reverse=True)
+
+
+class Histogram(Plot, can_focus=True):
+    """Margins in bins, wrong ones ▒ and right ones █."""
+
+    HELP = "All pairs at a glance. ← → pick a bin of the histogram, enter shows its pairs; p shows the other plots."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "pick(-1)", "Bin", key_display="←→"),
+        Binding("right,l", "pick(1)", "Next bin", show=False),
+        Binding("enter", "open", "Pairs of the bin"),
+    ]
+    DEFAULT_CSS = """
+    Histogram:focus { border: round $primary; }
+    """
+
+    @dataclass
+    class BinOpened(Message):
+        """The pairs of a bin are asked for; None stands for an open end."""
+
+        low: float | None
+        high: float | None
+
+    def __init__(self, title: str, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 (Textual's name)
+        super().__init__(title, id=id, classes=classes)
+        self._values: NDArray[np.float64] = np.empty(0)
+        self.picked: int | None = None
+
+    def show_values(self, values: NDArray[np.float64]) -> None:
+        """Draw other values; the same ones leave the picked bin as it is."""
+        finite = values[np.isfinite(values)]
+        if np.array_equal(finite, self._values):
+            return
+        self._values = finite
+        self.picked = None
+        self.border_subtitle = "← → pick a bin"
+        self.show_drawing(lambda width, height: margin_histogram(self._values, width, height))
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """The edges of the bins as drawn, empty without values."""
+        return histogram_edges(self._values, self.content_size.width) if self._values.size else np.empty(0)
+
+    def action_pick(self, step: int) -> None:
+        """Go to the next bin that has a pair."""
+        edges = self.edges
+        if not edges.size:
+            return
+        counts, _ = np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)
+        filled = np.flatnonzero(counts)
+        if self.picked is None:
+            at = filled[-1] if step < 0 else filled[0]
+        else:
+            further = filled[filled > self.picked] if step > 0 else filled[filled < self.picked][::-1]
+            at = further[0] if further.size else self.picked
+        self._pick(int(at), int(counts[at]))
+
+    def _pick(self, at: int, count: int) -> None:
+        self.picked = at
+        low, high = self._bounds(at)
+        begin = "" if low is None else f"{low:+.3g} ≤ "
+        end = "" if high is None else f" < {high:+.3g}"
+        self.border_subtitle = f"{begin}margin{end}: {count:,} pairs · enter opens"
+        self.refresh()
+
+    def _bounds(self, at: int) -> tuple[float | None, float | None]:
+        """Return the least and the greatest margin of a bin; the outermost ones have an open end."""
+        edges = self.edges
+        last = len(edges) - 2
+        return (None if at == 0 else float(edges[at])), (None if at >= last else float(edges[at + 1]))
+
+    def action_open(self) -> None:
+        """Ask for the pairs of the picked bin."""
+        if self.picked is not None:
+            self.post_message(self.BinOpened(*self._bounds(self.picked)))
+
+    def on_click(self, event: Click) -> None:
+        """Pick the bin under the mouse; a double click opens it."""
+        edges = self.edges
+        offset = event.get_content_offset(self)
+        if not edges.size or offset is None:
+            return
+        left, width = self._area
+        at = int((offset.x - left + 0.5) / max(width, 1) * (len(edges) - 1))
+        if 0 <= at < len(edges) - 1:
+            counts, _ = np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)
+            self._pick(at, int(counts[at]))
+            if event.chain > 1:
+                self.action_open()
+
+    @property
+    def _area(self) -> tuple[int, int]:
+        """The first column of the bars, and how many columns there are."""
+        first = self.lines[0] if self.lines else ""
+        left = 1 + max(first.find("│"), first.find("┤"))
+        return left, self.content_size.width - left
+
+    def _columns(self, at: int) -> tuple[int, int]:
+        """Return the first column of a bin's bar and the one after its last."""
+        left, width = self._area
+        bins = max(len(self.edges) - 1, 1)
+        return left + round(at * width / bins), left + round((at + 1) * width / bins)
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line of the plot, the picked bin's columns reversed."""
+        line = super().render_line(y)
+        if self.picked is None:
+            return line
+        start, stop = self._columns(self.picked)
+        return Strip.join([line.crop(0, start), line.crop(start, stop).apply_style(REVERSED), line.crop(stop)])

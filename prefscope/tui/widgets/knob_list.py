@@ -1,0 +1,140 @@
+"""The knobs of the losses, a line each: picked with up and down, moved with the brackets or the mouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.events import Click, MouseScrollDown, MouseScrollUp
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.what_if import Knob
+
+NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
+
+
+class KnobList(Widget, can_focus=True):
+    """Every knob with its span and its value."""
+
+    HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ puts it back, backspace puts all back."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "pick(-1)", "Knob", key_display="↑↓"),
+        Binding("down,j", "pick(1)", "Next knob", show=False),
+        Binding("left_square_bracket,left,h", "turn(-1)", "Move", key_display="[ ]"),
+        Binding("right_square_bracket,right,l", "turn(1)", "Move up", show=False),
+        Binding("left_curly_bracket", "turn(-5)", "Far down", show=False),
+        Binding("right_curly_bracket", "turn(5)", "Far up", show=False),
+        Binding("backslash", "reset", "Reset", key_display="\\"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"knobs--line", "knobs--picked", "knobs--quiet"}
+    DEFAULT_CSS = """
+    KnobList {
+        height: auto;
+        & > .knobs--picked { text-style: bold; color: $accent; }
+        & > .knobs--quiet { color: $quiet; }
+    }
+    KnobList:focus > .knobs--picked { background: $panel; }
+    """
+
+    @dataclass
+    class Moved(Message):
+        """A knob was moved."""
+
+        preferences: PreferenceSettings
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self._knobs: list[Knob] = []
+        self._preferences = self._initial = PreferenceSettings()
+        self._picked = 0
+
+    @property
+    def picked(self) -> Knob | None:
+        """The knob that keys move."""
+        return self._knobs[self._picked] if self._knobs else None
+
+    def show_knobs(self, knobs: list[Knob], preferences: PreferenceSettings, initial: PreferenceSettings) -> None:
+        """Show knobs where they stand; a reset puts them where they stood at first."""
+        grown = len(knobs) != len(self._knobs)
+        self._knobs, self._preferences, self._initial = knobs, preferences, initial
+        self._picked = min(self._picked, max(len(knobs) - 1, 0))
+        self.refresh(layout=grown)
+
+    def get_content_height(self, *_: object) -> int:
+        """Return a line for each knob."""
+        return max(len(self._knobs), 1)
+
+    def action_pick(self, step: int) -> None:
+        """Pick another knob."""
+        if self._knobs:
+            self._picked = (self._picked + step) % len(self._knobs)
+            self.post_message(self.Moved(self._preferences))
+
+    def action_turn(self, steps: int) -> None:
+        """Move the picked knob."""
+        if self.picked is not None:
+            self.post_message(self.Moved(self.picked.moved(self._preferences, steps)))
+
+    def action_reset(self) -> None:
+        """Put the picked knob back where it stood at first."""
+        if self.picked is not None:
+            first = self.picked.value(self._initial)
+            self.post_message(self.Moved(self.picked.at(self._preferences, first)))
+
+    def on_click(self, event: Click) -> None:
+        """Pick a knob, and put it where its line was clicked."""
+        offset = event.get_content_offset(self)
+        if offset is None or not 0 <= offset.y < len(self._knobs):
+            return
+        self._picked = offset.y
+        knob = self._knobs[offset.y]
+        at = (offset.x - NAME_CELLS - END_CELLS - 1) / max(self._track - 1, 1)
+        near = int(min(max(at, 0.0), 1.0) * (len(knob.values()) - 1) + 0.5)
+        value = float(f"{knob.values()[near]:.2g}") if 0 <= at <= 1 else knob.value(self._preferences)
+        self.post_message(self.Moved(knob.at(self._preferences, value)))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Move the picked knob up."""
+        event.stop()
+        self.action_turn(1)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """Move the picked knob down."""
+        event.stop()
+        self.action_turn(-1)
+
+    @property
+    def _track(self) -> int:
+        """How many cells a knob's track has."""
+        return max(self.content_size.width - NAME_CELLS - 2 * END_CELLS - VALUE_CELLS - 2, 5)
+
+    def render_line(self, y: int) -> Strip:
+        """Return the line of a knob."""
+        width = self.content_size.width
+        if y >= len(self._knobs):
+            text = "" if self._knobs else " no loss with a knob can be given"
+            return Strip([Segment(text, self.rich_style)]).adjust_cell_length(width, self.rich_style)
+        knob, track = self._knobs[y], self._track
+        low, high = knob.span
+        value = knob.value(self._preferences)
+        at = round(knob.share(value) * (track - 1))
+        main = self.get_component_rich_style("knobs--picked" if y == self._picked else "knobs--line", partial=True)
+        quiet = self.get_component_rich_style("knobs--quiet", partial=True)
+        moved = " *" if value != knob.value(self._initial) else ""
+        parts: list[tuple[str, Style]] = [
+            (f" {'▶' if y == self._picked else ' '} {knob.name}".ljust(NAME_CELLS), main),
+            (f"{low:>{END_CELLS}.3g} ", quiet),
+            ("─" * at, quiet),
+            ("●", main),
+            ("─" * (track - 1 - at), quiet),
+            (f" {high:<{END_CELLS}.3g}", quiet),
+            (f"{value:g}{moved}".ljust(VALUE_CELLS), main),
+        ]
+        base = self.rich_style + (main if y == self._picked else Style())
+        return Strip([Segment(text, base + style) for text, style in parts]).adjust_cell_length(width, base)

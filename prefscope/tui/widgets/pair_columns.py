@@ -1,0 +1,198 @@
+"""The columns of the table of pairs: which there are, which fit into a width, what a cell of each shows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.filters import Names
+from prefscope.ledger.marks import Mark
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.beginnings import LENGTH
+from prefscope.tui.widgets.cells import ABSENT, fit, number, one_line
+
+Kind: TypeAlias = Literal["row", "prompt", "number", "margin", "text", "mark", "flags"]
+Cell: TypeAlias = tuple[str, str]
+"""What a cell shows, and the component class of its colour (empty for none)."""
+
+WRONG, TIED = "−", "="
+"""Stand beside a margin, so that the colour is never all that tells."""
+FLAG_LETTERS = {
+    "truncated": "T",
+    "prefix_mismatch": "P",
+    "double_bos": "B",
+    "no_eos": "E",
+    "empty": "0",
+    "nothing_scored": "N",
+    "identical": "I",
+    "non_finite": "F",
+    "scores_user_turns": "U",
+}
+MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
+NOTE_GLYPH = "*"
+
+OUTCOME = 2
+"""Cells of the glyph beside a margin."""
+POINTER = 1
+"""Cells at the left for the glyph of the cursor row."""
+MINIMAL_PROMPT = 22
+"""Columns are left out before the prompt gets narrower."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairColumn:
+    """A column of the table."""
+
+    name: str
+    """In the view; `mark` is in none and cannot be sorted by."""
+    title: str
+    width: int
+    """In cells; the prompt gets what is left."""
+    rank: int
+    """Columns of the highest rank are left out first and all together, those of rank 0 never."""
+    kind: Kind = "number"
+    decimals: int = 0
+    signed: bool = False
+    descending: bool = False
+    """Whether the first sort by it begins with the highest: what is worst or most comes first."""
+
+    @property
+    def is_sortable(self) -> bool:
+        """Whether pairs can be ordered by it."""
+        return self.kind != "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A column at its place in the line."""
+
+    column: PairColumn
+    left: int
+    width: int
+
+
+def pair_columns(session: Session) -> list[PairColumn]:
+    """Return the columns for a session in the order of the line; the one sorted by is among them."""
+    ledger = session.ledger
+    digits = max(len(str(int(ledger.stored["row"].max()))) if ledger.num_pairs else 1, 3)
+    columns = [PairColumn("row", "#", digits + 1, 0, "row"), PairColumn("prompt", "prompt", 0, 0, "prompt")]
+    columns += _scores(session)
+    for side in ("chosen", "rejected"):
+        columns.append(PairColumn(f"{side}_num_tokens", f"len_{side[0]}", 6, 7, descending=True))
+    if all(column.name != session.sort.column for column in columns) and session.sort.column != "flags":
+        columns.append(_other(session))
+    columns.append(PairColumn("mark", "m", 1, 1, "mark"))
+    columns.append(PairColumn("flags", "flags", 6, 6, "flags", descending=True))
+    return columns
+
+
+def _scores(session: Session) -> list[PairColumn]:
+    """Return the columns of rewards, or of log-probs without a reference, and of losses."""
+    if session.ledger.has_reference:
+        columns = [
+            PairColumn("chosen_rewards", "r_chs", 7, 4, decimals=2, signed=True),
+            PairColumn("rejected_rewards", "r_rej", 7, 4, decimals=2, signed=True, descending=True),
+            PairColumn("margins", "margin", 9, 2, "margin", decimals=2, signed=True),
+        ]
+    else:
+        columns = [
+            PairColumn("policy_chosen_logps", "logp_c", 8, 4, decimals=1, signed=True),
+            PairColumn("policy_rejected_logps", "logp_r", 8, 4, decimals=1, signed=True, descending=True),
+        ]
+    names = [choice.name for choice in session.ledger.usable_losses(session.preferences)]
+    return columns + [
+        PairColumn(f"{name}_loss", name, max(7, min(len(name) + 1, 9)), rank, decimals=3, descending=True)
+        for name, rank in zip(names, (3, *range(9, 9 + len(names))), strict=False)
+    ]
+
+
+def _other(session: Session) -> PairColumn:
+    """Return the column that the pairs are sorted by and that the table lacks."""
+    name = session.sort.column
+    is_text = session.view.names.kinds[name] == "text"
+    title = short_name(session.view.names, name)
+    return PairColumn(name, one_line(title), 10, 2, "text" if is_text else "number", decimals=3)
+
+
+def arrange(columns: Sequence[PairColumn], width: int, wanted: Collection[str]) -> list[Placed]:
+    """Return the columns that fit into a width, those wanted first of all."""
+    room = width - POINTER - MINIMAL_PROMPT
+    kept: set[str] = set()
+    for needed in sorted({_need(column, wanted) for column in columns}):
+        names = {column.name for column in columns if _need(column, wanted) == needed}
+        cost = sum(column.width + 1 for column in columns if column.name in names and column.width)
+        if cost > room and needed > 0:
+            break
+        kept |= names
+        room -= cost
+    placed, left = [], POINTER
+    for column in columns:
+        if column.name in kept:
+            cells = column.width or max(MINIMAL_PROMPT + room, 1)
+            placed.append(Placed(column, left, cells))
+            left += cells + 1
+    return placed
+
+
+def _need(column: PairColumn, wanted: Collection[str]) -> int:
+    """Return when a column is left out: 0 and below never, else those with the highest number first."""
+    return -1 if column.name in wanted else column.rank
+
+
+def short_name(names: Names, full: str) -> str:
+    """Return the alias of a column, its name if it has none."""
+    return next((alias for alias, name in names.aliases.items() if name == full and names.full(alias) == full), full)
+
+
+def heading(placed: Placed, session: Session) -> str:
+    """Return a column's title as wide as the column, with an arrow where the pairs are sorted by it."""
+    sort, column = session.sort, placed.column
+    arrow = ("▼" if sort.descending else "▲") if sort.column == column.name else ""
+    title = fit(column.title, min(len(column.title), placed.width - len(arrow))) + arrow
+    if column.kind == "margin":
+        return fit(title.rjust(placed.width - OUTCOME), placed.width)
+    return fit(title if column.kind in {"prompt", "text", "mark", "flags"} else title.rjust(placed.width), placed.width)
+
+
+def cell(placed: Placed, session: Session, position: int) -> Cell:
+    """Return what a cell of any column but the prompt shows."""
+    column, width = placed.column, placed.width
+    if column.kind == "mark":
+        return fit(mark_glyph(session.mark_of(position)), width), ""
+    value = session.view.column(column.name)[position]
+    if column.kind == "row":
+        return str(value).rjust(width), "quiet"
+    if column.kind == "flags":
+        return fit(flag_letters(str(value)), width), "quiet"
+    if column.kind == "text":
+        return fit(one_line(str(value)[:LENGTH]), width), ""
+    if column.kind == "margin":
+        glyph, colour = outcome(float(value))
+        return f"{number(float(value), width - OUTCOME, column.decimals, signed=True)} {glyph}", colour
+    text = number(float(value), width, column.decimals, signed=column.signed)
+    return text, "quiet" if text.strip() == ABSENT else ""
+
+
+def outcome(margin: float) -> Cell:
+    """Return the glyph and the colour of a margin."""
+    if margin < 0:
+        return WRONG, "negative"
+    if margin > 0:
+        return " ", "positive"
+    return (TIED, "") if margin == 0 else (" ", "quiet")
+
+
+def flag_letters(flags: str) -> str:
+    """Return a letter for every flag, in the order of their table."""
+    present = set(flags.split(";")) - {""}
+    letters = "".join(FLAG_LETTERS[flag] for flag in FLAGS if flag in present)
+    return letters + "?" * len(present - set(FLAGS))
+
+
+def mark_glyph(mark: Mark) -> str:
+    """Return the glyph of what was decided about a pair, a space for nothing."""
+    if mark.decision is not None:
+        return MARK_GLYPHS[mark.decision]
+    return NOTE_GLYPH if mark.note else " "

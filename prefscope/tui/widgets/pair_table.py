@@ -1,0 +1,264 @@
+"""The table of pairs: any number of rows, of which only those in view are drawn, straight from NumPy columns."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.events import Click, Resize
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from prefscope.tui.messages import PairOpened, SessionChanged
+from prefscope.tui.session import Session, Sort
+from prefscope.tui.widgets.beginnings import Beginnings
+from prefscope.tui.widgets.cells import fit, one_line, without_roles
+from prefscope.tui.widgets.pair_columns import POINTER, Placed, arrange, cell, heading, pair_columns
+
+HEADER = 1
+"""Lines above the first row; they stay when one scrolls."""
+GROUPS_A_PAINT = 4
+"""Row groups whose prompts are read before a paint (2 to 4 ms each); prompts of further ones appear after it."""
+
+
+class PairTable(ScrollView, can_focus=True):
+    """Pairs in the session's order, with a cursor on one of them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open", id="pairs-open"),
+        Binding("down,j", "move(1)", "Next pair", show=False, id="pairs-down"),
+        Binding("up,k", "move(-1)", "Former pair", show=False, id="pairs-up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="pairs-page-down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="pairs-page-up"),
+        Binding("ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
+        Binding("ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
+        Binding("home,g", "edge('first')", "First pair", show=False, id="pairs-first"),
+        Binding("end,G", "edge('last')", "Last pair", show=False, id="pairs-last"),
+        Binding("n", "wrong(1)", "Next wrong", id="pairs-next-wrong"),
+        Binding("N", "wrong(-1)", "Former wrong", show=False, id="pairs-former-wrong"),
+        Binding("s", "sort", "Sort", id="pairs-sort"),
+        Binding("<", "choose(-1)", "Column to the left", show=False, id="pairs-column-left"),
+        Binding(">", "choose(1)", "Column to the right", show=False, id="pairs-column-right"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "pair-table--row",
+        "pair-table--header",
+        "pair-table--chosen",
+        "pair-table--cursor",
+        "pair-table--positive",
+        "pair-table--negative",
+        "pair-table--quiet",
+    }
+    DEFAULT_CSS = """
+    PairTable {
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-size-vertical: 1;
+        height: 1fr;
+        width: 1fr;
+        & > .pair-table--header { color: $foreground; background: $panel; text-style: bold; }
+        & > .pair-table--chosen { text-style: underline; }
+        & > .pair-table--cursor { background: $panel; }
+        & > .pair-table--positive { color: $positive; }
+        & > .pair-table--negative { color: $negative; }
+        & > .pair-table--quiet { color: $quiet; }
+        &:focus > .pair-table--cursor { background: $primary 30%; text-style: bold; }
+    }
+    """
+    EMPTY = "no pair matches · esc clears the filter"
+
+    class Moved(Message):
+        """The cursor is on another pair."""
+
+    def __init__(self, session: Session, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id)
+        self.session = session
+        self._cursor = 0
+        self._chosen = session.sort.column
+        self._prompts = Beginnings(session.ledger, "prompt")
+        self._placed: list[Placed] = []
+        self._reads = False
+
+    def on_mount(self) -> None:
+        """Draw the session as it is."""
+        self.show_session()
+
+    def on_resize(self, event: Resize) -> None:
+        """Find which columns fit now."""
+        del event
+        self.show_session()
+
+    def show_session(self) -> None:
+        """Draw the session's pairs anew, the cursor in view."""
+        if self._prompts.ledger is not self.session.ledger:
+            self._prompts = Beginnings(self.session.ledger, "prompt")
+        self._arrange()
+        self._cursor = self.session.place
+        self.virtual_size = Size(0, self.session.order.size + HEADER)
+        self._keep_in_view()
+        self.refresh()
+
+    def _arrange(self) -> None:
+        """Place the columns that fit; those chosen and sorted by always do."""
+        wanted = {self._chosen, self.session.sort.column}
+        self._placed = arrange(pair_columns(self.session), self.scrollable_content_region.width, wanted)
+
+    @property
+    def _rows_in_view(self) -> int:
+        return max(self.scrollable_content_region.height - HEADER, 1)
+
+    def _keep_in_view(self) -> None:
+        """Scroll as little as it takes to have the cursor in view."""
+        top = round(self.scroll_y)
+        highest = self._cursor - self._rows_in_view + 1
+        self.scroll_to(y=min(max(top, highest), self._cursor), animate=False, force=True)
+
+    # What is drawn
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines in view, their prompts read; where they are many, the rest is drawn when it was read."""
+        top = round(self.scroll_y)
+        positions = self.session.order[top : top + self._rows_in_view].tolist()
+        if not self._prompts.load(positions, GROUPS_A_PAINT) and not self._reads:
+            self._reads = True
+            self.call_later(self._read_on)
+        return super().render_lines(crop)
+
+    def _read_on(self) -> None:
+        self._reads = False
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return the header, a row, or the emptiness below the last one."""
+        width = self.size.width
+        place = y - HEADER + round(self.scroll_y)
+        if y < HEADER:
+            segments = self._header()
+        elif place < self.session.order.size:
+            segments = self._row(place)
+        else:
+            told = self.EMPTY.center(width).rstrip() if place == 0 else ""
+            segments = [Segment(told, self._plain + self._colour("quiet"))]
+        return Strip(segments).adjust_cell_length(width, segments[-1].style)
+
+    def _header(self) -> list[Segment]:
+        base = self.get_component_rich_style("pair-table--header")
+        marked = base + self._colour("chosen")
+        segments = [Segment(" " * POINTER, base)]
+        for placed in self._placed:
+            text = heading(placed, self.session)
+            chosen = placed.column.name == self._chosen
+            segments += [Segment(text, marked if chosen else base), Segment(" ", base)]
+        return segments
+
+    def _row(self, place: int) -> list[Segment]:
+        position = int(self.session.order[place])
+        is_cursor = place == self._cursor
+        base = self.get_component_rich_style("pair-table--cursor") if is_cursor else self._plain
+        segments = [Segment("▶" if is_cursor else " ", base)]
+        for placed in self._placed:
+            if placed.column.kind == "prompt":
+                text, colour = self._prompt(position, placed.width), ""
+            else:
+                text, colour = cell(placed, self.session, position)
+            segments += [Segment(text, base + self._colour(colour) if colour else base), Segment(" ", base)]
+        return segments
+
+    def _prompt(self, position: int, width: int) -> str:
+        """Return how a prompt begins, a lone ellipsis until it is read."""
+        text = self._prompts.get(position)
+        return fit("…" if text is None else one_line(without_roles(text)), width)
+
+    @property
+    def _plain(self) -> Style:
+        return self.get_component_rich_style("pair-table--row")  # unlike rich_style it is kept
+
+    def _colour(self, name: str) -> Style:
+        return self.get_component_rich_style(f"pair-table--{name}", partial=True)
+
+    # Moving
+
+    def _move_to(self, place: int) -> None:
+        """Put the cursor on the pair at a place of the order, or on the nearest one."""
+        size = self.session.order.size
+        if not size:
+            return
+        former, self._cursor = self._cursor, min(max(place, 0), size - 1)
+        self.session.move_to(self._cursor)
+        self._keep_in_view()
+        if former != self._cursor:
+            self.refresh_line(former + HEADER)
+            self.refresh_line(self._cursor + HEADER)
+            self.post_message(self.Moved())
+
+    def action_move(self, step: int) -> None:
+        """Move the cursor by rows."""
+        self._move_to(self._cursor + step)
+
+    def action_page(self, pages: float) -> None:
+        """Move the cursor by pages, and the page with it."""
+        step = int(pages * self._rows_in_view) or 1
+        self.scroll_to(y=round(self.scroll_y) + step, animate=False, force=True)
+        self._move_to(self._cursor + step)
+
+    def action_edge(self, edge: Literal["first", "last"]) -> None:
+        """Move the cursor to the first or the last pair."""
+        self._move_to(0 if edge == "first" else self.session.order.size - 1)
+
+    def action_wrong(self, step: int) -> None:
+        """Move the cursor to the next or the former pair that is ranked wrong."""
+        place = self.session.find_wrong(step)
+        if place is None:
+            self.app.notify("No further wrong pair this way" if self.session.ledger.has_reference else NO_REFERENCE)
+        else:
+            self._move_to(place)
+
+    def action_open(self) -> None:
+        """Ask for the pair under the cursor by itself."""
+        if self.session.order.size:
+            self.post_message(PairOpened())
+
+    # Order
+
+    def action_choose(self, step: int) -> None:
+        """Choose the column to sort by, one to the left or to the right."""
+        names = [column.name for column in pair_columns(self.session) if column.is_sortable]
+        at = names.index(self._chosen) if self._chosen in names else 0
+        self._chosen = names[(at + step) % len(names)]
+        self._arrange()
+        self.refresh()
+
+    def action_sort(self) -> None:
+        """Sort by the chosen column, the other way round if the pairs are sorted by it already."""
+        former = self.session.sort
+        columns = pair_columns(self.session)
+        column = next((column for column in columns if column.name == self._chosen), columns[0])
+        descending = not former.descending if former.column == column.name else column.descending
+        self.session.set_sort(Sort(column.name, descending))
+        self.post_message(SessionChanged())
+
+    # Mouse
+
+    def on_click(self, event: Click) -> None:
+        """Sort by the column whose title was clicked, go to the row, or open the row that the cursor is on."""
+        place = event.y - HEADER + round(self.scroll_y)
+        if event.y < HEADER:
+            self._sort_at(event.x)
+        elif place == self._cursor:
+            self.action_open()
+        elif place < self.session.order.size:
+            self._move_to(place)
+
+    def _sort_at(self, x: int) -> None:
+        for placed in self._placed:
+            if placed.left <= x <= placed.left + placed.width and placed.column.is_sortable:
+                self._chosen = placed.column.name
+                self.action_sort()
+                return
+
+
+NO_REFERENCE = "Without a reference no pair is ranked wrong"

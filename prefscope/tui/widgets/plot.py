@@ -1,0 +1,77 @@
+"""A plot of characters in the colours of the theme, drawn again when its size or its data change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+Drawing = Callable[[int, int], str]
+"""Returns a plot of a width and a height in cells; empty for nothing to draw."""
+
+_CLASSES = {"█": "plot--positive", "•": "plot--positive", "▒": "plot--negative", "×": "plot--negative"}
+_BRAILLE = range(0x2801, 0x2900)
+
+
+class Plot(Widget):
+    """Draws with a function; glyphs tell what is what, colours follow them."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--positive", "plot--negative", "plot--axis", "plot--point"}
+    DEFAULT_CSS = """
+    Plot {
+        border: round $panel;
+        border-title-color: $foreground;
+        border-subtitle-color: $quiet;
+        height: 1fr;
+        width: 1fr;
+        & > .plot--positive { color: $positive; }
+        & > .plot--negative { color: $negative; }
+        & > .plot--axis { color: $quiet; }
+        & > .plot--point { color: $primary; }
+    }
+    """
+    EMPTY = "nothing to draw yet"
+
+    def __init__(self, title: str, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id, classes=classes)
+        self.border_title = title
+        self._drawing: Drawing = lambda *_: ""
+        self._lines: tuple[tuple[int, int], list[str]] = ((0, 0), [])
+
+    def show_drawing(self, drawing: Drawing) -> None:
+        """Draw something else."""
+        self._drawing = drawing
+        self._lines = ((0, 0), [])
+        self.refresh()
+
+    @property
+    def lines(self) -> list[str]:
+        """The plot as it is drawn at the present size."""
+        width, height = self.content_size
+        if self._lines[0] != (width, height):
+            text = self._drawing(width, height) or self.EMPTY.center(width).rstrip()
+            self._lines = ((width, height), text.split("\n"))
+        return self._lines[1]
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line of the plot, a segment for every run of one colour."""
+        width, _ = self.content_size
+        base = self.rich_style
+        line = self.lines[y] if y < len(self.lines) else ""
+        segments: list[Segment] = []
+        start = 0
+        for at in range(1, len(line) + 1):
+            if at == len(line) or _class_of(line[at]) != _class_of(line[start]):
+                style = self.get_component_rich_style(_class_of(line[start]), partial=True)
+                segments.append(Segment(line[start:at], base + style))
+                start = at
+        return Strip(segments).adjust_cell_length(width, base)
+
+
+def _class_of(character: str) -> str:
+    if ord(character) in _BRAILLE:
+        return "plot--point"
+    return _CLASSES.get(character, "plot--axis")

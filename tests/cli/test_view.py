@@ -1,0 +1,99 @@
+"""`prefscope view` and `demo`: on a real pseudo-terminal, and a clear word where there is none."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SECONDS = 60  # a screen that does not come by then never comes
+
+
+class Screen:
+    """The program on a pseudo-terminal."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [sys.executable, "-m", "prefscope", *arguments]
+        environment = environment | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        )
+        os.close(theirs)
+        self.written = b""
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text was painted."""
+        deadline = time.monotonic() + SECONDS
+        while text.encode() not in self.written and time.monotonic() < deadline:
+            if select.select([self._ours], [], [], 0.2)[0]:
+                try:
+                    self.written += os.read(self._ours, 65536)
+                except OSError:  # the program has ended
+                    break
+        assert text.encode() in self.written, self.written[-2000:].decode(errors="replace")
+
+    def press(self, keys: str) -> None:
+        """Send keys."""
+        os.write(self._ours, keys.encode())
+
+    def end(self) -> int:
+        """Wait for the end and return the exit code."""
+        deadline = time.monotonic() + SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self._ours], [], [], 0.2)[0]:
+                try:
+                    self.written += os.read(self._ours, 65536)
+                except OSError:
+                    break
+        os.close(self._ours)
+        return self.process.wait(SECONDS)
+
+
+@pytest.fixture
+def home(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    return environment | {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CACHE", "CONFIG", "DATA", "STATE")}
+
+
+def test_the_demo_is_painted_and_q_ends_it(home: dict[str, str]) -> None:
+    screen = Screen(["demo"], home)
+    screen.wait_for("91.2%")
+    screen.press("2")
+    screen.wait_for("flags")
+    screen.press("q")
+    assert screen.end() == 0
+
+
+def test_a_ledger_is_painted_with_the_knobs_given(home: dict[str, str], ledger: Path) -> None:
+    screen = Screen(["view", str(ledger), "--beta", "0.3", "--ascii"], home)
+    screen.wait_for("b=0.3")
+    screen.press("q")
+    assert screen.end() == 0
+    assert "β".encode() not in screen.written
+
+
+@pytest.mark.parametrize("command", ["view", "demo"])
+def test_without_a_terminal_the_report_is_named(
+    program: Callable[..., tuple[int, str, str]], ledger: Path, command: str
+) -> None:
+    code, out, told = program(command, *([ledger] if command == "view" else []))
+    assert (code, out) == (2, "")
+    assert told.startswith("prefscope: The screens need a terminal. For a pipe or a file: prefscope report ")
+
+
+def test_what_is_no_ledger_is_said_before_the_screen_is_taken(home: dict[str, str], samples: Path) -> None:
+    screen = Screen(["view", str(samples / "pairs.jsonl")], home)
+    assert screen.end() == 2
+    assert b"not a whole Parquet file" in screen.written
+    assert b"\x1b[?1049h" not in screen.written

@@ -1,0 +1,43 @@
+"""The bundled demo ledger, and apps that are ended with their test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from prefscope.ledger.table import load_ledger
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.session import Session
+from prefscope.tui.widgets import filter_bar, pair_preview
+from tests.tui.pairs_app import PairsApp
+from tests.tui.terminal import Terminal
+
+
+@pytest.fixture(autouse=True)
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let happen at once what waits for a person to rest."""
+    for module in (filter_bar, pair_preview):
+        monkeypatch.setattr(module, "DELAY", 0.005)
+
+
+@pytest.fixture
+def demo(samples: Path, tmp_path: Path) -> Session:
+    """Return a session on a copy of the demo ledger: marks are kept beside it."""
+    path = tmp_path / "demo.parquet"
+    shutil.copy(samples / "demo.parquet", path)
+    return Session(load_ledger(path), PreferenceSettings())
+
+
+@pytest.fixture
+def show_pairs() -> Iterator[Callable[..., Terminal]]:
+    """Return a function that shows the pane of pairs on a terminal."""
+    with ExitStack() as stack:
+
+        def show(session: Session, size: tuple[int, int] = (80, 24)) -> Terminal:
+            return stack.enter_context(Terminal(PairsApp(session), size))
+
+        yield show

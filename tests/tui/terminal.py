@@ -1,0 +1,107 @@
+"""An app on a terminal that is not there, driven by plain calls."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import textual
+from rich.cells import cell_len
+from textual.app import App
+from textual.geometry import Offset
+from textual.pilot import Pilot
+from textual.strip import Strip
+
+GOLDEN = Path(__file__).with_name("golden")
+RECORDED_WITH = "8.2.8"
+"""The Textual that the golden screens were recorded with; another one may move a cell."""
+
+
+class Terminal:
+    """Runs an app of the given size until it is left."""
+
+    def __init__(self, app: App[Any], size: tuple[int, int] = (80, 24)) -> None:
+        self.app = app
+        self._runner = asyncio.Runner()
+        self._running = app.run_test(size=size, notifications=True)
+        self.pilot: Pilot[Any]
+
+    def __enter__(self) -> Self:
+        self.pilot = self._runner.run(self._running.__aenter__())
+        self.rest()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._runner.run(self._running.__aexit__(kind, error, trace))
+        finally:
+            self._runner.close()
+
+    def rest(self, seconds: float = 0.03) -> None:
+        """Wait until what is delayed has happened too."""
+        self._runner.run(self.pilot.pause(seconds))
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, then rest."""
+        self._runner.run(self.pilot.press(*keys))
+        self.rest()
+
+    def type(self, text: str) -> None:
+        """Type a text, then rest."""
+        self.press(*text)
+
+    def click(self, widget: str, x: int, y: int, times: int = 1) -> None:
+        """Click at a place of the first widget that a selector finds, then rest."""
+        self._runner.run(self.pilot.click(widget, offset=Offset(x, y), times=times))
+        self.rest()
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the terminal another size."""
+        self._runner.run(self.pilot.resize_terminal(width, height))
+        self.rest()
+
+    @property
+    def strips(self) -> list[Strip]:
+        """The lines as they are painted, with their styles."""
+
+        async def paint() -> list[Strip]:
+            await self.pilot.pause()  # a footer that is made anew leaves widgets without a parent for a moment
+            return list(self.app.screen._compositor.render_strips())
+
+        return self._runner.run(paint())
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines as text, without the spaces at their ends."""
+        return [strip.text.rstrip() for strip in self.strips]
+
+    @property
+    def text(self) -> str:
+        """The whole screen as text."""
+        return "\n".join(self.lines)
+
+    @property
+    def widths(self) -> set[int]:
+        """How many cells the lines take up."""
+        return {cell_len(strip.text) for strip in self.strips}
+
+    def colour_of(self, text: str) -> str | None:
+        """Return the colour that a text is painted in where it is first found."""
+        for strip in self.strips:
+            for segment in strip:
+                if text in segment.text and segment.style is not None and segment.style.color is not None:
+                    return segment.style.color.get_truecolor().hex
+        return None
+
+
+def assert_golden(terminal: Terminal, name: str) -> None:
+    """Compare the screen with the one that was recorded under a name at this size."""
+    if textual.__version__ != RECORDED_WITH:
+        pytest.skip(f"golden screens are for Textual {RECORDED_WITH}")
+    path = GOLDEN / f"{name}@{terminal.app.size.width}x{terminal.app.size.height}.txt"
+    assert terminal.text + "\n" == path.read_text(encoding="utf-8")

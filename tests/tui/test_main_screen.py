@@ -1,0 +1,200 @@
+"""The whole app on the demo ledger: its screens by their numbers, and the ways from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from textual.color import Color
+from textual.widgets import ContentSwitcher, DataTable
+
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.main_screen import TABS
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.histogram import Histogram
+from tests.tui.terminal import Terminal
+
+Show = Callable[..., Terminal]
+SIZES = [(80, 24), (120, 36)]
+
+
+@pytest.fixture
+def show(demo: Session) -> Iterator[Show]:
+    """Return a function that shows the app on the demo ledger."""
+    with ExitStack() as stack:
+
+        def call(size: tuple[int, int] = (120, 36), *, ascii_only: bool = False) -> Terminal:
+            return stack.enter_context(Terminal(PrefscopeApp(demo, ascii_only=ascii_only), size))
+
+        yield call
+
+
+def tab(terminal: Terminal) -> str:
+    """Return the pane that is shown."""
+    return str(terminal.app.screen.query_one(ContentSwitcher).current)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36"])
+@pytest.mark.parametrize("name", TABS)
+def test_every_screen_fills_the_terminal_and_no_line_is_longer(show: Show, size: tuple[int, int], name: str) -> None:
+    terminal = show(size)
+    terminal.press(str([*TABS].index(name) + 1))
+    assert tab(terminal) == name
+    assert len(terminal.strips) == size[1]
+    assert terminal.widths == {size[0]}
+    assert terminal.lines[0].startswith(" prefscope  demo.parquet   170 pairs   β=0.1")
+    assert TABS[name] in terminal.lines[1]
+
+
+def test_the_overview_has_the_figures_of_the_summary(show: Show) -> None:
+    text = show().text
+    for figure in ("91.2% ±4.3", "14 wrong, 1 tied", "+0.211 ±0.039", "0.6008 ±0.015", "longer wins"):
+        assert figure in text
+
+
+def test_two_plots_fit_a_small_terminal_and_p_shows_the_other_two(show: Show) -> None:
+    terminal = show((80, 24))
+    assert "implicit margin" in terminal.text
+    assert "loss against beta" not in terminal.text
+    terminal.press("p")
+    assert "implicit margin" not in terminal.text
+    assert "loss against beta" in terminal.text
+    terminal.press("p")
+    assert "implicit margin" in terminal.text
+
+
+def test_a_bin_of_the_histogram_opens_its_pairs(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("right", "right")
+    told = terminal.app.screen.query_one(Histogram).border_subtitle
+    terminal.press("enter")
+    assert tab(terminal) == "pairs"
+    assert f": {len(demo.order)} pairs" in str(told)
+    margins = demo.view.column("margins")[demo.order]
+    assert 0 < len(margins) < 170
+    assert margins.max() - margins.min() < 0.1
+
+
+def test_the_bins_together_have_every_pair(show: Show, demo: Session) -> None:
+    terminal = show()
+    histogram = terminal.app.screen.query_one(Histogram)
+    seen: list[int] = []
+    picked: list[int | None] = [None]
+    terminal.press("right")
+    while histogram.picked != picked[-1]:
+        picked.append(histogram.picked)
+        terminal.press("enter")
+        seen += demo.order.tolist()
+        terminal.press("1", "right")
+    assert sorted(seen) == list(range(170))
+
+
+def test_a_click_on_a_tab_shows_its_pane(show: Show) -> None:
+    terminal = show()
+    terminal.click("#tabs", terminal.lines[1].index("Pairs"), 0)
+    assert tab(terminal) == "pairs"
+
+
+def test_a_moved_knob_changes_every_screen(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("4", *["right_square_bracket"] * 6)
+    assert demo.preferences.beta == 0.2
+    assert "0.2 *" in terminal.text
+    assert "β=0.2" in terminal.lines[0]
+    terminal.press("1")
+    assert "+0.211" not in terminal.text
+    terminal.press("4", "backslash", "1")
+    assert "+0.211" in terminal.text
+    assert demo.preferences == demo.initial
+
+
+def test_a_knob_is_put_where_it_is_clicked(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("4")
+    line = next(line for line in terminal.lines if "beta" in line and "●" in line)
+    terminal.click("#knobs", line.index("●") + 10, 0)
+    assert 0.1 < demo.preferences.beta < 1
+
+
+def test_all_knobs_are_put_back_at_once(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("4", "right_square_bracket", "down", "right_curly_bracket")
+    assert demo.preferences != demo.initial
+    terminal.press("backspace")
+    assert demo.preferences == demo.initial
+
+
+def test_another_loss_can_be_looked_at(show: Show) -> None:
+    terminal = show()
+    terminal.press("4")
+    assert "mean dpo loss against beta" in terminal.text
+    terminal.press("L", "L")
+    assert "mean simpo loss against beta" in terminal.text
+
+
+def test_the_pairs_are_listed_by_their_gradient_weight(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("4", "enter")
+    weights = demo.view.column("dpo_weight")[demo.order].tolist()
+    assert tab(terminal) == "pairs"
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("5")
+    assert "chosen and rejected are the same" in terminal.text
+    assert "The Parthenon" in terminal.text
+    terminal.press("enter")
+    assert tab(terminal) == "pairs"
+    assert demo.expression == "flag(identical)"
+    assert demo.order.tolist() == [159]
+
+
+def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None:
+    terminal = show()
+    terminal.press("5")
+    assert terminal.app.screen.query_one(DataTable).row_count == 1
+    terminal.press("v")
+    assert terminal.app.screen.query_one(DataTable).row_count == 9
+
+
+def test_a_pair_that_was_opened_is_shown_by_itself(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("2", "down", "down", "enter")
+    assert tab(terminal) == "pair"
+    assert demo.position == 2
+    assert "row 2" in terminal.text
+
+
+def test_a_terminal_that_is_too_small_says_so_and_keeps_what_was_shown(show: Show, demo: Session) -> None:
+    terminal = show((80, 24))
+    terminal.press("2", "down")
+    terminal.resize(59, 24)
+    assert "Make the window larger: 60 × 16 at least." in terminal.text
+    terminal.resize(80, 24)
+    assert tab(terminal) == "pairs"
+    assert demo.position == 1
+
+
+def test_help_lists_the_keys_of_the_screen_and_goes_away_again(show: Show) -> None:
+    terminal = show()
+    terminal.press("question_mark")
+    assert "All pairs at a glance." in terminal.text
+    assert "Next bin" in terminal.text
+    terminal.press("question_mark")
+    assert "All pairs at a glance." not in terminal.text
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_ascii_alone_is_painted_where_that_is_asked_for(show: Show, name: str) -> None:
+    terminal = show((80, 24), ascii_only=True)
+    terminal.press(str([*TABS].index(name) + 1))
+    for strip in terminal.strips:
+        segments = list(strip)
+        for line_filter in terminal.app.get_line_filters():
+            segments = line_filter.apply(segments, Color(0, 0, 0))
+        text = "".join(segment.text for segment in segments)
+        assert text.isascii()
+        assert len(text) == 80

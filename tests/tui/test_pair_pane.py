@@ -1,0 +1,433 @@
+"""One pair on the screen: its tokens, numbers and marks, whatever its texts are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import textual
+from textual.widgets import DataTable, Input
+
+from prefscope.ledger.marks import Mark, load_marks
+from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.panes.pair import PairPane
+from prefscope.tui.session import Session, Sort
+from prefscope.tui.widgets.running_sums import RunningSums
+from prefscope.tui.widgets.token_view import TokenView
+from tests.tui.pair_app import CHOSEN, PairApp, write_session
+from tests.tui.terminal import Terminal
+
+WRONG = {"chosen": [("a", -4.0, -1.0)], "rejected": [("b", -1.0, -2.0)]}
+NARROW, WIDE = (80, 24), (120, 36)
+DANGEROUS = {"\x1b", "\x07", "\x9b", "\u202e", "\u200b", "\r", "\t", "\x00"}
+HOSTILE = {
+    "escape": "\x1b[2J\x1b[31m",
+    "clipboard": "\x1b]52;c;aGk=\x07",
+    "c1": "\x9b31m",
+    "null": "\x00",
+    "markup": "[/foo] [bold",
+    "cjk": "天空" * 30,
+    "emoji": "👨\u200d👩\u200d👧" * 30,
+    "bidi": "\u202eabc",
+    "zero width": "\u200b" * 9,
+    "breaks": "\r\n\n\t",
+    "partial": r"\xe2\x82",
+    "nothing": "",
+}
+
+GOLDEN = Path(__file__).with_name("golden")
+RECORDED_WITH = "8.2.8"
+golden = pytest.mark.skipif(textual.__version__ != RECORDED_WITH, reason="another textual may paint other lines")
+
+
+@pytest.fixture
+def show() -> Iterator[Callable[..., Terminal]]:
+    """Return a function that shows a session's pair on a terminal."""
+    with ExitStack() as stack:
+
+        def open_app(session: Session, size: tuple[int, int] = NARROW) -> Terminal:
+            return stack.enter_context(Terminal(PairApp(session), size))
+
+        yield open_app
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Session]:
+    """Return a function that writes a ledger and returns a session on it."""
+    return lambda *pairs, **more: write_session(tmp_path / "ledger.parquet", pairs or [{}], **more)
+
+
+def view_of(terminal: Terminal, side: str) -> TokenView:
+    return terminal.app.query_one(f"#{side}", TokenView)
+
+
+def titles(terminal: Terminal) -> list[str]:
+    return [str(view_of(terminal, side)._border_title) for side in ("chosen", "rejected")]
+
+
+def subtitle(terminal: Terminal, side: str = "chosen") -> str:
+    return str(view_of(terminal, side)._border_subtitle)
+
+
+def lines_of(name: str) -> list[str]:
+    """Return the lines of a golden screen."""
+    return (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+def told(terminal: Terminal) -> list[str]:
+    """Return what was told in passing."""
+    return [notification.message for notification in terminal.app._notifications]
+
+
+@golden
+def test_a_small_terminal_stacks_the_responses(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    assert show(write({"flags": "no_eos"}), NARROW).lines == lines_of("pair@80x24")
+
+
+@golden
+def test_a_wide_terminal_shows_the_responses_side_by_side(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    session = write({"flags": "no_eos"}, extra={"category": ("text", ["code"]), "note": ("text", [None])})
+    assert show(session, WIDE).lines == lines_of("pair@120x36")
+
+
+def test_rewards_are_those_of_the_knobs(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    session = write()
+    terminal = show(session)
+    assert titles(terminal)[0] == "+ chosen  r=+0.08  Σlogπ −6.5  Σlogref −7.2"
+    session.set_preferences(type(session.preferences)(beta=1.0))
+    terminal.app.query_one(PairPane).show_session()
+    terminal.rest()
+    assert titles(terminal)[0] == "+ chosen  r=+0.75  Σlogπ −6.5  Σlogref −7.2"
+    assert "margin +4.25" in terminal.lines[0]
+
+
+def test_pairs_follow_the_order_of_the_session(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    session = write({}, WRONG, {})
+    session.set_sort(Sort("row", descending=True))
+    session.move_to(0)
+    terminal = show(session)
+    seen = [terminal.lines[1].strip()]
+    for key in ("J", "J", "J", "K"):
+        terminal.press(key)
+        seen.append(terminal.lines[1].strip())
+    assert seen == ["prompt 2", "prompt 1", "prompt 0", "prompt 0", "prompt 1"]
+
+
+def test_the_next_wrong_pair_is_found_and_that_there_is_none_is_said(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    session = write({}, WRONG, {}, WRONG)
+    terminal = show(session)
+    seen = []
+    for key in ("n", "n", "n", "N", "N"):
+        terminal.press(key)
+        seen.append(session.position)
+    assert seen == [1, 3, 3, 1, 1]
+    assert told(terminal) == ["No further pair is ranked wrong"] * 2
+
+
+def test_a_cursor_that_was_moved_elsewhere_is_followed(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    session = write({}, WRONG)
+    terminal = show(session)
+    session.move_to(1)
+    terminal.app.query_one(PairPane).show_session()
+    terminal.rest()
+    assert terminal.lines[1].strip() == "prompt 1"
+
+
+def test_tab_goes_to_the_other_response_and_back(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    terminal = show(write())
+    terminal.press("tab", "l")
+    assert (view_of(terminal, "chosen").cursor, view_of(terminal, "rejected").cursor) == (0, 1)
+    terminal.press("tab", "l", "l")
+    assert (view_of(terminal, "chosen").cursor, view_of(terminal, "rejected").cursor) == (2, 1)
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+def test_zooming_gives_one_response_the_room_of_both(
+    write: Callable[..., Session], show: Callable[..., Terminal], size: tuple[int, int]
+) -> None:
+    terminal = show(write(), size)
+    terminal.press("c")
+    assert [view_of(terminal, side).display for side in ("chosen", "rejected")] == [True, False]
+    terminal.press("tab")
+    assert [view_of(terminal, side).display for side in ("chosen", "rejected")] == [False, True]
+    terminal.press("c")
+    assert [view_of(terminal, side).display for side in ("chosen", "rejected")] == [True, True]
+
+
+def test_the_key_for_values_goes_round_and_the_legend_says_what_colours_tell(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(), WIDE)
+    legends = []
+    for _ in range(5):
+        legends.append(str(terminal.app.query_one(RunningSums)._border_title).partition("colour: ")[2])
+        terminal.press("v")
+    assert legends == [
+        "|Δ| > 0.25 0.75 1.5",
+        "−log π > 1 3 6",
+        "−log ref > 1 3 6",
+        "rank ≤ 30 10 3",
+        "|Δ| > 0.25 0.75 1.5",
+    ]
+
+
+def test_tokens_that_the_other_response_lacks_are_marked_on_demand(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write())
+    terminal.press("d")
+    bold = {segment.text for strip in terminal.strips for segment in strip if segment.style and segment.style.italic}
+    assert bold == {" None", ".⏎", "Done", " []"}
+    terminal.press("d")
+    assert not any(segment.style and segment.style.italic for strip in terminal.strips for segment in strip)
+
+
+def test_signs_are_written_on_demand_and_without_colours(
+    write: Callable[..., Session], show: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = show(write())
+    assert "Use None.⏎" in terminal.text
+    terminal.press("s")
+    assert "Use None⁻.⏎" in terminal.text
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "Use None⁻.⏎" in show(write()).text
+
+
+def test_the_caption_says_how_few_tokens_make_the_margin(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(), WIDE)
+    caption = str(terminal.app.query_one(RunningSums)._border_subtitle)
+    assert caption == "+0.43 margin, 82% of it from 1 token"
+
+
+def test_the_cursor_is_shown_in_the_running_sums(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    terminal = show(write())
+    places = []
+    for key in ("g", "l", "G"):
+        terminal.press(key)
+        places.append(terminal.lines[-1].find("┃"))
+    assert places == sorted(places)
+    assert places[-1] == 79
+
+
+def test_the_top_tokens_are_listed_by_size_and_enter_goes_to_one(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write())
+    terminal.press("t")
+    table = terminal.app.screen.query_one(DataTable)
+    rows = [[str(cell) for cell in table.get_row_at(at)][:5] for at in range(3)]
+    assert rows == [
+        ["' []'", "− rejected", "2", "−3.50", "+0.35"],
+        ["'Done'", "+ chosen", "4", "+2.00", "+0.20"],
+        ["' None'", "+ chosen", "2", "−1.75", "−0.18"],
+    ]
+    terminal.press("j", "j", "enter")
+    assert subtitle(terminal).startswith("tok 2/4 ' None'")
+    terminal.press("t", "escape")
+    assert not isinstance(terminal.app.screen, TopTokensDialog)
+
+
+def test_all_texts_are_read_one_after_the_other(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    session = write({"flags": "no_eos;empty", "prompt": "one\ntwo"}, extra={"category": ("text", ["code"])})
+    terminal = show(session)
+    terminal.press("p")
+    seen = []
+    for _ in range(5):
+        seen.append(" / ".join(filter(None, (line.strip("│ ") for line in terminal.lines[1:-2]))))
+        terminal.press("tab")
+    assert seen[:4] == ["one / two", "Use None. / Done", "Use []", "category = code"]
+    assert "⚠ no_eos: a response does not end with an end-of-sequence token" in seen[4]
+    terminal.press("escape")
+    assert not isinstance(terminal.app.screen, TextsDialog)
+
+
+def test_space_goes_from_keep_to_drop_to_swap_to_nothing_and_u_takes_back(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    session = write()
+    terminal = show(session)
+    decisions = []
+    for key in ("space", "space", "space", "space", "u"):
+        terminal.press(key)
+        decisions.append(session.mark_of(0).decision)
+    assert decisions == ["keep", "drop", "swap", None, "swap"]
+    assert terminal.lines[0].startswith(" [swap]  1/1")
+    assert terminal.app.changes == 5  # type: ignore[attr-defined]
+    assert dict(load_marks(session.ledger.path)) == {("0" * 16, 0): Mark("swap")}
+
+
+def test_a_note_is_written_changed_and_taken_away(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    session = write()
+    terminal = show(session)
+    terminal.press("m")
+    terminal.type("[/x] hm")
+    terminal.press("enter")
+    assert terminal.lines[0].startswith(" [“[/x] hm”]  1/1")
+    terminal.press("m")
+    assert terminal.app.screen.query_one(Input).value == "[/x] hm"
+    terminal.type("!")
+    terminal.press("escape")
+    assert session.mark_of(0) == Mark(note="[/x] hm")
+    terminal.press("m", *["backspace"] * 7, "enter")
+    assert session.mark_of(0) == Mark()
+    assert not isinstance(terminal.app.screen, NoteDialog)
+
+
+def test_a_mark_that_cannot_be_written_is_told_and_not_made(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    session = write()
+    session.marks.path.mkdir()
+    terminal = show(session)
+    terminal.press("space", "u")
+    assert session.mark_of(0) == Mark()
+    assert [text.partition(" The")[0].rpartition(": ")[2].split(" (")[0] for text in told(terminal)] == [
+        "the marks cannot be written",
+        "There is no mark to take back",
+    ]
+
+
+def test_the_pair_id_and_the_token_are_copied(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    terminal = show(write({"chosen": [("a\x1b", -1.0, -1.0)]}))
+    terminal.press("y")
+    assert terminal.app.clipboard == "0" * 16
+    terminal.press("Y")
+    assert terminal.app.clipboard == "a\x1b"
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_texts_are_shown_without_harm_on_the_pane_and_all_that_it_opens(
+    write: Callable[..., Session], show: Callable[..., Terminal], text: str, size: tuple[int, int]
+) -> None:
+    tokens = [("a", -1.0, -2.0), (text, -3.0, -1.0), (text, -1.0, -5.0)]
+    session = write(
+        {"prompt": text, "chosen": tokens, "rejected": tokens, "source_json": text},
+        extra={text or "own": ("text", [text])},
+    )
+    session.set_mark(0, Mark("keep", text))
+    terminal = show(session, size)
+    for keys in (
+        ["l", "d", "s"],
+        ["Y"],
+        ["t"],
+        ["escape", "p"],
+        ["tab"],
+        ["tab"],
+        ["tab"],
+        ["tab"],
+        ["tab"],
+        ["escape", "m"],
+    ):
+        terminal.press(*keys)
+        assert terminal.widths == {size[0]}
+        assert not set(terminal.text) & DANGEROUS
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE, (60, 16)])
+def test_long_responses_are_shown_at_once(
+    write: Callable[..., Session], show: Callable[..., Terminal], size: tuple[int, int]
+) -> None:
+    tokens = [(f" tok{i}", -1.0, -1.0 - i % 3) for i in range(8_000)]
+    terminal = show(write({"chosen": tokens, "prompt": "x" * 50_000}), size)
+    terminal.press("G", "d", "p")
+    terminal.press("escape")
+    assert subtitle(terminal).startswith("tok 8000/8000 ' tok7999'")
+    assert terminal.widths == {size[0]}
+
+
+def test_an_empty_response_has_no_tokens_and_says_so(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write({"rejected": [], "flags": "empty;nothing_scored"}))
+    assert "no scored tokens" in terminal.text
+    assert subtitle(terminal, "rejected") == "no heat map: no token was scored"
+    terminal.press("tab", "l", "j", "w", "G", "v", "d", "t")
+    assert terminal.widths == {80}
+
+
+def test_without_any_scored_token_there_is_nothing_to_list_or_to_draw(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write({"chosen": [], "rejected": []}))
+    terminal.press("t", "v", "Y")
+    assert not terminal.app.query_one(RunningSums).display
+    assert not isinstance(terminal.app.screen, TopTokensDialog)
+
+
+def test_log_probs_that_are_no_numbers_are_told(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    nan = math.nan
+    terminal = show(write({"chosen": [("a", nan, -1.0), ("b", -1.0, nan)], "flags": "non_finite"}))
+    assert "not scored: a log-prob is no number" in terminal.lines[0]
+    assert titles(terminal)[0] == "+ chosen  not scored"
+    assert "Δ nan" in subtitle(terminal)
+    terminal.press("t", "escape", "v", "v", "v", "d", "w")
+    assert terminal.widths == {80}
+
+
+def test_without_a_reference_the_policy_is_shown_alone(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(has_reference=False), WIDE)
+    assert titles(terminal) == ["+ chosen  Σlogπ −6.5", "− rejected  Σlogπ −5.0"]
+    assert subtitle(terminal) == "tok 1/4 'Use' logπ −1.00 #3"
+    assert str(terminal.app.query_one(RunningSums)._border_title).startswith("running Σ log π")
+    terminal.press("n", "t")
+    assert [str(column.label) for column in terminal.app.screen.query_one(DataTable).columns.values()] == [
+        "token",
+        "side",
+        "at",
+        "log π",
+    ]
+
+
+def test_without_tokens_the_texts_are_shown_with_the_reason(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(has_tokens=False), (120, 24))
+    assert "Use None." in terminal.text
+    assert subtitle(terminal).startswith("no heat map: the ledger has no tokens (scored with --no-tokens")
+    assert not terminal.app.query_one(RunningSums).display
+    terminal.press("l", "j", "w", "v", "d", "s", "t", "c", "Y")
+    assert terminal.widths == {120}
+
+
+def test_a_ledger_of_no_pairs_says_so_and_no_key_does_harm(
+    write: Callable[..., Session], show: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    session = write()
+    empty = Session(session.ledger.only(session.ledger.stored["row"] > 0), session.preferences)
+    terminal = show(empty)
+    assert terminal.lines[0].strip() == "This ledger has no pair."
+    terminal.press("J", "K", "n", "tab", "v", "d", "s", "t", "p", "c", "space", "u", "m", "y", "Y", "l", "j")
+    assert isinstance(terminal.app.query_one(PairPane), PairPane)
+    assert not list(tmp_path.glob("*.marks.json"))
+
+
+def test_every_pair_of_the_demo_is_shown_at_both_sizes(demo: Session, show: Callable[..., Terminal]) -> None:
+    terminal = show(demo)
+    for size in (NARROW, WIDE):
+        terminal.resize(*size)
+        for place in range(0, demo.ledger.num_pairs, 17):
+            demo.move_to(place)
+            terminal.app.query_one(PairPane).show_session()
+            terminal.rest()
+            assert terminal.widths == {size[0]}
+            assert f"{place + 1}/170" in terminal.lines[0]
+
+
+def test_every_token_of_the_fixture_sums_to_its_reward(write: Callable[..., Session]) -> None:
+    pair: dict[str, Any] = write().ledger.pair(0)
+    assert sum(policy - ref for _, policy, ref in CHOSEN) == pair["policy_chosen_logps"] - pair["ref_chosen_logps"]

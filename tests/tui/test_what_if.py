@@ -1,0 +1,108 @@
+"""Knobs and curves: plain arithmetic, against the ledger's own columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from prefscope.ledger.view import View
+from prefscope.preference.registry import LOSSES, Parameter
+from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.tui.session import Session
+from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
+
+
+def names(view: View) -> list[str]:
+    return [knob.name for knob in knobs(view)]
+
+
+def knob_of(view: View, name: str) -> Knob:
+    return next(knob for knob in knobs(view) if knob.name == name)
+
+
+def test_every_declared_parameter_of_the_shown_losses_is_a_knob(demo: Session) -> None:
+    assert names(demo.view) == ["beta", "dpo label_smoothing", "simpo beta", "simpo gamma"]
+
+
+def test_a_loss_with_a_beta_of_its_own_has_a_knob_for_it(demo: Session) -> None:
+    preferences = PreferenceSettings(losses=(LossChoice("dpo", {"beta": 0.3}), LossChoice("ipo")))
+    view = View(demo.ledger, preferences)
+    assert names(view) == ["beta", "dpo beta", "dpo label_smoothing"]
+    assert knob_of(view, "dpo beta").value(preferences) == 0.3
+
+
+def test_the_shared_beta_moves_the_rewards_and_every_loss_with_a_reference(demo: Session) -> None:
+    moved = knob_of(demo.view, "beta").at(demo.preferences, 0.5)
+    view = View(demo.ledger, moved)
+    assert moved.beta == 0.5
+    assert view.column("margins") == pytest.approx(5 * demo.view.column("margins"))
+    assert not np.array_equal(view.column("ipo_loss"), demo.view.column("ipo_loss"))
+    assert np.array_equal(view.column("simpo_loss"), demo.view.column("simpo_loss"))
+
+
+def test_a_knob_of_one_loss_moves_that_loss_alone(demo: Session) -> None:
+    moved = knob_of(demo.view, "simpo gamma").at(demo.preferences, 1.5)
+    view = View(demo.ledger, moved)
+    assert not np.array_equal(view.column("simpo_loss"), demo.view.column("simpo_loss"))
+    for column in ("margins", "dpo_loss", "ipo_loss"):
+        assert np.array_equal(view.column(column), demo.view.column(column))
+
+
+def test_steps_of_a_logarithmic_knob_are_even_factors_and_come_back(demo: Session) -> None:
+    knob = knob_of(demo.view, "beta")
+    betas = [knob.moved(demo.preferences, steps).beta for steps in (-20, -10, 0, 10, 20)]
+    assert betas == [0.01, 0.0316, 0.1, 0.316, 1.0]
+    assert knob.moved(knob.moved(demo.preferences, 7), -7).beta == 0.1
+
+
+def test_steps_of_a_linear_knob_are_even_and_stay_within_its_span(demo: Session) -> None:
+    knob = knob_of(demo.view, "simpo gamma")
+    assert knob.value(knob.moved(demo.preferences, 1)) == pytest.approx(0.6)
+    assert knob.value(knob.moved(demo.preferences, -100)) == 0.0
+    assert knob.value(knob.moved(demo.preferences, 1000)) == knob.span[1]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_knob_of_every_loss_stays_where_its_loss_is_defined(demo: Session, name: str) -> None:
+    preferences = PreferenceSettings(losses=(LossChoice(name),), explicit=True)
+    view = View(demo.ledger, preferences)
+    for knob in knobs(view):
+        for value in (*knob.values(), *knob.span):
+            moved = knob.at(preferences, float(value))
+            assert 0 <= knob.share(knob.value(moved)) <= 1
+            View(demo.ledger, moved).column(f"{name}_loss")
+
+
+def test_a_curve_goes_through_the_mean_that_the_ledger_gives(demo: Session) -> None:
+    knob = knob_of(demo.view, "beta")
+    values, means = knob.values(), mean_losses(demo.view, "dpo", knob)
+    at = len(values) // 3
+    exact = View(demo.ledger, replace(demo.preferences, beta=float(values[at]))).column("dpo_loss").mean()
+    assert means[at] == pytest.approx(exact, rel=1e-12)
+
+
+def test_pairs_without_log_probs_are_left_out_of_a_curve(demo: Session) -> None:
+    knob = knob_of(demo.view, "beta")
+    demo.ledger.stored["policy_chosen_logps"] = np.full(170, np.nan)
+    assert np.isnan(mean_losses(demo.view, "dpo", knob)).all()
+
+
+def test_the_heaviest_pairs_carry_their_share() -> None:
+    shares, half = carried(np.array([1.0, np.nan, -6.0, 3.0]))
+    assert shares.tolist() == [0.6, 0.9, 1.0]
+    assert half == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("weights", [[], [np.nan], [0.0, 0.0]])
+def test_without_a_weight_nobody_carries_anything(weights: list[float]) -> None:
+    shares, half = carried(np.array(weights))
+    assert shares.size == 0
+    assert math.isnan(half)
+
+
+def test_a_knob_of_a_wide_range_spans_some_decades_around_its_default() -> None:
+    knob = Knob("x", Parameter("beta", 0.1, 1e-9, 1e9, "log", ""))
+    assert knob.span == pytest.approx((0.1 / 1000**0.5, 0.1 * 1000**0.5))
