@@ -29,8 +29,10 @@ from typing import Any, Literal, NoReturn, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.errors import UsageError
 from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
+
+__all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
 
 Kind: TypeAlias = Literal["number", "text", "truth"]
 Values: TypeAlias = Any
@@ -40,27 +42,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {"flag": tuple(FLAGS), "mark": MARKS}
 """What the functions of one word take."""
 WORDS = frozenset({"and", "or", "not"})
 KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}
-
-_LEXEMES = re.compile(
-    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-        |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-        |`(?P<quoted>[^`]+)`
-        |(?P<name>[^\W\d]\w*)
-        |(?P<sign><=|>=|==|!=|!~|[-+*/()<>=~,])
-        |(?P<end>$))""",
-    re.VERBOSE,
-)
-
-
-class FilterError(UsageError):
-    """An expression that cannot be read; `start` and `stop` are the characters of `text` that it is about."""
-
-    def __init__(self, what: str, text: str, start: int, stop: int, *, hint: str = "") -> None:
-        self.text, self.start, self.stop = text, start, max(stop, start + 1)
-        super().__init__(what, hint=hint)
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}\n  {self.text}\n  {' ' * self.start}{'^' * (self.stop - self.start)}"
 
 
 class Source(Protocol):
@@ -121,14 +102,6 @@ def parse_filter(text: str, names: Names) -> Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lexeme:
-    kind: str
-    text: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Part:
     """A piece of the expression: what it is, where it stands, how to get its values."""
 
@@ -161,27 +134,14 @@ class _Parser:
     def __init__(self, text: str, names: Names) -> None:
         self.text = text
         self.names = names
-        self.lexemes = list(self._split())
+        self.lexemes = [*lexemes_of(text)]
         self.at = 0
 
-    def _split(self) -> Any:
-        position, kind = 0, ""
-        while kind != "end":
-            found = _LEXEMES.match(self.text, position)
-            if found is None:
-                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
-                opened = self.text[start] in "\"'`"
-                self._fail("This text has no end" if opened else "This means nothing here", start, len(self.text))
-            kind = str(found.lastgroup)
-            yield _Lexeme(kind, found[kind], found.start(kind), found.end())
-            position = found.end()
-
     @property
-    def next(self) -> _Lexeme:
-        lexeme: _Lexeme = self.lexemes[self.at]
-        return lexeme
+    def next(self) -> Lexeme:
+        return self.lexemes[self.at]
 
-    def _take(self, *texts: str) -> _Lexeme | None:
+    def _take(self, *texts: str) -> Lexeme | None:
         """Return the next lexeme and step over it if it is one of these words or signs."""
         lexeme = self.next
         if lexeme.kind in {"name", "sign"} and lexeme.text in texts:
@@ -237,7 +197,7 @@ class _Parser:
             left = right
         return whole or left
 
-    def _compared(self, left: _Part, sign: _Lexeme, right: _Part) -> _Part:
+    def _compared(self, left: _Part, sign: Lexeme, right: _Part) -> _Part:
         """Return one comparison of a chain."""
         if sign.text in {"~", "!~"}:
             self._expect(left, "text", '~ looks for a text inside another: prompt ~ "python".')
@@ -279,13 +239,13 @@ class _Parser:
         self.at += 1
         return reads[lexeme.kind](lexeme)
 
-    def _close(self, opening: _Lexeme) -> _Lexeme:
+    def _close(self, opening: Lexeme) -> Lexeme:
         closing = self._take(")")
         if closing is None:
             self._fail("This bracket is not closed", opening.start, opening.stop)
         return closing
 
-    def _named(self, lexeme: _Lexeme) -> _Part:
+    def _named(self, lexeme: Lexeme) -> _Part:
         """Return a function's value, a constant or a column."""
         if self._take("("):
             return self._call(lexeme)
@@ -294,7 +254,7 @@ class _Parser:
             return _Part("truth", lexeme.start, lexeme.stop, lambda _: truth)
         return self._column(lexeme)
 
-    def _column(self, lexeme: _Lexeme) -> _Part:
+    def _column(self, lexeme: Lexeme) -> _Part:
         name = self.names.full(lexeme.text)
         if name is None:
             near = self.names.nearest(lexeme.text)
@@ -303,7 +263,7 @@ class _Parser:
             self._fail(f"There is no column {lexeme.text}", lexeme.start, lexeme.stop, hint)
         return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
 
-    def _call(self, function: _Lexeme) -> _Part:
+    def _call(self, function: Lexeme) -> _Part:
         if function.text == "abs":
             part = self._expect(self._sum(), "number")
             closing = self._close(function)
@@ -324,12 +284,12 @@ class _Parser:
         return _Part("truth", function.start, closing.stop, lambda source: source.marked(wanted))
 
 
-def _number(lexeme: _Lexeme) -> _Part:
+def _number(lexeme: Lexeme) -> _Part:
     number = float(lexeme.text)
     return _Part("number", lexeme.start, lexeme.stop, lambda _: number)
 
 
-def _text(lexeme: _Lexeme) -> _Part:
+def _text(lexeme: Lexeme) -> _Part:
     text = re.sub(r"\\(.)", r"\1", lexeme.text[1:-1])
     return _Part("text", lexeme.start, lexeme.stop, lambda _: text)
 

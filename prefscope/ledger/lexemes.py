@@ -1,0 +1,59 @@
+"""The words and signs of a filter expression, and the error that points at some of its characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prefscope.errors import UsageError
+
+_LEXEMES = re.compile(
+    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+        |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+        |`(?P<quoted>[^`]+)`
+        |(?P<name>[^\W\d]\w*)
+        |(?P<sign><=|>=|==|!=|!~|[-+*/()<>=~,])
+        |(?P<end>$))""",
+    re.VERBOSE,
+)
+
+
+class FilterError(UsageError):
+    """An expression that cannot be read; `start` and `stop` are the characters of `text` that it is about."""
+
+    def __init__(self, what: str, text: str, start: int, stop: int, *, hint: str = "") -> None:
+        self.text, self.start, self.stop = text, start, max(stop, start + 1)
+        super().__init__(what, hint=hint)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n  {self.text}\n  {' ' * self.start}{'^' * (self.stop - self.start)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lexeme:
+    """A word, a sign, a number or a text, and where it stands."""
+
+    kind: str
+    """`number`, `text`, `quoted` (a column in backticks), `name`, `sign` or `end`."""
+    text: str
+    start: int
+    stop: int
+
+
+def lexemes_of(text: str) -> Iterator[Lexeme]:
+    """Yield the lexemes of an expression, one of the kind `end` last.
+
+    Raises:
+        FilterError: A character means nothing, or a text has no end.
+    """
+    position, kind = 0, ""
+    while kind != "end":
+        found = _LEXEMES.match(text, position)
+        if found is None:
+            start = len(text) - len(text[position:].lstrip())
+            what = "This text has no end" if text[start] in "\"'`" else "This means nothing here"
+            raise FilterError(what, text, start, len(text))
+        kind = str(found.lastgroup)
+        yield Lexeme(kind, found[kind], found.start(kind), found.end())
+        position = found.end()
