@@ -10,7 +10,7 @@ import copy
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Columns = dict[str, NDArray[Any]]
+STORED_NAMES = frozenset(column.name for column in STORED)
+
+
+class _ReadWhenAsked(Columns):
+    """Columns by name, each read when it is first asked for: a million pair_ids take 150 MB and are seldom wanted."""
+
+    def __init__(self, read: Callable[[str], NDArray[Any]]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        self[name] = self._read(name)
+        return self[name]
 
 
 class Ledger:
@@ -44,10 +57,8 @@ class Ledger:
         self.path = path
         self._file, self.manifest = open_parquet(path)
         self.num_pairs: int = self._file.metadata.num_rows
-        names = [column.name for column in STORED]
-        table = self._file.read(columns=names)
-        self.stored: Columns = {name: _as_array(table.column(name)) for name in names}
         self._positions = np.arange(self.num_pairs)
+        self.stored: Columns = _ReadWhenAsked(self._read_stored)
 
     @property
     def extra_columns(self) -> Mapping[str, str]:
@@ -73,9 +84,18 @@ class Ledger:
         return part
 
     def _keep(self, wanted: NDArray[np.bool_]) -> None:
+        known = {name: values[wanted] for name, values in self.stored.items()}
         self._positions = self._positions[wanted]
         self.num_pairs = len(self._positions)
-        self.stored = {name: values[wanted] for name, values in self.stored.items()}
+        self.stored = _ReadWhenAsked(self._read_stored)
+        self.stored |= known
+
+    def _read_stored(self, name: str) -> NDArray[Any]:
+        """Return a stored column of numbers or short texts, by its name in `STORED`."""
+        if name not in STORED_NAMES:
+            raise KeyError(name)
+        values = _as_array(self._file.read(columns=[name]).column(name))
+        return values if self.num_pairs == len(values) else values[self._positions]
 
     @functools.cached_property
     def occurrences(self) -> NDArray[np.int64]:

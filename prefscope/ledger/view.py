@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefscope.ledger.columns import DERIVED, NUM_TOKENS, STORED, TEXTS, Column
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
-from prefscope.ledger.table import Columns, Ledger
+from prefscope.ledger.table import STORED_NAMES, Columns, Ledger
 from prefscope.preference.registry import LOSSES
 from prefscope.settings import LossChoice, PreferenceSettings
 
@@ -53,7 +53,7 @@ class View:
         if name in NUM_TOKENS:
             counts = ledger.stored[name]
             return {name: np.where(counts < 0, np.nan, counts)}
-        if name in ledger.stored:
+        if name in STORED_NAMES:
             return {name: ledger.stored[name]}
         if any(name == column.name for column in DERIVED):
             return ledger.derived(replace(self.preferences, losses=()))
