@@ -36,12 +36,13 @@ STORED_NAMES = frozenset(column.name for column in STORED)
 class _ReadWhenAsked(Columns):
     """Columns by name, each read when it is first asked for: a million pair_ids take 150 MB and are seldom wanted."""
 
-    def __init__(self, read: Callable[[str], NDArray[Any]]) -> None:
+    def __init__(self, read: Callable[[str], Columns]) -> None:
         super().__init__()
         self._read = read
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        self[name] = self._read(name)
+        for other, values in self._read(name).items():
+            self.setdefault(other, values)
         return self[name]
 
 
@@ -90,12 +91,21 @@ class Ledger:
         self.stored = _ReadWhenAsked(self._read_stored)
         self.stored |= known
 
-    def _read_stored(self, name: str) -> NDArray[Any]:
-        """Return a stored column of numbers or short texts, by its name in `STORED`."""
+    def _read_stored(self, name: str) -> Columns:
+        """Return a stored column, and those that go with it: all sums and counts at once take half the time."""
+        import pyarrow as pa
+
         if name not in STORED_NAMES:
             raise KeyError(name)
-        values = _as_array(self._file.read(columns=[name]).column(name))
-        return values if self.num_pairs == len(values) else values[self._positions]
+        numbers = (*LOGPS, *NUM_TOKENS)
+        table = self._file.read(columns=list(numbers) if name in numbers else [name])
+        found: Columns = {}
+        for column in table.column_names:
+            found[column] = _as_array(table.column(column))
+            table = table.drop_columns([column])  # gives its memory back before the next one is copied
+        pa.default_memory_pool().release_unused()
+        whole = self.num_pairs == self._file.metadata.num_rows
+        return found if whole else {name: values[self._positions] for name, values in found.items()}
 
     @functools.cached_property
     def occurrences(self) -> NDArray[np.int64]:
