@@ -171,7 +171,7 @@ def _tell_results(
     write_tables(ledger, preferences, [name for name in outputs if name != str(path)], texts=texts)
     stream = sys.stderr if to_stderr else None
     print_summary(ledger, preferences, as_json=as_json, stream=stream, scoring_seconds=seconds)
-    typer.echo(f"\nledger: {path}\nopen it: prefscope report {shlex.quote(str(path))}", err=True)
+    typer.echo(f"\nledger: {path}\nopen it: prefscope view {shlex.quote(str(path))}", err=True)
 
 
 def _read_mapping(text: str | None) -> dict[str, str] | None:

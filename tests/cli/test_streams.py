@@ -39,7 +39,7 @@ def test_the_summary_is_on_stdout_and_the_narration_on_stderr(score: Program) ->
     assert "rewards/margins" in out
     assert "rewards/margins" not in err
     assert "6 pairs, TRL explicit prompt" in err
-    assert err.endswith("\nledger: out.parquet\nopen it: prefscope report out.parquet\n")
+    assert err.endswith("\nledger: out.parquet\nopen it: prefscope view out.parquet\n")
 
 
 def test_a_table_on_stdout_puts_the_summary_on_stderr(score: Program) -> None:

@@ -100,7 +100,7 @@ def test_a_ledger_that_nobody_named_lies_in_the_users_data_folder(
     (path,) = (tmp_path / "data" / "prefscope" / "ledgers").iterdir()
     assert code == 0
     assert path.name.startswith("pairs-")
-    assert told.endswith(f"\nledger: {path}\nopen it: prefscope report {path}\n")
+    assert told.endswith(f"\nledger: {path}\nopen it: prefscope view {path}\n")
 
 
 def test_a_run_says_what_it_plans_scores_and_finishes(pairs: Path, samples: Path, tmp_path: Path) -> None:
