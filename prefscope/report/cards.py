@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
-from prefscope.report.summary import Z_95, count_outcomes, finite_pairs
+from prefscope.report.summary import Z_95, count_outcomes, finite_pairs, mean_logps
 
 LENGTH_BIAS = 0.3
 """Beyond this rank correlation length alone tells much of the margin."""
@@ -32,8 +32,8 @@ class Card:
 def cards(view: View) -> list[Card]:
     """Return the figures of all pairs with finite log-probs; ± is half the 95% interval."""
     finite = finite_pairs(view.ledger)
-    sides = _rewards(view, finite) if view.ledger.has_reference else _mean_logps(view, finite)
-    return [*sides, _length(view, finite)]
+    found = _rewards(view, finite) if view.ledger.has_reference else _mean_logps(view, finite)
+    return [*found, _length(view, finite)]
 
 
 def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
@@ -56,8 +56,7 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
 
 def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
-    chosen, rejected = mean_logps(view)
-    chosen, rejected = chosen[finite], rejected[finite]
+    chosen, rejected = (mean_logps(view.ledger, side)[finite] for side in ("chosen", "rejected"))
     gaps = chosen - rejected
     ahead = np.mean(gaps > 0) if gaps.size else math.nan
     return [
@@ -69,14 +68,12 @@ def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     ]
 
 
-def mean_logps(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the policy's log-prob a scored token of chosen and of rejected; nan where nothing is scored."""
-    found = []
-    for name, side in zip(NUM_TOKENS, ("chosen", "rejected"), strict=True):
-        counts = view.column(name)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found.append(np.where(counts > 0, view.ledger.stored[f"policy_{side}_logps"] / counts, np.nan))
-    return found[0], found[1]
+def sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return margins, chosen and rejected rewards of every pair; without a reference log-probs a token, in nats."""
+    if view.ledger.has_reference:
+        return view.column("margins"), view.column("chosen_rewards"), view.column("rejected_rewards")
+    chosen, rejected = (mean_logps(view.ledger, side) for side in ("chosen", "rejected"))
+    return chosen - rejected, chosen, rejected
 
 
 def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
@@ -92,7 +89,7 @@ def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
 
 def _length(view: View, finite: NDArray[np.bool_]) -> Card:
     """Return how far the margin follows the difference in length."""
-    margins = view.column("margins") if view.ledger.has_reference else np.subtract(*mean_logps(view))
+    margins, _, _ = sides(view)
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
     found = rank_correlation(margins[finite], longer[finite].astype(np.float64))
     words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "of margin, by rank"

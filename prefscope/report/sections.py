@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from prefscope.ledger.columns import FLAGS
 from prefscope.ledger.table import Ledger
 from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
-from prefscope.report.summary import LossSummary, Spread, Summary
+from prefscope.report.summary import LossSummary, Spread, Summary, mean_logps
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
@@ -155,7 +152,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
         chosen, rejected = derived["chosen_rewards"], derived["rejected_rewards"]
         title, titles = "Margins and rewards", ("Margins: ▒ wrong, █ right", "Rewards")
     else:
-        chosen, rejected = (_mean_logps(ledger, side) for side in ("chosen", "rejected"))
+        chosen, rejected = (mean_logps(ledger, side) for side in ("chosen", "rejected"))
         title, titles = "Mean log-probs, nats per token", ("Chosen − rejected: ▒ below 0, █ above", "Each")
     titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right below ···")
     wide = width >= WIDE
@@ -168,12 +165,6 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
         top = side_by_side(titles[0].ljust(each), titles[1])
         return [Plot(title, f"{top}\n{side_by_side(histogram, scatter)}")]
     return [Plot(titles[0], histogram), Plot(titles[1], scatter)]
-
-
-def _mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
-    """Return the policy's log-prob a scored token, nan where the count is unknown or zero."""
-    counts = ledger.stored[f"{side}_num_tokens"]
-    return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
 
 
 def _worst_table(summary: Summary) -> Table:

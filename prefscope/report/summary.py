@@ -171,6 +171,12 @@ def finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:
     return finite
 
 
+def mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
+    """Return the policy's log-prob a scored token, in nats, nan where the count is unknown or zero."""
+    counts = ledger.stored[f"{side}_num_tokens"]
+    return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
+
+
 def _metrics(
     ledger: Ledger, derived: Columns, losses: tuple[LossSummary, ...], finite: NDArray[np.bool_]
 ) -> dict[str, Spread]:

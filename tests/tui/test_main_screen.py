@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from textual.color import Color
@@ -13,6 +14,7 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.main_screen import TABS
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.histogram import Histogram
+from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
 Show = Callable[..., Terminal]
@@ -88,6 +90,18 @@ def test_the_bins_together_have_every_pair(show: Show, demo: Session) -> None:
         seen += demo.order.tolist()
         terminal.press("1", "right")
     assert sorted(seen) == list(range(170))
+
+
+def test_without_a_reference_a_bin_opens_the_pairs_of_its_gap(tmp_path: Path) -> None:
+    logps = [{"policy_chosen_logps": -40.0 - row, "policy_rejected_logps": -60.0} for row in range(20)]
+    session = write_pairs(tmp_path / "free.parquet", logps, has_reference=False)
+    with Terminal(PrefscopeApp(session), (120, 36)) as terminal:
+        terminal.press("right")
+        told = str(terminal.app.screen.query_one(Histogram).border_subtitle)
+        terminal.press("enter")
+        assert tab(terminal) == "pairs"
+        assert 0 < session.order.size < 20
+        assert f": {session.order.size} pairs" in told
 
 
 def test_a_click_on_a_tab_shows_its_pane(show: Show) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,13 +14,16 @@ from textual.widgets import Static
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.report.cards import Card, cards, mean_logps
+from prefscope.report.cards import Card, cards, sides
 from prefscope.report.plots import curve, reward_scatter, scatter
 from prefscope.tui.messages import PairsAsked
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.what_if import knobs, mean_losses
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
+
+GAP = "policy_chosen_logps / chosen_num_tokens - policy_rejected_logps / rejected_num_tokens"
+"""What stands for the margin without a reference, as a filter says it."""
 
 
 class OverviewPane(Pane, can_focus=True):
@@ -69,7 +70,7 @@ class OverviewPane(Pane, can_focus=True):
         for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
             widget.update(_card(card))
             widget.set_class(card.warns, "-warns")
-        margins, chosen, rejected = _sides(view)
+        margins, chosen, rejected = sides(view)
         histogram = self.query_one(Histogram)
         named = "implicit margin" if view.ledger.has_reference else "log-prob a token, chosen − rejected"
         histogram.border_title = f"{named}  ▒ wrong █ right"
@@ -105,8 +106,8 @@ class OverviewPane(Pane, can_focus=True):
 
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
-        if self.session.ledger.has_reference:
-            self.post_message(PairsAsked(" and ".join(_limits("margin", opened.low, opened.high))))
+        column = "margins" if self.session.ledger.has_reference else GAP
+        self.post_message(PairsAsked(" and ".join(_limits(column, opened.low, opened.high))))
 
 
 def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:
@@ -117,14 +118,6 @@ def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]
         yield f"{column} < {high!r}"
     if low is None and high is None:
         yield f"{column} == {column}"
-
-
-def _sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return margins and both rewards; without a reference the log-probs a token and their difference."""
-    if view.ledger.has_reference:
-        return view.column("margins"), view.column("chosen_rewards"), view.column("rejected_rewards")
-    chosen, rejected = mean_logps(view)
-    return chosen - rejected, chosen, rejected
 
 
 def _card(card: Card) -> Content:
