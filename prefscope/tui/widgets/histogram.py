@@ -64,7 +64,7 @@ class Histogram(Plot, can_focus=True):
         edges = self.edges
         if not edges.size:
             return
-        counts, _ = np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)
+        counts = self._counts(edges)
         filled = np.flatnonzero(counts)
         if self.picked is None:
             at = filled[-1] if step < 0 else filled[0]
@@ -72,6 +72,10 @@ class Histogram(Plot, can_focus=True):
             further = filled[filled > self.picked] if step > 0 else filled[filled < self.picked][::-1]
             at = further[0] if further.size else self.picked
         self._pick(int(at), int(counts[at]))
+
+    def _counts(self, edges: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return how many values each bin has, the tails in the outermost ones."""
+        return np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)[0]
 
     def _pick(self, at: int, count: int) -> None:
         self.picked = at
@@ -101,8 +105,7 @@ class Histogram(Plot, can_focus=True):
         left, width = self._area
         at = int((offset.x - left + 0.5) / max(width, 1) * (len(edges) - 1))
         if 0 <= at < len(edges) - 1:
-            counts, _ = np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)
-            self._pick(at, int(counts[at]))
+            self._pick(at, int(self._counts(edges)[at]))
             if event.chain > 1:
                 self.action_open()
 
