@@ -43,17 +43,19 @@ class MainScreen(Screen[None]):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
+        self._panes: dict[str, Pane] = {
+            "overview": OverviewPane(session, id="overview"),
+            "pairs": PairsPane(session, id="pairs"),
+            "pair": PairPane(session, id="pair"),
+            "what-if": WhatIfPane(session, id="what-if"),
+            "health": HealthPane(session, id="health"),
+        }
 
     def compose(self) -> ComposeResult:
         """Make the chrome and the panes."""
         yield Static(id="identity", markup=False)
         yield Tabs(id="tabs")
-        with ContentSwitcher(initial="overview", id="panes"):
-            yield OverviewPane(self.session, id="overview")
-            yield PairsPane(self.session, id="pairs")
-            yield PairPane(self.session, id="pair")
-            yield WhatIfPane(self.session, id="what-if")
-            yield HealthPane(self.session, id="health")
+        yield ContentSwitcher(*self._panes.values(), initial="overview", id="panes")
         yield Footer(compact=True)
         yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
 
@@ -77,16 +79,14 @@ class MainScreen(Screen[None]):
         """Switch to a pane and let it draw what has changed."""
         self.query_one("#panes", ContentSwitcher).current = name
         self.query_one(Tabs).active = name
-        pane = self.query_one(f"#{name}", Pane)
-        pane.show_session()
-        pane.focus_first()
+        self._panes[name].show_session()
+        self._panes[name].focus_first()
 
     @on(SessionChanged)
     def _redraw(self) -> None:
         """Let the visible pane draw what has changed; the others do when they are shown."""
         self._refresh()
-        current = self.query_one("#panes", ContentSwitcher).current
-        self.query_one(f"#{current}", Pane).show_session()
+        self._panes[self.query_one(ContentSwitcher).current or "overview"].show_session()
 
     @on(PairOpened)
     def _open_pair(self) -> None:

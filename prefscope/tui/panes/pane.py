@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -27,9 +29,9 @@ class Pane(Vertical):
         """What the drawing depends on."""
         return (self.session.generation,)
 
+    @abstractmethod
     def draw(self) -> None:
-        """Draw the session; every pane has its own way."""
-        raise NotImplementedError
+        """Draw the session."""
 
     def focus_first(self) -> None:
         """Give the focus to the widget that keys are meant for."""
