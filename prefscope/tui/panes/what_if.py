@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -50,6 +51,7 @@ class WhatIfPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._loss = 0
+        self._first = View(session.ledger, session.initial)
 
     def compose(self) -> ComposeResult:
         """Make the knobs, the figures and the plots."""
@@ -67,8 +69,7 @@ class WhatIfPane(Pane):
         """Draw knobs, figures and plots."""
         view, found = self.session.view, self.query_one(KnobList)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
-        first = View(self.session.ledger, self.session.initial)
-        self.query_one("#figures", Static).update(_figures(view, first, self.loss))
+        self.query_one("#figures", Static).update(_figures(view, self._first, self.loss))
         if self.loss is not None and found.picked is not None:
             self._draw_loss(view, self.loss, found.picked)
             self._draw_weights(view, self.loss)
@@ -130,19 +131,20 @@ def _figures(now: View, first: View, shown: str | None) -> Content:
             float(np.mean(view.column("margins")[finite] > 0)) if finite.any() else np.nan for view in (now, first)
         ]
         rows.append(("accuracy", f"{share[0]:.1%}", f"{share[1]:.1%}", "no knob moves it"))
-        rows.append(_row("mean margin", now, first, "margins"))
+        rows.append(_row("mean margin", now, first, "margins", finite))
     for choice in now.ledger.usable_losses(now.preferences):
         mark = " ◀" if choice.name == shown else ""
-        rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", now, first, f"{choice.name}_loss"))
+        rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", now, first, f"{choice.name}_loss", finite))
     lines = [f"{name:<18}{now_:>12}{was:>12}   {change}" for name, now_, was, change in rows]
     return Content.assemble((lines[0] + "\n", "dim"), "\n".join(lines[1:]))
 
 
-def _row(name: str, now: View, first: View, column: str) -> tuple[str, str, str, str]:
+def _row(name: str, now: View, first: View, column: str, finite: NDArray[np.bool_]) -> tuple[str, str, str, str]:
+    """Return the mean of a column over pairs with finite log-probs, now and at first, and the change."""
     means = []
     for view in (now, first):
-        values = np.asarray(view.column(column))
-        known = values[np.isfinite(values) & finite_pairs(view.ledger)]
+        values = view.column(column)
+        known = values[np.isfinite(values) & finite]
         means.append(float(known.mean()) if known.size else np.nan)
     same = means[0] == means[1]
     change = (
