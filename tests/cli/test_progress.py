@@ -160,4 +160,5 @@ def test_notes_are_lines_of_their_own(told: Told) -> None:
 
 def test_a_batch_of_a_model_that_had_nothing_to_compute_does_not_end_the_run(told: Told) -> None:
     """Another process can clear the store after the plan was told."""
-    told(replace(PLANNED, missing=0), BatchScored("policy", 0, 4, 400, 310, 3.1))
+    lines = told(replace(PLANNED, missing=0), BatchScored("policy", 0, 4, 400, 310, 3.1))
+    assert lines == ["policy: all 20 sequences are in the store, nothing to compute"]

@@ -11,6 +11,7 @@ import pytest
 
 import prefscope
 from prefscope.ledger.table import Ledger
+from tests.functional.runs import Loads, watch_loads
 
 NUM_PAIRS = 6
 
@@ -18,6 +19,12 @@ NUM_PAIRS = 6
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
+    """Return a record of the models that the test loads."""
+    return watch_loads(monkeypatch)
 
 
 @pytest.fixture(scope="session")

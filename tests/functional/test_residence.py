@@ -27,11 +27,6 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
-    return watch_loads(monkeypatch)
-
-
-@pytest.fixture
 def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave room for one of the tiny models and not for two."""
     monkeypatch.setattr(residents, "available_bytes", lambda _: ROOM_FOR_ONE)

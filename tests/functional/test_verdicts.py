@@ -33,7 +33,6 @@ from tests.functional.runs import (
     largest_difference,
     run,
     settings_of,
-    watch_loads,
 )
 from tests.functional.windows import write_rows
 
@@ -77,11 +76,6 @@ PADDED: dict[str, tuple[PretrainedConfig, str]] = {
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "ENOUGH_SECONDS", 0)
-
-
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
-    return watch_loads(monkeypatch)
 
 
 @pytest.fixture

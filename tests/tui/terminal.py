@@ -105,3 +105,14 @@ def assert_golden(terminal: Terminal, name: str) -> None:
         pytest.skip(f"golden screens are for Textual {RECORDED_WITH}")
     path = GOLDEN / f"{name}@{terminal.app.size.width}x{terminal.app.size.height}.txt"
     assert terminal.text + "\n" == path.read_text(encoding="utf-8")
+
+
+def prompts(terminal: Terminal) -> list[str]:
+    """Return the numbers of the pairs in view, from their lines."""
+    rows = [line[1:].split()[0] for line in terminal.lines[1:] if "prompt " in line]
+    return [row for row in rows if row.isdigit()]
+
+
+def cursor_line(terminal: Terminal) -> str:
+    (line,) = [line for line in terminal.lines if line.startswith("▶")]
+    return line

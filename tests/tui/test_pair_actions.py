@@ -11,7 +11,7 @@ from prefscope.ledger.marks import load_marks
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.session import Session
 from tests.tui.pairs_app import write_pairs
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import Terminal, cursor_line, prompts
 
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]
@@ -21,17 +21,6 @@ Show = Callable[..., Terminal]
 def five(tmp_path: Path) -> Session:
     """Return five pairs: right, wrong, tied, wrong, right."""
     return write_pairs(tmp_path / "five.parquet", [{"margin": margin} for margin in MARGINS])
-
-
-def prompts(terminal: Terminal) -> list[str]:
-    """Return the numbers of the pairs in view, from their lines."""
-    rows = [line[1:].split()[0] for line in terminal.lines[1:] if "prompt " in line]
-    return [row for row in rows if row.isdigit()]
-
-
-def cursor_line(terminal: Terminal) -> str:
-    (line,) = [line for line in terminal.lines if line.startswith("▶")]
-    return line
 
 
 # Order

@@ -22,7 +22,7 @@ from prefscope.tui.widgets.pair_columns import (
 )
 from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import PairsApp, write_pairs
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import Terminal, cursor_line, prompts
 
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]
@@ -43,17 +43,6 @@ def hundred(tmp_path: Path) -> Session:
 
 def table_of(terminal: Terminal) -> PairTable:
     return terminal.app.screen.query_one(PairTable)
-
-
-def prompts(terminal: Terminal) -> list[str]:
-    """Return the numbers of the pairs in view, from their lines."""
-    rows = [line[1:].split()[0] for line in terminal.lines[1:] if "prompt " in line]
-    return [row for row in rows if row.isdigit()]
-
-
-def cursor_line(terminal: Terminal) -> str:
-    (line,) = [line for line in terminal.lines if line.startswith("▶")]
-    return line
 
 
 # What is shown
