@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -120,6 +118,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
     """Score, showing progress on stderr, and return the ledger's path and the seconds that scoring took."""
     from prefscope.cli.progress import RunProgress
     from prefscope.folders import unnamed_ledger
+    from prefscope.pipeline.entry import score_or_import
 
     named = [name for name in outputs if name.endswith(".parquet")]
     if len(named) > 1:
@@ -129,28 +128,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
         return Path(named[0]) if named else unnamed_ledger(settings.data.source, run_name)
 
     with RunProgress() as progress:
-        if not settings.models.policy:
-            from prefscope.pipeline.ready_made import import_logps, offers_logps
-
-            if offers_logps(settings.data):
-                progress.say("The file has log-probs already: no model is run.")
-                return import_logps(settings.data, place, progress), 0.0
-        # Bars of tqdm and the hub would garble ours; both libraries read this on import.
-        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-        progress.load("loading torch and transformers")
-        from prefscope.pipeline.run import score as score_data
-
-        path = score_data(settings if settings.models.policy else _with_bundled_models(settings), place, progress)
-    return path, progress.scoring_seconds
-
-
-def _with_bundled_models(settings: ScoreSettings) -> ScoreSettings:
-    """Return the settings with the tiny policy and reference of sample_data."""
-    from prefscope.folders import sample_data
-
-    folder = sample_data()
-    policy, ref = str(folder / "tiny-policy"), str(folder / "tiny-ref")
-    return replace(settings, models=replace(settings.models, policy=policy, ref=ref, bundled=True))
+        return score_or_import(settings, place, progress), progress.scoring_seconds
 
 
 def _tell_results(
