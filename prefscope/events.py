@@ -7,7 +7,9 @@ This module imports nothing of the project.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,29 @@ class BatchScored:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """All pairs are read and wait as a ledger without log-probs, which can be looked at while the run goes on."""
+
+    preview: str
+    """The file."""
+    run_name: str
+    """What names the run, and its ledger where nobody named that."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogpsKnown:
+    """Sequences of a run that is watched have their log-probs: just scored, or found in the store."""
+
+    role: str
+    scope: str
+    """First part of their keys in the store, in hex digits."""
+    digests: tuple[str, ...]
+    """Of each sequence, in hex digits."""
+    sums: tuple[float, ...]
+    """Σ of the log-probs of each, in nats."""
+
+
+@dataclass(frozen=True, slots=True)
 class Halved:
     """Memory ran out: the batch is tried again in halves."""
 
@@ -108,10 +133,8 @@ class Failed:
     exit_code: int
 
 
-Event = Noted | Progressed | PairFlagged | Planned | BatchScored | Halved | Finished | Failed
-_KINDS = {
-    kind.__name__: kind for kind in (Noted, Progressed, PairFlagged, Planned, BatchScored, Halved, Finished, Failed)
-}
+Event = Noted | Progressed | PairFlagged | Planned | BatchScored | Prepared | LogpsKnown | Halved | Finished | Failed
+_KINDS: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def to_json_line(event: Event) -> str:
@@ -128,8 +151,6 @@ def from_json_line(line: str) -> Event:
     try:
         value = json.loads(line)
         kind = _KINDS[value.pop("event")]
-        if "flags" in value:
-            value["flags"] = tuple(value["flags"])
-        return kind(**value)
+        return kind(**{name: tuple(found) if isinstance(found, list) else found for name, found in value.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an event: {line[:80]}") from error

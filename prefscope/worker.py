@@ -1,6 +1,7 @@
 """The pipeline in its own process: settings in, events out, a JSON object a line (`python -m prefscope.worker`).
 
-The first line of stdin is `{"settings": ScoreSettings.to_json(), "ledger": path}`; a null path is the default place.
+The first line of stdin is `{"settings": ScoreSettings.to_json(), "ledger": path, "preview": path}`. A null ledger goes
+to the default place; a preview, which may be left out, is a ledger without log-probs that is there before scoring is.
 stdout holds events and nothing else; whatever else is printed goes to `folders.worker_log`.
 
 The process ends at once, whatever it computes, at SIGTERM, SIGINT and SIGHUP, and as by SIGHUP when stdin ends or
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prefscope.errors import PrefscopeError, UsageError
-from prefscope.events import Event, Failed, Progressed, to_json_line
+from prefscope.events import Event, Failed, to_json_line
 from prefscope.folders import unnamed_ledger, worker_log
 from prefscope.ledger.file import part_path
 from prefscope.settings import ScoreSettings
@@ -92,7 +93,7 @@ def _take_streams(log: Path) -> tuple[BinaryIO, BinaryIO]:
 
 def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> None:
     """Read the settings, then score; raises what a user can mend as `PrefscopeError`."""
-    settings, asked = _read_request(stdin)
+    settings, asked, preview = _read_request(stdin)
     threading.Thread(target=_watch, args=(stdin.fileno(), stdout.fileno()), daemon=True).start()
 
     def place(run_name: str) -> Path:
@@ -100,16 +101,13 @@ def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> No
         _remove_at_signals(part_path(path))
         return path
 
-    # Bars of tqdm and the hub would fill the log; both libraries read this on import.
-    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-    emit(Progressed("loading torch and transformers", 0))
-    from prefscope.pipeline.run import score
+    from prefscope.pipeline.entry import score_or_import
 
-    score(settings, place, emit)
+    score_or_import(settings, place, emit, preview)
 
 
-def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None]:
-    """Return the settings of the first line of stdin, and the ledger's path if it names one.
+def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None, Path | None]:
+    """Return the settings of the first line of stdin, and the paths of ledger and preview if it names them.
 
     Raises:
         UsageError: The line is something else.
@@ -119,8 +117,8 @@ def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None]:
         _hang_up()
     try:
         value = json.loads(line)
-        settings, ledger = ScoreSettings.from_json(value["settings"]), value["ledger"]
-        asked = None if ledger is None else Path(ledger)
+        settings = ScoreSettings.from_json(value["settings"])
+        asked, preview = (None if path is None else Path(path) for path in (value["ledger"], value.get("preview")))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"These are no settings of a run ({type(error).__name__}: {error})",
@@ -129,7 +127,7 @@ def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None]:
         ) from error
     if settings.data.source == "-":
         raise UsageError("A worker's stdin carries no data set", where="stdin", hint="Give a file or a hub id.")
-    return settings, asked
+    return settings, asked, preview
 
 
 def _watch(stdin: int, stdout: int) -> None:

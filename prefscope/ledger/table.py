@@ -77,6 +77,11 @@ class Ledger:
         """Whether per-token columns are there."""
         return "chosen_tokens" in self._file.schema_arrow.names
 
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Whether each pair was scored, be it with a number or not; shape (num_pairs,)."""
+        return np.ones(self.num_pairs, dtype=np.bool_)
+
     def only(self, wanted: NDArray[np.bool_]) -> Ledger:
         """Return the ledger of some of the pairs, which are given by a flag a pair."""
         part = copy.copy(self)

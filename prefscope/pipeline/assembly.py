@@ -14,8 +14,9 @@ from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.ledger.columns import carried_names
 from prefscope.ledger.file import build_schema, write_ledger
+from prefscope.ledger.live import DIGESTS
 from prefscope.pipeline.spool import Spool, extras_of, sequences_of
-from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.scoring.tokenization import TokenTexts
 
@@ -33,12 +34,12 @@ def assemble(
     token_texts: TokenTexts | None,
     emit: Callable[[Event], None],
 ) -> None:
-    """Write the ledger of a finished run.
+    """Write the ledger of a finished run; one without scopes has no log-probs, but names the sequences by digests.
 
     Args:
         path: Where the ledger goes.
         spool: The tokenized pairs.
-        store: Holds every sequence's log-probs by now.
+        store: Holds the log-probs of every sequence by now, where there are scopes.
         scopes: The first part of the store keys, by role.
         manifest: Goes into the file.
         token_texts: Gives the per-token columns; None leaves them out.
@@ -52,6 +53,8 @@ def assemble(
     schema = build_schema(
         {names[column]: kind for column, kind in kinds.items()}, manifest, tokens=token_texts is not None
     )
+    for name in () if scopes else DIGESTS:
+        schema = schema.append(pa.field(name, pa.binary(DIGEST_BYTES)))
 
     def groups() -> Iterator[dict[str, Any]]:
         done = 0
@@ -62,7 +65,7 @@ def assemble(
                     emit(PairFlagged(row, tuple(flags.split(";"))))
             yield group | {names[column]: values for column, values in extras_of(batch, kinds).items()}
             done += batch.num_rows
-            emit(Progressed("writing the ledger", done, spool.num_pairs))
+            emit(Progressed("writing the ledger" if scopes else "writing the preview", done, spool.num_pairs))
 
     write_ledger(path, schema, groups())
 
@@ -75,6 +78,8 @@ def _group(
     finite = np.ones(batch.num_rows, dtype=bool)
     for side in SIDES:
         sequences = sequences_of(batch, side)
+        if not scopes:
+            group[f"{side}_digest"] = [sequence.digest() for sequence in sequences]
         group[f"{side}_num_tokens"] = np.array([sequence.num_scored for sequence in sequences])
         if token_texts is not None:
             group[f"{side}_tokens"] = [token_texts.texts(sequence.scored_ids) for sequence in sequences]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import prefscope
 from prefscope.pipeline.intake import DataSummary
 from prefscope.pipeline.residents import ScoredModel
+from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.weights import Overlap
@@ -67,6 +68,17 @@ def build_manifest(
         },
         "settings": settings.to_json(),
         "versions": versions(),
+    }
+
+
+def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Return the manifest of a ledger whose log-probs are still to come."""
+    return {
+        "bundled": settings.models.bundled,
+        "has_reference": len(checkpoints) > 1,
+        "data": {"source": data.name, "content_hash": data.content_hash, "pairs": data.pairs},
+        "models": {role: {"name": one.name} for role, one in zip(("policy", "ref"), checkpoints, strict=False)},
+        "settings": settings.to_json(),
     }
 
 

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from prefscope.events import BatchScored, Event, Finished, Halved, Noted, Planned
+from prefscope.events import BatchScored, Event, Finished, Halved, LogpsKnown, Noted, Planned, Prepared
 from prefscope.folders import cache_folder, store_path
 from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.intake import DataSummary, read_pairs
-from prefscope.pipeline.manifest import build_manifest
+from prefscope.pipeline.manifest import build_manifest, preview_manifest
 from prefscope.pipeline.parts import batches_of, estimate, parts_of, plan_part
 from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights, gather
 from prefscope.pipeline.spool import Spool
@@ -40,13 +41,18 @@ SHARE_TO_FIT = 0.75
 """After a batch that did not fit into memory, larger ones than this share of it are cut before they are tried."""
 
 
-def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) -> Path:
+SUMS_AN_EVENT = 512
+
+
+def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, preview: Path | None = None) -> Path:
     """Score a data set and return the path of its ledger.
 
     Args:
         settings: What to score and how.
         ledger: Gives the ledger's path for the run's name (16 hex digits that name data, models and settings).
         emit: Called with every event, in this thread.
+        preview: Where a ledger without log-probs is written before anything is computed; the sums are then told as soon
+            as they are known.
 
     Raises:
         PrefscopeError: Anything that a user can mend; what was scored until then is kept.
@@ -64,13 +70,16 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit) ->
             checkpoints = [policy] if ref is None else [policy, ref]
             residents = gather(settings, store, checkpoints, spool.some_token_ids(), emit)
             weights = compare_weights(residents)
-            run = Run(settings, store, spool, residents, _run_key(residents, data), emit)
+            texts = TokenTexts.of(data.tokenizer) if settings.compute.keep_tokens else None
+            run = Run(settings, store, spool, residents, _run_key(residents, data), emit, watched=preview is not None)
+            if preview is not None:
+                assemble(preview, spool, store, {}, preview_manifest(settings, data, checkpoints), texts, emit)
+                emit(Prepared(str(preview), run.key.hex()))
             models = run.score_models()
             residents.release()
             written = ledger(run.key.hex())
             manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights)
             scopes = {model.role: model.scope for model in models}
-            texts = TokenTexts.of(data.tokenizer) if settings.compute.keep_tokens else None
             assemble(written, spool, store, scopes, manifest, texts, emit)
             store.drop_plan(run.key)
         finally:
@@ -117,6 +126,8 @@ class Run:
     residents: Residents
     key: bytes
     emit: Emit
+    watched: bool = False
+    """Whether somebody looks at the sums while the run goes on."""
     scoring_seconds: float = 0.0
     _batches: dict[str, int] = field(default_factory=dict)
     """Batches scored so far, by role."""
@@ -141,6 +152,8 @@ class Run:
             return
         for part in parts_of(self.spool, self.settings.data.seed):
             plans = [plan_part(self.store, self.key, part, model, self._budget(model)) for model in models]
+            for model in models if self.watched else ():
+                self._tell_sums(model, part.digests)
             for turn in zip_longest(*(batches_of(part, plan) for plan in plans)):
                 for model, batch in zip(models, turn, strict=True):
                     if batch and self._lacks(model, batch):
@@ -203,7 +216,21 @@ class Run:
         self.scoring_seconds += seconds
         tokens = sum(len(sequence.token_ids) for sequence in batch)
         computed = computed_tokens(batch, packed=path == "packed")
+        if self.watched:
+            self._tell_sums(model, [sequence.digest() for sequence in batch])
         self.emit(BatchScored(role, number, len(batch), tokens, computed, seconds))
+
+    def _tell_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
+        """Tell the sums of those sequences that the store has, of every role whose model this is."""
+        same = [one.role for one in self.residents.candidates if one.fingerprint == model.candidate.fingerprint]
+        for start in range(0, len(digests), SUMS_AN_EVENT):
+            some = digests[start : start + SUMS_AN_EVENT]
+            names_by_key = {sequence_key(model.scope, digest): digest.hex() for digest in some}
+            found = self.store.lookup(names_by_key)
+            names = tuple(names_by_key[key] for key in found)
+            sums = tuple(float(logps.sum(dtype=np.float64)) for logps in found.values())
+            for role in same if found else ():
+                self.emit(LogpsKnown(role, model.scope.hex(), names, sums))
 
 
 def _within(batch: list[TokenSequence], limit: int | None, *, packed: bool) -> Iterator[list[TokenSequence]]:

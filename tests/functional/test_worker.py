@@ -50,7 +50,7 @@ import ctypes, os, subprocess, sys, time, types
 from prefscope.events import Finished, Noted
 from prefscope.worker import main
 
-def score(settings, place, emit):
+def score(settings, place, emit, preview):
 {}
 
 sys.modules["prefscope.pipeline.run"] = types.SimpleNamespace(score=score)

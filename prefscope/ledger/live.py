@@ -1,0 +1,106 @@
+"""A ledger whose log-probs are still arriving: everything but them is in a file, sums are filled in as they are told.
+
+What a run in progress has not scored yet is nan, as is what cannot be scored; `is_known` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.columns import LOGPS, TOKENS
+from prefscope.ledger.table import Ledger
+
+DIGESTS = ("chosen_digest", "rejected_digest")
+"""Columns of a preview that name the sequences."""
+_WORD = np.dtype(">u8")
+
+TokenLogps = Callable[[str, bytes], NDArray[np.float32] | None]
+"""Returns the log-probs of each token of a sequence, given a role and a digest, if they are known by now."""
+
+
+class LiveLedger(Ledger):
+    """The ledger of a run that goes on."""
+
+    def __init__(self, preview: Path, ledger: Path, token_logps: TokenLogps) -> None:
+        """Open what a run wrote before it began to score.
+
+        Args:
+            preview: The file.
+            ledger: Where the finished ledger will be, by which it is called and beside which marks are kept.
+            token_logps: Finds the log-probs of each token.
+
+        Raises:
+            LedgerError: The file is not there or is no ledger.
+        """
+        super().__init__(preview)
+        self.path = ledger
+        self._token_logps = token_logps
+        self.stored |= {name: np.full(self.num_pairs, np.nan) for name in LOGPS}
+        roles = ("policy", "ref") if self.has_reference else ("policy",)
+        self._known = {name: np.zeros(self.num_pairs, dtype=np.bool_) for name in LOGPS if name.startswith(roles)}
+        self._rows = {
+            name.removesuffix("_digest"): _Places(self._file.read(columns=[name]).column(name).to_pylist())
+            for name in DIGESTS
+        }
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Whether all sums of each pair have been told. Shape (num_pairs,)."""
+        known: NDArray[np.bool_] = np.all([*self._known.values()], axis=0)
+        return known
+
+    def take(self, role: str, sums: Iterable[tuple[bytes, float]]) -> None:
+        """Fill in the sums of sequences, which are given by their digests, for a role."""
+        for digest, value in sums:
+            for side, places in self._rows.items():
+                name, rows = f"{role}_{side}_logps", places.of(digest)
+                self.stored[name][rows] = value
+                self._known[name][rows] = True
+                if not np.isfinite(value):
+                    self._flag(rows)
+
+    def _flag(self, rows: NDArray[np.int64]) -> None:
+        flags = self.stored["flags"]
+        for row in rows.tolist():
+            if "non_finite" not in flags[row]:
+                flags[row] = ";".join(filter(None, (flags[row], "non_finite")))
+
+    def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
+        """Return what is known of the pair at a position: some columns, or all, texts and tokens included.
+
+        Raises:
+            IndexError: The ledger has no such position.
+        """
+        names = {column.name for column in TOKENS if column.kind == "logps"}
+        wanted = names if columns is None else names & {*columns}
+        read = None if columns is None else [*columns, *DIGESTS]
+        found = super().pair(position, read)
+        digests = {name.removesuffix("_digest"): found.pop(name) for name in DIGESTS}
+        found |= {name: float(self.stored[name][position]) for name in LOGPS if name in found}
+        if "flags" in found:
+            found["flags"] = self.stored["flags"][position]
+        for name in wanted if self.has_tokens else ():
+            role, side = name.split("_")[:2]
+            found[name] = self._token_logps(role, digests[side])
+        return found
+
+
+class _Places:
+    """Where each digest stands in a column, in 24 bytes a pair."""
+
+    def __init__(self, digests: list[bytes]) -> None:
+        words = np.frombuffer(b"".join(digests), dtype=_WORD).reshape(-1, 2)
+        self._order: NDArray[np.int64] = np.lexsort((words[:, 1], words[:, 0]))
+        self._first, self._second = words[self._order].astype(np.uint64).T
+
+    def of(self, digest: bytes) -> NDArray[np.int64]:
+        """Return the ascending positions of a digest."""
+        first, second = np.frombuffer(digest, dtype=_WORD).astype(np.uint64)
+        start, stop = (int(np.searchsorted(self._first, first, side)) for side in ("left", "right"))
+        places: NDArray[np.int64] = self._order[start:stop][self._second[start:stop] == second]
+        return places
