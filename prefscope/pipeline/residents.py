@@ -21,12 +21,13 @@ from prefscope.events import Event, Noted, Progressed
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, fingerprint, shares_its_base
 from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope, is_out_of_memory
+from prefscope.scoring.headers import BYTES, num_weights, stored_dtype
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
 from prefscope.scoring.store import LogpStore
-from prefscope.scoring.weights import BYTES, Overlap, num_weights, overlap, stored_dtype
+from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
 SHARE_FOR_TWO = 0.7

@@ -30,7 +30,7 @@ from transformers import (
 
 from prefscope.errors import MissingExtraError, ModelError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
-from prefscope.scoring.weights import BYTES, stored_dtype
+from prefscope.scoring.headers import BYTES, stored_dtype
 from prefscope.settings import Dtype, ModelSettings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

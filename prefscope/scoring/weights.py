@@ -1,8 +1,7 @@
-"""What the weight files of a checkpoint say: how wide, how many, and how many equal another checkpoint's."""
+"""How far the weights of two checkpoints are equal, by their files."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,12 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.headers import header_files, num_weights
 
-_WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
-BYTES = dict(_WIDTHS.values())
-MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
 SAMPLED_ROWS = 16
 ERASED_SHARE = 0.5
 
@@ -40,38 +36,6 @@ class Overlap:
         return self.equal_where_trained >= ERASED_SHARE
 
 
-def stored_dtype(checkpoint: Checkpoint) -> str:
-    """Return the widest floating dtype that holds at least 1% of the weights, from the file headers alone.
-
-    GGUF weights are dequantized to float32 on loading, so they count as float32; so do pickled weights, which have no
-    header to read.
-    """
-    counts = _count(checkpoint)
-    main = [dtype for dtype, count in counts.items() if count >= MINOR_SHARE * sum(counts.values())]
-    return max(main, key=lambda dtype: (BYTES[dtype], dtype), default="float32")
-
-
-def num_weights(checkpoint: Checkpoint) -> int | None:
-    """Return how many weights a full checkpoint has, from its file headers; None where they do not say."""
-    return sum(_count(checkpoint).values()) or None
-
-
-def _count(checkpoint: Checkpoint) -> dict[str, int]:
-    """Return how many weights of each floating dtype a full checkpoint's safetensors files hold."""
-    counts: dict[str, int] = {}
-    for file in _files(checkpoint.full):
-        for tensor in _safetensors_header(file).values():
-            if tensor.get("dtype") in _WIDTHS:
-                dtype, width = _WIDTHS[tensor["dtype"]]
-                size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
-                counts[dtype] = counts.get(dtype, 0) + size // width
-    return counts
-
-
-def _files(full: Checkpoint) -> list[Path]:
-    return [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))
-
-
 def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
     """Return how far two full checkpoints are equal in a dtype, read from their files.
 
@@ -81,7 +45,7 @@ def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
         return None
     equal = trained = equal_where_trained = total = 0.0
     with ExitStack() as stack:
-        ours, theirs = (_tensors(_files(checkpoint), stack) for checkpoint in (policy, ref))
+        ours, theirs = (_tensors(header_files(checkpoint), stack) for checkpoint in (policy, ref))
         for name in ours.keys() & theirs.keys():
             (size, some), (other_size, others) = ours[name](), theirs[name]()
             if not size or some.shape != others.shape or size != other_size or not some.is_floating_point():
@@ -125,23 +89,3 @@ def _sample(tensor: Any) -> tuple[int, Tensor]:
     step = max(shape[0] // SAMPLED_ROWS, 1)
     rows = torch.cat([tensor[i : i + 1] for i in range(0, shape[0], step)])
     return math.prod(shape), rows.reshape(1, -1) if rows.dim() == 1 else rows.flatten(1)
-
-
-def _safetensors_header(file: Path) -> dict[str, Any]:
-    """Return the tensor table of a safetensors file: 8 bytes of length, then JSON.
-
-    Raises:
-        ModelError: The file is cut off or is no safetensors file.
-    """
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
-                raise ValueError("the header is longer than the file")  # noqa: TRY301 (told below with the rest)
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
-        ) from error
-    header.pop("__metadata__", None)
-    return dict(header)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.weights import num_weights, overlap, stored_dtype
+from prefscope.scoring.headers import num_weights, stored_dtype
+from prefscope.scoring.weights import overlap
 from tests.unit.scoring.checkpoint_folders import Sizes, make_adapter, make_checkpoint, save_checkpoint
 
 LIGHT = 1.5e-5

@@ -1,0 +1,67 @@
+"""What the headers of weight files say: how wide the weights are, and how many. No weight is read, and no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefscope.errors import ModelError
+from prefscope.scoring.checkpoints import Checkpoint
+
+_WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
+BYTES = dict(_WIDTHS.values())
+MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
+
+
+def stored_dtype(checkpoint: Checkpoint) -> str:
+    """Return the widest floating dtype that holds at least 1% of the weights, from the file headers alone.
+
+    GGUF weights are dequantized to float32 on loading, so they count as float32; so do pickled weights, which have no
+    header to read.
+    """
+    counts = _count(checkpoint)
+    main = [dtype for dtype, count in counts.items() if count >= MINOR_SHARE * sum(counts.values())]
+    return max(main, key=lambda dtype: (BYTES[dtype], dtype), default="float32")
+
+
+def num_weights(checkpoint: Checkpoint) -> int | None:
+    """Return how many weights a full checkpoint has, from its file headers; None where they do not say."""
+    return sum(_count(checkpoint).values()) or None
+
+
+def _count(checkpoint: Checkpoint) -> dict[str, int]:
+    """Return how many weights of each floating dtype a full checkpoint's safetensors files hold."""
+    counts: dict[str, int] = {}
+    for file in header_files(checkpoint.full):
+        for tensor in _safetensors_header(file).values():
+            if tensor.get("dtype") in _WIDTHS:
+                dtype, width = _WIDTHS[tensor["dtype"]]
+                size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
+                counts[dtype] = counts.get(dtype, 0) + size // width
+    return counts
+
+
+def header_files(full: Checkpoint) -> list[Path]:
+    """Return the files of a full checkpoint that have a header to read."""
+    return [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))
+
+
+def _safetensors_header(file: Path) -> dict[str, Any]:
+    """Return the tensor table of a safetensors file: 8 bytes of length, then JSON.
+
+    Raises:
+        ModelError: The file is cut off or is no safetensors file.
+    """
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError("the header is longer than the file")  # noqa: TRY301 (told below with the rest)
+            header = json.loads(stream.read(length))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
+        ) from error
+    header.pop("__metadata__", None)
+    return dict(header)
