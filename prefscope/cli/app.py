@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -17,7 +17,7 @@ from prefscope.cli.export import export
 from prefscope.cli.losses import losses
 from prefscope.cli.report import report
 from prefscope.cli.score import score
-from prefscope.cli.view import demo, view
+from prefscope.cli.view import demo, open_, view
 from prefscope.errors import PrefscopeError
 
 EXIT_USAGE = 2
@@ -32,8 +32,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, view, report, export, demo, losses, cache):
-    app.command()(command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "score": score,
+    "open": open_,
+    "view": view,
+    "report": report,
+    "export": export,
+    "demo": demo,
+    "losses": losses,
+    "cache": cache,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+ROOT_OPTIONS = ("-h", "--help", "--version")
 
 
 def _print_version(asked: bool) -> None:
@@ -66,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run a command line and return its exit code; errors are told on stderr."""
     try:
-        result = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="prefscope")
+        result = app(_with_command(arguments), standalone_mode=False, prog_name="prefscope")
         sys.stdout.flush()
     except PrefscopeError as error:
         if debug:
@@ -90,6 +101,15 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
         _tell("Interrupted. What was scored is kept: the same command goes on from there.")
     return result if isinstance(result, int) else 0
+
+
+def _with_command(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a command before them: a first word that is none is a path, which the screens open."""
+    if not arguments and not sys.stdout.isatty():
+        return ["--help"]
+    if arguments and arguments[0] in {*COMMANDS, *ROOT_OPTIONS}:
+        return [*arguments]
+    return ["open", *arguments]
 
 
 def _tell(text: str) -> None:

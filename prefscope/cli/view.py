@@ -1,4 +1,4 @@
-"""`prefscope view` and `prefscope demo`: the screens."""
+"""`prefscope view`, `prefscope demo` and `prefscope [PATH]`: the screens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, read_preferences
-from prefscope.errors import UsageError
-from prefscope.settings import PreferenceSettings
+from prefscope.cli import options as opt
+from prefscope.errors import LedgerError, UsageError
+from prefscope.settings import (
+    ComputeSettings,
+    DataSettings,
+    ModelSettings,
+    PreferenceSettings,
+    ScoreSettings,
+    TokenizationSettings,
+)
 
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
 Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Without it the terminal's own selection works.")]
@@ -18,15 +25,15 @@ Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Without it the 
 
 def view(
     ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
-    beta: Beta = 0.1,
-    simpo_beta: SimpoBeta = 2.0,
-    simpo_gamma: SimpoGamma = 0.5,
-    loss: Losses = None,
+    beta: opt.Beta = 0.1,
+    simpo_beta: opt.SimpoBeta = 2.0,
+    simpo_gamma: opt.SimpoGamma = 0.5,
+    loss: opt.Losses = None,
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
     """Look at a ledger on the screen: no model is needed."""
-    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     _show(ledger, preferences, ascii_only=ascii_only, mouse=mouse)
 
 
@@ -37,12 +44,84 @@ def demo(ascii_only: Ascii = False, mouse: Mouse = True) -> None:
     _show(sample_data() / "demo.parquet", PreferenceSettings(), ascii_only=ascii_only, mouse=mouse)
 
 
-def _show(path: Path, preferences: PreferenceSettings, *, ascii_only: bool, mouse: bool) -> None:
+def open_(
+    path: Annotated[
+        str | None, typer.Argument(help="A ledger, or a data set to score; nothing: choose there.", show_default=False)
+    ] = None,
+    policy: opt.Policy = None,
+    ref: opt.Ref = None,
+    base: opt.Base = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the ledger goes (.parquet).", show_default=False)
+    ] = None,
+    beta: opt.Beta = 0.1,
+    simpo_beta: opt.SimpoBeta = 2.0,
+    simpo_gamma: opt.SimpoGamma = 0.5,
+    loss: opt.Losses = None,
+    limit: opt.Limit = None,
+    sample: opt.Sample = None,
+    seed: opt.Seed = 0,
+    skip_bad_rows: opt.SkipBadRows = False,
+    max_length: opt.MaxLength = None,
+    dtype: opt.ComputeDtype = "auto",
+    device: opt.Device = "auto",
+    device_map: opt.DeviceMap = None,
+    batch_tokens: opt.BatchTokens = None,
+    threads: opt.Threads = None,
+    cache: opt.CacheFolder = None,
+    ascii_only: Ascii = False,
+    mouse: Mouse = True,
+) -> None:
+    """Open the screens: on a ledger, or to score a data set and look on while it is scored."""
+    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    if path is not None and _is_ledger(Path(path)):
+        _show(Path(path), preferences, ascii_only=ascii_only, mouse=mouse)
+        return
+    if output is not None and output.suffix != ".parquet":
+        raise UsageError("The screens write a ledger", where=str(output), hint="Name a .parquet file.")
+    if path is not None and not Path(path).expanduser().exists() and "/" not in path:
+        raise UsageError(f"There is neither a command nor a file {path!r}", hint="prefscope --help lists the commands.")
+    settings = ScoreSettings(
+        data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
+        models=ModelSettings(policy or "", ref, base, dtype, device, device_map),
+        tokenization=TokenizationSettings(max_length),
+        compute=ComputeSettings(cache, batch_tokens=batch_tokens, threads=threads),
+    )
+    _show(None, preferences, ascii_only=ascii_only, mouse=mouse, settings=settings, ledger=output)
+
+
+def _is_ledger(path: Path) -> bool:
+    """Return whether a file is a ledger; a Parquet file of rows is none."""
+    from prefscope.ledger.file import open_parquet
+
+    if path.suffix != ".parquet" or not path.is_file():
+        return False
+    try:
+        open_parquet(path)
+    except LedgerError as error:
+        return "newer" in error.what
+    return True
+
+
+def _show(
+    shown: Path | None,
+    preferences: PreferenceSettings,
+    *,
+    ascii_only: bool,
+    mouse: bool,
+    settings: ScoreSettings | None = None,
+    ledger: Path | None = None,
+) -> None:
+    """Run the screens on a ledger, or on the load screen with what it begins with."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual paints on stderr
-        raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope report {path}.")
+        instead = "score DATA" if shown is None else f"report {shown}"
+        raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
     from prefscope.ledger.table import load_ledger
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    PrefscopeApp(Session(load_ledger(path), preferences), ascii_only=ascii_only or not utf8).run(mouse=mouse)
+    session = None if shown is None else Session(load_ledger(shown), preferences)
+    plain = ascii_only or not utf8
+    app = PrefscopeApp(session, settings=settings, ledger=ledger, preferences=preferences, ascii_only=plain)
+    app.run(mouse=mouse)

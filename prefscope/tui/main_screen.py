@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,19 +15,25 @@ from textual.geometry import Size
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, HelpPanel, Static
 
+from prefscope.events import Failed, Finished
+from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
-from prefscope.tui.messages import PairOpened, PairsAsked, SessionChanged
+from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.panes.what_if import WhatIfPane
+from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
+from prefscope.tui.widgets.scoring_strip import ScoringStrip, duration
 
 TABS = {"overview": "Overview", "pairs": "Pairs", "pair": "Pair", "what-if": "What-if", "health": "Health"}
 
 LEAST = Size(60, 16)
+SECONDS_BETWEEN_RENEWALS = 0.5
 
 
 class MainScreen(Screen[None]):
@@ -37,12 +44,18 @@ class MainScreen(Screen[None]):
             Binding(str(number), f"show('{name}')", title, show=False, id=f"show-{name}")
             for number, (name, title) in enumerate(TABS.items(), start=1)
         ),
+        Binding("o", "open", "Open", show=False, id="open"),
+        Binding("x", "turn_run", "Stop or go on", show=False, id="scoring-turn"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="help"),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, scoring: Scoring | None = None) -> None:
         super().__init__()
         self.session = session
+        self.scoring = scoring
+        self._renewed: tuple[Ledger, int] | None = None
+        """Up to where the run is on the screen."""
+        self._told: Failed | None = None
         self._panes: dict[str, Pane] = {
             "overview": OverviewPane(session, id="overview"),
             "pairs": PairsPane(session, id="pairs"),
@@ -55,6 +68,7 @@ class MainScreen(Screen[None]):
         """Make the chrome and the panes."""
         yield Static(id="identity", markup=False)
         yield Tabs(id="tabs")
+        yield ScoringStrip(id="scoring", markup=False)
         yield ContentSwitcher(*self._panes.values(), initial="overview", id="panes")
         yield Footer(compact=True)
         yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
@@ -63,10 +77,21 @@ class MainScreen(Screen[None]):
         """Fill the chrome and the first pane."""
         self._refresh()
         self.action_show("overview")
+        if self.scoring is not None:
+            self.set_interval(SECONDS_BETWEEN_RENEWALS, self._follow_run)
 
     def on_resize(self, event: Resize) -> None:
         """Say so where there is too little room; what was shown is kept."""
         self.set_class(event.size.width < LEAST.width or event.size.height < LEAST.height, "-too-small")
+
+    async def on_unmount(self) -> None:
+        """End a run that nobody sees any more; what it committed is kept."""
+        if self.scoring is not None:
+            await self.scoring.finish()
+
+    def action_open(self) -> None:
+        """Look at something else."""
+        self.post_message(OpenAsked())
 
     def action_help(self) -> None:
         """Show or hide the keys and what the focused widget is for."""
@@ -77,10 +102,55 @@ class MainScreen(Screen[None]):
 
     def action_show(self, name: str) -> None:
         """Switch to a pane and let it draw what has changed."""
+        if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
+            self.session.arrange()  # nobody looks at the order, so it may change
         self.query_one("#panes", ContentSwitcher).current = name
         self.query_one(Tabs).active = name
         self._panes[name].show_session()
         self._panes[name].focus_first()
+
+    def _follow_run(self) -> None:
+        """Take in what the run has done since."""
+        scoring = self.scoring
+        self.query_one(ScoringStrip).show_run(scoring)
+        if scoring is None:
+            return
+        if isinstance(scoring.ended, Finished):
+            self._finish(scoring, scoring.ended)
+        elif scoring.live is not None and self._renewed != (scoring.live, scoring.generation):
+            self._renewed = scoring.live, scoring.generation
+            self._renew(scoring.live)
+        if isinstance(scoring.ended, Failed) and self._told is not scoring.ended:
+            self._told = scoring.ended
+            advice = "What was scored is kept: x tries to go on from there."
+            self.app.push_screen(
+                ErrorScreen("Scoring stopped", scoring.ended.message, advice=advice, log=scoring.last_words)
+            )
+
+    def _finish(self, scoring: Scoring, finished: Finished) -> None:
+        """Go over to the ledger that the run has written."""
+        self.scoring = None
+        self._renew(load_ledger(finished.ledger))
+        scoring.close()
+        took = f"Scored {finished.pairs:,} pairs in {duration(finished.scoring_seconds)}"
+        self.notify(f"{took}. The ledger: {visible(finished.ledger)}", markup=False)
+
+    def _renew(self, ledger: Ledger) -> None:
+        self.session.renew(ledger)
+        self._redraw()
+
+    def action_turn_run(self) -> None:
+        """Stop the run, or go on with one that was stopped or failed."""
+        former = self.scoring
+        if former is None:
+            return
+        if former.is_running:
+            former.stop()
+        else:
+            self.scoring = former.again()
+            former.close()
+            self.app.run_worker(self.scoring.run(), group="scoring", exit_on_error=False)
+        self.query_one(ScoringStrip).show_run(self.scoring)
 
     @on(SessionChanged)
     def _redraw(self) -> None:
@@ -106,7 +176,9 @@ class MainScreen(Screen[None]):
 def identity(session: Session) -> Content:
     """Return the line that says what is looked at, what matters most first."""
     models = session.ledger.manifest.get("models", {})
-    parts = [session.ledger.path.name, f"{session.ledger.num_pairs:,} pairs", f"β={session.preferences.beta:g}"]
+    known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
+    pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"
+    parts = [session.ledger.path.name, pairs, f"β={session.preferences.beta:g}"]
     signs = {"policy": "π", "ref": "ref"}
     parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
     return Content(" prefscope  " + "   ".join(map(visible, parts)))

@@ -20,3 +20,7 @@ class PairsAsked(Message):
     """The pairs that match an expression are to be shown."""
 
     expression: str
+
+
+class OpenAsked(Message):
+    """Something else is to be looked at."""

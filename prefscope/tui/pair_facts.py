@@ -18,7 +18,7 @@ from prefscope.tui.session import Session
 
 LONGEST_VALUE = 24
 SIGNS: Mapping[Side, str] = {"chosen": "+", "rejected": "−"}
-NOT_SCORED = "not scored"
+NOT_SCORED, NOT_YET = "not scored", "not scored yet"
 
 
 def side_title(session: Session, side: Side) -> str:
@@ -26,7 +26,7 @@ def side_title(session: Session, side: Side) -> str:
     at, view = session.position, session.view
     policy = float(view.column(f"policy_{side}_logps")[at])
     if math.isnan(policy):
-        return f"{SIGNS[side]} {side}  {NOT_SCORED}"
+        return f"{SIGNS[side]} {side}  {NOT_SCORED if is_known(session) else NOT_YET}"
     parts = [f"{SIGNS[side]} {side}"]
     if session.ledger.has_reference:
         parts.append(f"r={signed(view.column(f'{side}_rewards')[at])}")
@@ -46,7 +46,7 @@ def numbers_line(session: Session) -> str:
         parts.append(_warning(session))
         parts += [f"{name} {minus(f'{value:.3f}')}" for name, value in losses(session)]
     else:
-        parts += [f"{NOT_SCORED}: a log-prob is no number", _warning(session)]
+        parts += [f"{NOT_SCORED}: a log-prob is no number" if is_known(session) else NOT_YET, _warning(session)]
     return "  ".join(part for part in parts if part)
 
 
@@ -54,6 +54,11 @@ def is_scored(session: Session) -> bool:
     """Return whether all sums of log-probs of the pair are numbers."""
     wanted = LOGPS if session.ledger.has_reference else LOGPS[:2]
     return all(math.isfinite(session.ledger.stored[name][session.position]) for name in wanted)
+
+
+def is_known(session: Session) -> bool:
+    """Return whether the run has got to the pair."""
+    return bool(session.ledger.is_known[session.position])
 
 
 def losses(session: Session) -> Iterator[tuple[str, float]]:

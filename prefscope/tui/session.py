@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import parse_filter
 from prefscope.ledger.marks import Key, Mark, Marks, load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
 
+SETTLED = frozenset({"row", "pair_id", "line", "prompt", "chosen", "rejected", "source_json", *NUM_TOKENS})
+"""Columns that scoring does not change."""
 SORTED_CHARACTERS = 32
 """So much of a text tells its place in the order."""
 
@@ -37,6 +40,8 @@ class Session:
         self.marks: Marks = load_marks(ledger.path)
         self.initial = preferences
         self.view = View(ledger, preferences, self.marks)
+        self.first_view = View(ledger, preferences)
+        """With the knobs as they stood at first."""
         self.expression = ""
         self.sort = Sort()
         self.generation = 0
@@ -44,6 +49,8 @@ class Session:
         """Of the pair under the cursor, in the ledger."""
         self.order: NDArray[np.int64] = np.arange(ledger.num_pairs)
         """Positions of the pairs that match the filter, in their order."""
+        self.is_stale = False
+        """Whether filter and order are of earlier numbers than what is shown."""
 
     @property
     def preferences(self) -> PreferenceSettings:
@@ -53,7 +60,7 @@ class Session:
     def set_preferences(self, preferences: PreferenceSettings) -> None:
         """Move the knobs; filter and order follow."""
         self.view = View(self.ledger, preferences, self.marks)
-        self._arrange()
+        self.arrange()
 
     def set_filter(self, expression: str) -> None:
         """Show only the pairs that match an expression.
@@ -63,14 +70,22 @@ class Session:
         """
         parse_filter(expression, self.view.names)
         self.expression = expression
-        self._arrange()
+        self.arrange()
 
     def set_sort(self, sort: Sort) -> None:
         """Order the pairs by a column; values that are not there come last."""
         self.sort = sort
-        self._arrange()
+        self.arrange()
 
-    def _arrange(self) -> None:
+    def renew(self, ledger: Ledger) -> None:
+        """Show a ledger of the same pairs with more of them scored; the order stays, so that nothing jumps."""
+        self.ledger = ledger
+        self.view = View(ledger, self.preferences, self.marks)
+        self.first_view = View(ledger, self.initial)
+        self.is_stale = bool(self.expression) or self.sort.column not in SETTLED
+        self.generation += 1
+
+    def arrange(self) -> None:
         """Find the pairs that match and put them in order; the cursor stays on its pair where that still matches."""
         former = self.place
         matching = np.flatnonzero(self.view.filter(self.expression))
@@ -78,6 +93,7 @@ class Session:
         self.order = matching[_order(keys, descending=self.sort.descending)]
         if self.order.size and not (self.order == self.position).any():
             self.position = int(self.order[min(former, self.order.size - 1)])
+        self.is_stale = False
         self.generation += 1
 
     @property

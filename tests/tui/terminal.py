@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +47,13 @@ class Terminal:
     def rest(self, seconds: float = 0.03) -> None:
         """Wait until what is delayed has happened too."""
         self._runner.run(self.pilot.pause(seconds))
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until something holds that another process brings about."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.text
+            self.rest()
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, then rest."""

@@ -14,9 +14,19 @@ from textual.content import Content
 from textual.events import DescendantFocus
 from textual.widgets import Static
 
+from prefscope.ledger.table import Ledger
 from prefscope.report.visible import visible
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
-from prefscope.tui.pair_facts import margin_caption, mark_text, numbers_line, origin_line, side_title, whole_texts
+from prefscope.tui.pair_facts import (
+    NOT_YET,
+    is_known,
+    margin_caption,
+    mark_text,
+    numbers_line,
+    origin_line,
+    side_title,
+    whole_texts,
+)
 from prefscope.tui.panes.marking import MarkingPane
 from prefscope.tui.response import (
     LOGRATIO_STEPS,
@@ -79,7 +89,7 @@ class PairPane(MarkingPane):
     def __init__(self, session: Session, *, id: str = "pair") -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._pair: dict[str, Any] = {}
-        self._position: int | None = None
+        self._shown: tuple[Ledger, int, bool] | None = None
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
@@ -121,8 +131,11 @@ class PairPane(MarkingPane):
             self.query_one("#facts", Static).update(Content("This ledger has no pair."))
             self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
             return
-        if self._position != self.session.position:
-            self._position = self.session.position
+        shown = (self.session.ledger, self.session.position, is_known(self.session))
+        if self._shown != shown:
+            if self._shown is None or self._shown[0] is not self.session.ledger:
+                self._steps = None
+            self._shown = shown
             self._read()
         for side in SIDES:
             self._view(side).border_title = Content(side_title(self.session, side))
@@ -148,6 +161,8 @@ class PairPane(MarkingPane):
         """Return why a response has no heat map, empty if it has one."""
         if self._responses[side].has_values:
             return ""
+        if not is_known(self.session):
+            return f"no heat map: {NOT_YET}"
         if not self.session.ledger.has_tokens:
             return "no heat map: the ledger has no tokens (scored with --no-tokens, or from given log-probs)"
         return "no heat map: no token was scored"

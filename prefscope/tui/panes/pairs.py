@@ -31,6 +31,7 @@ class PairsPane(MarkingPane):
         Binding("/", "filter", "Filter", id="pairs-filter"),
         Binding("f", "quick", "Quick filters", id="pairs-quick-filters"),
         Binding("escape", "clear", "Clear filter", show=False, id="pairs-clear-filter"),
+        Binding("r", "arrange", "Order anew", show=False, id="pairs-arrange"),
     ]
     SCOPED_CSS = False  # the screen's class tells whether there is room for the preview
     DEFAULT_CSS = """
@@ -100,6 +101,11 @@ class PairsPane(MarkingPane):
         """Show every pair."""
         self.filter_bar.clear()
 
+    def action_arrange(self) -> None:
+        """Bring filter and order up to date with what was scored since."""
+        self.session.arrange()
+        self.post_message(SessionChanged())
+
     def action_quick(self) -> None:
         """Choose one of the filters that people ask for again and again."""
         self.app.push_screen(QuickFilters(self.session), self._set_filter)
@@ -123,6 +129,9 @@ def status(session: Session) -> str:
         parts += [f"acc {accuracy}", f"mean {mean}"]
     column = short_name(session.view.names, session.sort.column)
     parts.append(f"{visible(column)} {'▼' if session.sort.descending else '▲'}")
+    known = np.count_nonzero(session.ledger.is_known[session.order])
+    parts += [f"{known:,} scored"] if known < matching else []
+    parts += ["order of earlier numbers: r"] if session.is_stale else []
     return " · ".join(parts)
 
 

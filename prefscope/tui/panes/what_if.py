@@ -51,7 +51,6 @@ class WhatIfPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._loss = 0
-        self._first = View(session.ledger, session.initial)
 
     def compose(self) -> ComposeResult:
         """Make the knobs, the figures and the plots."""
@@ -69,7 +68,7 @@ class WhatIfPane(Pane):
         """Draw knobs, figures and plots."""
         view, found = self.session.view, self.query_one(KnobList)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
-        self.query_one("#figures", Static).update(_figures(view, self._first, self.loss))
+        self.query_one("#figures", Static).update(_figures(view, self.session.first_view, self.loss))
         if self.loss is not None and found.picked is not None:
             self._draw_loss(view, self.loss, found.picked)
             self._draw_weights(view, self.loss)

@@ -1,0 +1,64 @@
+"""What happened and what to do about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from prefscope.report.visible import visible_lines
+
+
+class ErrorScreen(ModalScreen[None]):
+    """An error in full, with what the process wrote last."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "dismiss", "Back", key_display="esc"),
+        Binding("y", "copy", "Copy"),
+    ]
+    DEFAULT_CSS = """
+    ErrorScreen {
+        align: center middle;
+        VerticalScroll {
+            width: 90%;
+            max-width: 110;
+            height: auto;
+            max-height: 90%;
+            border: round $error;
+            border-title-color: $error;
+            border-subtitle-color: $quiet;
+            background: $surface;
+            padding: 1 2;
+        }
+        .log { margin-top: 1; color: $quiet; }
+    }
+    """
+
+    def __init__(self, title: str, message: str, *, advice: str = "", log: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._message = message
+        self._advice = advice
+        self._log = log
+
+    def compose(self) -> ComposeResult:
+        """Make the box."""
+        with VerticalScroll() as box:
+            box.border_title = Content(f"✗ {self._title}")
+            box.border_subtitle = Content("y copies   esc back")
+            yield Static(Content(visible_lines(self._message)))
+            if self._advice:
+                yield Static(Content(f"\n{self._advice}"))
+            if self._log:
+                yield Static(Content(visible_lines(self._log)), classes="log")
+        yield Footer(compact=True)
+
+    def action_copy(self) -> None:
+        """Copy all of it."""
+        self.app.copy_to_clipboard("\n\n".join(filter(None, (self._message, self._log))))
+        self.notify("Copied")

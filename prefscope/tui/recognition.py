@@ -1,0 +1,232 @@
+"""What a path on the load screen is, told while one types: nothing is downloaded and no weight is read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
+from prefscope.data.records import BadRow, SourceRow, readable
+from prefscope.data.sources import FileSource, open_source
+from prefscope.errors import PrefscopeError
+from prefscope.ledger.columns import POLICY_LOGPS
+from prefscope.ledger.file import open_parquet
+from prefscope.scoring.checkpoints import Checkpoint, read_json
+from prefscope.scoring.headers import num_weights, stored_dtype
+
+SAMPLED_ROWS = 400
+CHARACTERS_A_TOKEN = 3.5
+UNIQUE_SHARE = 0.7
+"""Of a trainer's tokens, what a packed pass computes, in common data."""
+GZIP_RATIO = 3
+PRODUCT_SIZE = 768
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a field names; `good` is None where that is not known yet."""
+
+    good: bool | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataFound(Found):
+    """A data set, or a ledger."""
+
+    pairs: int = 0
+    characters: int = 0
+    """Of all prompts, once for each response, and responses."""
+    is_ledger: bool = False
+    has_logps: bool = False
+    """Whether it has log-probs, so that no model is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFound(Found):
+    """A checkpoint."""
+
+    weights: int | None = None
+    dtype: str = ""
+    vocabulary: int | None = None
+    is_adapter: bool = False
+
+
+def recognise_data(name: str) -> DataFound:
+    """Return what the field of the data set names."""
+    if not name:
+        return DataFound(None, "a file (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
+    if name == "-":
+        return DataFound(good=False, text="The screens cannot read standard input: save it to a file.")
+    path = Path(name).expanduser()
+    if path.suffix == ".parquet" and path.is_file():
+        try:
+            _, manifest = open_parquet(path)
+        except PrefscopeError:
+            pass  # a Parquet file of rows
+        else:
+            return DataFound(
+                good=True, text=f"a ledger of {manifest['data'].get('pairs', 0):,} scored pairs", is_ledger=True
+            )
+    if not path.exists() and HUB_ID.fullmatch(name) and not path.suffix:
+        return DataFound(None, "not here; as a data set of the hub it is fetched when scoring starts")
+    try:
+        return _recognise_rows(str(path))
+    except PrefscopeError as error:
+        return DataFound(good=False, text=error.what + ".")
+
+
+def _recognise_rows(path: str) -> DataFound:
+    """Return what the first rows of a file are, and by its size how many there may be."""
+    dialects: Counter[str] = Counter()
+    bad, characters, rows, has_logps = 0, 0, 0, False
+    with closing(open_source(path)) as source:
+        for row in islice(source.rows(), SAMPLED_ROWS):
+            rows += 1
+            if isinstance(row, BadRow):
+                bad += 1
+                continue
+            has_logps |= rows == 1 and all(name in row.value for name in POLICY_LOGPS)
+            try:
+                pair, dialect = normalise(row)
+            except NotAPairError:
+                bad += 1
+            else:
+                dialects[dialect] += 1
+                texts = [readable(text) for text in (pair.prompt, pair.chosen, pair.rejected)]
+                characters += 2 * len(texts[0]) + len(texts[1]) + len(texts[2])
+        total, is_exact = (rows, True) if rows < SAMPLED_ROWS else _num_rows(source)
+    if has_logps:
+        return DataFound(good=True, text="rows with log-probs: no model is needed", pairs=total, has_logps=True)
+    if not dialects:
+        return DataFound(good=False, text="None of its first rows is a preference pair.")
+    layout = DIALECTS[key].title if (key := dialects.most_common(1)[0][0]) in DIALECTS else key
+    good = rows - bad
+    pairs = total * good // rows
+    count = f"{pairs:,}" if is_exact else f"about {pairs:,}"
+    text = f"{count} pairs · {layout}" + (f" · {bad:,} of {rows:,} rows are no pairs" if bad else "")
+    return DataFound(not bad, text, pairs, characters * pairs // good)
+
+
+def _num_rows(source: object) -> tuple[int, bool]:
+    """Return how many rows a long file has, and whether that is exact."""
+    if not isinstance(source, FileSource):
+        return SAMPLED_ROWS, False
+    if source.format == "parquet" and not source.gzipped:
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(source.path).num_rows), True
+    values = [row.value for row in islice(source.rows(), SAMPLED_ROWS) if isinstance(row, SourceRow)]
+    sampled = max(sum(len(json.dumps(value)) for value in values), 1)
+    size = source.path.stat().st_size * (GZIP_RATIO if source.gzipped else 1)
+    return max(round(size / sampled * len(values) / 100) * 100, SAMPLED_ROWS), False
+
+
+def recognise_model(name: str, *, role: str) -> ModelFound:
+    """Return what the field of a checkpoint names; the role is `policy` or `ref`."""
+    if not name:
+        told = "the bundled tiny policy" if role == "policy" else "an adapter's base, or the bundled tiny reference"
+        return ModelFound(None, f"empty: {told}")
+    if role == "ref" and name in {"none", "base"}:
+        words = {"none": "no reference: SimPO and log-probs alone", "base": "the base of the policy's adapter"}
+        return ModelFound(good=True, text=words[name])
+    path = Path(name).expanduser()
+    if not path.exists():
+        if HUB_ID.fullmatch(name) and not name.startswith((".", "~")):
+            return ModelFound(None, "not here; as a model of the hub it is fetched when scoring starts")
+        return ModelFound(good=False, text="There is no such checkpoint.")
+    try:
+        return _recognise_checkpoint(Checkpoint(name, path))
+    except (PrefscopeError, OSError) as error:
+        return ModelFound(good=False, text=str(error))
+
+
+def _recognise_checkpoint(checkpoint: Checkpoint) -> ModelFound:
+    path = checkpoint.path
+    if path.suffix == ".gguf":
+        return ModelFound(good=True, text=f"GGUF, {_size(path.stat().st_size)}")
+    if (path / "adapter_config.json").is_file():
+        config = read_json(path / "adapter_config.json")
+        base = config.get("base_model_name_or_path")
+        kind = str(config.get("peft_type", "")).replace("LORA", "LoRA")
+        return ModelFound(good=True, text=f"{kind} adapter on {base}", is_adapter=True)
+    if not (path / "config.json").is_file():
+        return ModelFound(good=False, text="No checkpoint: it has neither config.json nor adapter_config.json.")
+    config = read_json(path / "config.json")
+    weights, dtype = num_weights(checkpoint), stored_dtype(checkpoint)
+    size = f", {_count(weights)} weights, {dtype}" if weights else ", without safetensors files"
+    vocabulary = config.get("vocab_size")
+    return ModelFound(
+        bool(weights), f"{config.get('model_type', 'unknown')}{size}", weights, dtype, vocabulary, is_adapter=False
+    )
+
+
+def estimate(data: DataFound, policy: ModelFound, ref: ModelFound) -> str:
+    """Return roughly how much there is to compute, and on a CPU how long that takes."""
+    if not data.characters:
+        return ""
+    tokens = data.characters / CHARACTERS_A_TOKEN * UNIQUE_SHARE
+    parts = [f"about {_count(tokens)} tokens a model"]
+    weights = policy.weights or ref.weights
+    if weights is None:
+        return parts[0]
+    width = 4 if "32" in (policy.dtype or ref.dtype) else 2
+    parts.append(f"{_size(weights * width)} a model in memory")
+    if not has_gpu():
+        models = 1 if ref.text.startswith("no reference") else 2
+        parts.append(f"roughly {_duration(models * 2 * weights * tokens / operations_a_second())} on this CPU")
+    return " · ".join(parts)
+
+
+def has_gpu() -> bool:
+    """Return whether there is a CUDA device, as far as files tell."""
+    return Path("/dev/nvidia0").exists()
+
+
+@functools.cache
+def operations_a_second() -> float:
+    """Return how many operations a second this CPU does in float32 matrix products."""
+    matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), dtype=np.float32)
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        matrix @ matrix
+        taken.append(time.perf_counter() - start)
+    return float(2 * PRODUCT_SIZE**3 / min(taken)) * 0.7  # of which a model's forward pass reaches about so much
+
+
+def _count(number: float) -> str:
+    """Return a number in three digits.
+
+    >>> _count(134_515_008), _count(70_123), _count(1_100_000_000)
+    ('135 M', '70.1 k', '1.1 G')
+    """
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def _size(size: float) -> str:
+    return f"{_count(size)}B"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time span in its largest unit.
+
+    >>> _duration(3), _duration(400), _duration(20_000)
+    ('3 s', '7 min', '5.6 h')
+    """
+    if seconds < 90:  # noqa: PLR2004 (a minute and a half)
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004 (the same)

@@ -1,0 +1,255 @@
+"""A run in a worker process, as the screens see it: what it said so far, and the ledger that it fills.
+
+Nothing here knows of widgets. The worker is nicer than the screens, so that keys are answered while it computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import PrefscopeError
+from prefscope.events import (
+    BatchScored,
+    Event,
+    Failed,
+    Finished,
+    Halved,
+    LogpsKnown,
+    Noted,
+    Planned,
+    Prepared,
+    Progressed,
+    from_json_line,
+)
+from prefscope.folders import cache_folder, store_path, unnamed_ledger, worker_log
+from prefscope.ledger.live import LiveLedger
+from prefscope.scoring.store import LogpStore, sequence_key
+from prefscope.settings import ScoreSettings
+
+WORKER = (sys.executable, "-m", "prefscope.worker")
+NICENESS = 10
+PATIENCE = 1.0
+"""Seconds that a worker has to end by itself."""
+LONGEST_LINE = 1 << 22
+LOG_LINES = 20
+
+
+@dataclass(slots=True)
+class Pass:
+    """How far one model has got."""
+
+    plan: Planned
+    computed: int = 0
+    """Tokens."""
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Tokens that are still to be computed."""
+        return max(self.plan.computed - self.computed, 0)
+
+
+class Scoring:
+    """One run, from its start to its end."""
+
+    def __init__(self, settings: ScoreSettings, ledger: Path | None = None) -> None:
+        """Prepare a run.
+
+        Args:
+            settings: What to score and how; without a number of threads one core is left for the screens.
+            ledger: Where the ledger goes; None for the default place.
+        """
+        self.asked = settings, ledger
+        self.settings = _leaving_a_core(settings)
+        self.step = Progressed("starting", 0)
+        """What is done beside scoring."""
+        self.notes: list[str] = []
+        self.passes: dict[str, Pass] = {}
+        """By role."""
+        self.live: LiveLedger | None = None
+        self.generation = 0
+        """Raised with everything that is told of the live ledger."""
+        self.ended: Finished | Failed | None = None
+        self.is_stopped = False
+        """Whether a person ended it."""
+        self._ledger = ledger
+        self._process: asyncio.subprocess.Process | None = None
+        self._gone = asyncio.Event()
+        self._scopes: dict[str, bytes] = {}
+        self._store: LogpStore | None = None
+        compute = settings.compute
+        folder = cache_folder(compute.cache_dir)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = tempfile.TemporaryDirectory(prefix="preview-", dir=folder, ignore_cleanup_errors=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether more is to come."""
+        return self.ended is None and not self.is_stopped
+
+    def again(self) -> Scoring:
+        """Return a run that goes on where this one stopped."""
+        return Scoring(*self.asked)
+
+    async def run(self) -> None:
+        """Start the worker and listen until it is gone; whoever cancels this ends the worker."""
+        process = self._process = await asyncio.create_subprocess_exec(
+            *WORKER,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # the worker has a log for what is printed there
+            start_new_session=True,
+            limit=LONGEST_LINE,
+        )
+        try:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+            await self._listen(process)
+            code = await process.wait()
+            if self.is_running:
+                self.ended = _death(process.pid, code)
+        except (PrefscopeError, ValueError, OSError) as error:
+            self.ended = Failed(f"What the scoring process said cannot be used ({error})", 3)
+        finally:
+            await self._end(process)
+            self._gone.set()
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            return
+        preview = str(Path(self._folder.name) / "preview.parquet")
+        ledger = None if self._ledger is None else str(self._ledger)
+        request = {"settings": self.settings.to_json(), "ledger": ledger, "preview": preview}
+        with suppress(ConnectionError):  # it died at once, which its end tells
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            await process.stdin.drain()
+        async for line in process.stdout:
+            self.hear(from_json_line(line.decode()))
+            await asyncio.sleep(0)  # many lines at once would hold up the keys
+
+    def hear(self, event: Event) -> None:
+        """Take what the worker says."""
+        match event:
+            case Progressed():
+                self.step = event
+            case Noted(text):
+                self.notes.append(text)
+            case Planned():
+                self.passes[event.role] = Pass(event)
+            case BatchScored():
+                scored = self.passes[event.role]
+                scored.computed += event.computed
+                scored.seconds += event.seconds
+            case Halved():
+                self.notes.append(f"{event.role}: out of memory, now {event.sequences} sequences at a time")
+            case Prepared():
+                path = self._ledger or unnamed_ledger(self.settings.data.source, event.run_name)
+                self.live = LiveLedger(Path(event.preview), path, self._token_logps)
+                self.generation += 1
+            case LogpsKnown() if self.live is not None:
+                self._scopes[event.role] = bytes.fromhex(event.scope)
+                self.live.take(event.role, zip(map(bytes.fromhex, event.digests), event.sums, strict=True))
+                self.generation += 1
+            case Finished() | Failed():
+                self.ended = event
+            case _:
+                pass
+
+    def _token_logps(self, role: str, digest: bytes) -> NDArray[np.float32] | None:
+        """Return the log-probs of the tokens of a sequence, if they are in the store by now."""
+        if role not in self._scopes or not self.settings.compute.use_cache:
+            return None
+        if self._store is None:
+            self._store = LogpStore(store_path(self.settings.compute.cache_dir))
+        found = self._store.lookup([sequence_key(self._scopes[role], digest)])
+        return next(iter(found.values()), None)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take, by the rate so far, by the plan's own estimate before the first batch; None before."""
+        if not self.passes:
+            return None
+        rate = self.tokens_a_second
+        if not rate:
+            return sum(one.plan.seconds for one in self.passes.values())
+        return sum(one.left for one in self.passes.values()) / rate
+
+    @property
+    def tokens_a_second(self) -> float:
+        """Computed tokens, 0 before the first batch."""
+        seconds = sum(one.seconds for one in self.passes.values())
+        return sum(one.computed for one in self.passes.values()) / seconds if seconds else 0.0
+
+    @property
+    def last_words(self) -> str:
+        """The last lines of the worker's log."""
+        with suppress(OSError):
+            if self._process is not None:
+                log = worker_log(self._process.pid).read_text(encoding="utf-8", errors="replace")
+                return "\n".join(log.splitlines()[-LOG_LINES:])
+        return ""
+
+    def stop(self) -> None:
+        """End the worker; what it committed is kept."""
+        self.is_stopped = self.is_running
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._signal(signal.SIGTERM)
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), PATIENCE)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await process.wait()
+
+    def close(self) -> None:
+        """End the worker if need be, and give up what the live ledger reads from."""
+        self.stop()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self._folder.cleanup()
+
+    async def finish(self) -> None:
+        """Close it and wait until the worker is gone; not for a timer's callback, which must end when it is told to."""
+        self.close()
+        if self._process is not None:
+            await self._gone.wait()
+
+
+def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
+    """Return the settings with a number of threads that leaves a core for the screens."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = settings.compute.threads or max(cores - 1, 1)
+    return replace(settings, compute=replace(settings.compute, threads=threads))
+
+
+def _death(process: int, code: int) -> Failed:
+    """Return what is to be said of a worker that ended without a word."""
+    log = worker_log(process)
+    if code == -signal.SIGKILL:
+        what = "The system killed the scoring process, as it does when memory runs out"
+    elif code < 0:
+        what = f"The scoring process died of {signal.Signals(-code).name}"
+    else:
+        what = f"The scoring process ended with exit code {code}"
+    told = f" Its log: {log}" if log.is_file() else ""
+    return Failed(f"{what}. What was scored until then is kept.{told}", 3)

@@ -1,0 +1,90 @@
+"""One line that tells how far a run is; it is there only while there is something to tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from textual.content import Content
+from textual.widgets import Static
+
+from prefscope.events import Failed
+from prefscope.report.visible import visible
+from prefscope.tui.scoring import Scoring
+
+BAR_CELLS = 18
+EIGHTHS = " ▏▎▍▌▋▊▉"
+MINUTE, HOUR = 60, 3600
+
+
+class ScoringStrip(Static):
+    """How far the run is, how fast, and how long it will take."""
+
+    DEFAULT_CSS = """
+    ScoringStrip { height: 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; display: none; }
+    ScoringStrip.-shown { display: block; }
+    """
+
+    def show_run(self, scoring: Scoring | None) -> None:
+        """Show a run, or nothing where there is none or it is done."""
+        told = None if scoring is None else progress(scoring)
+        self.set_class(bool(told), "-shown")
+        if told:
+            self.update(told)
+
+
+def progress(scoring: Scoring) -> Content:
+    """Return a line on a run, empty for one that is done."""
+    known, total = _pairs(scoring)
+    if scoring.is_stopped:
+        return Content(f" ■ stopped at {known:,}/{total:,} pairs · what was scored is kept · x goes on")
+    if isinstance(scoring.ended, Failed):
+        return Content(f" ✗ {visible(scoring.ended.message)}")
+    if scoring.ended is not None:
+        return Content("")
+    if not scoring.passes or not known:
+        return Content(f" {step(scoring)} · x stops")
+    share = known / max(total, 1)
+    parts = [f"{known:,}/{total:,} pairs", f"{scoring.tokens_a_second:,.0f} tok/s"]
+    left = scoring.seconds_left
+    parts += [] if left is None else [f"{duration(left)} left"]
+    return Content(f" ▕{bar(share, BAR_CELLS)}▏ {' · '.join(parts)} · x stops")
+
+
+def step(scoring: Scoring) -> str:
+    """Return what a run is doing before its first pair is scored."""
+    if scoring.passes:
+        return f"scoring, about {duration(scoring.seconds_left or 0.0)}"
+    now = scoring.step
+    amount = f" {now.done:,}" if now.done and now.total is None else ""
+    amount = f" {now.done / now.total:.0%}" if now.total else amount
+    return f"{visible(now.step)}{amount}"
+
+
+def _pairs(scoring: Scoring) -> tuple[int, int]:
+    """Return how many pairs are scored, and of how many."""
+    if scoring.live is None:
+        return 0, 0
+    return int(np.count_nonzero(scoring.live.is_known)), scoring.live.num_pairs
+
+
+def bar(share: float, cells: int) -> str:
+    """Return a bar of so many cells.
+
+    >>> bar(0.5, 4), bar(1.0, 4), bar(0.28, 4)
+    ('██  ', '████', '█▏  ')
+    """
+    eighths = round(min(max(share, 0.0), 1.0) * cells * 8)
+    partly = EIGHTHS[eighths % 8] if eighths % 8 else ""
+    return ("█" * (eighths // 8) + partly).ljust(cells)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as a clock shows it.
+
+    >>> duration(83), duration(3.2), duration(7384)
+    ('1:23', '3 s', '2:03 h')
+    """
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < HOUR:
+        return f"{int(seconds) // MINUTE}:{int(seconds) % MINUTE:02}"
+    return f"{int(seconds) // HOUR}:{int(seconds) % HOUR // MINUTE:02} h"

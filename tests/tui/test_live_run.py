@@ -1,0 +1,294 @@
+"""While a worker scores, the screens show what there is, and nothing of it is lost when the worker goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefscope.events import Finished
+from prefscope.folders import sample_data
+from prefscope.ledger.columns import LOGPS
+from prefscope.ledger.live import LiveLedger
+from prefscope.ledger.table import load_ledger
+from prefscope.pipeline.run import score
+from prefscope.report.export import export
+from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
+from prefscope.tui import scoring
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.load_screen import LoadScreen
+from prefscope.tui.main_screen import MainScreen
+from prefscope.tui.scoring import Scoring
+from prefscope.tui.session import Session
+from tests.tui.terminal import Terminal
+
+PAIRS = 40
+# The worker, with half a second more for every batch.
+SLOW = """
+import sys, time
+from prefscope import worker
+from prefscope.pipeline import run
+
+score_batch = run.score_batch
+
+def slowly(*arguments):
+    time.sleep(0.5)
+    return score_batch(*arguments)
+
+run.score_batch = slowly
+sys.exit(worker.main())
+"""
+Show = Callable[..., Terminal]
+
+
+@pytest.fixture(autouse=True)
+def _slow_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "WORKER", (sys.executable, "-c", SLOW))
+
+
+@pytest.fixture(name="settings")
+def _settings(tmp_path: Path) -> ScoreSettings:
+    return ScoreSettings(
+        data=DataSettings(str(sample_data() / "pairs.jsonl"), limit=PAIRS),
+        models=ModelSettings(str(sample_data() / "tiny-policy"), str(sample_data() / "tiny-ref")),
+        compute=ComputeSettings(cache_dir=str(tmp_path / "cache"), batch_tokens=1200, threads=1),
+    )
+
+
+@pytest.fixture(name="show")
+def _show(settings: ScoreSettings, tmp_path: Path) -> Iterator[Show]:
+    with ExitStack() as stack:
+
+        def show(size: tuple[int, int] = (120, 36)) -> Terminal:
+            app = PrefscopeApp(None, settings=settings, ledger=tmp_path / "ledger.parquet")
+            terminal = stack.enter_context(Terminal(app, size))
+            terminal.click("#score", 3, 0)
+            return terminal
+
+        yield show
+
+
+def main_screen(terminal: Terminal) -> MainScreen:
+    (screen,) = (screen for screen in terminal.app.screen_stack if isinstance(screen, MainScreen))
+    return screen
+
+
+def is_open(terminal: Terminal) -> bool:
+    return any(isinstance(screen, MainScreen) for screen in terminal.app.screen_stack)
+
+
+def session(terminal: Terminal) -> Session:
+    return main_screen(terminal).session
+
+
+def run_of(terminal: Terminal) -> Scoring:
+    found = main_screen(terminal).scoring
+    assert found is not None
+    return found
+
+
+def known(terminal: Terminal) -> int:
+    """Return how many pairs are on the screen with their numbers."""
+    if not is_open(terminal):
+        return 0
+    view = session(terminal).view
+    return int(np.isfinite(view.column("margins")).sum())
+
+
+def wait_for_some(terminal: Terminal) -> None:
+    terminal.wait_for(lambda: known(terminal) > 0)
+    assert known(terminal) < PAIRS
+
+
+def wait_for_all(terminal: Terminal) -> None:
+    terminal.wait_for(lambda: not isinstance(session(terminal).ledger, LiveLedger))
+
+
+def stop(terminal: Terminal) -> None:
+    """Stop the run and wait until the screen shows all that it told."""
+    terminal.press("x")
+    terminal.wait_for(lambda: "stopped at" in terminal.text)
+    terminal.rest(0.6)
+
+
+def table(path: Path) -> bytes:
+    """Return the flat table of a ledger as CSV."""
+    export(load_ledger(path), PreferenceSettings(), path.with_suffix(".csv"), texts=True)
+    return path.with_suffix(".csv").read_bytes()
+
+
+@pytest.fixture(name="undisturbed")
+def _undisturbed(settings: ScoreSettings, tmp_path: Path) -> bytes:
+    """Return the table of a run that nobody watched or stopped, from an empty store."""
+    other = replace(settings, compute=replace(settings.compute, cache_dir=str(tmp_path / "other")))
+    return table(score(other, lambda _: tmp_path / "undisturbed.parquet", lambda _: None))
+
+
+def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    assert "accuracy" in terminal.text
+    assert f"of {PAIRS} pairs" in terminal.lines[0]
+    terminal.press("2")
+    assert any(line.split()[-1:] == ["·"] for line in terminal.lines[4:20])
+    assert "scored" in terminal.text
+    terminal.press("4")
+    assert "mean margin" in terminal.text
+    terminal.press("5")
+    assert "checks found nothing" in terminal.text
+
+
+def test_the_strip_tells_how_far_the_run_is(show: Show) -> None:
+    terminal = show((80, 24))
+    wait_for_some(terminal)
+    terminal.wait_for(lambda: "tok/s" in terminal.lines[2])
+    assert f"/{PAIRS} pairs" in terminal.lines[2]
+    assert "left · x stops" in terminal.lines[2]
+    assert terminal.widths == {80}
+
+
+def test_a_filter_and_a_sort_work_on_what_is_scored(show: Show) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    stop(terminal)
+    shown = session(terminal)
+    shown.set_filter("margin == margin")
+    assert shown.order.size == known(terminal)
+    terminal.press("2", "<", "<", "<", "<", "s")
+    margins = shown.view.column(shown.sort.column)[shown.order]
+    assert shown.sort.column != "row"
+    assert np.isfinite(margins).all()
+
+
+def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    terminal.press("2")
+    shown = session(terminal)
+    shown.set_filter("margin == margin")
+    before, first = shown.order.copy(), known(terminal)
+    terminal.wait_for(lambda: known(terminal) > first)
+    assert shown.order.tolist() == before.tolist()
+    terminal.wait_for(lambda: "order of earlier numbers: r" in terminal.text)
+    terminal.press("r")
+    assert shown.order.size > before.size
+
+
+def test_a_scored_pair_has_its_tokens_and_another_says_that_it_waits(show: Show) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    shown = session(terminal)
+    stop(terminal)
+    scored = np.isfinite(shown.view.column("margins"))
+    shown.move_to(int(np.flatnonzero(scored)[0]))
+    terminal.press("3")
+    assert "tok 1/" in terminal.text
+    assert "margin +" in terminal.text
+    assert "not scored" not in terminal.text
+    shown.move_to(int(np.flatnonzero(~scored)[0]))
+    terminal.press("1", "3")
+    assert "not scored yet" in terminal.text
+
+
+def test_the_finished_run_is_that_of_the_command_line(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+    terminal = show()
+    terminal.wait_for(lambda: is_open(terminal))
+    wait_for_all(terminal)
+    assert table(tmp_path / "ledger.parquet") == undisturbed
+    assert session(terminal).ledger.is_known.all()
+    assert not terminal.app.screen.query_one("#scoring").display
+    assert "Scored 40 pairs" in terminal.text
+
+
+def test_a_killed_worker_is_told_and_gone_on_with(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    process = run_of(terminal)._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
+    assert "memory" in terminal.text
+    assert "x tries to go on" in terminal.text
+    terminal.press("escape", "x")
+    wait_for_all(terminal)
+    assert table(tmp_path / "ledger.parquet") == undisturbed
+
+
+def test_a_stopped_run_is_gone_on_with(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    terminal.press("x")
+    terminal.wait_for(lambda: "stopped at" in terminal.text)
+    stopped = known(terminal)
+    terminal.press("x")
+    terminal.wait_for(lambda: run_of(terminal).live is not None)
+    terminal.wait_for(lambda: known(terminal) >= stopped)
+    wait_for_all(terminal)
+    assert table(tmp_path / "ledger.parquet") == undisturbed
+
+
+def test_leaving_the_screens_ends_the_worker_and_removes_what_it_left(settings: ScoreSettings, tmp_path: Path) -> None:
+    with Terminal(PrefscopeApp(None, settings=settings), (80, 24)) as terminal:
+        terminal.click("#score", 3, 0)
+        wait_for_some(terminal)
+        process = run_of(terminal)._process
+        assert process is not None
+        terminal.press("q")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert list((tmp_path / "cache").glob("preview-*")) == []
+
+
+def test_a_mark_made_while_scoring_lies_beside_the_ledger(show: Show, tmp_path: Path) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    terminal.press("2", "space")
+    assert (tmp_path / "ledger.marks.json").is_file()
+    wait_for_all(terminal)
+    assert session(terminal).mark_of(session(terminal).position).decision == "keep"
+
+
+def test_what_cannot_be_scored_is_told_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
+    bad = tmp_path / "rows.jsonl"
+    bad.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"nothing": 1}\n')
+    settings = replace(settings, data=DataSettings(str(bad)))
+    with Terminal(PrefscopeApp(None, settings=settings), (80, 24)) as terminal:
+        terminal.wait_for(lambda: "1 of 2 rows are no pairs" in terminal.text)
+        terminal.click("#score", 3, 0)
+        terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
+        assert ":2: no known preference layout" in terminal.text
+        terminal.press("escape")
+        assert isinstance(terminal.app.screen, LoadScreen)
+
+
+def test_a_file_of_log_probs_is_opened_without_a_model(settings: ScoreSettings, tmp_path: Path) -> None:
+    rows = tmp_path / "logps.jsonl"
+    rows.write_text(json.dumps({**dict.fromkeys(LOGPS, -3.0), "policy_chosen_logps": -2.0}))
+    asked = replace(settings, data=DataSettings(str(rows)), models=ModelSettings(""))
+    with Terminal(PrefscopeApp(None, settings=asked, ledger=tmp_path / "made.parquet"), (80, 24)) as terminal:
+        terminal.wait_for(lambda: "no model is needed" in terminal.text)
+        terminal.click("#score", 3, 0)
+        terminal.wait_for(lambda: isinstance(terminal.app.screen, MainScreen))
+        assert session(terminal).ledger.num_pairs == 1
+
+
+def test_a_run_ends_with_what_the_worker_told(settings: ScoreSettings, tmp_path: Path) -> None:
+    async def run() -> Scoring:
+        found = Scoring(settings, tmp_path / "alone.parquet")
+        await found.run()
+        await found.finish()
+        return found
+
+    found = asyncio.run(run())
+    assert isinstance(found.ended, Finished)
+    assert found.seconds_left == 0
