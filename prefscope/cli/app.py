@@ -13,6 +13,7 @@ import typer
 import prefscope
 from prefscope.cli.cache import cache
 from prefscope.cli.config import load_defaults
+from prefscope.cli.curate import curate
 from prefscope.cli.export import export
 from prefscope.cli.losses import losses
 from prefscope.cli.report import report
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, view, report, export, demo, losses, cache):
+for command in (score, view, report, export, curate, demo, losses, cache):
     app.command()(command)
 
 

@@ -82,8 +82,9 @@ def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
         ["export", str(LEDGER), "-o", "-", "--texts"],
         ["export", str(LEDGER), "-o", "{folder}/x.parquet"],
         ["report", str(LEDGER), "-o", "{folder}/r.html"],
+        ["curate", str(LEDGER), "-o", "{folder}/c.parquet"],
     ],
-    ids=["report", "json", "csv", "parquet", "html"],
+    ids=["report", "json", "csv", "parquet", "html", "curated"],
 )
 def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path: Path) -> None:
     run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))
