@@ -108,8 +108,9 @@ class _Rows:
             swapped = dialect_of(value, **self._reading).swap(value)
             before, after = self._pair(row, value), self._pair(row, swapped)
         except (DataError, UsageError) as error:
+            reason = error.what.partition(";")[0]  # what follows is advice on how to score it
             raise DataError(
-                f"This row cannot be swapped ({error.what})", where=row.place, hint="Take its mark away, or drop it."
+                f"This row cannot be swapped ({reason})", where=row.place, hint="Take its mark away, or drop it."
             ) from error
         if (after.prompt, after.chosen, after.rejected) != (before.prompt, before.rejected, before.chosen):
             raise DataError(

@@ -257,8 +257,10 @@ def test_a_row_that_cannot_be_swapped_is_refused_by_name_before_anything_is_writ
     path.write_text("as it was")
     with pytest.raises(DataError) as told:
         curate(ledger, marked(ledger, {1: "swap"}), path)
-    assert told.value.where == f"line 2, pair {ledger.stored['pair_id'][1]}"
-    assert told.value.what.startswith("This row cannot be swapped (no known preference layout; columns found: answer,")
+    assert str(told.value) == (
+        f"line 2, pair {ledger.stored['pair_id'][1]}: this row cannot be swapped (no known preference layout). "
+        "Take its mark away, or drop it."
+    )
     assert path.read_text() == "as it was"
 
 
