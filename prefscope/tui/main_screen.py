@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, HelpPanel, Static
 
 from prefscope.report.visible import visible
+from prefscope.tui.export_dialog import ExportDialog
 from prefscope.tui.messages import PairOpened, PairsAsked, SessionChanged
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -37,6 +38,7 @@ class MainScreen(Screen[None]):
             Binding(str(number), f"show('{name}')", title, show=False, id=f"show-{name}")
             for number, (name, title) in enumerate(TABS.items(), start=1)
         ),
+        Binding("e", "export", "Export", id="export"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="help"),
     ]
 
@@ -74,6 +76,10 @@ class MainScreen(Screen[None]):
             self.app.action_hide_help_panel()
         else:
             self.app.action_show_help_panel()
+
+    def action_export(self) -> None:
+        """Write pairs into a file."""
+        self.app.push_screen(ExportDialog(self.session))
 
     def action_show(self, name: str) -> None:
         """Switch to a pane and let it draw what has changed."""
