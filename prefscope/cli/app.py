@@ -13,6 +13,7 @@ import typer
 import prefscope
 from prefscope.cli.cache import cache
 from prefscope.cli.config import load_defaults
+from prefscope.cli.curate import curate
 from prefscope.cli.export import export
 from prefscope.cli.losses import losses
 from prefscope.cli.report import report
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "view": view,
     "report": report,
     "export": export,
+    "curate": curate,
     "demo": demo,
     "losses": losses,
     "cache": cache,

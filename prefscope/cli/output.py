@@ -11,8 +11,10 @@ from typing import TextIO
 from rich.console import Console
 
 from prefscope.errors import ResourceError, UsageError
+from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
+from prefscope.report.curate import curate, write_curated
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.sections import Section, build_sections, headline
 from prefscope.report.summary import summarise
@@ -105,3 +107,17 @@ def write_tables(ledger: Ledger, preferences: PreferenceSettings, outputs: Seque
             write_csv(ledger, preferences, sys.stdout, texts=texts)
         else:
             export(ledger, preferences, Path(name), texts=texts)
+
+
+def write_curated_to(ledger: Ledger, output: str) -> None:
+    """Write the data set as it is marked and tell on stderr what became of its pairs; `-` is JSON lines on stdout.
+
+    Raises:
+        UsageError: No format has that suffix, the output is the ledger's, or no pair is left.
+        DataError: A row cannot be swapped, or the format cannot hold it.
+        ResourceError: The file cannot be written.
+    """
+    marks = load_marks(ledger.path)
+    found = write_curated(ledger, marks, sys.stdout) if output == STDOUT else curate(ledger, marks, Path(output))
+    to = "stdout" if output == STDOUT else visible(output)
+    sys.stderr.write(f"{found.written:,} pairs to {to}; {found.dropped:,} dropped, {found.swapped:,} swapped\n")

@@ -89,12 +89,8 @@ class PreferencePair:
     """The whole row as it was read, for writing it back."""
 
     @property
-    def pair_id(self) -> str:
-        """16 hex digits that name the content of the pair; duplicates share them.
-
-        Definition: the first 16 hex digits of the SHA-256 of the UTF-8 JSON text, with sorted keys and no spaces, of
-        the object with `prompt`, `chosen`, `rejected` and, where present, `tools` and `chat_template_kwargs`.
-        """
+    def content(self) -> dict[str, Json]:
+        """`prompt`, `chosen`, `rejected` and, where present, `tools` and `chat_template_kwargs` as JSON values."""
         content: dict[str, Json] = {
             "prompt": text_to_json(self.prompt),
             "chosen": text_to_json(self.chosen),
@@ -104,5 +100,14 @@ class PreferencePair:
             content["tools"] = list(self.tools)
         if self.chat_template_kwargs:
             content["chat_template_kwargs"] = dict(self.chat_template_kwargs)
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return content
+
+    @property
+    def pair_id(self) -> str:
+        """16 hex digits that name the content of the pair; duplicates share them.
+
+        Definition: the first 16 hex digits of the SHA-256 of the UTF-8 JSON text, with sorted keys and no spaces, of
+        the content.
+        """
+        text = json.dumps(self.content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

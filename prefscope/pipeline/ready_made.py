@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         how = "with" if has_reference else "without"
         emit(Noted(f"{source.name}: {counted(pairs, 'row')} of log-probs, {how} a reference"))
         content_hash = source.content_hash()
-        manifest = _manifest(source.name, content_hash, pairs, len(bad), has_reference=has_reference)
+        manifest = _manifest(source.name, settings, content_hash, pairs, len(bad), has_reference=has_reference)
         names = carried_names(kinds)
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
@@ -83,13 +84,16 @@ def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], in
     return {name: kind or "text" for name, kind in found.items()}, rows, has_reference
 
 
-def _manifest(name: str, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool) -> dict[str, Any]:
+def _manifest(
+    name: str, settings: DataSettings, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool
+) -> dict[str, Any]:
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "bundled": False,
         "has_reference": has_reference,
         "data": {"source": name, "content_hash": content_hash, "pairs": pairs, "bad_rows": bad_rows, "dialects": {}},
         "models": {},
+        "settings": {"data": asdict(settings)},
         "versions": {"prefscope": prefscope.__version__},
     }
 

@@ -6,19 +6,16 @@ Columns: `row`, `pair_id`, the data set's own, then the ledger's as DESIGN names
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from prefscope.errors import ResourceError, UsageError
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED, TEXTS
 from prefscope.ledger.file import arrow_types
 from prefscope.ledger.table import Ledger
+from prefscope.report.files import UnixLines, known_suffix, refuse_sources, text_file, whole_file
 from prefscope.settings import PreferenceSettings
 
 TEXT_COLUMNS = ("prompt", "chosen", "rejected")
@@ -66,18 +63,8 @@ def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> I
         start += size
 
 
-@dataclass(frozen=True, slots=True)
-class _UnixLines:
-    r"""Ends rows of a `csv.writer` with \n; before Python 3.13 one told to do so itself would not quote a lone \r."""
-
-    stream: TextIO
-
-    def write(self, row: str) -> int:
-        return self.stream.write(row.removesuffix("\r\n") + "\n")
-
-
 def _write_separated(stream: TextIO, table: Iterator[Block], delimiter: str) -> None:
-    writer = csv.writer(_UnixLines(stream), delimiter=delimiter)
+    writer = csv.writer(UnixLines(stream), delimiter=delimiter)
     header: list[str] | None = None
     for block in table:
         if header is None:
@@ -117,46 +104,25 @@ def export_suffix(path: str) -> str:
     Raises:
         UsageError: No format has that suffix.
     """
-    for suffix in SUFFIXES:
-        if path.endswith(suffix):
-            return suffix
-    raise UsageError(f"No format has the suffix of {path!r}", hint=f"Use one of {', '.join(SUFFIXES)}.")
+    return known_suffix(path, SUFFIXES)
 
 
 def export(ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts: bool = False) -> None:
     """Write the flat table into a file, in the format of its suffix; the file appears only when it is whole.
 
     Raises:
-        UsageError: No format has that suffix, or a loss cannot be computed from this ledger.
+        UsageError: No format has that suffix, the path is the ledger's, or a loss cannot be computed from this ledger.
         ResourceError: The file cannot be written.
     """
     suffix = export_suffix(path.name)
+    refuse_sources(path, ledger)
     table = blocks(ledger, preferences, texts=texts)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if suffix == ".parquet":
-                _write_parquet(part, ledger, table)
-            else:
-                with part.open("wb") as raw, _packed(raw, suffix) as binary:
-                    stream = io.TextIOWrapper(binary, encoding="utf-8", newline="", errors="surrogatepass")
-                    _TEXT_WRITERS[suffix.removesuffix(".gz")](stream, table)
-                    stream.flush()
-                    stream.detach()
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ResourceError(
-            f"This file cannot be written ({reason})", where=str(path), hint="Choose another place."
-        ) from error
-
-
-def _packed(raw: Any, suffix: str) -> Any:
-    """Return the stream to write into; gzip without time stamp and name, so equal tables give equal bytes."""
-    return gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if suffix.endswith(".gz") else raw
+    with whole_file(path) as part:
+        if suffix == ".parquet":
+            _write_parquet(part, ledger, table)
+        else:
+            with text_file(part, packed=suffix.endswith(".gz")) as stream:
+                _TEXT_WRITERS[suffix.removesuffix(".gz")](stream, table)
 
 
 def write_csv(ledger: Ledger, preferences: PreferenceSettings, stream: TextIO, *, texts: bool = False) -> None:

@@ -19,6 +19,7 @@ from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.export_dialog import ExportDialog
 from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -45,6 +46,7 @@ class MainScreen(Screen[None]):
             for number, (name, title) in enumerate(TABS.items(), start=1)
         ),
         Binding("o", "open", "Open", show=False, id="open"),
+        Binding("e", "export", "Export", id="export"),
         Binding("x", "turn_run", "Stop or go on", show=False, id="scoring-turn"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="help"),
     ]
@@ -99,6 +101,13 @@ class MainScreen(Screen[None]):
             self.app.action_hide_help_panel()
         else:
             self.app.action_show_help_panel()
+
+    def action_export(self) -> None:
+        """Write pairs into a file."""
+        if self.scoring is not None:
+            self.notify("There is a ledger to export from as soon as scoring is done.", severity="warning")
+            return
+        self.app.push_screen(ExportDialog(self.session))
 
     def action_show(self, name: str) -> None:
         """Switch to a pane and let it draw what has changed."""

@@ -53,6 +53,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no ledger": ("report pairs.jsonl", "pairs.jsonl: this is not a whole Parquet file."),
     "unknown report": ("report {ledger} -o r.txt", "No report has the suffix of 'r.txt'. Use .md, .html or .svg."),
     "no output": ("export {ledger}", "Missing option '-o'"),
+    "no place for the curated": ("curate {ledger}", "Missing option '-o'"),
+    "unknown data set": ("curate {ledger} -o x.xlsx", "No format has the suffix of 'x.xlsx'. Use one of .jsonl,"),
+    "nothing left": ("curate {ledger} -o x.jsonl --where false", "No pair is left to write."),
+    "curated over the ledger": ("curate {ledger} -o {ledger}", "this is the ledger itself. Choose another name."),
     "unknown table": ("export {ledger} -o x.xlsx", "No format has the suffix of 'x.xlsx'."),
 }
 

@@ -18,7 +18,7 @@ PARAMETERS = [(name, parameter) for name, command in ROOT.commands.items() for p
 
 
 def test_the_commands_are_those_of_the_contract() -> None:
-    assert {"score", "report", "export", "losses", "cache"} <= set(ROOT.commands)
+    assert {"score", "report", "export", "curate", "losses", "cache"} <= set(ROOT.commands)
 
 
 @pytest.mark.parametrize("name", ROOT.commands)

@@ -82,14 +82,15 @@ def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
         ["export", str(LEDGER), "-o", "-", "--texts"],
         ["export", str(LEDGER), "-o", "{folder}/x.parquet"],
         ["report", str(LEDGER), "-o", "{folder}/r.html"],
+        ["curate", str(LEDGER), "-o", "{folder}/c.parquet"],
     ],
-    ids=["report", "json", "csv", "parquet", "html"],
+    ids=["report", "json", "csv", "parquet", "html", "curated"],
 )
 def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path: Path) -> None:
     run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))
 
 
-def test_the_screens_load_neither_torch_nor_pandas() -> None:
+def test_the_screens_load_neither_torch_nor_pandas_even_where_parquet_is_exported(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
@@ -103,11 +104,14 @@ async def look():
         for key in "12345":
             await pilot.press(key)
             await pilot.pause()
+        await pilot.press("e", *sys.argv[2], "enter")
+        await pilot.app.workers.wait_for_complete()
 
 asyncio.run(look())
 print(*sorted({"torch", "transformers", "pandas"} & sys.modules.keys()))
 """
-    assert run("-c", code, str(LEDGER)) == ""
+    assert run("-c", code, str(LEDGER), str(tmp_path / "x.parquet")) == ""
+    assert (tmp_path / "x.parquet").is_file()
 
 
 def test_given_log_probs_become_a_ledger_where_there_is_no_torch(tmp_path: Path) -> None:

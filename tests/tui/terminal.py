@@ -55,6 +55,11 @@ class Terminal:
             assert time.monotonic() < end, self.text
             self.rest()
 
+    def finish(self) -> None:
+        """Wait until threads have done their work, then rest."""
+        self._runner.run(self.app.workers.wait_for_complete())
+        self.rest()
+
     def press(self, *keys: str) -> None:
         """Press keys one after the other, then rest."""
         self._runner.run(self.pilot.press(*keys))
@@ -67,6 +72,12 @@ class Terminal:
     def click(self, widget: str, x: int, y: int, times: int = 1) -> None:
         """Click at a place of the first widget that a selector finds, then rest."""
         self._runner.run(self.pilot.click(widget, offset=Offset(x, y), times=times))
+        self.rest()
+
+    def click_text(self, text: str) -> None:
+        """Click on a text where it is first painted, then rest."""
+        y, line = next((y, line) for y, line in enumerate(self.lines) if text in line)
+        self._runner.run(self.pilot.click(offset=Offset(cell_len(line[: line.index(text)]), y)))
         self.rest()
 
     def resize(self, width: int, height: int) -> None:

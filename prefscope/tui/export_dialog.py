@@ -1,0 +1,238 @@
+"""The dialog that writes pairs into a file: where to, which, in what form, and the command line that does the same."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Checkbox, Input, RadioSet, Static
+
+from prefscope.errors import UsageError
+from prefscope.report.visible import visible
+from prefscope.tui.export_request import ExportRequest
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.choices import Choice, Tick
+
+MARKED = "mark(any)"
+STARTED_SECONDS, FAILED_SECONDS = 2.0, 15.0
+"""How long is told that a file is being written, and why one was not, which takes longer to read."""
+
+
+class ExportDialog(ModalScreen[None]):
+    """Asks what to write where, and has it written beside the screens."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "enter", "Export", priority=True, id="export-write"),
+        Binding("escape", "dismiss(None)", "Back", id="export-back"),
+        Binding("y", "copy", "Copy the command", id="export-copy"),
+    ]
+    DEFAULT_CSS = """
+    ExportDialog {
+        align: center middle;
+        #export {
+            width: 100; max-width: 100%; height: auto; max-height: 100%;
+            border: round $primary; border-subtitle-color: $quiet; background: $surface; padding: 0 1;
+        }
+        Horizontal { height: auto; }
+        .label { width: 7; color: $quiet; }
+        Input, RadioSet { width: 1fr; }
+        #told, #facts, #command { padding-left: 7; }
+        #told.-wrong { color: $negative; }
+        #told.-warns { color: $warning; }
+        #ticks { padding-left: 11; }
+        Tick { margin-right: 3; }
+        #facts { color: $quiet; }
+        #buttons { align-horizontal: right; }
+        Button { margin-left: 2; }
+    }
+    ExportDialog.-tall {
+        #told, #rows, #ticks, #command { margin-bottom: 1; }
+    }
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._wheres = {"view": session.expression, "marked": MARKED, "all": ""}
+        self._masks = {name: session.view.filter(where) for name, where in self._wheres.items()}
+        self._dropped, self._swapped = (session.view.marked(mark) for mark in ("drop", "swap"))
+        self._offered = self._beside("view.csv")
+        """The path that the dialog put into the field: it follows the choices until another one is typed."""
+        self._confirmed: Path | None = None
+        """The file that is to be replaced, once that was said."""
+
+    def compose(self) -> ComposeResult:
+        """Make the fields and the buttons."""
+        counts = {name: f"{np.count_nonzero(mask):,}" for name, mask in self._masks.items()}
+        view = f"the view {counts['view']}   {visible(self.session.expression) or 'no filter'}"
+        with VerticalScroll(id="export", can_focus=False) as box:
+            box.border_title = Content("export")
+            box.border_subtitle = Content("tab next · space picks · enter exports · y copies · esc back")
+            yield Horizontal(_label("to"), Input(self._offered, compact=True))
+            yield Static(id="told", markup=False)
+            rows = (
+                Choice(Content(view), value=True, id="view"),
+                Choice(Content(f"marked {counts['marked']}"), id="marked"),
+                Choice(Content(f"all {counts['all']}"), id="all"),
+            )
+            yield Horizontal(_label("pairs"), RadioSet(*rows, compact=True), id="rows")
+            forms = (
+                Choice("flat table: log-probs, rewards, losses", value=True, id="table"),
+                Choice("curated data set: as its pairs are marked, in its own layout", id="curated"),
+            )
+            yield Horizontal(_label("as"), RadioSet(*forms, compact=True))
+            ticks = (Tick("texts", compact=True, id="texts"), Tick("gradient weights", compact=True, id="weights"))
+            yield Horizontal(*ticks, id="ticks")
+            yield Static(id="facts", markup=False)
+            yield Static(id="command", markup=False)
+            with Horizontal(id="buttons"):
+                yield Button("Copy command", compact=True, id="copy")
+                yield Button("Cancel", compact=True, id="cancel")
+                yield Button("Export", variant="primary", compact=True, id="write")
+
+    def on_mount(self) -> None:
+        """Show what the first choices come to."""
+        self._draw()
+
+    def _is_picked(self, name: str) -> bool:
+        return self.query_one(f"#{name}", Choice).value
+
+    @property
+    def rows(self) -> str:
+        """Which pairs are picked: those of the `view`, the `marked` ones, or `all`."""
+        return next(name for name in self._wheres if self._is_picked(name))
+
+    @property
+    def request(self) -> ExportRequest:
+        """What is asked for."""
+        return ExportRequest(
+            ledger=self.session.ledger,
+            preferences=self.session.preferences,
+            output=_path(self.query_one(Input).value),
+            where=self._wheres[self.rows],
+            curated=self._is_picked("curated"),
+            texts=self.query_one("#texts", Tick).value,
+            weights=self.query_one("#weights", Tick).value,
+        )
+
+    @on(Input.Changed)
+    @on(RadioSet.Changed)
+    @on(Checkbox.Changed)
+    def _follow(self) -> None:
+        self._confirmed = None
+        self._draw()
+
+    def _draw(self) -> None:
+        """Show what the choices come to, and what is wrong with them."""
+        self._offer()
+        request = self.request
+        self.query_one("#ticks").visible = not request.curated
+        written, dropped, swapped = self._counts(request)
+        how = f"{dropped:,} dropped, {swapped:,} swapped" if request.curated else "in the order of the ledger"
+        self.query_one("#facts", Static).update(Content(f"{written:,} pairs, {how}. On the command line:"))
+        self.query_one("#command", Static).update(Content(visible(request.command)))
+        kind, text = self._verdict(request)
+        told, button = self.query_one("#told", Static), self.query_one("#write", Button)
+        told.set_classes(kind).update(Content(visible(text)))
+        button.disabled = kind == "-wrong"
+        button.label = "Replace" if self._confirmed else "Export"
+
+    def _offer(self) -> None:
+        """Put a file beside the ledger into the field, unless another was typed there."""
+        field = self.query_one(Input)
+        if field.value == self._offered:
+            self._offered = self._beside("curated.jsonl" if self._is_picked("curated") else f"{self.rows}.csv")
+            with self.prevent(Input.Changed):
+                field.value = self._offered
+
+    def _beside(self, ending: str) -> str:
+        """Return a path beside the ledger, or in the working folder where nothing may be written there."""
+        ledger = self.session.ledger.path
+        folder = ledger.parent if os.access(ledger.parent, os.W_OK) else Path()
+        return visible(str(folder / f"{ledger.stem}-{ending}"))
+
+    def _counts(self, request: ExportRequest) -> tuple[int, int, int]:
+        """Return how many of the picked pairs the file will have, and how many of them are dropped and swapped."""
+        picked = self._masks[self.rows]
+        pairs = int(np.count_nonzero(picked))
+        if not request.curated:
+            return pairs, 0, 0
+        dropped, swapped = (int(np.count_nonzero(picked & mark)) for mark in (self._dropped, self._swapped))
+        return pairs - dropped, dropped, swapped
+
+    def _verdict(self, request: ExportRequest) -> tuple[str, str]:
+        """Return what to tell below the path, after the class that it is told in: `-wrong`, `-warns` or none."""
+        try:
+            request.check()
+        except UsageError as error:
+            return "-wrong", f"✗ {error}"
+        written, _, _ = self._counts(request)
+        if request.curated and not written:
+            return "-wrong", "✗ No pair is left to write."
+        if not request.output.exists():
+            return "", "✓ a new file"
+        once_more = "enter once more replaces it" if self._confirmed else "you are asked before it is replaced"
+        return "-warns", f"⚠ This file is there: {once_more}."
+
+    def action_enter(self) -> None:
+        """Write the file wherever the focus is, but for another button."""
+        if isinstance(self.focused, Button):
+            self.focused.press()
+        else:
+            self._write()
+
+    @on(Button.Pressed, "#write")
+    def _write(self) -> None:
+        """Write the file; one that is there is replaced the second time."""
+        request = self.request
+        kind, _ = self._verdict(request)
+        if kind == "-warns" and self._confirmed != request.output:
+            self._confirmed = request.output
+            self._draw()
+        elif kind != "-wrong":
+            start_export(self.app, request, self._counts(request)[0])
+            self.dismiss(None)
+
+    @on(Button.Pressed, "#copy")
+    def action_copy(self) -> None:
+        """Copy the command line."""
+        self.app.copy_to_clipboard(self.request.command)
+        self.notify("Copied: the command line", markup=False)
+
+    @on(Button.Pressed, "#cancel")
+    def _leave(self) -> None:
+        self.dismiss(None)
+
+
+def start_export(app: App[Any], request: ExportRequest, pairs: int) -> None:
+    """Have a file written while the screens go on; a notice tells when it is there, or why it is not."""
+    app.notify(visible(f"Writing {request.output}"), timeout=STARTED_SECONDS, markup=False)
+    write = partial(_export, app, request, pairs)
+    app.run_worker(write, group="export", thread=True, exit_on_error=False)
+
+
+def _export(app: App[Any], request: ExportRequest, pairs: int) -> None:
+    if problem := request.write():
+        app.notify(visible(problem), severity="error", timeout=FAILED_SECONDS, markup=False)
+    else:
+        app.notify(visible(f"{pairs:,} pairs → {request.output}"), markup=False)
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text.strip()).expanduser()
+    except RuntimeError:  # a user that is not there
+        return Path(text.strip())
+
+
+def _label(text: str) -> Static:
+    return Static(text, classes="label", markup=False)
