@@ -5,17 +5,18 @@ Nothing here knows of widgets. Every change raises `generation`, by which panes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.filters import parse_filter
-from prefscope.ledger.marks import Key, Mark, Marks, load_marks
+from prefscope.ledger.filters import FilterError, parse_filter
+from prefscope.ledger.marks import Key, Mark, Marks
 from prefscope.ledger.table import Ledger
-from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.runs import Runs
 
 SORTED_CHARACTERS = 32
 """So much of a text tells its place in the order."""
@@ -30,13 +31,12 @@ class Sort:
 
 
 class Session:
-    """One ledger on the screen."""
+    """One ledger on the screen, and maybe others of the same pairs beside it."""
 
-    def __init__(self, ledger: Ledger, preferences: PreferenceSettings) -> None:
-        self.ledger = ledger
-        self.marks: Marks = load_marks(ledger.path)
+    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, beside: Sequence[Ledger] = ()) -> None:
+        self.runs = Runs([ledger, *beside])
         self.initial = preferences
-        self.view = View(ledger, preferences, self.marks)
+        self.view = self.runs.view(preferences)
         self.expression = ""
         self.sort = Sort()
         self.generation = 0
@@ -46,13 +46,23 @@ class Session:
         """Positions of the pairs that match the filter, in their order."""
 
     @property
+    def ledger(self) -> Ledger:
+        """The ledger that is shown."""
+        return self.runs.ledger
+
+    @property
+    def marks(self) -> Marks:
+        """Its marks."""
+        return self.runs.marks
+
+    @property
     def preferences(self) -> PreferenceSettings:
         """The knobs."""
         return self.view.preferences
 
     def set_preferences(self, preferences: PreferenceSettings) -> None:
         """Move the knobs; filter and order follow."""
-        self.view = View(self.ledger, preferences, self.marks)
+        self.view = self.runs.view(preferences)
         self._arrange()
 
     def set_filter(self, expression: str) -> None:
@@ -125,6 +135,37 @@ class Session:
         undone = self.marks.undo() is not None
         self.generation += undone
         return undone
+
+    # Runs: a filter or an order that names what is not there any more is given up.
+
+    def compare(self, number: int) -> bool:
+        """Compare the shown run with another one and return whether the filter was kept."""
+        return not self.runs.compare(number) or self._look_again()
+
+    def show_run(self, number: int) -> bool:
+        """Show another run, the cursor on the same pair, and return whether the filter was kept."""
+        if number == self.runs.shown:
+            return True
+        place, found = self.place, self.runs.pairing(number).find(self.position)
+        self.runs.show(number)
+        self.position = found or 0
+        kept = self._look_again()
+        if self.position != found:
+            self.move_to(place)
+        return kept
+
+    def _look_again(self) -> bool:
+        self.view = self.runs.view(self.preferences)
+        if self.sort.column not in self.view.names.kinds:
+            self.sort = Sort()
+        try:
+            parse_filter(self.expression, self.view.names)
+        except FilterError:
+            self.expression, kept = "", False
+        else:
+            kept = True
+        self._arrange()
+        return kept
 
 
 def _order(keys: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
