@@ -21,10 +21,18 @@ from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.session import Session
 
-TABS = {"overview": "Overview", "pairs": "Pairs", "pair": "Pair", "what-if": "What-if", "health": "Health"}
+TABS = {
+    "overview": "Overview",
+    "pairs": "Pairs",
+    "pair": "Pair",
+    "what-if": "What-if",
+    "runs": "Runs",
+    "health": "Health",
+}
 
 LEAST = Size(60, 16)
 
@@ -48,6 +56,7 @@ class MainScreen(Screen[None]):
             "pairs": PairsPane(session, id="pairs"),
             "pair": PairPane(session, id="pair"),
             "what-if": WhatIfPane(session, id="what-if"),
+            "runs": RunsPane(session, id="runs"),
             "health": HealthPane(session, id="health"),
         }
 
@@ -107,6 +116,8 @@ def identity(session: Session) -> Content:
     """Return the line that says what is looked at, what matters most first."""
     models = session.ledger.manifest.get("models", {})
     parts = [session.ledger.path.name, f"{session.ledger.num_pairs:,} pairs", f"β={session.preferences.beta:g}"]
+    _, other = session.runs.both
+    parts += [f"B {other}"] if other else []
     signs = {"policy": "π", "ref": "ref"}
     parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
     return Content(" prefscope  " + "   ".join(map(visible, parts)))

@@ -99,15 +99,16 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.session import Session
 
 async def look():
-    async with PrefscopeApp(Session(load_ledger(Path(sys.argv[1])), PreferenceSettings())).run_test() as pilot:
-        for key in "12345":
+    shown, beside = (load_ledger(Path(path)) for path in sys.argv[1:])
+    async with PrefscopeApp(Session(shown, PreferenceSettings(), [beside])).run_test() as pilot:
+        for key in "123456":
             await pilot.press(key)
             await pilot.pause()
 
 asyncio.run(look())
 print(*sorted({"torch", "transformers", "pandas"} & sys.modules.keys()))
 """
-    assert run("-c", code, str(LEDGER)) == ""
+    assert run("-c", code, str(LEDGER), str(LEDGER)) == ""
 
 
 def test_given_log_probs_become_a_ledger_where_there_is_no_torch(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.events import DescendantFocus
 from textual.widgets import Static
 
+from prefscope.ledger.table import Ledger
 from prefscope.report.visible import visible
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
 from prefscope.tui.pair_facts import margin_caption, mark_text, numbers_line, origin_line, side_title, whole_texts
@@ -79,12 +80,12 @@ class PairPane(MarkingPane):
     def __init__(self, session: Session, *, id: str = "pair") -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._pair: dict[str, Any] = {}
-        self._position: int | None = None
+        self._read_from: tuple[Ledger, int] | None = None
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
         self._signs = False
-        self._steps: Steps | None = None  # found when the first pair is shown: it needs tokens of many
+        self._steps: Steps | None = None  # found when the first pair of a ledger is shown: it needs tokens of many
         self._differs = False
 
     def compose(self) -> ComposeResult:
@@ -121,8 +122,7 @@ class PairPane(MarkingPane):
             self.query_one("#facts", Static).update(Content("This ledger has no pair."))
             self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
             return
-        if self._position != self.session.position:
-            self._position = self.session.position
+        if self._read_from != (self.session.ledger, self.session.position):
             self._read()
         for side in SIDES:
             self._view(side).border_title = Content(side_title(self.session, side))
@@ -131,9 +131,10 @@ class PairPane(MarkingPane):
 
     def _read(self) -> None:
         """Read the pair and show its texts and tokens."""
-        if self._steps is None:
+        if self._read_from is None or self._read_from[0] is not self.session.ledger:
             self._steps = logratio_steps(self.session.ledger)
             self._set_signs(self._signs)
+        self._read_from = self.session.ledger, self.session.position
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
         prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])

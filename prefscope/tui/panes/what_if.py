@@ -68,6 +68,8 @@ class WhatIfPane(Pane):
     def draw(self) -> None:
         """Draw knobs, figures and plots."""
         view, found = self.session.view, self.query_one(KnobList)
+        if self._first.ledger is not view.ledger:
+            self._first = View(view.ledger, self.session.initial)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
         self.query_one("#figures", Static).update(_figures(view, self._first, self.loss))
         if self.loss is not None and found.picked is not None:
