@@ -10,7 +10,10 @@ import pytest
 
 from prefscope.ledger.marks import Mark
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.pair_facts import numbers_line
+from prefscope.tui.panes.quick_filters import quick_filters
 from prefscope.tui.session import Session, Sort
+from prefscope.tui.widgets.pair_columns import pair_columns
 from tests.tui.pairs_app import write_pairs
 
 Open = Callable[..., Session]
@@ -160,3 +163,35 @@ def test_one_ledger_is_compared_with_none(several: Open) -> None:
     session = several(A)
     assert session.runs.both == ("0", "")
     assert "margins_b" not in session.view.names.kinds
+
+
+def test_the_other_runs_margin_is_a_column_of_the_table_unless_it_has_no_reference(tmp_path: Path) -> None:
+    shown = write_pairs(tmp_path / "a.parquet", A)
+    assert "margins_b" not in [column.name for column in pair_columns(shown)]
+    for has_reference in (True, False):
+        other = write_pairs(tmp_path / "b.parquet", B, has_reference=has_reference)
+        session = Session(shown.ledger, PreferenceSettings(), [other.ledger])
+        assert ("margins_b" in [column.name for column in pair_columns(session)]) == has_reference
+
+
+def test_pairs_are_ordered_by_any_column_of_the_other_run(several: Open) -> None:
+    session = several(A, B)
+    session.set_sort(Sort("margins_b"))
+    assert letters(session) == "dbca"
+    session.set_sort(Sort("dpo_loss_b"))
+    assert letters(session) == "cbda"
+    assert "dpo_loss_b" in [column.name for column in pair_columns(session)]
+
+
+@pytest.mark.parametrize(("place", "told"), [(0, "margin −1.00 (B ·)"), (1, "margin +1.00 (B −1.00)")])
+def test_a_pairs_margin_in_the_other_run_stands_beside_its_own(several: Open, place: int, told: str) -> None:
+    session = several(A, B)
+    session.move_to(place)
+    assert told in numbers_line(session)
+
+
+def test_the_pairs_that_one_run_alone_ranks_right_are_quick_filters(several: Open) -> None:
+    found = {one.title: (one.expression, one.count) for one in quick_filters(several(A, B))}
+    assert found["only A right"] == ("margins > 0 and margins_b <= 0", 2)
+    assert found["only B right"] == ("margins <= 0 and margins_b > 0", 0)
+    assert "only A right" not in [one.title for one in quick_filters(several(A))]
