@@ -22,7 +22,7 @@ def view(
     ledgers: Annotated[
         list[Path],
         typer.Argument(
-            metavar="LEDGER...",
+            metavar="LEDGER",
             help="What `prefscope score` wrote. The first is shown; further ones, of the same pairs, are compared.",
             show_default=False,
         ),
