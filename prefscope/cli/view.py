@@ -21,10 +21,19 @@ from prefscope.settings import (
 
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
 Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Without it the terminal's own selection works.")]
+DEMO = ("demo.parquet", "demo-early.parquet")
+"""Two steps of one training."""
 
 
 def view(
-    ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
+    ledgers: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LEDGER",
+            help="What `prefscope score` wrote. The first is shown; further ones, of the same pairs, are compared.",
+            show_default=False,
+        ),
+    ],
     beta: opt.Beta = 0.1,
     simpo_beta: opt.SimpoBeta = 2.0,
     simpo_gamma: opt.SimpoGamma = 0.5,
@@ -32,16 +41,16 @@ def view(
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
-    """Look at a ledger on the screen: no model is needed."""
+    """Look at ledgers on the screen: no model is needed."""
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    _show(ledger, preferences, ascii_only=ascii_only, mouse=mouse)
+    _show(ledgers, preferences, ascii_only=ascii_only, mouse=mouse)
 
 
 def demo(ascii_only: Ascii = False, mouse: Mouse = True) -> None:
-    """Look at the bundled ledger of a real model on the screen."""
+    """Look at the bundled ledgers of a real model on the screen."""
     from prefscope.folders import sample_data
 
-    _show(sample_data() / "demo.parquet", PreferenceSettings(), ascii_only=ascii_only, mouse=mouse)
+    _show([sample_data() / name for name in DEMO], PreferenceSettings(), ascii_only=ascii_only, mouse=mouse)
 
 
 def open_(
@@ -75,7 +84,7 @@ def open_(
     """Open the screens: on a ledger, or to score a data set and look on while it is scored."""
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     if path is not None and _is_ledger(Path(path)):
-        _show(Path(path), preferences, ascii_only=ascii_only, mouse=mouse)
+        _show([Path(path)], preferences, ascii_only=ascii_only, mouse=mouse)
         return
     if output is not None and output.suffix != ".parquet":
         raise UsageError("The screens write a ledger", where=str(output), hint="Name a .parquet file.")
@@ -87,7 +96,7 @@ def open_(
         tokenization=TokenizationSettings(max_length),
         compute=ComputeSettings(cache, batch_tokens=batch_tokens, threads=threads),
     )
-    _show(None, preferences, ascii_only=ascii_only, mouse=mouse, settings=settings, ledger=output)
+    _show([], preferences, ascii_only=ascii_only, mouse=mouse, settings=settings, ledger=output)
 
 
 def _is_ledger(path: Path) -> bool:
@@ -104,7 +113,7 @@ def _is_ledger(path: Path) -> bool:
 
 
 def _show(
-    shown: Path | None,
+    paths: list[Path],
     preferences: PreferenceSettings,
     *,
     ascii_only: bool,
@@ -112,16 +121,19 @@ def _show(
     settings: ScoreSettings | None = None,
     ledger: Path | None = None,
 ) -> None:
-    """Run the screens on a ledger, or on the load screen with what it begins with."""
+    """Run the screens on ledgers, or on the load screen with what it begins with."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual paints on stderr
-        instead = "score DATA" if shown is None else f"report {shown}"
+        instead = f"report {paths[0]}" if paths else "score DATA"
         raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
-    from prefscope.ledger.table import load_ledger
+    from prefscope.ledger.pairing import load_runs
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    session = None if shown is None else Session(load_ledger(shown), preferences)
+    ledgers = load_runs(paths)
+    for one in ledgers:
+        one.usable_losses(preferences)  # what a ledger lacks is said before the screen is taken
+    session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None
     plain = ascii_only or not utf8
     app = PrefscopeApp(session, settings=settings, ledger=ledger, preferences=preferences, ascii_only=plain)
     app.run(mouse=mouse)

@@ -76,6 +76,14 @@ def sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray
     return chosen - rejected, chosen, rejected
 
 
+def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
+    """Return what a filter calls the margin, or without a reference what `sides` gives in its place."""
+    if by_margin:
+        return f"margins{suffix}"
+    chosen, rejected = (f"policy_{side}_logps{suffix} / {side}_num_tokens{suffix}" for side in ("chosen", "rejected"))
+    return f"{chosen} - {rejected}"
+
+
 def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
     """Return the card of the first loss that the ledger can give."""
     choices = view.ledger.usable_losses(view.preferences)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
 MIN_PAIRS_FOR_TAILS = 100
+BLANK = "\u2800"
+BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+"""What each of a cell's dots, four rows of two, adds to the code of an empty one."""
 LOW_PLOT = 7  # lines; below, every one is needed for data
 
 
@@ -68,7 +71,7 @@ def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], w
     x, y = chosen[finite], rejected[finite]
     ranges = (_range_without_tails(x), _range_without_tails(y))
     both = _widened(min(low for low, _ in ranges), max(high for _, high in ranges))
-    return _dots(x, y, both, both, ([*both], [*both]), width, height)
+    return _dots(x, y, both, both, [([*both], [*both])], width, height)
 
 
 def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
@@ -80,9 +83,41 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: 
     if not finite.any():
         return ""
     x, y = x[finite], y[finite]
-    across, (low, high) = _widened(*_range_without_tails(x)), _range_without_tails(y)
-    up = _widened(min(low, 0.0), max(high, 0.0))
-    return _dots(x, y, across, up, ([*across], [0.0, 0.0]), width, height)
+    across, up = _widened(*_range_without_tails(x)), around_zero(y)
+    return _dots(x, y, across, up, [([*across], [0.0, 0.0])], width, height)
+
+
+def quadrant_scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
+    """Return y against x as braille dots over the lines x = 0 and y = 0; empty without a pair or any room.
+
+    Of many pairs the outermost ones are drawn on the border.
+
+    Args:
+        x: Finite values.
+        y: As many.
+        width: In cells.
+        height: In cells.
+    """
+    if x.size == 0:
+        return ""
+    across, up = around_zero(x), around_zero(y)
+    return _dots(x, y, across, up, [([*across], [0.0, 0.0]), ([0.0, 0.0], [*up])], width, height)
+
+
+def zero_cell(plot: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the column and the row of the point 0, 0 in what `quadrant_scatter` has drawn of x and y."""
+    lines = plot.split("\n")
+    left, rows = _area(lines)
+    columns = max(map(len, lines)) - left
+    (x_low, x_high), (y_low, y_high) = around_zero(x), around_zero(y)
+    across, down = np.array([-x_low / (x_high - x_low)]), np.array([y_high / (y_high - y_low)])
+    return left + int(_dot(across, 2 * columns)[0]) // 2, int(_dot(down, 4 * rows)[0]) // 4
+
+
+def around_zero(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range in which values are drawn, with 0 in it."""
+    low, high = _range_without_tails(values)
+    return _widened(min(low, 0.0), max(high, 0.0))
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -95,23 +130,52 @@ def _dots(
     y: NDArray[np.float64],
     across: tuple[float, float],
     up: tuple[float, float],
-    line: tuple[list[float], list[float]],
+    lines: list[tuple[list[float], list[float]]],
     width: int,
     height: int,
 ) -> str:
-    """Return points as braille dots over a line of ···, those out of range on the border."""
+    """Return points as braille dots over lines of ···, those out of range on the border; empty without any room."""
     figure = _figure(width, height)
-    x, y = np.clip(x, *across), np.clip(y, *up)
-    figure.draw(figure.signal(*line, marker="·").lines())
-    # A dot of braille is half a cell wide and a quarter of a cell high: more points than dots cannot be seen.
-    cells_x = np.round((x - across[0]) / (across[1] - across[0]) * (2 * width)).astype(np.int64)
-    cells_y = np.round((y - up[0]) / (up[1] - up[0]) * (4 * height)).astype(np.int64)
-    _, kept = np.unique(cells_x * (4 * height + 1) + cells_y, return_index=True)
-    figure.draw(figure.signal(x[kept].tolist(), y[kept].tolist(), marker="braille"))
+    for line in lines:
+        figure.draw(figure.signal(*line, marker="·").lines())
     for axis, limits in (("x", across), ("y", up)):
         figure.ruler(axis, 0).lim(*limits)
         _ticks(figure, axis, *limits, signed=True)
-    return _drawn(figure)
+    frame = [line.ljust(width) for line in _drawn(figure).split("\n")]
+    left, rows = _area(frame)
+    if left >= width or not rows:
+        return ""
+    shares = ((np.clip(x, *across) - across[0]) / (across[1] - across[0]), (up[1] - np.clip(y, *up)) / (up[1] - up[0]))
+    for at, dots in enumerate(_braille(*shares, width - left, rows)):
+        cells = zip(dots, frame[at][left:], strict=True)
+        frame[at] = frame[at][:left] + "".join(under if dot == BLANK else dot for dot, under in cells)
+    return "\n".join(line.rstrip() for line in frame)
+
+
+def _area(lines: list[str]) -> tuple[int, int]:
+    """Return the first column right of the axis of y, and how many lines are above the axis of x."""
+    rows = next((at for at, line in enumerate(lines) if "└" in line), 0)
+    return 1 + max(lines[0].find("│"), lines[0].find("┤")), rows
+
+
+def _braille(x: NDArray[np.float64], y: NDArray[np.float64], columns: int, rows: int) -> list[str]:
+    """Return points as lines of braille; plotext would take a Python call a point.
+
+    Args:
+        x: From 0 at the left to 1 at the right.
+        y: From 0 at the top to 1 at the bottom.
+        columns: Cells, of two dots each.
+        rows: Cells, of four dots each.
+    """
+    dots = np.zeros((4 * rows, 2 * columns), dtype=np.int64)
+    dots[_dot(y, 4 * rows), _dot(x, 2 * columns)] = 1
+    codes = (dots.reshape(rows, 4, columns, 2) * BRAILLE[:, None, :]).sum(axis=(1, 3))
+    return ["".join(chr(ord(BLANK) + code) for code in line) for line in codes.tolist()]
+
+
+def _dot(shares: NDArray[np.float64], dots: int) -> NDArray[np.int64]:
+    """Return in which of so many dots in a row each point is."""
+    return np.rint(shares * (dots - 1)).astype(np.int64)
 
 
 def curve(

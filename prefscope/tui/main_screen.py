@@ -26,12 +26,20 @@ from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.scoring_strip import ScoringStrip, duration
 
-TABS = {"overview": "Overview", "pairs": "Pairs", "pair": "Pair", "what-if": "What-if", "health": "Health"}
+TABS = {
+    "overview": "Overview",
+    "pairs": "Pairs",
+    "pair": "Pair",
+    "what-if": "What-if",
+    "runs": "Runs",
+    "health": "Health",
+}
 
 LEAST = Size(60, 16)
 SECONDS_BETWEEN_RENEWALS = 0.5
@@ -63,6 +71,7 @@ class MainScreen(Screen[None]):
             "pairs": PairsPane(session, id="pairs"),
             "pair": PairPane(session, id="pair"),
             "what-if": WhatIfPane(session, id="what-if"),
+            "runs": RunsPane(session, id="runs"),
             "health": HealthPane(session, id="health"),
         }
 
@@ -188,6 +197,8 @@ def identity(session: Session) -> Content:
     known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
     pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"
     parts = [session.ledger.path.name, pairs, f"β={session.preferences.beta:g}"]
+    _, other = session.runs.both
+    parts += [f"B {other}"] if other else []
     signs = {"policy": "π", "ref": "ref"}
     parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
     return Content(" prefscope  " + "   ".join(map(visible, parts)))

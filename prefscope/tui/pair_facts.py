@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import FLAGS, LOGPS
 from prefscope.ledger.marks import Mark
+from prefscope.ledger.pairing import OTHER_MARGINS
 from prefscope.report.visible import visible
 from prefscope.tui.numbers import minus, signed
 from prefscope.tui.response import SIDES, Side, margin_share
 from prefscope.tui.session import Session
+from prefscope.tui.widgets.cells import ABSENT
 
 LONGEST_VALUE = 24
 SIGNS: Mapping[Side, str] = {"chosen": "+", "rejected": "−"}
@@ -42,12 +44,20 @@ def numbers_line(session: Session) -> str:
     parts = [f"{session.place + 1:,}/{session.order.size:,}", f"row {session.ledger.stored['row'][at]}"]
     if is_scored(session):
         if session.ledger.has_reference:
-            parts += [str(view.column("outcome")[at]), f"margin {signed(view.column('margins')[at])}"]
+            parts += [str(view.column("outcome")[at]), f"margin {signed(view.column('margins')[at])}{_other(session)}"]
         parts.append(_warning(session))
         parts += [f"{name} {minus(f'{value:.3f}')}" for name, value in losses(session)]
     else:
         parts += [f"{NOT_SCORED}: a log-prob is no number" if is_known(session) else NOT_YET, _warning(session)]
     return "  ".join(part for part in parts if part)
+
+
+def _other(session: Session) -> str:
+    """Return the pair's margin in the run that is compared, empty where there is none."""
+    if not session.runs.compares_margins:
+        return ""
+    margin = float(session.view.column(OTHER_MARGINS)[session.position])
+    return f" (B {signed(margin)})" if math.isfinite(margin) else f" (B {ABSENT})"
 
 
 def is_scored(session: Session) -> bool:

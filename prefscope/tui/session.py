@@ -5,6 +5,7 @@ Nothing here knows of widgets. Every change raises `generation`, by which panes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.filters import parse_filter
-from prefscope.ledger.marks import Key, Mark, Marks, load_marks
+from prefscope.ledger.filters import FilterError, parse_filter
+from prefscope.ledger.marks import Key, Mark, Marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.runs import Runs
 
 SETTLED = frozenset({"row", "pair_id", "line", "prompt", "chosen", "rejected", "source_json", *NUM_TOKENS})
 """Columns that scoring does not change."""
@@ -33,13 +35,12 @@ class Sort:
 
 
 class Session:
-    """One ledger on the screen."""
+    """One ledger on the screen, and maybe others of the same pairs beside it."""
 
-    def __init__(self, ledger: Ledger, preferences: PreferenceSettings) -> None:
-        self.ledger = ledger
-        self.marks: Marks = load_marks(ledger.path)
+    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, beside: Sequence[Ledger] = ()) -> None:
+        self.runs = Runs([ledger, *beside])
         self.initial = preferences
-        self.view = View(ledger, preferences, self.marks)
+        self.view = self.runs.view(preferences)
         self.first_view = View(ledger, preferences)
         """With the knobs as they stood at first."""
         self.expression = ""
@@ -53,13 +54,23 @@ class Session:
         """Whether filter and order are of earlier numbers than what is shown."""
 
     @property
+    def ledger(self) -> Ledger:
+        """The ledger that is shown."""
+        return self.runs.ledger
+
+    @property
+    def marks(self) -> Marks:
+        """Its marks."""
+        return self.runs.marks
+
+    @property
     def preferences(self) -> PreferenceSettings:
         """The knobs."""
         return self.view.preferences
 
     def set_preferences(self, preferences: PreferenceSettings) -> None:
         """Move the knobs; filter and order follow."""
-        self.view = View(self.ledger, preferences, self.marks)
+        self.view = self.runs.view(preferences)
         self.arrange()
 
     def set_filter(self, expression: str) -> None:
@@ -79,8 +90,8 @@ class Session:
 
     def renew(self, ledger: Ledger) -> None:
         """Show a ledger of the same pairs with more of them scored; the order stays, so that nothing jumps."""
-        self.ledger = ledger
-        self.view = View(ledger, self.preferences, self.marks)
+        self.runs.renew(ledger)
+        self.view = self.runs.view(self.preferences)
         self.first_view = View(ledger, self.initial)
         self.is_stale = bool(self.expression) or self.sort.column not in SETTLED
         self.generation += 1
@@ -141,6 +152,38 @@ class Session:
         undone = self.marks.undo() is not None
         self.generation += undone
         return undone
+
+    # Runs: a filter or an order that names what is not there any more is given up.
+
+    def compare(self, number: int) -> bool:
+        """Compare the shown run with another one and return whether the filter was kept."""
+        return not self.runs.compare(number) or self._look_again()
+
+    def show_run(self, number: int) -> bool:
+        """Show another run, the cursor on the same pair, and return whether the filter was kept."""
+        if number == self.runs.shown:
+            return True
+        place, found = self.place, self.runs.pairing(number).find(self.position)
+        self.runs.show(number)
+        self.position = found or 0
+        kept = self._look_again()
+        if self.position != found:
+            self.move_to(place)
+        return kept
+
+    def _look_again(self) -> bool:
+        self.view = self.runs.view(self.preferences)
+        self.first_view = View(self.ledger, self.initial)
+        if self.sort.column not in self.view.names.kinds:
+            self.sort = Sort()
+        try:
+            parse_filter(self.expression, self.view.names)
+        except FilterError:
+            self.expression, kept = "", False
+        else:
+            kept = True
+        self.arrange()
+        return kept
 
 
 def _order(keys: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:

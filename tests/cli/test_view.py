@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui.pairs_app import write_pairs
+
 SECONDS = 60  # a screen that does not come by then never comes
 
 
@@ -70,7 +72,7 @@ def test_the_demo_is_painted_and_q_ends_it(home: dict[str, str]) -> None:
     screen = Screen(["demo"], home)
     screen.wait_for("91.2%")
     screen.press("2")
-    screen.wait_for("flags")
+    screen.wait_for("margin_b")
     screen.press("q")
     assert screen.end() == 0
 
@@ -96,4 +98,30 @@ def test_what_is_no_ledger_is_said_before_the_screen_is_taken(home: dict[str, st
     screen = Screen(["view", str(samples / "pairs.jsonl")], home)
     assert screen.end() == 2
     assert b"not a whole Parquet file" in screen.written
+    assert b"\x1b[?1049h" not in screen.written
+
+
+def test_ledgers_of_the_same_pairs_are_compared(home: dict[str, str], samples: Path) -> None:
+    screen = Screen(["view", *(str(samples / name) for name in ("demo-early.parquet", "demo.parquet"))], home)
+    screen.wait_for("74.1%")
+    screen.press("5")
+    screen.wait_for("McNemar")
+    screen.press("q")
+    assert screen.end() == 0
+
+
+def test_a_ledger_given_twice_is_refused_before_the_screen_is_taken(home: dict[str, str], samples: Path) -> None:
+    screen = Screen(["view", str(samples / "demo.parquet"), str(samples / "." / "demo.parquet")], home)
+    assert screen.end() == 2
+    assert b"this ledger is given twice. Give each ledger once." in screen.written
+    assert b"\x1b[?1049h" not in screen.written
+
+
+def test_a_loss_that_a_ledger_cannot_give_is_told_before_the_screen_is_taken(
+    home: dict[str, str], ledger: Path, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "free.parquet", [{}], has_reference=False)
+    screen = Screen(["view", str(ledger), str(tmp_path / "free.parquet"), "--loss", "dpo"], home)
+    assert screen.end() == 2
+    assert b"free.parquet: loss dpo needs a reference, and this ledger has none." in b" ".join(screen.written.split())
     assert b"\x1b[?1049h" not in screen.written

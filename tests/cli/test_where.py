@@ -102,3 +102,9 @@ def test_an_error_points_at_the_place_and_suggests_a_column(program: Program, de
         "  len_c > 3 and margni < 0",
         "                ^^^^^^",
     ]
+
+
+def test_the_columns_of_another_run_are_none_outside_the_screens(program: Program, demo: Path) -> None:
+    code, out, told = program("export", demo, "-o", "-", "--where", "margin <= 0 and margin_b > 0")
+    assert (code, out) == (2, "")
+    assert "There is no column margin_b. Did you mean margin" in told

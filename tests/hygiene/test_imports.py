@@ -100,17 +100,18 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.session import Session
 
 async def look():
-    async with PrefscopeApp(Session(load_ledger(Path(sys.argv[1])), PreferenceSettings())).run_test() as pilot:
-        for key in "12345":
+    shown, beside = (load_ledger(Path(path)) for path in sys.argv[1:3])
+    async with PrefscopeApp(Session(shown, PreferenceSettings(), [beside])).run_test() as pilot:
+        for key in "123456":
             await pilot.press(key)
             await pilot.pause()
-        await pilot.press("e", *sys.argv[2], "enter")
+        await pilot.press("e", *sys.argv[3], "enter")
         await pilot.app.workers.wait_for_complete()
 
 asyncio.run(look())
 print(*sorted({"torch", "transformers", "pandas"} & sys.modules.keys()))
 """
-    assert run("-c", code, str(LEDGER), str(tmp_path / "x.parquet")) == ""
+    assert run("-c", code, str(LEDGER), str(LEDGER), str(tmp_path / "x.parquet")) == ""
     assert (tmp_path / "x.parquet").is_file()
 
 

@@ -144,7 +144,7 @@ def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> Non
     assert "scored" in terminal.text
     terminal.press("4")
     assert "mean margin" in terminal.text
-    terminal.press("5")
+    terminal.press("6")
     assert "checks found nothing" in terminal.text
 
 

@@ -157,7 +157,7 @@ def test_the_pairs_are_listed_by_their_gradient_weight(show: Show, demo: Session
 
 def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
     terminal = show()
-    terminal.press("5")
+    terminal.press("6")
     assert "chosen and rejected are the same" in terminal.text
     assert "The Parthenon" in terminal.text
     terminal.press("enter")
@@ -168,7 +168,7 @@ def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
 
 def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None:
     terminal = show()
-    terminal.press("5")
+    terminal.press("6")
     assert terminal.app.screen.query_one(DataTable).row_count == 1
     terminal.press("v")
     assert terminal.app.screen.query_one(DataTable).row_count == 9

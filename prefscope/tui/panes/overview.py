@@ -14,16 +14,13 @@ from textual.widgets import Static
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.report.cards import Card, cards, sides
+from prefscope.report.cards import Card, cards, margin_expression, sides
 from prefscope.report.plots import curve, reward_scatter, scatter
 from prefscope.tui.messages import PairsAsked
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.what_if import knobs, mean_losses
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
-
-GAP = "policy_chosen_logps / chosen_num_tokens - policy_rejected_logps / rejected_num_tokens"
-"""What stands for the margin without a reference, as a filter says it."""
 
 
 class OverviewPane(Pane, can_focus=True):
@@ -106,7 +103,7 @@ class OverviewPane(Pane, can_focus=True):
 
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
-        column = "margins" if self.session.ledger.has_reference else GAP
+        column = margin_expression(by_margin=self.session.ledger.has_reference)
         self.post_message(PairsAsked(" and ".join(_limits(column, opened.low, opened.high))))
 
 

@@ -89,12 +89,12 @@ class PairPane(MarkingPane):
     def __init__(self, session: Session, *, id: str = "pair") -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._pair: dict[str, Any] = {}
-        self._shown: tuple[Ledger, int, bool] | None = None
+        self._read_from: tuple[Ledger, int, bool] | None = None
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
         self._signs = False
-        self._steps: Steps | None = None  # found when the first pair is shown: it needs tokens of many
+        self._steps: Steps | None = None  # found when the first pair of a ledger is shown: it needs tokens of many
         self._differs = False
 
     def compose(self) -> ComposeResult:
@@ -131,11 +131,7 @@ class PairPane(MarkingPane):
             self.query_one("#facts", Static).update(Content("This ledger has no pair."))
             self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
             return
-        shown = (self.session.ledger, self.session.position, is_known(self.session))
-        if self._shown != shown:
-            if self._shown is None or self._shown[0] is not self.session.ledger:
-                self._steps = None
-            self._shown = shown
+        if self._read_from != (self.session.ledger, self.session.position, is_known(self.session)):
             self._read()
         for side in SIDES:
             self._view(side).border_title = Content(side_title(self.session, side))
@@ -144,9 +140,10 @@ class PairPane(MarkingPane):
 
     def _read(self) -> None:
         """Read the pair and show its texts and tokens."""
-        if self._steps is None:
+        if self._read_from is None or self._read_from[0] is not self.session.ledger:
             self._steps = logratio_steps(self.session.ledger)
             self._set_signs(self._signs)
+        self._read_from = self.session.ledger, self.session.position, is_known(self.session)
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
         prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])

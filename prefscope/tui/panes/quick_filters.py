@@ -16,6 +16,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import FLAGS
+from prefscope.report.comparison import QUADRANTS, quadrant_filter
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit
 from prefscope.tui.widgets.pair_columns import short_name
@@ -43,6 +44,8 @@ def quick_filters(session: Session) -> list[QuickFilter]:
             "length-driven": f"{margin} > 0 and {chosen} > 1.5 * {rejected}",
             "saturated": f"abs({margin}) > 5",
         }
+        if session.runs.compares_margins:
+            wanted |= {QUADRANTS[one]: quadrant_filter(one, by_margin=True) for one in ("only_a", "only_b")}
     else:
         wanted["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
     found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in wanted.items()]

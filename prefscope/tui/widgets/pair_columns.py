@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from prefscope.ledger.columns import FLAGS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
+from prefscope.ledger.pairing import OTHER_MARGINS
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.beginnings import LENGTH
 from prefscope.tui.widgets.cells import ABSENT, fit, number, one_line
@@ -101,6 +102,8 @@ def _scores(session: Session) -> list[PairColumn]:
             PairColumn("policy_chosen_logps", "logp_c", 8, 4, decimals=1, signed=True),
             PairColumn("policy_rejected_logps", "logp_r", 8, 4, decimals=1, signed=True, descending=True),
         ]
+    if session.runs.compares_margins:
+        columns.append(PairColumn(OTHER_MARGINS, "margin_b", 9, 5, "margin", decimals=2, signed=True))
     names = [choice.name for choice in session.ledger.usable_losses(session.preferences)]
     return columns + [
         PairColumn(f"{name}_loss", name, max(7, min(len(name) + 1, 9)), rank, decimals=3, descending=True)

@@ -61,14 +61,20 @@ class Plot(Widget):
         width, _ = self.content_size
         base = self.rich_style
         line = self.lines[y] if y < len(self.lines) else ""
+        classes = self.classes_of(line, y)
         segments: list[Segment] = []
         start = 0
         for at in range(1, len(line) + 1):
-            if at == len(line) or _class_of(line[at]) != _class_of(line[start]):
-                style = self.get_component_rich_style(_class_of(line[start]), partial=True)
+            if at == len(line) or classes[at] != classes[start]:
+                style = self.get_component_rich_style(classes[start], partial=True)
                 segments.append(Segment(line[start:at], base + style))
                 start = at
         return Strip(segments).adjust_cell_length(width, base)
+
+    def classes_of(self, line: str, y: int) -> list[str]:
+        """Return the component class of each character of a line, which is at a height of the drawing."""
+        del y  # here a character tells all
+        return [_class_of(character) for character in line]
 
 
 def _class_of(character: str) -> str:

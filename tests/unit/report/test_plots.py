@@ -15,9 +15,11 @@ from prefscope.report.plots import (
     curve,
     margin_histogram,
     nice_ticks,
+    quadrant_scatter,
     reward_scatter,
     scatter,
     side_by_side,
+    zero_cell,
 )
 
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
@@ -133,3 +135,39 @@ def test_an_empty_range_has_one_tick() -> None:
 
 def test_side_by_side_blocks_keep_their_lines_and_columns() -> None:
     assert side_by_side("ab\nc", "x\ny\nz") == "ab   x\nc    y\n     z"
+
+
+@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
+def test_quadrants_of_any_values_fit_their_width_and_show_where_0_is(values: list[float]) -> None:
+    finite = np.array([value for value in values if math.isfinite(value)])
+    plot = quadrant_scatter(finite, -finite, 58, 12)
+    lines = plot.split("\n")
+    column, row = zero_cell(plot, finite, -finite)
+    assert 1 < len(lines) <= 12
+    assert max(map(cell_len, lines)) <= 58
+    assert "·" in lines[row]
+    assert sum(line[column : column + 1] == "·" for line in lines) > 4
+
+
+def test_points_are_dots_in_their_quadrants_around_the_lines_of_0() -> None:
+    x, y = np.array([-1.0, 1.0, 1.0, 0.0]), np.array([1.0, 2.0, -1.0, 0.0])
+    plot = quadrant_scatter(x, y, 26, 8)
+    assert plot.split("\n") == [
+        "+2┤           ·          ⠈",
+        "  │           ·",
+        "+1┤⠁          ·",
+        " 0┤···········⡀···········",
+        "  │           ·",
+        "-1┤           ·          ⢀",
+        "  └┬─────┬────┬────┬─────┬",
+        "   -1   -0.5  0   +0.5  +1",
+    ]
+    assert zero_cell(plot, x, y) == (14, 3)
+
+
+@pytest.mark.parametrize("width", range(-2, 14))
+@pytest.mark.parametrize("height", range(-2, 5))
+def test_a_scatter_has_no_more_lines_than_there_is_room_for(width: int, height: int) -> None:
+    x, y = np.array([-1.0, 1e-9, 1.25e-13]), np.array([1.0, -2e9, 0.0])
+    for plot in (reward_scatter(x, y, width, height), quadrant_scatter(x, y, width, height)):
+        assert plot == "" or len(plot.split("\n")) <= height

@@ -1,0 +1,132 @@
+"""Several ledgers of the same pairs: which pairs two of them share, and a view of one with the other beside it.
+
+Pairs are joined by pair_id and its occurrence, so that the second copy of a duplicate meets the second copy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import UsageError
+from prefscope.ledger.columns import TEXTS
+from prefscope.ledger.filters import Names
+from prefscope.ledger.marks import Marks
+from prefscope.ledger.table import Columns, Ledger, load_ledger
+from prefscope.ledger.view import View
+from prefscope.settings import PreferenceSettings
+
+SUFFIX = "_b"
+"""Stands after the name of a column that is the other run's."""
+OTHER_MARGINS = f"margins{SUFFIX}"
+OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in TEXTS)})
+"""What a pair has in every run alike."""
+
+
+def load_runs(paths: Iterable[Path]) -> list[Ledger]:
+    """Return the ledgers of several files, in their order.
+
+    Raises:
+        UsageError: A file is given twice.
+        LedgerError: A file is not there, is no ledger, or was written by a newer version.
+    """
+    found: dict[Path, Ledger] = {}
+    for path in paths:
+        if path.resolve() in found:
+            raise UsageError("This ledger is given twice", where=str(path), hint="Give each ledger once.")
+        found[path.resolve()] = load_ledger(path)
+    return list(found.values())
+
+
+def run_names(ledgers: Sequence[Ledger]) -> list[str]:
+    """Return a name for each run: its file's, with as many folders before it as it takes to tell it from the others."""
+    paths = [ledger.path.resolve() for ledger in ledgers]
+    parts = [(*path.parts[1:-1], path.name.removesuffix(".parquet")) for path in paths]
+    names = []
+    for path, one in zip(paths, parts, strict=True):
+        tails = (one[-depth:] for depth in range(1, len(one) + 1))
+        unlike = (tail for tail in tails if sum(other[-len(tail) :] == tail for other in parts) == 1)
+        names.append("/".join(next(unlike, (str(path),))))
+    return names
+
+
+class Pairing:
+    """The pairs that two ledgers share, looked for when they are first asked for."""
+
+    def __init__(self, a: Ledger, b: Ledger) -> None:
+        self._ledgers = a, b
+
+    @functools.cached_property
+    def positions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the shared pairs are in the first ledger, ascending, and in the second. Shape (shared,) each."""
+        a, b = self._ledgers
+        _, first, second = np.intersect1d(*a.number_pairs(b), assume_unique=True, return_indices=True)
+        ascending = np.argsort(first)
+        return first[ascending], second[ascending]
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs both have."""
+        return len(self.positions[0])
+
+    @property
+    def lacking(self) -> tuple[int, int]:
+        """How many pairs of the second the first lacks, and of the first the second."""
+        a, b = self._ledgers
+        return b.num_pairs - self.num_pairs, a.num_pairs - self.num_pairs
+
+    def find(self, position: int) -> int | None:
+        """Return where the pair at a position of the first ledger is in the second, None where it is not."""
+        first, second = self.positions
+        at = int(np.searchsorted(first, position))
+        return int(second[at]) if at < len(first) and first[at] == position else None
+
+    def align(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values of the second ledger's pairs in the order of the first; nan or "" where a pair is lacking."""
+        first, second = self.positions
+        is_text = values.dtype.kind in "OU"
+        size = self._ledgers[0].num_pairs
+        aligned = np.full(size, "", dtype=object) if is_text else np.full(size, np.nan)
+        aligned[first] = values[second]
+        return aligned
+
+
+class PairedView(View):
+    """A ledger's columns and, with `_b` after their names, those of another run of the same pairs."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        preferences: PreferenceSettings,
+        marks: Marks | None,
+        other: Ledger,
+        pairing: Pairing,
+    ) -> None:
+        super().__init__(ledger, preferences, marks)
+        self.other = View(other, preferences)
+        self.pairing = pairing
+        self._theirs = {
+            f"{name}{SUFFIX}": name
+            for name in self.other.names.kinds
+            if name not in OF_THE_PAIR and name not in other.extra_columns
+        }
+        self.names = self._with_theirs(self.names)
+
+    def _with_theirs(self, names: Names) -> Names:
+        """Return the names of both runs; a data set's own column of such a name gives way."""
+        theirs = self.other.names
+        aliases = {alias: f"{name}{SUFFIX}" for alias, name in theirs.aliases.items()}
+        return Names(
+            {**names.kinds, **{name: theirs.kinds[own] for name, own in self._theirs.items()}},
+            {**names.aliases, **{f"{alias}{SUFFIX}": name for alias, name in aliases.items() if name in self._theirs}},
+        )
+
+    def _find(self, name: str) -> Columns:
+        if name in self._theirs:
+            return {name: self.pairing.align(self.other.column(self._theirs[name]))}
+        return super()._find(name)

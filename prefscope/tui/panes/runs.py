@@ -1,0 +1,161 @@
+"""Runs: several ledgers of the same pairs; one is shown, another compared with it pair by pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import DataTable, Static
+from textual.widgets.data_table import RowKey
+
+from prefscope.ledger.pairing import PairedView
+from prefscope.ledger.view import View
+from prefscope.report.cards import Card, cards
+from prefscope.report.comparison import Comparison, Paired, cautions, compare, quadrant_filter
+from prefscope.report.visible import visible
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.messages import PairsAsked, SessionChanged
+from prefscope.tui.numbers import minus, signed
+from prefscope.tui.panes.pane import Pane
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.quadrants import Quadrants
+from prefscope.tui.widgets.run_table import RunTable
+
+ALONE = """One ledger is open. Open several of the same pairs, and they are compared here, pair by pair:
+
+    prefscope view step-1000.parquet step-2000.parquet
+
+• the figures of all runs beside each other
+• what differs between two of them, with its paired 95% bound
+• the pairs that only one of the two ranks right, a key away
+• columns of the other run for filters and for the order: margin_b, r_chs_b, dpo_b, …"""
+LEAST_P = 0.0001
+
+
+class RunsPane(Pane):
+    """The runs, what differs between two of them, and the quadrants of their margins."""
+
+    HELP = "Several ledgers of the same pairs, compared pair by pair: prefscope view A.parquet B.parquet"
+    SCOPED_CSS = False  # the screen's class tells how much room there is
+    DEFAULT_CSS = """
+    RunsPane {
+        #alone { padding: 1 2; }
+        #differences { height: auto; padding: 1 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    }
+    .-short RunsPane {
+        RunTable { max-height: 6; }
+        #differences { padding: 0 1; }
+    }
+    """
+
+    def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(session, id=id)
+        self.can_focus = session.runs.compared is None
+        self._cards: tuple[PreferenceSettings, list[list[Card]]] | None = None
+        self._comparison: tuple[PairedView, Comparison] | None = None
+
+    def compose(self) -> ComposeResult:
+        """Make the table, the differences and the quadrants, or without another run say how to get there."""
+        if self.session.runs.compared is None:
+            yield Static(ALONE, id="alone", markup=False)
+            return
+        yield RunTable(self.session.runs, id="run-table")
+        yield Static(id="differences", markup=False)
+        yield Quadrants(id="quadrants")
+
+    def draw(self) -> None:
+        """Draw the runs as the knobs have them."""
+        view = self.session.view
+        if not isinstance(view, PairedView):
+            return
+        if self._comparison is None or self._comparison[0] is not view:
+            self._comparison = view, compare(view)
+        self.query_one(RunTable).show_runs(self._figures(view))
+        self._draw_differences()
+        self._draw_quadrants(self._comparison[1])
+
+    def _figures(self, view: PairedView) -> list[list[Card]]:
+        """Return the cards of every run; they depend on nothing but the knobs."""
+        if self._cards is None or self._cards[0] is not view.preferences:
+            known = {id(one.ledger): one for one in (view, view.other)}
+            views = (known.get(id(ledger)) or View(ledger, view.preferences) for ledger in self.session.runs.ledgers)
+            self._cards = view.preferences, [cards(one) for one in views]
+        return self._cards[1]
+
+    def _draw_differences(self) -> None:
+        if self._comparison is None:
+            return
+        view, comparison = self._comparison
+        told = [f"⚠ {sentence}." for sentence in cautions(view, comparison)]
+        lines = [*differences(comparison, every_loss=not self.screen.has_class("-short"))] if comparison.pairs else []
+        self.query_one("#differences", Static).update(Content("\n".join([*lines, *told])))
+
+    def _draw_quadrants(self, comparison: Comparison) -> None:
+        quadrants = self.query_one(Quadrants)
+        a, b = self.session.runs.both
+        what = "margin" if comparison.by_margin else "log-prob a token, chosen − rejected"
+        quadrants.border_title = Content(f"{what} of B {visible(b)} ↑ against A {visible(a)} →")
+        quadrants.show_comparison(comparison)
+
+    def on_resize(self) -> None:
+        """Tell as much as there is room for."""
+        self.call_after_refresh(self._draw_differences)
+
+    def focus_first(self) -> None:
+        """Give the focus to the runs where there are several."""
+        tables = self.query(RunTable)
+        (tables.first() if tables else self).focus()
+
+    @on(DataTable.RowHighlighted)
+    def _compare_run(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._change(self.session.compare, event.row_key)
+
+    @on(DataTable.RowSelected)
+    def _show_run(self, event: DataTable.RowSelected) -> None:
+        event.stop()
+        self._change(self.session.show_run, event.row_key)
+
+    def _change(self, change: Callable[[int], bool], row: RowKey) -> None:
+        """Let the session compare or show another run."""
+        former, expression = self.session.generation, self.session.expression
+        if not change(int(row.value or 0)):
+            self.notify(visible(f"The filter names what is not there now and is cleared: {expression}"), markup=False)
+        if self.session.generation != former:
+            self.post_message(SessionChanged())
+
+    @on(Quadrants.Opened)
+    def _open(self, opened: Quadrants.Opened) -> None:
+        if self._comparison is not None:
+            self.post_message(PairsAsked(quadrant_filter(opened.quadrant, by_margin=self._comparison[1].by_margin)))
+
+
+def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
+    """Yield a table of the means of both runs and of what differs."""
+    found = comparison.accuracy
+    titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap a token")
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A ± paired 95% bound")
+    difference = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
+    p_value = f"< {LEAST_P}" if comparison.p_value < LEAST_P else f"= {comparison.p_value:.2g}"
+    yield _row(titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{difference}   McNemar p {p_value}")
+    yield _row(titles[1], *_numbers(comparison.margin, 3))
+    for name, loss in [*comparison.losses.items()][: None if every_loss else 1]:
+        yield _row(f"{name} loss", *_numbers(loss, 4))
+    a, b = comparison.length_bias
+    yield _row("length bias ρ", signed(a), signed(b), signed(b - a))
+
+
+def _numbers(found: Paired, digits: int) -> tuple[str, str, str]:
+    a, b = (minus(f"{mean:,.{digits}f}") for mean in (found.a, found.b))
+    return a, b, f"{signed(found.difference, digits)}{_half(found.half, digits)}"
+
+
+def _half(half: float, digits: int) -> str:
+    return f" ±{half:.{digits}f}" if math.isfinite(half) else ""
+
+
+def _row(name: str, a: str, b: str, difference: str) -> str:
+    return f"{name:<15}{a:>12}{b:>12}   {difference}"

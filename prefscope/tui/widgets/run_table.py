@@ -1,0 +1,91 @@
+"""The runs, a row each, with the figures of their overviews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable
+from textual.widgets.data_table import ColumnKey
+
+from prefscope.report.cards import Card
+from prefscope.report.visible import visible
+from prefscope.tui.runs import Runs
+from prefscope.tui.widgets.cells import ABSENT, fit
+
+NAME = 16
+WIDTHS = {"sign": 2, "run": NAME, "shared": 10, "accuracy": 13, "margin": 15, "loss": 15, "len ρ": 8, "policy": 40}
+"""In cells; the policy is beyond the edge of a narrow screen."""
+LEFT = frozenset({"sign", "run", "policy"})
+FIGURES = (0, 1, 2, 5)
+"""Which cards of the overview are columns."""
+
+
+class RunTable(DataTable[Text]):
+    """The cursor is on the run to compare with."""
+
+    HELP = (
+        "Ledgers of the same pairs. The cursor picks the run B that the shown one, A, is compared with; enter shows it "
+        "instead, on all screens. Tab goes to the quadrants."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "cursor_up", "Run B", key_display="↑↓"),
+        Binding("down,j", "cursor_down", "Next run", show=False),
+        Binding("enter", "select_cursor", "Show it instead of A"),
+        Binding("tab", "app.focus_next", "Quadrants"),
+    ]
+    DEFAULT_CSS = """
+    RunTable {
+        height: auto;
+        max-height: 8;
+        background: $background;
+        overflow-x: hidden;
+        scrollbar-size-vertical: 1;
+    }
+    """
+
+    def __init__(self, runs: Runs, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(id=id, cursor_type="row", cell_padding=0)
+        self._runs = runs
+
+    def on_mount(self) -> None:
+        """Make a row for every run."""
+        for name, width in WIDTHS.items():
+            title = "" if name == "sign" else name
+            self.add_column(_cell(name, f"  {title}" if name == "policy" else title), key=name, width=width)
+        for number in range(len(self._runs)):
+            self.add_row(*(Text() for _ in WIDTHS), key=str(number))
+
+    def show_runs(self, cards: Sequence[Sequence[Card]]) -> None:
+        """Show what is known of the runs, given the cards of each, and put the cursor on the one that is compared."""
+        titles = [cards[self._runs.shown][at].title for at in FIGURES]
+        for column, title in zip(("accuracy", "margin", "loss"), titles, strict=False):
+            self.columns[ColumnKey(column)].label = _cell(column, title)
+        for number, ledger in enumerate(self._runs.ledgers):
+            name = fit(visible(self._runs.names[number]), NAME)
+            figures = [_figure(cards[number][at], title) for at, title in zip(FIGURES, titles, strict=True)]
+            policy = str(ledger.manifest.get("models", {}).get("policy", {}).get("name", ""))
+            texts = (self._sign(number), name, self._shared(number), *figures, f"  {visible(Path(policy).name)}")
+            for column, text in zip(WIDTHS, texts, strict=True):
+                self.update_cell(str(number), column, _cell(column, text))
+        self.move_cursor(row=self._runs.compared)
+
+    def _sign(self, number: int) -> str:
+        return "A" if number == self._runs.shown else "B" if number == self._runs.compared else ""
+
+    def _shared(self, number: int) -> str:
+        """Return how many pairs of the shown run a run has."""
+        is_shown = number == self._runs.shown
+        return f"{self._runs.ledger.num_pairs if is_shown else self._runs.pairing(number).num_pairs:,}"
+
+
+def _figure(card: Card, title: str) -> str:
+    """Return a figure, unless it is of another kind than the shown run's."""
+    return f"{card.value}{' ⚠' if card.warns else ''}" if card.title == title else ABSENT
+
+
+def _cell(column: str, text: str) -> Text:
+    return Text(text, justify="left" if column in LEFT else "right", overflow="ellipsis", no_wrap=True)
