@@ -21,7 +21,7 @@ from prefscope.errors import UsageError
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED
 from prefscope.ledger.file import open_parquet
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
-from prefscope.preference.registry import find_loss, refuse_repeats, resolve_parameters
+from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
 from prefscope.preference.rewards import implicit_reward, outcomes
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
@@ -59,6 +59,7 @@ class Ledger:
         self._file, self.manifest = open_parquet(path)
         self.num_pairs: int = self._file.metadata.num_rows
         self._positions = np.arange(self.num_pairs)
+        self._whole = self
         self.stored: Columns = _ReadWhenAsked(self._read_stored)
 
     @property
@@ -199,12 +200,17 @@ class Ledger:
         losses, weights = {}, {}
         for choice in self.usable_losses(preferences):
             loss, parameters = find_loss(choice.name), resolve_parameters(choice, preferences)
-            inputs = [self.stored[name] for name in loss.inputs]
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                losses[f"{loss.name}_loss"] = np.asarray(loss.compute(*inputs, **parameters))
-                if preferences.weights:
-                    weights[f"{loss.name}_weight"] = np.asarray(loss.weight(*inputs, **parameters))
+            losses[f"{loss.name}_loss"] = self._compute(loss, loss.compute, parameters)
+            if preferences.weights:
+                weights[f"{loss.name}_weight"] = self._compute(loss, loss.weight, parameters)
         return {**columns, **losses, **weights}
+
+    def _compute(self, loss: Loss, function: LossFunction, parameters: Mapping[str, float]) -> NDArray[Any]:
+        """Return a loss or its weight; what is taken over all pairs is taken over all of the file."""
+        source = self._whole if loss.population else self
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            values = np.asarray(function(*(source.stored[name] for name in loss.inputs), **parameters))
+        return values if source is self else values[self._positions]
 
     def _rewards(self, beta: float) -> Columns:
         policy_chosen, policy_rejected, ref_chosen, ref_rejected = (self.stored[name] for name in LOGPS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,9 +10,12 @@ from typing import Literal
 
 from prefscope.errors import UsageError
 from prefscope.preference.arrays import Array
-from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.preference.symbols import columns_of, of_columns, symbols_of
+from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
 LossFunction = Callable[..., Array]
+Spelling = Callable[[Mapping[str, float], float], tuple[str, float]]
+"""Returns the parameter that is meant and its value, given all parameters and the value as it was spelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,20 @@ class Loss:
     title: str
     formula: str
     source: str
+    convention: str
+    """Sums or means over tokens, and what beta multiplies."""
     parameters: tuple[Parameter, ...]
     compute: LossFunction
     weight: LossFunction
-    """−∂loss/∂policy_chosen_logps, with the arguments of `compute`."""
+    """−∂loss/∂policy_chosen_logps, with the arguments of `compute`; population terms are held constant."""
     inputs: tuple[str, ...]
     """The ledger columns that `compute` and `weight` take."""
+    population: str
+    """What of it is taken over all pairs that are given at once, empty for nothing; a trainer takes it over a batch."""
     target_gap: Callable[[Mapping[str, float]], tuple[float, str]] | None
     """For the IPO family: the gap at which the loss is zero, and its unit."""
+    spellings: Mapping[str, Spelling]
+    """Other ways to give a parameter."""
 
     @property
     def needs_reference(self) -> bool:
@@ -57,6 +66,7 @@ class Loss:
             UsageError: A parameter is unknown or out of its range.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
+        given = self._respelled(given)
         for name, value in given.items():
             if name not in known:
                 listed = ", ".join(known)
@@ -69,10 +79,30 @@ class Loss:
                 )
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
+    def _respelled(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Return given parameters under the names that they have here."""
+        plain = {name: value for name, value in given.items() if name not in self.spellings}
+        whole = {parameter.name: parameter.default for parameter in self.parameters} | plain
+        return plain | dict(self.spellings[name](whole, given[name]) for name in given if name in self.spellings)
+
 
 _LOSSES: dict[str, Loss] = {}
 LOSSES: Mapping[str, Loss] = MappingProxyType(_LOSSES)
-"""Every registered loss by name, in the order of registration."""
+"""Every registered loss by name."""
+
+
+def listed_losses() -> list[Loss]:
+    """Return every loss, those first that are shown unasked, the others by name."""
+    first = [choice.name for choice in DEFAULT_LOSSES]
+    return [_LOSSES[name] for name in [*first, *sorted(_LOSSES.keys() - {*first})]]
+
+
+ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "sigmoid": ("dpo", {}),
+    "cdpo": ("dpo", {"label_smoothing": 0.1}),
+    "dpo_norm": ("sigmoid_norm", {}),
+}
+"""Names of other stacks: the loss here, and parameters that the name stands for."""
 
 
 def register(
@@ -80,31 +110,53 @@ def register(
     title: str,
     formula: str,
     source: str,
+    convention: str,
     parameters: tuple[Parameter, ...],
-    weight: LossFunction,
+    weight: Callable[..., Array],
+    population: str = "",
     target_gap: Callable[[Mapping[str, float]], tuple[float, str]] | None = None,
-) -> Callable[[LossFunction], LossFunction]:
-    """Return a decorator that lists a function named `<method>_loss` as the loss `<method>`."""
+    spellings: Mapping[str, Spelling] | None = None,
+) -> Callable[[Callable[..., Array]], LossFunction]:
+    """Return a decorator that lists a formula named `<method>_loss`, in symbols, as the loss `<method>`.
 
-    def decorate(function: LossFunction) -> LossFunction:
-        name = function.__name__.removesuffix("_loss")
-        knobs = {parameter.name for parameter in parameters}
-        inputs = tuple(argument for argument in inspect.signature(function).parameters if argument not in knobs)
-        _LOSSES[name] = Loss(name, title, formula, source, parameters, function, weight, inputs, target_gap)
-        return function
+    What comes back takes the ledger's columns in the place of symbols, as plain floats, NumPy arrays or torch tensors.
+    """
+
+    def decorate(written: Callable[..., Array]) -> LossFunction:
+        name = written.__name__.removesuffix("_loss")
+        inputs = columns_of(symbols_of(written))
+        _LOSSES[name] = Loss(
+            name,
+            title,
+            formula,
+            source,
+            convention,
+            parameters,
+            of_columns(written, inputs),
+            of_columns(weight, inputs),
+            inputs,
+            population,
+            target_gap,
+            spellings or {},
+        )
+        return _LOSSES[name].compute
 
     return decorate
 
 
 def find_loss(name: str) -> Loss:
-    """Return the loss of that name.
+    """Return the loss of that name, or of an alias.
 
     Raises:
         UsageError: No loss has that name.
     """
-    if name not in _LOSSES:
-        raise UsageError(f"There is no loss {name!r}", hint=f"Choose from: {', '.join(_LOSSES)}.")
-    return _LOSSES[name]
+    known = ALIASES[name][0] if name in ALIASES else name
+    if known not in _LOSSES:
+        near = difflib.get_close_matches(name, [*_LOSSES, *ALIASES], n=2)
+        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        names = ", ".join(loss.name for loss in listed_losses())
+        raise UsageError(f"There is no loss {name!r}", hint=f"{hint}Choose from: {names}.")
+    return _LOSSES[known]
 
 
 def parse_choice(text: str) -> LossChoice:
@@ -125,6 +177,8 @@ def parse_choice(text: str) -> LossChoice:
         except ValueError:
             problem = f"{value!r} is not a number" if equals else "there is no '='"
             raise UsageError(f"--loss {text}: {problem}", hint="Write --loss simpo:gamma=0.8.") from None
+    _, implied = ALIASES.get(name.strip(), ("", {}))
+    given = {**implied, **given}
     loss.resolve(given)
     return LossChoice(loss.name, given)
 

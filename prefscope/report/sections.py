@@ -7,6 +7,7 @@ from typing import Any
 
 from prefscope.ledger.columns import FLAGS
 from prefscope.ledger.table import Ledger
+from prefscope.preference.registry import find_loss
 from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
 from prefscope.report.summary import LossSummary, Spread, Summary, mean_logps
 from prefscope.report.visible import visible
@@ -119,7 +120,9 @@ def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
     for loss in losses:
         settings = ", ".join(f"{name} {value:g}" for name, value in loss.parameters.items())
         target = f"target {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
-        rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(filter(None, (loss.title, target)))))
+        population = find_loss(loss.name).population
+        form = filter(None, (loss.title, target, population and f"over the whole ledger: {population}"))
+        rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(form)))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
     far = [loss.name for loss in losses if loss.target_is_far]
     note = (

@@ -173,3 +173,20 @@ def test_the_data_frame_has_the_pairs_of_every_row_group_in_order(three: Ledger)
     frame = three.to_pandas(texts=True)
     assert frame["prompt"].tolist() == ["prompt 0", "prompt 1", "prompt 2"]
     assert frame["margins"].tolist() == pytest.approx([0.4, 0.6, 0.0])
+
+
+@pytest.mark.parametrize("name", ["aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"])
+def test_a_loss_over_all_pairs_is_over_the_whole_ledger_whatever_is_picked(three: Ledger, name: str) -> None:
+    preferences = PreferenceSettings(losses=choices(name), weights=True)
+    whole, picked = three.derived(preferences), three.only(np.array([False, True, True])).derived(preferences)
+    for column in (f"{name}_loss", f"{name}_weight"):
+        assert picked[column].tolist() == whole[column][1:].tolist()
+
+
+def test_a_pair_without_numbers_takes_no_part_in_a_loss_over_all_pairs(write_pairs: Callable[..., Path]) -> None:
+    preferences = PreferenceSettings(losses=choices("aot", "kto", "sft"))
+    clean = load_ledger(write_pairs([WIN, LOWERED], name="clean.parquet")).derived(preferences)
+    found = load_ledger(write_pairs([WIN, NAN, LOWERED], name="with-nan.parquet")).derived(preferences)
+    for column in ("aot_loss", "kto_loss", "sft_loss"):
+        assert found[column][[0, 2]].tolist() == clean[column].tolist()
+        assert math.isnan(found[column][1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prefscope.preference.arrays import Array
-from prefscope.preference.losses import dpo_loss, dpo_weight, ipo_loss, simpo_loss
+from prefscope.preference.losses import dpo_loss, ipo_loss, simpo_loss
 from prefscope.preference.registry import find_loss
 from prefscope.preference.rewards import implicit_reward, outcomes
 
@@ -40,6 +40,19 @@ GOLDEN = {
     "ipo_azar": Golden("ipo_azar", {"beta": 0.1}, (1.0, 1.0)),
     "ipo_trl": Golden("ipo_trl", {"beta": 0.1}, (23.361111, 23.684444)),
     "simpo": Golden("simpo", {"beta": 2.0, "gamma": 0.5}, (1.701413, 0.779949)),
+    "robust": Golden("robust", {"beta": 0.1, "label_smoothing": 0.1}, (0.463015, 0.362488)),
+    "hinge": Golden("hinge", {"beta": 0.1}, (0.6, 0.4)),
+    "exo": Golden("exo_pair", {"beta": 0.1, "label_smoothing": 1e-3}, (2.099226, 1.798271)),
+    "nca": Golden("nca_pair", {"beta": 0.1}, (1.296278, 1.326154)),
+    "bco_pair": Golden("bco_pair", {"beta": 0.1}, (1.196278, 1.226277)),
+    "sppo_hard": Golden("sppo_hard", {"beta": 0.1}, (18.0, 106.0)),
+    "apo_zero": Golden("apo_zero", {"beta": 0.1}, (0.900332, 0.867629)),
+    "apo_down": Golden("apo_down", {"beta": 0.1}, (0.951146, 0.755656)),
+    "discopop": Golden("discopop", {"beta": 0.1, "tau": 0.05}, (0.670267, 0.548811)),
+    "sigmoid_norm": Golden("sigmoid_norm", {"beta": 0.1}, (0.684849, 0.686503)),
+    "CPO sigmoid": Golden("cpo", {"beta": 0.1, "alpha": 0.0}, (0.313262, 0.048587)),
+    "DPOP": Golden("dpop", {"beta": 0.1, "lambda_": 50.0}, (0.513015, 19.4)),
+    "R-DPO": Golden("rdpo", {"beta": 0.1, "alpha": 0.05}, (0.744397, 0.644397)),
 }
 FOUR_SUMS = "policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps"
 NUMPY_DTYPES = [np.float32, np.float64]
@@ -66,7 +79,7 @@ def test_plain_floats_give_the_golden_value_as_a_float(case: Golden, place: int)
 def test_numpy_arrays_give_the_golden_values_in_their_own_dtype(case: Golden, dtype: type[np.floating]) -> None:
     values = compute(case, {name: np.array(pair, dtype=dtype) for name, pair in PAIRS.items()})
     assert values.dtype == dtype
-    assert values == pytest.approx(case.values, abs=1e-6, rel=2 * float(np.finfo(dtype).eps))
+    assert values == pytest.approx(case.values, abs=1e-6, rel=4 * float(np.finfo(dtype).eps))
 
 
 @golden
@@ -74,7 +87,7 @@ def test_numpy_arrays_give_the_golden_values_in_their_own_dtype(case: Golden, dt
 def test_torch_tensors_give_the_golden_values_in_their_own_dtype(case: Golden, dtype: torch.dtype) -> None:
     values = compute(case, {name: torch.tensor(pair, dtype=dtype) for name, pair in PAIRS.items()})
     assert values.dtype == dtype
-    assert values.tolist() == pytest.approx(case.values, abs=1e-6, rel=2 * torch.finfo(dtype).eps)
+    assert values.tolist() == pytest.approx(case.values, abs=1e-6, rel=4 * torch.finfo(dtype).eps)
 
 
 def test_lists_of_numbers_become_float64_arrays() -> None:
@@ -97,7 +110,7 @@ def test_a_plain_number_beside_an_array_takes_its_dtype() -> None:
 
 def test_the_dpo_weight_is_beta_times_the_golden_sigma() -> None:
     policy_chosen, policy_rejected, ref_chosen, ref_rejected = (np.array(PAIRS[name]) for name in FOUR_SUMS.split(", "))
-    weights = dpo_weight(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1)
+    weights = find_loss("dpo").weight(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1)
     assert weights / 0.1 == pytest.approx([0.401312, 0.354344], abs=1e-6)
 
 

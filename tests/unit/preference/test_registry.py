@@ -9,14 +9,48 @@ import pytest
 
 from prefscope.errors import UsageError
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
-from prefscope.preference.registry import LOSSES, find_loss, parse_choice, resolve_parameters
+from prefscope.preference.registry import LOSSES, find_loss, listed_losses, parse_choice, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings
 
+ALL = ", ".join(loss.name for loss in listed_losses())
 every_loss = pytest.mark.parametrize("name", list(LOSSES))
 
 
-def test_the_losses_are_listed_in_the_order_of_their_declaration() -> None:
-    assert list(LOSSES) == ["dpo", "ipo", "ipo_azar", "ipo_trl", "simpo"]
+TRL = (
+    "sigmoid hinge ipo_trl exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop sft "
+    "sigmoid_norm"
+)
+
+
+def test_the_losses_that_are_shown_unasked_are_listed_first_and_the_others_by_name() -> None:
+    names = [loss.name for loss in listed_losses()]
+    assert names[:3] == ["dpo", "ipo", "simpo"]
+    assert names[3:] == sorted(LOSSES.keys() - {"dpo", "ipo", "simpo"})
+
+
+@pytest.mark.parametrize("name", TRL.split())
+def test_every_loss_of_trl_is_there_by_its_name(name: str) -> None:
+    assert find_loss(name)
+
+
+def test_a_name_of_another_stack_stands_for_a_loss_and_its_parameters() -> None:
+    assert parse_choice("cdpo") == LossChoice("dpo", {"label_smoothing": 0.1})
+    assert parse_choice("cdpo:label_smoothing=0.2,beta=0.5") == LossChoice("dpo", {"label_smoothing": 0.2, "beta": 0.5})
+
+
+def test_simpos_gamma_can_be_given_as_its_ratio_to_beta() -> None:
+    choice = parse_choice("simpo:beta=2.5,gamma_beta_ratio=0.4")
+    assert resolve_parameters(choice, PreferenceSettings()) == {"beta": 2.5, "gamma": 1.0}
+
+
+@every_loss
+def test_a_loss_says_what_beta_scales(name: str) -> None:
+    assert re.match("sums|means over tokens", LOSSES[name].convention)
+
+
+def test_the_losses_that_depend_on_all_pairs_say_so() -> None:
+    coupled = {name for name, loss in LOSSES.items() if loss.population}
+    assert coupled == {"aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"}
 
 
 @every_loss
@@ -53,8 +87,9 @@ def test_a_logarithmic_range_is_positive(name: str) -> None:
     assert all(parameter.low > 0 for parameter in LOSSES[name].parameters if parameter.scale == "log")
 
 
-def test_only_simpo_needs_no_reference() -> None:
-    assert [name for name, loss in LOSSES.items() if not loss.needs_reference] == ["simpo"]
+def test_these_losses_need_no_reference() -> None:
+    free = {name for name, loss in LOSSES.items() if not loss.needs_reference}
+    assert free == {"simpo", "alphapo", "slic", "sft", "cpo", "orpo"}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +109,7 @@ def test_a_choice_is_read(text: str, choice: LossChoice) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("dop", "There is no loss 'dop'. Choose from: dpo, ipo, ipo_azar, ipo_trl, simpo."),
+        ("dop", f"There is no loss 'dop'. Did you mean 'dpop' or 'dpo'? Choose from: {ALL}."),
         ("dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta, label_smoothing."),
         ("dpo:beta=high", "--loss dpo:beta=high: 'high' is not a number. Write --loss simpo:gamma=0.8."),
         ("dpo:beta=", "--loss dpo:beta=: '' is not a number. Write --loss simpo:gamma=0.8."),
@@ -91,8 +126,8 @@ def test_a_choice_that_cannot_be_met_is_told(text: str, told: str) -> None:
 
 
 def test_an_unknown_loss_is_told_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="Choose from: dpo, ipo, ipo_azar, ipo_trl, simpo"):
-        find_loss("orpo")
+    with pytest.raises(UsageError, match=r"^There is no loss 'nonesuch'. Choose from: dpo, ipo, simpo, alphapo, "):
+        find_loss("nonesuch")
 
 
 def test_the_common_beta_is_the_default_of_losses_with_a_reference() -> None:

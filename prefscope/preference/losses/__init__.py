@@ -1,0 +1,66 @@
+"""Preference losses: each one a registered function with its formula, source and parameters, by family.
+
+Every function is pure and unreduced and takes plain floats, NumPy arrays or torch tensors. Arguments are named as in
+the ledger: `policy_chosen_logps` and the like are sums over scored tokens in nats, `chosen_num_tokens` and
+`rejected_num_tokens` count those tokens. Each loss has a gradient weight beside it, −∂loss/∂policy_chosen_logps: how
+hard a pair still pulls on its chosen response. Formulas are written in the symbols of `preference/symbols.py`; besides,
+h = a − c, σ is the logistic function, ε the label smoothing.
+"""
+
+from __future__ import annotations
+
+from prefscope.preference.losses.absolute import apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss
+from prefscope.preference.losses.divergences import dpo_alpha_loss, dpo_forward_kl_loss, dpo_js_loss
+from prefscope.preference.losses.logistic import (
+    discopop_loss,
+    dpo_loss,
+    dpop_loss,
+    exo_pair_loss,
+    hinge_loss,
+    rdpo_loss,
+    robust_loss,
+    sigmoid_norm_loss,
+)
+from prefscope.preference.losses.population import (
+    aot_loss,
+    aot_unpaired_loss,
+    bco_loss,
+    cpo_loss,
+    kto_loss,
+    orpo_loss,
+    sft_loss,
+)
+from prefscope.preference.losses.reference_free import alphapo_loss, simpo_loss, slic_loss
+from prefscope.preference.losses.squared import ipo_azar_loss, ipo_loss, ipo_trl_loss, sppo_hard_loss
+
+__all__ = [
+    "alphapo_loss",
+    "aot_loss",
+    "aot_unpaired_loss",
+    "apo_down_loss",
+    "apo_zero_loss",
+    "bco_loss",
+    "bco_pair_loss",
+    "cpo_loss",
+    "discopop_loss",
+    "dpo_alpha_loss",
+    "dpo_forward_kl_loss",
+    "dpo_js_loss",
+    "dpo_loss",
+    "dpop_loss",
+    "exo_pair_loss",
+    "hinge_loss",
+    "ipo_azar_loss",
+    "ipo_loss",
+    "ipo_trl_loss",
+    "kto_loss",
+    "nca_pair_loss",
+    "orpo_loss",
+    "rdpo_loss",
+    "robust_loss",
+    "sft_loss",
+    "sigmoid_norm_loss",
+    "simpo_loss",
+    "slic_loss",
+    "sppo_hard_loss",
+]

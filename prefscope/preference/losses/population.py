@@ -1,0 +1,238 @@
+"""Losses with a term that is taken over many pairs: over all that are given at once, where a trainer has its batch.
+
+So a pair's value depends on the others. Pairs with log-probs that are not finite take no part; the population terms are
+constants to the gradient, as in the trainers.
+"""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from prefscope.preference.arrays import Array, sigmoid, softplus_neg
+from prefscope.preference.losses.knobs import BETA, EACH, GAP, LABEL_SMOOTHING
+from prefscope.preference.registry import Parameter, register
+
+NLL_ALPHA = Parameter("alpha", 1.0, 0.0, 10.0, "linear", "share of the chosen response's negative log-likelihood")
+ODDS_BETA = Parameter("beta", 0.1, 0.001, 10.0, "log", "share of the odds ratio (λ in the paper)")
+MEAN_LENGTH = "the mean length of chosen responses"
+
+
+def _constant(x: Array) -> Array:
+    """Return values that no gradient flows through."""
+    return x.detach() if hasattr(x, "detach") else x
+
+
+def _mean(x: Array, *others: Array) -> Array:
+    """Return the mean of values where they and the others are finite, as a constant; nan where they never are."""
+    xp = array_namespace(x)
+    x = _constant(x)
+    finite = xp.isfinite(x)
+    for other in others:
+        finite = finite & xp.isfinite(_constant(other))
+    return xp.sum(xp.where(finite, x, xp.zeros_like(x))) / xp.sum(xp.astype(finite, x.dtype))
+
+
+def _transported(x: Array, y: Array) -> Array:
+    """Return x minus that y which has the same rank, nan where one of the pair's two is not finite. Shape (pairs,)."""
+    xp = array_namespace(x)
+    shape = x.shape
+    x, y = xp.reshape(x, (-1,)), xp.reshape(y, (-1,))
+    finite = xp.isfinite(x) & xp.isfinite(y)
+    last = xp.full_like(x, xp.inf)  # what takes no part goes to the end of both
+    order = xp.argsort(_constant(xp.where(finite, x, last)))
+    ranks = xp.argsort(order)
+    partners = xp.take(xp.sort(_constant(xp.where(finite, y, last))), ranks, axis=0)
+    return xp.reshape(xp.where(finite, x - partners, xp.full_like(x, xp.nan)), shape)
+
+
+def _smoothed(margins: Array, label_smoothing: float) -> Array:
+    return (1.0 - label_smoothing) * softplus_neg(margins) + label_smoothing * softplus_neg(-margins)
+
+
+def _aot_weight(
+    p_w: Array, p_l: Array, q_w: Array, q_l: Array, beta: float = 0.1, label_smoothing: float = 0.0
+) -> Array:
+    return beta * (sigmoid(-beta * _transported(p_w - p_l, q_w - q_l)) - label_smoothing)
+
+
+@register(
+    title="AOT, paired",
+    formula="−(1−ε)·log σ(β·d) − ε·log σ(−β·d), d = u₍ᵢ₎ − v₍ᵢ₎ of the sorted u = p_w − p_l and v = q_w − q_l",
+    source="Melnyk et al. 2024, arXiv 2406.05882; TRL's aot, sorted within a batch",
+    convention=GAP,
+    parameters=(BETA, LABEL_SMOOTHING),
+    weight=_aot_weight,
+    population="both differences are sorted over all pairs",
+)
+def aot_loss(p_w: Array, p_l: Array, q_w: Array, q_l: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+    """Return the AOT loss at each pair's rank among the policy's differences, in nats; of one pair it is DPO's.
+
+    >>> round(aot_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    0.513015
+    """
+    return _smoothed(beta * _transported(p_w - p_l, q_w - q_l), label_smoothing)
+
+
+def _aot_unpaired_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+    return beta * (sigmoid(-beta * _transported(a, c)) - label_smoothing)
+
+
+@register(
+    title="AOT, unpaired",
+    formula="−(1−ε)·log σ(β·d) − ε·log σ(−β·d), d = a₍ᵢ₎ − c₍ᵢ₎ of the sorted log-ratios",
+    source="Melnyk et al. 2024, arXiv 2406.05882; TRL's aot_unpaired (aot_pair up to 0.27)",
+    convention=GAP,
+    parameters=(BETA, LABEL_SMOOTHING),
+    weight=_aot_unpaired_weight,
+    population="chosen and rejected log-ratios are sorted over all pairs",
+)
+def aot_unpaired_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+    """Return the unpaired AOT loss at each pair's rank among the chosen log-ratios, in nats.
+
+    >>> round(aot_unpaired_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    0.513015
+    """
+    return _smoothed(beta * _transported(a, c), label_smoothing)
+
+
+def _reference_point(a: Array, c: Array) -> Array:
+    """Return max(0, mean log-ratio of all responses), in nats."""
+    xp = array_namespace(a)
+    mean = 0.5 * (_mean(a, c) + _mean(c, a))
+    return xp.maximum(mean, xp.zeros_like(mean))
+
+
+def _kto_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+    x = beta * (a - _reference_point(a, c))
+    return beta * sigmoid(x) * sigmoid(-x)
+
+
+@register(
+    title="KTO on both responses",
+    formula="2 − σ(β·(a − z₀)) − σ(β·(z₀ − c)) with z₀ = max(0, mean of all log-ratios)",
+    source="Ethayarajh et al. 2024, arXiv 2402.01306; its z₀, and TRL's, is of mismatched prompts and responses",
+    convention=EACH,
+    parameters=(BETA,),
+    weight=_kto_weight,
+    population="z₀ is the mean log-ratio of all responses, at least 0",
+)
+def kto_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+    """Return the KTO losses of each pair's two responses together, from 0 to 2, with both weights 1.
+
+    TRL estimates z₀ on responses to other prompts, which a scored ledger does not have.
+
+    >>> round(kto_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    0.900332
+    """
+    z = _reference_point(a, c)
+    return sigmoid(-beta * (a - z)) + sigmoid(-beta * (z - c))
+
+
+def _bco_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+    return beta * sigmoid(-(beta * a - 0.5 * beta * (_mean(a, c) + _mean(c, a))))
+
+
+@register(
+    title="BCO on pairs",
+    formula="−log σ(β·a − δ) − log σ(δ − β·c) with δ the mean of all rewards",
+    source="Jung et al. 2024, arXiv 2404.04656; TRL's bco_pair up to 0.28 has a running mean for δ",
+    convention=EACH,
+    parameters=(BETA,),
+    weight=_bco_weight,
+    population="δ is the mean reward of all responses",
+)
+def bco_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+    """Return the binary classifier losses of each pair's two responses together, in nats.
+
+    >>> round(bco_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    1.196278
+    """
+    delta = 0.5 * beta * (_mean(a, c) + _mean(c, a))
+    return softplus_neg(beta * a - delta) + softplus_neg(delta - beta * c)
+
+
+def _sft_weight(p_w: Array, n_w: Array) -> Array:
+    xp = array_namespace(p_w)
+    return xp.ones_like(p_w) / _mean(n_w, p_w)
+
+
+@register(
+    title="SFT on the chosen response",
+    formula="−p_w / mean(n_w)",
+    source="Rafailov et al. 2023, arXiv 2305.18290, its SFT baseline; TRL's sft, a mean over the tokens of a batch",
+    convention="sums, over the mean length, so that the mean is one over tokens",
+    parameters=(),
+    weight=_sft_weight,
+    population=MEAN_LENGTH,
+)
+def sft_loss(p_w: Array, n_w: Array) -> Array:
+    """Return each chosen response's share of the token-mean cross entropy, in nats a token.
+
+    >>> sft_loss(-50.0, 20)
+    2.5
+    """
+    return -p_w / _mean(n_w, p_w)
+
+
+def _cpo_weight(
+    p_w: Array, p_l: Array, n_w: Array, beta: float = 0.1, label_smoothing: float = 0.0, alpha: float = 1.0
+) -> Array:
+    return beta * (sigmoid(-beta * (p_w - p_l)) - label_smoothing) + alpha / _mean(n_w, p_w, p_l)
+
+
+@register(
+    title="CPO",
+    formula="−(1−ε)·log σ(β·(p_w − p_l)) − ε·log σ(−β·(p_w − p_l)) − α·p_w/mean(n_w)",
+    source="Xu et al. 2024, arXiv 2401.08417, eq. 3; TRL's CPO trainer, whose cpo_alpha is α",
+    convention="sums; β scales the difference of log-probs; the likelihood is a mean over tokens",
+    parameters=(
+        Parameter("beta", 0.1, 0.001, 10.0, "log", "scale of the log-probs"),
+        LABEL_SMOOTHING,
+        NLL_ALPHA,
+    ),
+    weight=_cpo_weight,
+    population=MEAN_LENGTH,
+)
+def cpo_loss(
+    p_w: Array, p_l: Array, n_w: Array, beta: float = 0.1, label_smoothing: float = 0.0, alpha: float = 1.0
+) -> Array:
+    """Return the CPO loss of each pair, in nats.
+
+    >>> round(cpo_loss(-50.0, -60.0, 20, beta=0.1, alpha=0.0), 6)
+    0.313262
+    """
+    return _smoothed(beta * (p_w - p_l), label_smoothing) - alpha * p_w / _mean(n_w, p_w, p_l)
+
+
+def _log_odds(mean: Array) -> Array:
+    """Return log(p/(1−p)) of a mean log-prob."""
+    xp = array_namespace(mean)
+    return mean - xp.log(-xp.expm1(mean))
+
+
+def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+    xp = array_namespace(p_w)
+    chosen = p_w / n_w
+    odds = _log_odds(chosen) - _log_odds(p_l / n_l)
+    return 1.0 / _mean(n_w, p_w, p_l) - beta * sigmoid(-odds) / (n_w * xp.expm1(chosen))
+
+
+@register(
+    title="ORPO",
+    formula="−p_w/mean(n_w) − β·log σ(o_w − o_l) with o = p̄ − log(1 − e^p̄) of p̄ = p/n",
+    source="Hong, Lee and Thorne 2024, arXiv 2403.07691, eq. 4 and 7; TRL's likelihood is of the prompt too",
+    convention="means over tokens; β scales the odds ratio's part",
+    parameters=(ODDS_BETA,),
+    weight=_orpo_weight,
+    population=MEAN_LENGTH,
+)
+def orpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+    """Return the ORPO loss of each pair, in nats, with the likelihood of the chosen response alone.
+
+    A response with a mean log-prob of 0 has infinite odds.
+
+    >>> round(orpo_loss(-50.0, -60.0, 20, 30, beta=1.0) - sft_loss(-50.0, 20), 6)
+    1.011695
+    """
+    odds = _log_odds(p_w / n_w) - _log_odds(p_l / n_l)
+    return -p_w / _mean(n_w, p_w, p_l) + beta * softplus_neg(odds)

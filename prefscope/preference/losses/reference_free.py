@@ -1,0 +1,106 @@
+"""Losses that need no reference: they compare what the policy gives to the two responses."""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import array_namespace
+
+from prefscope.preference.arrays import Array, sigmoid, softplus_neg
+from prefscope.preference.losses.knobs import MEANS
+from prefscope.preference.registry import Parameter, Spelling, register
+
+SIMPO_BETA = Parameter("beta", 2.0, 0.01, 20.0, "log", "scale of the mean log-probs")
+SIMPO_GAMMA = Parameter("gamma", 0.5, 0.0, 10.0, "linear", "target margin, after beta")
+ALPHA = Parameter("alpha", 0.25, -1.0, 1.0, "linear", "shape of the reward; 0 is SimPO")
+RATIO: dict[str, Spelling] = {"gamma_beta_ratio": lambda parameters, value: ("gamma", value * parameters["beta"])}
+"""SimPO's own code gives γ/β."""
+
+
+def _simpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5) -> Array:
+    return beta / n_w * sigmoid(-(beta * (p_w / n_w - p_l / n_l) - gamma))
+
+
+@register(
+    title="SimPO",
+    formula="−log σ(β·p_w/n_w − β·p_l/n_l − γ)",
+    source="Meng, Xia and Chen 2024, arXiv 2405.14734, eq. 6; γ is TRL's simpo_gamma, SimPO's gamma_beta_ratio is γ/β",
+    convention=MEANS,
+    parameters=(SIMPO_BETA, SIMPO_GAMMA),
+    weight=_simpo_weight,
+    spellings=RATIO,
+)
+def simpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5) -> Array:
+    """Return the SimPO loss of each pair, in nats; it needs no reference.
+
+    Definition: −log σ(beta·p_w/n_w − beta·p_l/n_l − gamma) with p the summed policy log-probs and n the scored tokens.
+    A response without scored tokens gives nan.
+
+    References:
+        Meng, Xia and Chen 2024, arXiv 2405.14734, eq. 6.
+
+    >>> round(simpo_loss(-50.0, -60.0, 20, 30, beta=2.0, gamma=0.5), 6)
+    1.701413
+    """
+    return softplus_neg(beta * (p_w / n_w - p_l / n_l) - gamma)
+
+
+def _shaped(mean: Array, alpha: float) -> Array:
+    """Return (1 − e^(−α·p̄))/α, which is p̄ for α → 0."""
+    xp = array_namespace(mean)
+    return mean if abs(alpha) < 1e-9 else -xp.expm1(-alpha * mean) / alpha  # noqa: PLR2004 (nearly 0)
+
+
+def _alphapo_weight(
+    p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5, alpha: float = 0.25
+) -> Array:
+    xp = array_namespace(p_w)
+    chosen, rejected = p_w / n_w, p_l / n_l
+    margin = beta * (_shaped(chosen, alpha) - _shaped(rejected, alpha)) - gamma
+    return beta / n_w * xp.exp(-alpha * chosen) * sigmoid(-margin)
+
+
+@register(
+    title="AlphaPO",
+    formula="−log σ(β·r_w − β·r_l − γ) with r = (1 − e^(−α·p/n))/α",
+    source="Gupta et al. 2025, arXiv 2501.03884; TRL's CPO trainer with simpo and alpha",
+    convention="means over tokens, shaped by α; β scales their difference",
+    parameters=(SIMPO_BETA, SIMPO_GAMMA, ALPHA),
+    weight=_alphapo_weight,
+    spellings=RATIO,
+)
+def alphapo_loss(
+    p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5, alpha: float = 0.25
+) -> Array:
+    """Return the AlphaPO loss of each pair, in nats; with alpha 0 it is SimPO.
+
+    >>> round(alphapo_loss(-50.0, -60.0, 20, 30, beta=2.0, gamma=0.5, alpha=0.0), 6)
+    1.701413
+    """
+    return softplus_neg(beta * (_shaped(p_w / n_w, alpha) - _shaped(p_l / n_l, alpha)) - gamma)
+
+
+DELTA = Parameter("delta", 1.0, 0.0, 100.0, "linear", "how far ahead the chosen response is to be, in nats")
+
+
+def _slic_weight(p_w: Array, p_l: Array, delta: float = 1.0) -> Array:
+    xp = array_namespace(p_w)
+    return xp.where(p_w - p_l < delta, xp.ones_like(p_w), xp.zeros_like(p_w))
+
+
+@register(
+    title="SLiC, without its regulariser",
+    formula="max(0, δ − p_w + p_l)",
+    source="Zhao et al. 2023, arXiv 2305.10425, its first term; the second, λ·(−p) of a target, is `sft`",
+    convention="sums, no scale",
+    parameters=(DELTA,),
+    weight=_slic_weight,
+)
+def slic_loss(p_w: Array, p_l: Array, delta: float = 1.0) -> Array:
+    """Return the rank calibration loss of each pair, in nats.
+
+    >>> slic_loss(-60.0, -50.0, delta=1.0)
+    11.0
+    """
+    xp = array_namespace(p_w)
+    return xp.clip(delta - p_w + p_l, 0.0, math.inf)

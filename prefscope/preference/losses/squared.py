@@ -1,0 +1,111 @@
+"""Losses that aim at a gap: IPO in its three forms, and SPPO. Each IPO names its target, for they differ by far."""
+
+from __future__ import annotations
+
+from prefscope.preference.arrays import Array
+from prefscope.preference.losses.knobs import BETA
+from prefscope.preference.registry import register
+
+
+def _ipo_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+    return 2.0 * beta * (1.0 / beta - beta * (a - c))
+
+
+@register(
+    title="IPO, reward-margin form",
+    formula="(β·h − 1/β)²",
+    source="reward-margin form of Azar et al. 2023, arXiv 2310.12036, eq. 17 (= β²·ipo_azar at τ = β²/2)",
+    convention="sums; β scales the difference of log-ratios and sets the target",
+    parameters=(BETA,),
+    weight=_ipo_weight,
+    target_gap=lambda parameters: (1.0 / parameters["beta"] ** 2, "nats"),
+)
+def ipo_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+    """Return the IPO loss of each pair in its reward-margin form, in squared reward units.
+
+    Definition: (m − 1/beta)² with m the margin of the implicit rewards, so the target gap is 1/beta² nats. This is not
+    the paper's form (`ipo_azar_loss`, target 1/(2·beta) nats) nor TRL's (`ipo_trl_loss`, means over tokens).
+
+    References:
+        Azar et al. 2023, arXiv 2310.12036, eq. 17, of which it is beta² times the value at tau = beta²/2.
+
+    >>> round(ipo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    92.16
+    """
+    return (beta * (a - c) - 1.0 / beta) ** 2
+
+
+def _ipo_azar_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+    return 2.0 * (0.5 / beta - (a - c))
+
+
+@register(
+    title="IPO, summed form of the paper",
+    formula="(h − 1/(2β))²",
+    source="Azar et al. 2023, arXiv 2310.12036, eq. 17, β for τ; as in the original DPO code and OpenRLHF",
+    convention="sums; β sets the target alone",
+    parameters=(BETA,),
+    weight=_ipo_azar_weight,
+    target_gap=lambda parameters: (0.5 / parameters["beta"], "nats"),
+)
+def ipo_azar_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+    """Return the IPO loss of each pair as the paper has it, on summed log-ratios, in nats².
+
+    Definition: (h − 1/(2·beta))² with h the difference of the two log-ratios.
+
+    References:
+        Azar et al. 2023, arXiv 2310.12036, eq. 17, with beta for tau.
+
+    >>> ipo_azar_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1)
+    1.0
+    """
+    return ((a - c) - 0.5 / beta) ** 2
+
+
+def _ipo_trl_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+    return 2.0 * (0.5 / beta - (a / n_w - c / n_l)) / n_w
+
+
+@register(
+    title="IPO, per-token form of TRL",
+    formula="(a/n_w − c/n_l − 1/(2β))²",
+    source="TRL ≥ 0.8 (loss_type ipo), after Azar et al. 2023, arXiv 2310.12036, eq. 17",
+    convention="means over tokens; β sets the target alone",
+    parameters=(BETA,),
+    weight=_ipo_trl_weight,
+    target_gap=lambda parameters: (0.5 / parameters["beta"], "nats per token"),
+)
+def ipo_trl_loss(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+    """Return the IPO loss of each pair as TRL has it, on per-token means, in (nats per token)².
+
+    Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens. TRL also counts a
+    completion token that nothing predicts, the first of a sequence without prompt and BOS; it is not scored here.
+
+    References:
+        TRL 0.8 and later, `loss_type="ipo"`; Azar et al. 2023, arXiv 2310.12036, eq. 17, has sums.
+
+    >>> round(ipo_trl_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1), 6)
+    23.361111
+    """
+    return (a / n_w - c / n_l - 0.5 / beta) ** 2
+
+
+def _sppo_hard_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: ARG001 (a weight takes what the loss does)
+    return 2.0 * (0.5 / beta - a)
+
+
+@register(
+    title="SPPO with hard labels",
+    formula="(a − 1/(2β))² + (c + 1/(2β))²",
+    source="Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1 and 0; TRL's sppo_hard",
+    convention="sums; β sets both targets alone",
+    parameters=(BETA,),
+    weight=_sppo_hard_weight,
+)
+def sppo_hard_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+    """Return the SPPO loss of each pair, in nats².
+
+    >>> round(sppo_hard_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
+    18.0
+    """
+    return (a - 0.5 / beta) ** 2 + (c + 0.5 / beta) ** 2
