@@ -20,7 +20,7 @@ Program = Callable[..., tuple[int, str, str]]
 MISTAKES: dict[str, tuple[str, str]] = {
     "missing file": ("score nowhere.jsonl --policy {policy} --ref {ref}", "nowhere.jsonl: there is no such file."),
     "nearly its name": ("score pair.jsonl --policy {policy} --ref {ref}", "Did you mean pairs.jsonl?"),
-    "unknown loss": ("score {data} --policy {policy} --ref {ref} --loss dop", "There is no loss 'dop'. Did you mean 'dpop' or 'dpo'? Choose from:"),
+    "unknown loss": ("score {data} --loss dop", "There is no loss 'dop'. Did you mean 'dpop' or 'dpo'? Choose from:"),
     "no number": ("score {data} --loss dpo:beta=x", "--loss dpo:beta=x: 'x' is not a number."),
     "unknown parameter": ("score {data} --loss dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta,"),
     "beta out of range": ("score {data} --beta -1", "Loss dpo: beta = -1 is out of range."),

@@ -20,6 +20,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from prefscope.data.records import PreferencePair, readable
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
+from prefscope.preference.registry import find_loss
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
@@ -32,7 +33,28 @@ from prefscope.settings import (
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
 BETA = 0.1
-LOSSES = {"sigmoid": "dpo", "ipo": "ipo_trl"}
+SMOOTHING = 0.01
+SMOOTHED = frozenset({"exo_pair", "robust", "aot", "aot_unpaired"})
+NAMES = [
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""TRL's; `ipo` is `ipo_trl` here."""
+LOSSES = {name: "ipo_trl" if name == "ipo" else find_loss(name).name for name in NAMES}
+BATCH = 24
 TIE = 1e-5
 FAR_FROM_ROUNDING = 0.01
 CONTEXT = 900
@@ -70,7 +92,8 @@ def evaluate(
         output_dir=str(folder / "trl"),
         beta=BETA,
         max_length=max_length,
-        per_device_eval_batch_size=largest_divisor(len(rows), 24),
+        per_device_eval_batch_size=largest_divisor(len(rows), BATCH),
+        label_smoothing=SMOOTHING,
         bf16=False,
         use_cpu=True,
         report_to="none",
@@ -106,7 +129,10 @@ def our_table(
         compute=ComputeSettings(cache_dir=str(folder / "cache")),
     )
     path = score(settings, lambda _: folder / "ledger.parquet", lambda _: None)
-    return load_ledger(path).to_pandas(beta=BETA, losses=tuple(LossChoice(name) for name in LOSSES.values()))
+    losses = tuple(
+        LossChoice(ours, {"label_smoothing": SMOOTHING} if name in SMOOTHED else {}) for name, ours in LOSSES.items()
+    )
+    return load_ledger(path).to_pandas(beta=BETA, losses=losses)
 
 
 def save_random_adapter(base: Path, folder: Path) -> None:
@@ -136,7 +162,8 @@ def disagreements(ours: pd.DataFrame, trl: Mapping[str, Mapping[str, float]]) ->
     ties = (ours["margins"].abs() < TIE).mean()
     accuracies = (ours["margins"] > 0).mean()
     found.append(("rewards/accuracies", accuracies, metrics["rewards/accuracies"], ties + 1e-6))
-    found += [(f"loss of {name}", ours[f"{LOSSES[name]}_loss"].mean(), trl[name]["eval_loss"], 1e-5) for name in trl]
+    losses = {name: (ours[f"{LOSSES[name]}_loss"].mean(), theirs["eval_loss"]) for name, theirs in trl.items()}
+    found += [(f"loss of {name}", *both, 1e-5 * (1 + abs(both[1]))) for name, both in losses.items()]
     return {key: (mean, theirs) for key, mean, theirs, tolerance in found if not abs(mean - theirs) <= tolerance}
 
 
@@ -155,14 +182,22 @@ def texts(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTokeniz
     return fitting_rows(rows, tiny_tokenizer)
 
 
-def test_the_summary_of_conversations_is_trls_and_so_are_its_losses(
+def test_the_summary_of_conversations_is_trls(
     conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     policy, ref = samples / "tiny-policy", samples / "tiny-ref"
     ours = our_table(conversations, policy, ref, tmp_path)
     assert ours["margins"].abs().median() > FAR_FROM_ROUNDING
-    models = (load(policy), load(ref))
-    trl = evaluate(conversations, *models, tiny_tokenizer, tmp_path, loss_types=list(LOSSES))
+    assert disagreements(ours, evaluate(conversations, load(policy), load(ref), tiny_tokenizer, tmp_path)) == {}
+
+
+def test_every_loss_of_trl_is_its_evaluation_of_one_batch(
+    conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    rows = conversations[:BATCH]  # some losses depend on all pairs of a batch
+    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
+    ours = our_table(rows, policy, ref, tmp_path)
+    trl = evaluate(rows, load(policy), load(ref), tiny_tokenizer, tmp_path, loss_types=NAMES)
     assert disagreements(ours, trl) == {}
 
 
