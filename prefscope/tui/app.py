@@ -12,6 +12,7 @@ from textual import on
 from textual.app import App
 from textual.binding import BindingType
 from textual.filter import LineFilter
+from textual.screen import Screen
 from textual.theme import Theme
 
 from prefscope.errors import LedgerError
@@ -19,9 +20,8 @@ from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.settings import DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
 from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.load_screen import LoadScreen
 from prefscope.tui.main_screen import MainScreen
-from prefscope.tui.messages import OpenAsked
+from prefscope.tui.messages import Chosen, OpenAsked
 from prefscope.tui.remembered import recall, remember
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.session import Session
@@ -91,14 +91,16 @@ class PrefscopeApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else MainScreen(self.session))
 
-    def _load_screen(self) -> LoadScreen:
+    def _load_screen(self) -> Screen[None]:
+        from prefscope.tui.load_screen import LoadScreen  # what reads data sets is not needed to look at a ledger
+
         return LoadScreen(self._settings, self._ledger)
 
     def _remember_theme(self, theme: Theme) -> None:
         remember(replace(recall(), theme=theme.name))
 
-    @on(LoadScreen.Asked)
-    async def _open(self, asked: LoadScreen.Asked) -> None:
+    @on(Chosen)
+    async def _open(self, asked: Chosen) -> None:
         """Go over from the load screen to what was opened there."""
         run = asked.run
         try:
@@ -119,7 +121,7 @@ class PrefscopeApp(App[None]):
         self.push_screen(self._load_screen())
 
 
-def _ledger_of(asked: LoadScreen.Asked) -> Ledger:
+def _ledger_of(asked: Chosen) -> Ledger:
     """Return what is to be looked at: a run's pairs as they come, what it has written, or a ledger by its name.
 
     Raises:

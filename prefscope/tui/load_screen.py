@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast, get_args
 
@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.timer import Timer
@@ -25,6 +24,7 @@ from prefscope.folders import sample_data
 from prefscope.report.visible import visible
 from prefscope.settings import Dtype, ScoreSettings
 from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.messages import Chosen
 from prefscope.tui.recognition import DataFound, Found, ModelFound, estimate, recognise_data, recognise_model
 from prefscope.tui.remembered import Opened, recall
 from prefscope.tui.scoring import Scoring
@@ -74,13 +74,6 @@ class LoadScreen(Screen[None]):
         &.-tall .found { margin-bottom: 1; }
     }
     """
-
-    @dataclass
-    class Asked(Message):
-        """Something is to be opened: a run, or a ledger."""
-
-        opened: Opened
-        run: Scoring | None
 
     def __init__(self, settings: ScoreSettings, ledger: Path | None = None) -> None:
         """Start with settings, which the fields then change; a ledger is where that of a run goes."""
@@ -202,7 +195,7 @@ class LoadScreen(Screen[None]):
             self.notify(problem, severity="error", markup=False)
             return
         if recognise_data(opened.data).is_ledger:
-            self.post_message(self.Asked(opened, None))
+            self.post_message(Chosen(opened, None))
         elif self.scoring is None or not self.scoring.is_running:
             self._opened = opened
             self.scoring = Scoring(self._settings_of(opened), self._ledger)
@@ -255,7 +248,7 @@ class LoadScreen(Screen[None]):
         self.query_one("#state", Static).update(Content(f"{step(scoring)} · esc stops\n{notes}"))
         if scoring.live is not None or isinstance(scoring.ended, Finished):
             self.scoring = None
-            self.post_message(self.Asked(self._opened, scoring))
+            self.post_message(Chosen(self._opened, scoring))
         elif isinstance(scoring.ended, Failed):
             self.scoring = None
             self.app.push_screen(ErrorScreen("Not scored", scoring.ended.message, log=scoring.last_words))

@@ -1,10 +1,13 @@
-"""What panes tell the main screen."""
+"""What panes tell the main screen, and screens the app."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from textual.message import Message
+
+from prefscope.tui.remembered import Opened
+from prefscope.tui.scoring import Scoring
 
 
 class SessionChanged(Message):
@@ -24,3 +27,11 @@ class PairsAsked(Message):
 
 class OpenAsked(Message):
     """Something else is to be looked at."""
+
+
+@dataclass
+class Chosen(Message):
+    """What is to be looked at has been chosen: a run that was started, or a ledger."""
+
+    opened: Opened
+    run: Scoring | None

@@ -36,21 +36,8 @@ BETA = 0.1
 SMOOTHING = 0.01
 SMOOTHED = frozenset({"exo_pair", "robust", "aot", "aot_unpaired"})
 NAMES = [
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sft",
-    "sigmoid_norm",
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
 ]
 """TRL's; `ipo` is `ipo_trl` here."""
 LOSSES = {name: "ipo_trl" if name == "ipo" else find_loss(name).name for name in NAMES}
