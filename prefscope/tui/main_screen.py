@@ -19,7 +19,6 @@ from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.export_dialog import ExportDialog
 from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -116,6 +115,8 @@ class MainScreen(Screen[None]):
         if self.scoring is not None:
             self.notify("There is a ledger to export from as soon as scoring is done.", severity="warning")
             return
+        from prefscope.tui.export_dialog import ExportDialog  # with what reads and writes data sets
+
         self.app.push_screen(ExportDialog(self.session))
 
     def action_show(self, name: str) -> None:
