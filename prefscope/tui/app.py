@@ -27,6 +27,8 @@ from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.session import Session
 from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
 
+SECONDS_BETWEEN_LOOKS = 2.0
+
 
 class PrefscopeApp(App[None]):
     """Prefscope on a terminal."""
@@ -90,6 +92,13 @@ class PrefscopeApp(App[None]):
         """Show the first screen."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else MainScreen(self.session))
+        if not self.is_headless:
+            self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
+
+    def _leave_with_the_terminal(self) -> None:
+        """End when the terminal is gone: where no signal tells, reading from what is left of it never blocks again."""
+        if not os.isatty(0):
+            self.exit()
 
     def _load_screen(self) -> Screen[None]:
         from prefscope.tui.load_screen import LoadScreen  # what reads data sets is not needed to look at a ledger

@@ -62,6 +62,10 @@ class Screen:
         os.close(self._ours)
         return self.process.wait(SECONDS)
 
+    def hang_up(self) -> None:
+        """Take the terminal away, as a connection that breaks does."""
+        os.close(self._ours)
+
 
 @pytest.fixture
 def home(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
@@ -125,3 +129,10 @@ def test_a_loss_that_a_ledger_cannot_give_is_told_before_the_screen_is_taken(
     assert screen.end() == 2
     assert b"free.parquet: loss dpo needs a reference, and this ledger has none." in b" ".join(screen.written.split())
     assert b"\x1b[?1049h" not in screen.written
+
+
+def test_a_terminal_that_goes_away_ends_the_program(home: dict[str, str]) -> None:
+    screen = Screen(["demo"], home)
+    screen.wait_for("accuracy")
+    screen.hang_up()
+    screen.process.wait(SECONDS)
