@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 
 from textual import on
 from textual.app import App
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.theme import Theme
 
@@ -26,6 +26,9 @@ from prefscope.tui.remembered import recall, remember
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.session import Session
 from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
+
+KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
+"""Where Textual has a glyph."""
 
 
 class PrefscopeApp(App[None]):
@@ -43,7 +46,7 @@ class PrefscopeApp(App[None]):
         (0, "-short"),
         (30, "-tall"),
     ]
-    BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "Quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "quit", "Quit", id="quit")]
 
     def __init__(
         self,
@@ -85,6 +88,10 @@ class PrefscopeApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of painted lines, ours last."""
         return [*super().get_line_filters(), *self._safety]
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Return the name of a key in words that every terminal can show."""
+        return KEY_NAMES.get(binding.key_display or binding.key) or super().get_key_display(binding)
 
     def on_mount(self) -> None:
         """Show the first screen."""

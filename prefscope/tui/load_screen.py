@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.timer import Timer
-from textual.widgets import Button, Checkbox, Footer, HelpPanel, Input, OptionList, Static
+from textual.widgets import Button, HelpPanel, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from prefscope.events import Failed, Finished
@@ -28,6 +28,8 @@ from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.recognition import DataFound, Found, ModelFound, estimate, recognise_data, recognise_model
 from prefscope.tui.remembered import Opened, recall
 from prefscope.tui.scoring import Scoring
+from prefscope.tui.widgets.choices import Tick
+from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import step
 
 DELAY = 0.25
@@ -109,11 +111,11 @@ class LoadScreen(Screen[None]):
         with Horizontal(id="buttons"):
             yield Button("Score", id="score", variant="primary", compact=True)
             yield Button("Demo: no model needed", id="demo", compact=True)
-            yield Checkbox("skip bad rows", self._settings.data.skip_bad_rows, id="skip", compact=True)
+            yield Tick("skip bad rows", self._settings.data.skip_bad_rows, id="skip", compact=True)
         yield Static(id="state", markup=False)
         yield Static("opened lately: enter opens", id="recent-title", markup=False)
         yield OptionList(*map(_option, recall().opened), id="recent", markup=False, compact=True)
-        yield Footer(compact=True)
+        yield Footer()
 
     def _initial_values(self) -> dict[str, str]:
         asked = self._settings
@@ -239,7 +241,7 @@ class LoadScreen(Screen[None]):
         )
         return replace(
             asked,
-            data=replace(asked.data, source=_expanded(opened.data), skip_bad_rows=self.query_one(Checkbox).value),
+            data=replace(asked.data, source=_expanded(opened.data), skip_bad_rows=self.query_one(Tick).value),
             models=models,
             tokenization=replace(asked.tokenization, max_length=lengths["max-length"]),
             compute=replace(asked.compute, batch_tokens=lengths["batch-tokens"]),

@@ -89,6 +89,8 @@ class PairsPane(MarkingPane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether an action makes sense: without a pair in sight none is marked or copied."""
+        if action == "filter":
+            return not self.filter_bar.input.has_focus
         if action in {"mark", "note", "copy_id"}:
             return bool(self.session.order.size)
         return super().check_action(action, parameters)
