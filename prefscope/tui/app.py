@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
@@ -14,10 +15,10 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from prefscope.errors import LedgerError
+from prefscope.errors import LedgerError, UsageError
 from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
-from prefscope.settings import DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
+from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
 from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.load_screen import LoadScreen
 from prefscope.tui.main_screen import MainScreen
@@ -25,7 +26,15 @@ from prefscope.tui.messages import OpenAsked
 from prefscope.tui.remembered import recall, remember
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.session import Session
-from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
+from prefscope.tui.theme import (
+    DEFAULT_PALETTE,
+    DEFAULT_THEME,
+    MONO_CLASS,
+    PALETTES,
+    THEMES,
+    VARIABLES,
+    sign_colours,
+)
 
 KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
 """Where Textual has a glyph."""
@@ -57,6 +66,8 @@ class PrefscopeApp(App[None]):
         preferences: PreferenceSettings | None = None,
         ascii_only: bool = False,
         theme: str | None = None,
+        palette: Palette | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         """Make the app.
 
@@ -67,9 +78,17 @@ class PrefscopeApp(App[None]):
             preferences: The knobs of what is opened.
             ascii_only: Whether to draw with ASCII characters alone.
             theme: Its name; None for the one that is remembered.
+            palette: Colours of the signs; None for those that are remembered.
+            keys: Other keys for bindings, by their ids (keymap.py).
+
+        Raises:
+            UsageError: There is no such theme.
         """
-        remembered = recall().theme
-        chosen = theme or remembered or DEFAULT_THEME
+        remembered = recall()
+        chosen = theme or remembered.theme or DEFAULT_THEME
+        former = remembered.palette if remembered.palette in PALETTES else DEFAULT_PALETTE
+        self.palette: Palette = palette or cast("Palette", former)
+        """The colours of what is positive and what is negative."""
         # Textual paints black on black with an ansi theme and NO_COLOR unless the terminal's own colours are kept.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
         self.session = session
@@ -79,11 +98,30 @@ class PrefscopeApp(App[None]):
         self._safety: list[LineFilter] = [ControlFilter(), *([AsciiFilter()] if ascii_only else [])]
         for known in THEMES:
             self.register_theme(known)
+        if theme and theme not in self.available_themes:
+            near = difflib.get_close_matches(theme, self.available_themes, n=1) or [DEFAULT_THEME]
+            raise UsageError(f"There is no theme {theme!r}", hint=f"Did you mean {near[0]!r}?")
         self.theme = chosen if chosen in self.available_themes else DEFAULT_THEME
+        self.set_class(self.palette == "mono", MONO_CLASS)
+        self.set_keymap(keys or {})
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return our variables for themes that lack them."""
         return VARIABLES
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Return the variables of the theme with the colours of the signs."""
+        colours = sign_colours(self.palette, dark=self.current_theme.dark)
+        self.theme_variables = super().get_css_variables() | colours
+        return self.theme_variables
+
+    def set_palette(self, palette: Palette) -> None:
+        """Paint signs in other colours, and remember it."""
+        self.palette = palette
+        self.set_class(palette == "mono", MONO_CLASS)
+        self.refresh_css(animate=False)
+        self.call_next(self.theme_changed_signal.publish, self.current_theme)
+        remember(replace(recall(), palette=palette))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of painted lines, ours last."""
