@@ -1,4 +1,4 @@
-"""What the screens remember from one session to the next: what was opened, and how it is shown. Losing it loses nothing."""
+"""What the screens remember from one session to the next: what was opened and how it is shown. Losing it is no harm."""
 
 from __future__ import annotations
 
