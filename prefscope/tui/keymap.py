@@ -61,11 +61,10 @@ def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             hint = f"Near are {', '.join(map(repr, near))}." if near else ""
             raise UsageError(f"There is no key {name!r} to set", where=WHERE, hint=hint)
-        texts = given if isinstance(given, list) else [given]
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        texts = [text for text in (given if isinstance(given, list) else [given]) if isinstance(text, str) and text]
+        if not texts:
             raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'{name} = "f5", for example.')
-        keymap[name] = ",".join(texts)
-    keymap = App._normalize_keymap(keymap)  # noqa: SLF001 (`?` becomes `question_mark`, as set_keymap will have it)
+        keymap[name] = normalised(",".join(texts))
     for nodes in TOGETHER:
         _refuse_clashes(list(_bindings(nodes)), keymap)
     return keymap
