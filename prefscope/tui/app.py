@@ -25,6 +25,7 @@ from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.messages import OpenAsked
 from prefscope.tui.remembered import recall, remember
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
+from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
 from prefscope.tui.theme import (
     DEFAULT_PALETTE,
@@ -134,10 +135,14 @@ class PrefscopeApp(App[None]):
     def on_mount(self) -> None:
         """Show the first screen."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        self.push_screen(self._load_screen() if self.session is None else MainScreen(self.session))
+        self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session))
 
     def _load_screen(self) -> LoadScreen:
         return LoadScreen(self._settings, self._ledger)
+
+    def _main_screen(self, session: Session, run: Scoring | None = None) -> MainScreen:
+        session.columns = recall().columns
+        return MainScreen(session, run)
 
     def _remember_theme(self, theme: Theme) -> None:
         remember(replace(recall(), theme=theme.name))
@@ -156,7 +161,7 @@ class PrefscopeApp(App[None]):
         remember(recall().with_opened(asked.opened))
         while len(self.screen_stack) > 2:  # noqa: PLR2004 (Textual's own screen, and one of ours)
             await self.pop_screen()
-        self.switch_screen(MainScreen(self.session, run if run is not None and run.is_running else None))
+        self.switch_screen(self._main_screen(self.session, run if run is not None and run.is_running else None))
 
     @on(OpenAsked)
     def _choose(self) -> None:

@@ -16,6 +16,7 @@ from prefscope.tui.export_dialog import ExportDialog
 from prefscope.tui.load_screen import LoadScreen
 from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.panes.columns_dialog import ColumnsDialog
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
@@ -33,6 +34,7 @@ from prefscope.tui.widgets.token_view import TokenView
 
 EVERYWHERE = (PrefscopeApp, MainScreen)
 WHERE = "prefscope.toml [keys]"
+DIALOGS = (ErrorScreen, ExportDialog, QuickFilters, ColumnsDialog, TextsDialog, TopTokensDialog, NoteDialog)
 TOGETHER: Sequence[Sequence[type[DOMNode]]] = (
     (*EVERYWHERE, OverviewPane, Histogram),
     (*EVERYWHERE, PairsPane, PairTable),
@@ -43,7 +45,7 @@ TOGETHER: Sequence[Sequence[type[DOMNode]]] = (
     (*EVERYWHERE, RunsPane, Quadrants),
     (*EVERYWHERE, HealthPane),
     (PrefscopeApp, LoadScreen),
-    *((dialog,) for dialog in (ErrorScreen, ExportDialog, QuickFilters, TextsDialog, TopTokensDialog, NoteDialog)),
+    *((dialog,) for dialog in DIALOGS),
 )
 """What hears keys at the same time; where two have the same key, one would never hear it."""
 

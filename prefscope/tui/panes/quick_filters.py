@@ -71,6 +71,7 @@ class QuickFilters(ModalScreen[str | None]):
     QuickFilters {
         align: center middle;
         & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
+        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
         & > OptionList, & > OptionList:focus { border: round $primary; }
     }
     """
