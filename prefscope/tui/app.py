@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -18,7 +19,9 @@ from textual.theme import Theme
 from prefscope.errors import LedgerError, UsageError
 from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
+from prefscope.report.visible import visible
 from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
+from prefscope.tui.commands import Commands
 from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.load_screen import LoadScreen
 from prefscope.tui.main_screen import MainScreen
@@ -46,7 +49,8 @@ class PrefscopeApp(App[None]):
 
     TITLE = "prefscope"
     CSS_PATH = "prefscope.tcss"
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Commands}  # noqa: RUF012 (as Textual declares it)
+    COMMAND_PALETTE_DISPLAY = "^p"
     PAUSE_GC_ON_SCROLL = True
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 (Textual declares it for instances)
         (0, "-narrow"),
@@ -123,6 +127,20 @@ class PrefscopeApp(App[None]):
         self.refresh_css(animate=False)
         self.call_next(self.theme_changed_signal.publish, self.current_theme)
         remember(replace(recall(), palette=palette))
+
+    def save_picture(self) -> None:
+        """Write what is shown to an SVG file in the working folder, as soon as the list of commands is gone."""
+        self.set_timer(0.1, self._write_picture)
+
+    def _write_picture(self) -> None:
+        path = Path(f"prefscope-{datetime.now().astimezone():%Y%m%d-%H%M%S}.svg").absolute()
+        try:
+            path.write_text(self.export_screenshot(), encoding="utf-8")
+        except OSError as error:
+            told = f"No screenshot: {error.strerror or error}: {path}"
+            self.notify(visible(told), severity="error", markup=False)
+            return
+        self.notify(visible(f"Screenshot: {path}"), markup=False)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of painted lines, ours last."""
