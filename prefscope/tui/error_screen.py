@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from prefscope.report.visible import visible_lines
+from prefscope.tui.copying import copy
 from prefscope.tui.widgets.footer import Footer
 
 
@@ -60,5 +61,4 @@ class ErrorScreen(ModalScreen[None]):
 
     def action_copy(self) -> None:
         """Copy all of it."""
-        self.app.copy_to_clipboard("\n\n".join(filter(None, (self._message, self._log))))
-        self.notify("Copied")
+        copy(self.app, "\n\n".join(filter(None, (self._message, self._log))), "the error")

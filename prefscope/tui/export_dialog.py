@@ -18,6 +18,7 @@ from textual.widgets import Button, Checkbox, Input, RadioSet, Static
 
 from prefscope.errors import UsageError
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.export_request import ExportRequest
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.choices import Choice, Tick
@@ -207,8 +208,7 @@ class ExportDialog(ModalScreen[None]):
     @on(Button.Pressed, "#copy")
     def action_copy(self) -> None:
         """Copy the command line."""
-        self.app.copy_to_clipboard(self.request.command)
-        self.notify("Copied: the command line", markup=False)
+        copy(self.app, self.request.command, "the command line")
 
     @on(Button.Pressed, "#cancel")
     def _leave(self) -> None:

@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input
 
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.numbers import signed
 from prefscope.tui.response import Response, Side
 from prefscope.tui.token_lines import named, words
@@ -67,8 +68,7 @@ class TextsDialog(ModalScreen[None]):
     def action_copy(self) -> None:
         """Copy the whole text."""
         name, text = self._texts[self._at]
-        self.app.copy_to_clipboard(text)
-        self.notify(f"Copied: {name}", markup=False)
+        copy(self.app, text, name)
 
 
 class TopTokensDialog(ModalScreen[TokenPlace | None]):

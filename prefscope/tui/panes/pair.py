@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from prefscope.ledger.table import Ledger
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
 from prefscope.tui.pair_facts import (
     NOT_YET,
@@ -310,5 +311,4 @@ class PairPane(MarkingPane):
         view = self._view(self._side)
         if view.response.has_values:
             token = view.response.tokens[view.cursor]
-            self.app.copy_to_clipboard(token)
-            self.tell(f"Copied: {token}")
+            copy(self.app, token, token)

@@ -102,7 +102,7 @@ class PairsPane(MarkingPane):
         """Return whether an action makes sense: without a pair in sight none is marked or copied."""
         if action == "filter":
             return not self.filter_bar.input.has_focus
-        if action in {"mark", "note", "copy_id"}:
+        if action in {"mark", "note", "copy"}:
             return bool(self.session.order.size)
         return super().check_action(action, parameters)
 

@@ -99,6 +99,11 @@ class WhatIfPane(Pane):
         self._loss += 1
         self.draw()
 
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What `y` copies: the figures, now and at first."""
+        return _figures(self.session.view, self.session.first_view, None).plain, "the figures"
+
     def show_loss(self, name: str) -> None:
         """Show a loss in the plots."""
         choices = self.session.ledger.usable_losses(self.session.preferences)
