@@ -107,6 +107,7 @@ class PrefscopeApp(App[None]):
             near = difflib.get_close_matches(theme, self.available_themes, n=1) or [DEFAULT_THEME]
             raise UsageError(f"There is no theme {theme!r}", hint=f"Did you mean {near[0]!r}?")
         self.theme = chosen if chosen in self.available_themes else DEFAULT_THEME
+        self._known_theme = self.theme
         self.set_class(self.palette == "mono", MONO_CLASS)
         self.set_keymap(keys or {})
 
@@ -163,6 +164,9 @@ class PrefscopeApp(App[None]):
         return MainScreen(session, run)
 
     def _remember_theme(self, theme: Theme) -> None:
+        if theme.name == self._known_theme:  # other colours, but no other theme
+            return
+        self._known_theme = theme.name
         remember(replace(recall(), theme=theme.name))
 
     @on(LoadScreen.Asked)

@@ -115,6 +115,8 @@ def test_what_is_given_goes_before_what_is_remembered_and_is_not_kept(show_app: 
     assert isinstance(app, PrefscopeApp)
     assert (app.theme, app.palette) == ("nord", "sky-orange")
     assert recall() == Remembered(theme="prefscope-light", palette="mono")
+    app.set_palette("blue-red")
+    assert recall() == Remembered(theme="prefscope-light", palette="blue-red")
 
 
 def test_an_unknown_theme_is_told_with_the_nearest() -> None:

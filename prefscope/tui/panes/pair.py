@@ -54,7 +54,7 @@ PROMPT_CHARACTERS = 2000
 class PairPane(MarkingPane):
     """One pair."""
 
-    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob: sky for more, orange for less."
+    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob; s writes its sign, too."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
         Binding("K", "pair(-1)", "Former pair", show=False, id="pair-former"),
