@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Truncation = Literal["keep_start", "keep_end"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Palette = Literal["sky-orange", "blue-red", "mono"]
+"""Colours of what is positive and what is negative."""
 
 
 @dataclass(frozen=True, slots=True)

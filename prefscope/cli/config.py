@@ -3,6 +3,8 @@
 beta = 0.05              # for every command that has the option
 [score]
 batch-tokens = 8192      # for one command
+[keys]
+pairs-sort = "f5"        # for the screens: other keys, by the ids of what they do
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import typer
 from prefscope.errors import UsageError
 
 FILE = "prefscope.toml"
+KEYS = "keys"
 
 
 def load_defaults(context: typer.Context) -> dict[str, Any]:
@@ -25,15 +28,10 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
     Raises:
         UsageError: The file is no TOML, or names an option that no command has.
     """
-    path = _find()
-    if path is None:
+    path, content = _read()
+    content = {key: value for key, value in content.items() if key != KEYS}
+    if not content:
         return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"This settings file cannot be read ({error})", where=str(path), hint="Mend or remove it."
-        ) from error
     commands = getattr(context.command, "commands", {})
     options = {
         name: {
@@ -50,6 +48,36 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
     _check(shared, {key: key for known in options.values() for key in known}, path)
     _check({key: value for key, value in content.items() if isinstance(value, dict)}, dict.fromkeys(commands, ""), path)
     return defaults
+
+
+def load_keys() -> dict[str, Any]:
+    """Return the table of keys for the screens, which only they can check.
+
+    Raises:
+        UsageError: The file is no TOML, or the keys in it are no table.
+    """
+    path, content = _read()
+    keys = content.get(KEYS, {})
+    if not isinstance(keys, dict):
+        raise UsageError(f"{KEYS!r} is to be a table", where=str(path), hint=f'[{KEYS}], then pairs-sort = "f5".')
+    return keys
+
+
+def _read() -> tuple[Path, dict[str, Any]]:
+    """Return the settings file and what is in it, nothing without one.
+
+    Raises:
+        UsageError: It is no TOML.
+    """
+    path = _find()
+    if path is None:
+        return Path(FILE), {}
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"This settings file cannot be read ({error})", where=str(path), hint="Mend or remove it."
+        ) from error
 
 
 def _find() -> Path | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prefscope.cli import options as opt
+from prefscope.cli.config import load_keys
 from prefscope.errors import LedgerError, UsageError
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
     ModelSettings,
+    Palette,
     PreferenceSettings,
     ScoreSettings,
     TokenizationSettings,
@@ -21,8 +24,34 @@ from prefscope.settings import (
 
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
 Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Without it the terminal's own selection works.")]
+Theme = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PREFSCOPE_THEME",
+        help="prefscope-dark, prefscope-light or one of Textual's. Default: as last time.",
+        show_default=False,
+    ),
+]
+Colours = Annotated[
+    Palette | None,
+    typer.Option(
+        envvar="PREFSCOPE_PALETTE",
+        help="Colours of what is positive and negative. Default: as last time.",
+        show_default=False,
+    ),
+]
 DEMO = ("demo.parquet", "demo-early.parquet")
 """Two steps of one training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the screens are shown."""
+
+    theme: str | None
+    palette: Palette | None
+    ascii_only: bool
+    mouse: bool
 
 
 def view(
@@ -38,19 +67,21 @@ def view(
     simpo_beta: opt.SimpoBeta = 2.0,
     simpo_gamma: opt.SimpoGamma = 0.5,
     loss: opt.Losses = None,
+    theme: Theme = None,
+    palette: Colours = None,
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
     """Look at ledgers on the screen: no model is needed."""
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    _show(ledgers, preferences, ascii_only=ascii_only, mouse=mouse)
+    _show(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
 
 
-def demo(ascii_only: Ascii = False, mouse: Mouse = True) -> None:
+def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False, mouse: Mouse = True) -> None:
     """Look at the bundled ledgers of a real model on the screen."""
     from prefscope.folders import sample_data
 
-    _show([sample_data() / name for name in DEMO], PreferenceSettings(), ascii_only=ascii_only, mouse=mouse)
+    _show([sample_data() / name for name in DEMO], PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
 def open_(
@@ -78,13 +109,16 @@ def open_(
     batch_tokens: opt.BatchTokens = None,
     threads: opt.Threads = None,
     cache: opt.CacheFolder = None,
+    theme: Theme = None,
+    palette: Colours = None,
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
     """Open the screens: on a ledger, or to score a data set and look on while it is scored."""
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    look = Look(theme, palette, ascii_only, mouse)
     if path is not None and _is_ledger(Path(path)):
-        _show([Path(path)], preferences, ascii_only=ascii_only, mouse=mouse)
+        _show([Path(path)], preferences, look)
         return
     if output is not None and output.suffix != ".parquet":
         raise UsageError("The screens write a ledger", where=str(output), hint="Name a .parquet file.")
@@ -96,7 +130,7 @@ def open_(
         tokenization=TokenizationSettings(max_length),
         compute=ComputeSettings(cache, batch_tokens=batch_tokens, threads=threads),
     )
-    _show([], preferences, ascii_only=ascii_only, mouse=mouse, settings=settings, ledger=output)
+    _show([], preferences, look, settings=settings, ledger=output)
 
 
 def _is_ledger(path: Path) -> bool:
@@ -115,9 +149,8 @@ def _is_ledger(path: Path) -> bool:
 def _show(
     paths: list[Path],
     preferences: PreferenceSettings,
+    look: Look,
     *,
-    ascii_only: bool,
-    mouse: bool,
     settings: ScoreSettings | None = None,
     ledger: Path | None = None,
 ) -> None:
@@ -127,6 +160,7 @@ def _show(
         raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
     from prefscope.ledger.pairing import load_runs
     from prefscope.tui.app import PrefscopeApp
+    from prefscope.tui.keymap import checked_keys
     from prefscope.tui.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -134,6 +168,14 @@ def _show(
     for one in ledgers:
         one.usable_losses(preferences)  # what a ledger lacks is said before the screen is taken
     session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None
-    plain = ascii_only or not utf8
-    app = PrefscopeApp(session, settings=settings, ledger=ledger, preferences=preferences, ascii_only=plain)
-    app.run(mouse=mouse)
+    app = PrefscopeApp(
+        session,
+        settings=settings,
+        ledger=ledger,
+        preferences=preferences,
+        ascii_only=look.ascii_only or not utf8,
+        theme=look.theme,
+        palette=look.palette,
+        keys=checked_keys(load_keys()),
+    )
+    app.run(mouse=look.mouse)

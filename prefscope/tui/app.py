@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, cast
 
 from textual import on
 from textual.app import App
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
-from prefscope.errors import LedgerError
+from prefscope.errors import LedgerError, UsageError
 from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
-from prefscope.settings import DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
+from prefscope.report.visible import visible
+from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
+from prefscope.tui.commands import Commands
 from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.messages import Chosen, OpenAsked
 from prefscope.tui.remembered import recall, remember
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
+from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
-from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
+from prefscope.tui.theme import (
+    DEFAULT_PALETTE,
+    DEFAULT_THEME,
+    MONO_CLASS,
+    PALETTES,
+    THEMES,
+    VARIABLES,
+    sign_colours,
+)
+
+KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
+"""Where Textual has a glyph."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -35,7 +51,8 @@ class PrefscopeApp(App[None]):
 
     TITLE = "prefscope"
     CSS_PATH = "prefscope.tcss"
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Commands}  # noqa: RUF012 (as Textual declares it)
+    COMMAND_PALETTE_DISPLAY = "^p"
     PAUSE_GC_ON_SCROLL = True
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 (Textual declares it for instances)
         (0, "-narrow"),
@@ -45,7 +62,7 @@ class PrefscopeApp(App[None]):
         (0, "-short"),
         (30, "-tall"),
     ]
-    BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "Quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "quit", "Quit", id="quit")]
 
     def __init__(
         self,
@@ -56,6 +73,8 @@ class PrefscopeApp(App[None]):
         preferences: PreferenceSettings | None = None,
         ascii_only: bool = False,
         theme: str | None = None,
+        palette: Palette | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         """Make the app.
 
@@ -66,9 +85,17 @@ class PrefscopeApp(App[None]):
             preferences: The knobs of what is opened.
             ascii_only: Whether to draw with ASCII characters alone.
             theme: Its name; None for the one that is remembered.
+            palette: Colours of the signs; None for those that are remembered.
+            keys: Other keys for bindings, by their ids (keymap.py).
+
+        Raises:
+            UsageError: There is no such theme.
         """
-        remembered = recall().theme
-        chosen = theme or remembered or DEFAULT_THEME
+        remembered = recall()
+        chosen = theme or remembered.theme or DEFAULT_THEME
+        former = remembered.palette if remembered.palette in PALETTES else DEFAULT_PALETTE
+        self.palette: Palette = palette or cast("Palette", former)
+        """The colours of what is positive and what is negative."""
         # Textual paints black on black with an ansi theme and NO_COLOR unless the terminal's own colours are kept.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
         self.session = session
@@ -78,20 +105,58 @@ class PrefscopeApp(App[None]):
         self._safety: list[LineFilter] = [ControlFilter(), *([AsciiFilter()] if ascii_only else [])]
         for known in THEMES:
             self.register_theme(known)
+        if theme and theme not in self.available_themes:
+            near = difflib.get_close_matches(theme, self.available_themes, n=1) or [DEFAULT_THEME]
+            raise UsageError(f"There is no theme {theme!r}", hint=f"Did you mean {near[0]!r}?")
         self.theme = chosen if chosen in self.available_themes else DEFAULT_THEME
+        self._known_theme = self.theme
+        self.set_class(self.palette == "mono", MONO_CLASS)
+        self.set_keymap(keys or {})
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return our variables for themes that lack them."""
         return VARIABLES
 
+    def get_css_variables(self) -> dict[str, str]:
+        """Return the variables of the theme with the colours of the signs."""
+        colours = sign_colours(self.palette, dark=self.current_theme.dark)
+        self.theme_variables = super().get_css_variables() | colours
+        return self.theme_variables
+
+    def set_palette(self, palette: Palette) -> None:
+        """Paint signs in other colours, and remember it."""
+        self.palette = palette
+        self.set_class(palette == "mono", MONO_CLASS)
+        self.refresh_css(animate=False)
+        self.call_next(self.theme_changed_signal.publish, self.current_theme)
+        remember(replace(recall(), palette=palette))
+
+    def save_picture(self) -> None:
+        """Write what is shown to an SVG file in the working folder, as soon as the list of commands is gone."""
+        self.set_timer(0.1, self._write_picture)
+
+    def _write_picture(self) -> None:
+        path = Path(f"prefscope-{datetime.now().astimezone():%Y%m%d-%H%M%S}.svg").absolute()
+        try:
+            path.write_text(self.export_screenshot(), encoding="utf-8")
+        except OSError as error:
+            told = f"No screenshot: {error.strerror or error}: {path}"
+            self.notify(visible(told), severity="error", markup=False)
+            return
+        self.notify(visible(f"Screenshot: {path}"), markup=False)
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of painted lines, ours last."""
         return [*super().get_line_filters(), *self._safety]
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Return the name of a key in words that every terminal can show."""
+        return KEY_NAMES.get(binding.key_display or binding.key) or super().get_key_display(binding)
+
     def on_mount(self) -> None:
         """Show the first screen."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        self.push_screen(self._load_screen() if self.session is None else MainScreen(self.session))
+        self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
 
@@ -105,7 +170,14 @@ class PrefscopeApp(App[None]):
 
         return LoadScreen(self._settings, self._ledger)
 
+    def _main_screen(self, session: Session, run: Scoring | None = None) -> MainScreen:
+        session.columns = recall().columns
+        return MainScreen(session, run)
+
     def _remember_theme(self, theme: Theme) -> None:
+        if theme.name == self._known_theme:  # other colours, but no other theme
+            return
+        self._known_theme = theme.name
         remember(replace(recall(), theme=theme.name))
 
     @on(Chosen)
@@ -122,7 +194,7 @@ class PrefscopeApp(App[None]):
         remember(recall().with_opened(asked.opened))
         while len(self.screen_stack) > 2:  # noqa: PLR2004 (Textual's own screen, and one of ours)
             await self.pop_screen()
-        self.switch_screen(MainScreen(self.session, run if run is not None and run.is_running else None))
+        self.switch_screen(self._main_screen(self.session, run if run is not None and run.is_running else None))
 
     @on(OpenAsked)
     def _choose(self) -> None:

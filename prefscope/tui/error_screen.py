@@ -9,17 +9,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from prefscope.report.visible import visible_lines
+from prefscope.tui.copying import copy
+from prefscope.tui.widgets.footer import Footer
 
 
 class ErrorScreen(ModalScreen[None]):
     """An error in full, with what the process wrote last."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "dismiss", "Back", key_display="esc"),
-        Binding("y", "copy", "Copy"),
+        Binding("y", "copy", "Copy", id="error-copy"),
+        Binding("escape,q,enter", "dismiss", "Back", id="error-back"),
     ]
     DEFAULT_CSS = """
     ErrorScreen {
@@ -50,15 +52,13 @@ class ErrorScreen(ModalScreen[None]):
         """Make the box."""
         with VerticalScroll() as box:
             box.border_title = Content(f"✗ {self._title}")
-            box.border_subtitle = Content("y copies   esc back")
             yield Static(Content(visible_lines(self._message)))
             if self._advice:
                 yield Static(Content(f"\n{self._advice}"))
             if self._log:
                 yield Static(Content(visible_lines(self._log)), classes="log")
-        yield Footer(compact=True)
+        yield Footer()
 
     def action_copy(self) -> None:
         """Copy all of it."""
-        self.app.copy_to_clipboard("\n\n".join(filter(None, (self._message, self._log))))
-        self.notify("Copied")
+        copy(self.app, "\n\n".join(filter(None, (self._message, self._log))), "the error")

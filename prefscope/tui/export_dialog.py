@@ -18,9 +18,11 @@ from textual.widgets import Button, Checkbox, Input, RadioSet, Static
 
 from prefscope.errors import UsageError
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.export_request import ExportRequest
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.choices import Choice, Tick
+from prefscope.tui.widgets.footer import Footer
 
 MARKED = "mark(any)"
 STARTED_SECONDS, FAILED_SECONDS = 2.0, 15.0
@@ -33,7 +35,7 @@ class ExportDialog(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "enter", "Export", priority=True, id="export-write"),
         Binding("escape", "dismiss(None)", "Back", id="export-back"),
-        Binding("y", "copy", "Copy the command", id="export-copy"),
+        Binding("y", "copy", "Copy command", id="export-copy"),
     ]
     DEFAULT_CSS = """
     ExportDialog {
@@ -76,7 +78,7 @@ class ExportDialog(ModalScreen[None]):
         view = f"the view {counts['view']}   {visible(self.session.expression) or 'no filter'}"
         with VerticalScroll(id="export", can_focus=False) as box:
             box.border_title = Content("export")
-            box.border_subtitle = Content("tab next · space picks · enter exports · y copies · esc back")
+            box.border_subtitle = Content("tab next · space picks")
             yield Horizontal(_label("to"), Input(self._offered, compact=True))
             yield Static(id="told", markup=False)
             rows = (
@@ -98,6 +100,7 @@ class ExportDialog(ModalScreen[None]):
                 yield Button("Copy command", compact=True, id="copy")
                 yield Button("Cancel", compact=True, id="cancel")
                 yield Button("Export", variant="primary", compact=True, id="write")
+        yield Footer()
 
     def on_mount(self) -> None:
         """Show what the first choices come to."""
@@ -137,8 +140,8 @@ class ExportDialog(ModalScreen[None]):
         request = self.request
         self.query_one("#ticks").visible = not request.curated
         written, dropped, swapped = self._counts(request)
-        how = f"{dropped:,} dropped, {swapped:,} swapped" if request.curated else "in the order of the ledger"
-        self.query_one("#facts", Static).update(Content(f"{written:,} pairs, {how}. On the command line:"))
+        how = f", {dropped:,} dropped, {swapped:,} swapped" if request.curated else " in ledger order"
+        self.query_one("#facts", Static).update(Content(f"{written:,} pairs{how}. As a command:"))
         self.query_one("#command", Static).update(Content(visible(request.command)))
         kind, text = self._verdict(request)
         told, button = self.query_one("#told", Static), self.query_one("#write", Button)
@@ -205,8 +208,7 @@ class ExportDialog(ModalScreen[None]):
     @on(Button.Pressed, "#copy")
     def action_copy(self) -> None:
         """Copy the command line."""
-        self.app.copy_to_clipboard(self.request.command)
-        self.notify("Copied: the command line", markup=False)
+        copy(self.app, self.request.command, "the command line")
 
     @on(Button.Pressed, "#cancel")
     def _leave(self) -> None:

@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.timer import Timer
-from textual.widgets import Button, Footer, HelpPanel, Input, OptionList, Static
+from textual.widgets import Button, HelpPanel, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from prefscope.events import Failed, Finished
@@ -29,6 +29,7 @@ from prefscope.tui.recognition import DataFound, Found, ModelFound, estimate, re
 from prefscope.tui.remembered import Opened, recall
 from prefscope.tui.scoring import Scoring
 from prefscope.tui.widgets.choices import Tick
+from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import step
 
 DELAY = 0.25
@@ -107,7 +108,7 @@ class LoadScreen(Screen[None]):
         yield Static(id="state", markup=False)
         yield Static("opened lately: enter opens", id="recent-title", markup=False)
         yield OptionList(*map(_option, recall().opened), id="recent", markup=False, compact=True)
-        yield Footer(compact=True)
+        yield Footer()
 
     def _initial_values(self) -> dict[str, str]:
         asked = self._settings

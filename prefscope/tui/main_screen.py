@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.events import Click, Resize
 from textual.geometry import Size
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Footer, HelpPanel, Static
+from textual.widgets import ContentSwitcher, HelpPanel, Static
 
 from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
@@ -29,6 +29,7 @@ from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
+from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import ScoringStrip, duration
 
 TABS = {
@@ -55,7 +56,7 @@ class MainScreen(Screen[None]):
         Binding("o", "open", "Open", show=False, id="open"),
         Binding("e", "export", "Export", id="export"),
         Binding("x", "turn_run", "Stop or go on", show=False, id="scoring-turn"),
-        Binding("question_mark,f1", "help", "Help", key_display="?", id="help"),
+        Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
     def __init__(self, session: Session, scoring: Scoring | None = None) -> None:
@@ -80,7 +81,7 @@ class MainScreen(Screen[None]):
         yield Tabs(id="tabs")
         yield ScoringStrip(id="scoring", markup=False)
         yield ContentSwitcher(*self._panes.values(), initial="overview", id="panes")
-        yield Footer(compact=True)
+        yield Footer()
         yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
 
     def on_mount(self) -> None:

@@ -12,12 +12,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Input
+from textual.widgets import DataTable, Input
 
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.numbers import signed
 from prefscope.tui.response import Response, Side
 from prefscope.tui.token_lines import named, words
+from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.token_view import TokenView
 
 MOST_TOKENS = 100
@@ -30,10 +32,10 @@ class TextsDialog(ModalScreen[None]):
     """Whole texts, one at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,p", "dismiss", "Back", key_display="esc"),
-        Binding("tab", "turn(1)", "Next text", priority=True),
-        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True),
-        Binding("y", "copy", "Copy text"),
+        Binding("tab", "turn(1)", "Next text", priority=True, id="texts-next"),
+        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True, id="texts-former"),
+        Binding("y", "copy", "Copy text", id="texts-copy"),
+        Binding("escape,q,p", "dismiss", "Back", id="texts-back"),
     ]
     DEFAULT_CSS = """
     TextsDialog { align: center middle; }
@@ -48,7 +50,7 @@ class TextsDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Make the view and the footer."""
         yield TokenView(line_break="")
-        yield Footer(compact=True)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Show the first text."""
@@ -66,17 +68,16 @@ class TextsDialog(ModalScreen[None]):
     def action_copy(self) -> None:
         """Copy the whole text."""
         name, text = self._texts[self._at]
-        self.app.copy_to_clipboard(text)
-        self.notify(f"Copied: {name}", markup=False)
+        copy(self.app, text, name)
 
 
 class TopTokensDialog(ModalScreen[TokenPlace | None]):
     """The tokens that matter most; enter goes to one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,t", "dismiss(None)", "Back", key_display="esc"),
-        Binding("j", "down", "Down", show=False),
-        Binding("k", "up", "Up", show=False),
+        Binding("j", "down", "Down", show=False, id="top-down"),
+        Binding("k", "up", "Up", show=False, id="top-up"),
+        Binding("escape,q,t", "dismiss(None)", "Back", id="top-back"),
     ]
     DEFAULT_CSS = """
     TopTokensDialog { align: center middle; }
@@ -100,6 +101,7 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
     def compose(self) -> ComposeResult:
         """Make the table."""
         yield DataTable[Text](cursor_type="row", zebra_stripes=True)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Fill the table with the tokens of both responses, the strongest first."""
@@ -115,7 +117,7 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
             token, side, *numbers = self._row(response, at)
             table.add_row(Text(token), Text(side), *(Text(number, justify="right") for number in numbers))
         table.border_title = Content("top tokens by |Δ|" if has_reference else "most surprising tokens")
-        table.border_subtitle = Content("enter goes there   esc back")
+        table.border_subtitle = Content("enter goes there")
 
     def _row(self, response: Response, at: int) -> list[str]:
         """Return the cells of a token."""
@@ -146,10 +148,10 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
 class NoteDialog(ModalScreen[str | None]):
     """The note of a pair's mark; an empty one takes it away."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", id="note-back")]
     DEFAULT_CSS = """
     NoteDialog { align: center middle; }
-    NoteDialog Input { width: 70%; border: round $primary; background: $surface; }
+    NoteDialog Input, NoteDialog Input:focus { width: 70%; border: round $primary; background: $surface; }
     """
 
     def __init__(self, note: str) -> None:
@@ -159,12 +161,13 @@ class NoteDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Make the field."""
         yield Input(visible(self._note), placeholder="what is to be said about this pair")
+        yield Footer()
 
     def on_mount(self) -> None:
         """Say what the field is for."""
         field = self.query_one(Input)
         field.border_title = Content("note")
-        field.border_subtitle = Content("enter keeps it   esc back")
+        field.border_subtitle = Content("enter keeps it")
 
     @on(Input.Submitted)
     def _keep(self, submitted: Input.Submitted) -> None:

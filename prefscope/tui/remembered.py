@@ -1,4 +1,4 @@
-"""What the screens remember from one session to the next: what was opened, and the theme. Losing it loses nothing."""
+"""What the screens remember from one session to the next: what was opened and how it is shown. Losing it is no harm."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class Remembered:
     """All that is remembered."""
 
     theme: str | None = None
+    palette: str | None = None
+    columns: tuple[str, ...] | None = None
+    """Of the table of pairs; None for those that fit best."""
     opened: tuple[Opened, ...] = ()
     """The latest first."""
 
@@ -43,13 +46,31 @@ def remembered_file() -> Path:
 
 
 def recall() -> Remembered:
-    """Return what is remembered; nothing where the file is damaged."""
-    with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-        value: dict[str, Any] = json.loads(remembered_file().read_text(encoding="utf-8"))
-        opened = tuple(Opened(**{key: str(text) for key, text in one.items()}) for one in value["opened"])
-        theme = value["theme"]
-        return Remembered(theme if isinstance(theme, str) else None, opened)
-    return Remembered()
+    """Return what is remembered; of a damaged file what can be made out."""
+    value: Any = None
+    with suppress(OSError, ValueError, RecursionError):
+        value = json.loads(remembered_file().read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        return Remembered()
+    columns = value.get("columns")
+    opened = value.get("opened")
+    return Remembered(
+        theme=_text(value.get("theme")),
+        palette=_text(value.get("palette")),
+        columns=tuple(filter(_text, columns)) if isinstance(columns, list) else None,
+        opened=tuple(filter(None, map(_opened, opened)))[:MOST] if isinstance(opened, list) else (),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _opened(value: Any) -> Opened | None:
+    """Return what was opened, None for what is damaged."""
+    if not isinstance(value, dict) or not _text(value.get("data")):
+        return None
+    return Opened(value["data"], *(_text(value.get(role)) or "" for role in ("policy", "ref")))
 
 
 def remember(remembered: Remembered) -> None:

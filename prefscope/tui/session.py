@@ -45,6 +45,8 @@ class Session:
         """With the knobs as they stood at first."""
         self.expression = ""
         self.sort = Sort()
+        self.columns: tuple[str, ...] | None = None
+        """Of the table, as they were chosen; None for those that fit best."""
         self.generation = 0
         self.position = 0
         """Of the pair under the cursor, in the ledger."""
@@ -87,6 +89,11 @@ class Session:
         """Order the pairs by a column; values that are not there come last."""
         self.sort = sort
         self.arrange()
+
+    def set_columns(self, columns: tuple[str, ...] | None) -> None:
+        """Choose the columns of the table."""
+        self.columns = columns
+        self.generation += 1
 
     def renew(self, ledger: Ledger) -> None:
         """Show a ledger of the same pairs with more of them scored; the order stays, so that nothing jumps."""

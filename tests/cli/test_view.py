@@ -114,6 +114,48 @@ def test_ledgers_of_the_same_pairs_are_compared(home: dict[str, str], samples: P
     assert screen.end() == 0
 
 
+def test_the_look_of_the_screens_comes_from_the_settings_file(home: dict[str, str]) -> None:
+    Path("prefscope.toml").write_text('theme = "nord"\nascii = true\n[demo]\npalette = "mono"\n[keys]\nquit = "Q"\n')
+    screen = Screen(["demo"], home)
+    screen.wait_for("Q Quit")
+    screen.press("Q")
+    assert screen.end() == 0
+    assert "β".encode() not in screen.written
+    assert b"46;52;64" in screen.written  # nord's background
+    assert b"228;230;232" in screen.written  # what is positive, without colours
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[keys]\npairs-sart = "f5"\n', "there is no key 'pairs-sart' to set. Near are 'pairs-sort'"),
+        ('[keys]\npairs-sort = "e"\n', "pairs-sort and export would have the same key 'e'"),
+        ('theme = "nord2"\n', "There is no theme 'nord2'. Did you mean 'nord'?"),
+        ('palette = "beige"\n', "'beige' is not one of 'sky-orange', 'blue-red', 'mono'"),
+        ('keys = "f5"\n', "'keys' is to be a table"),
+    ],
+    ids=["unknown key", "clash", "theme", "palette", "no table"],
+)
+def test_a_mistake_in_the_settings_file_is_told_before_the_screen_is_taken(
+    home: dict[str, str], text: str, told: str
+) -> None:
+    Path("prefscope.toml").write_text(text)
+    screen = Screen(["demo"], home)
+    assert screen.end() == 2
+    assert told.encode() in b" ".join(screen.written.split())
+    assert b"\x1b[?1049h" not in screen.written
+
+
+def test_an_option_goes_before_the_environment_and_that_before_the_settings_file(home: dict[str, str]) -> None:
+    Path("prefscope.toml").write_text('theme = "nord"\n')
+    for options, background in (([], b"40;42;54"), (["--theme", "prefscope-light"], b"250;250;250")):
+        screen = Screen(["demo", *options], home | {"PREFSCOPE_THEME": "dracula"})
+        screen.wait_for("Quit")
+        screen.press("q")
+        assert screen.end() == 0
+        assert background in screen.written
+
+
 def test_a_ledger_given_twice_is_refused_before_the_screen_is_taken(home: dict[str, str], samples: Path) -> None:
     screen = Screen(["view", str(samples / "demo.parquet"), str(samples / "." / "demo.parquet")], home)
     assert screen.end() == 2

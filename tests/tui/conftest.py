@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.session import Session
 from prefscope.tui.widgets import filter_bar, pair_preview
 from tests.tui.pairs_app import PairsApp
@@ -22,6 +24,13 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let happen at once what waits for a person to rest."""
     for module in (filter_bar, pair_preview):
         monkeypatch.setattr(module, "DELAY", 0.005)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let every test begin with what a new user finds."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("TMUX", raising=False)
 
 
 @pytest.fixture
@@ -39,5 +48,16 @@ def show_pairs() -> Iterator[Callable[..., Terminal]]:
 
         def show(session: Session, size: tuple[int, int] = (80, 24)) -> Terminal:
             return stack.enter_context(Terminal(PairsApp(session), size))
+
+        yield show
+
+
+@pytest.fixture
+def show_app(demo: Session) -> Iterator[Callable[..., Terminal]]:
+    """Return a function that shows the whole app on the demo ledger, with options of the app."""
+    with ExitStack() as stack:
+
+        def show(size: tuple[int, int] = (80, 24), **options: Any) -> Terminal:
+            return stack.enter_context(Terminal(PrefscopeApp(demo, **options), size))
 
         yield show

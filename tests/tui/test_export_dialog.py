@@ -98,7 +98,7 @@ def test_e_opens_the_dialog_from_every_screen_and_esc_leads_back(session: Sessio
 def test_every_line_fits_the_smallest_terminal_and_the_buttons_are_in_view(session: Session, show: Show) -> None:
     terminal = show(session, (60, 16))
     assert terminal.widths == {60}
-    assert "Export" in terminal.lines[14]
+    assert "Export" in terminal.lines[13]
 
 
 def test_the_offered_file_follows_the_choices_until_another_is_typed(session: Session, show: Show) -> None:
@@ -115,7 +115,7 @@ def test_the_offered_file_follows_the_choices_until_another_is_typed(session: Se
 
 def test_the_facts_tell_how_many_pairs_are_written_dropped_and_swapped(session: Session, show: Show) -> None:
     terminal = show(session)
-    assert "14 pairs, in the order of the ledger." in terminal.text
+    assert "14 pairs in ledger order." in terminal.text
     terminal.press(*TO_FORM, "down", "space")
     assert "13 pairs, 1 dropped, 1 swapped." in terminal.text
     terminal.press("shift+tab", "down", "space")

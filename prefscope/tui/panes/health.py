@@ -64,6 +64,12 @@ class HealthPane(Pane):
         if not table.row_count:
             self.query_one("#example", Static).update("No pair carries a flag.")
 
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What `y` copies: how many pairs carry each flag."""
+        counts = {flag: int(self.session.view.flagged(flag).sum()) for flag in FLAGS}
+        return "\n".join(f"{flag}: {count:,}" for flag, count in counts.items()), "the flags"
+
     def action_turn(self) -> None:
         """Show or hide the flags that no pair carries."""
         self._all = not self._all

@@ -26,7 +26,6 @@ class MarkingPane(Pane):
         Binding("space", "mark", "Mark", id="pair-mark"),
         Binding("u", "undo", "Undo mark", show=False, id="pair-undo"),
         Binding("m", "note", "Note", show=False, id="pair-note"),
-        Binding("y", "copy_id", "Copy pair_id", show=False, id="pair-copy"),
     ]
 
     def action_mark(self) -> None:
@@ -71,12 +70,13 @@ class MarkingPane(Pane):
         self.show_session()
         self.post_message(SessionChanged())
 
-    def action_copy_id(self) -> None:
-        """Copy the pair_id."""
-        if self.session.ledger.num_pairs:
-            pair_id, _ = self.session.key(self.session.position)
-            self.app.copy_to_clipboard(pair_id)
-            self.tell(f"Copied: {pair_id}")
+    @property
+    def copied(self) -> tuple[str, str] | None:
+        """What `y` copies: the pair_id."""
+        if not self.session.ledger.num_pairs:
+            return None
+        pair_id, _ = self.session.key(self.session.position)
+        return pair_id, pair_id
 
     def tell(self, text: str, severity: SeverityLevel = "information") -> None:
         """Tell something in passing, whatever characters it has."""

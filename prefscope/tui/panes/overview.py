@@ -91,6 +91,11 @@ class OverviewPane(Pane, can_focus=True):
         x, y, now = knob.values(), mean_losses(view, choices[0].name, knob), knob.value(view.preferences)
         plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=knob.parameter.scale == "log"))
 
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What `y` copies: the cards."""
+        return "\n".join(f"{one.title}: {one.value} ({one.detail})" for one in cards(self.session.view)), "the figures"
+
     def action_turn(self) -> None:
         """Show the other two plots where there is room for two."""
         self.query_one("#plots").toggle_class("-turned")

@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from prefscope.ledger.table import Ledger
 from prefscope.report.visible import visible
+from prefscope.tui.copying import copy
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
 from prefscope.tui.pair_facts import (
     NOT_YET,
@@ -42,6 +43,7 @@ from prefscope.tui.response import (
     read_response,
 )
 from prefscope.tui.session import Session
+from prefscope.tui.theme import MONO_CLASS
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
 
@@ -52,7 +54,7 @@ PROMPT_CHARACTERS = 2000
 class PairPane(MarkingPane):
     """One pair."""
 
-    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob: sky for more, orange for less."
+    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob; s writes its sign, too."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
         Binding("K", "pair(-1)", "Former pair", show=False, id="pair-former"),
@@ -93,7 +95,7 @@ class PairPane(MarkingPane):
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
-        self._signs = False
+        self._asked_signs: bool | None = None
         self._steps: Steps | None = None  # found when the first pair of a ledger is shown: it needs tokens of many
         self._differs = False
 
@@ -107,8 +109,8 @@ class PairPane(MarkingPane):
         yield RunningSums(id="sums")
 
     def on_mount(self) -> None:
-        """Write signs where there are no colours."""
-        self._signs = self.app.no_color
+        """Follow the colours: where they tell no sign, one is written."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_signs())
         prompt = self.query_one("#prompt", Static)
         prompt.border_title, prompt.border_subtitle = Content("prompt"), Content("p: all texts")
         self._set_side("chosen")
@@ -142,7 +144,7 @@ class PairPane(MarkingPane):
         """Read the pair and show its texts and tokens."""
         if self._read_from is None or self._read_from[0] is not self.session.ledger:
             self._steps = logratio_steps(self.session.ledger)
-            self._set_signs(self._signs)
+            self._show_signs()
         self._read_from = self.session.ledger, self.session.position, is_known(self.session)
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
@@ -259,14 +261,20 @@ class PairPane(MarkingPane):
         for side in SIDES:
             self._view(side).show_values(self._values)
 
+    @property
+    def _signs(self) -> bool:
+        """Whether + and − are written behind coloured tokens: as asked for, else where colours tell no sign."""
+        tells_none = self.app.no_color or self.app.has_class(MONO_CLASS)
+        return tells_none if self._asked_signs is None else self._asked_signs
+
     def action_signs(self) -> None:
         """Write + and − behind coloured tokens, or leave it."""
-        self._set_signs(not self._signs)
+        self._asked_signs = not self._signs
+        self._show_signs()
 
-    def _set_signs(self, signs: bool) -> None:
-        self._signs = signs
+    def _show_signs(self) -> None:
         for side in SIDES:
-            self._view(side).set_scale(self._steps or LOGRATIO_STEPS, signs=signs)
+            self._view(side).set_scale(self._steps or LOGRATIO_STEPS, signs=self._signs)
 
     def action_differing(self) -> None:
         """Mark the tokens that the other response lacks, or leave it."""
@@ -303,5 +311,4 @@ class PairPane(MarkingPane):
         view = self._view(self._side)
         if view.response.has_values:
             token = view.response.tokens[view.cursor]
-            self.app.copy_to_clipboard(token)
-            self.tell(f"Copied: {token}")
+            copy(self.app, token, token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,8 +16,10 @@ from textual.widgets import Static
 
 from prefscope.report.visible import visible
 from prefscope.tui.messages import SessionChanged
+from prefscope.tui.panes.columns_dialog import Choice, ColumnsDialog
 from prefscope.tui.panes.marking import MarkingPane
 from prefscope.tui.panes.quick_filters import QuickFilters
+from prefscope.tui.remembered import recall, remember
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.filter_bar import FilterBar
 from prefscope.tui.widgets.pair_columns import short_name
@@ -30,6 +33,7 @@ class PairsPane(MarkingPane):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("/", "filter", "Filter", id="pairs-filter"),
         Binding("f", "quick", "Quick filters", id="pairs-quick-filters"),
+        Binding("c", "columns", "Columns", id="pairs-columns"),
         Binding("escape", "clear", "Clear filter", show=False, id="pairs-clear-filter"),
         Binding("r", "arrange", "Order anew", show=False, id="pairs-arrange"),
     ]
@@ -70,8 +74,14 @@ class PairsPane(MarkingPane):
         """Draw all of it."""
         self.table.show_session()
         self.filter_bar.show_session()
-        self.query_one(".status", Static).update(Content(status(self.session)))
+        self._draw_status()
         self.query_one(PairPreview).show_session()
+
+    def _draw_status(self) -> None:
+        """Tell what is in the table, and which columns that were chosen are not."""
+        count = self.table.left_out if self.session.columns is not None else 0
+        told = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
+        self.query_one(".status", Static).update(Content(status(self.session) + told))
 
     @on(PairTable.Moved)
     def _preview(self) -> None:
@@ -82,6 +92,7 @@ class PairsPane(MarkingPane):
     def on_resize(self) -> None:
         """Fill the preview when there is room for it now."""
         self.call_after_refresh(self.query_one(PairPreview).show_session)
+        self.call_after_refresh(self._draw_status)
 
     @on(FilterBar.Done)
     def _focus_table(self) -> None:
@@ -89,7 +100,9 @@ class PairsPane(MarkingPane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether an action makes sense: without a pair in sight none is marked or copied."""
-        if action in {"mark", "note", "copy_id"}:
+        if action == "filter":
+            return not self.filter_bar.input.has_focus
+        if action in {"mark", "note", "copy"}:
             return bool(self.session.order.size)
         return super().check_action(action, parameters)
 
@@ -109,6 +122,17 @@ class PairsPane(MarkingPane):
     def action_quick(self) -> None:
         """Choose one of the filters that people ask for again and again."""
         self.app.push_screen(QuickFilters(self.session), self._set_filter)
+
+    def action_columns(self) -> None:
+        """Choose the columns of the table."""
+        self.app.push_screen(ColumnsDialog(self.session), self.set_columns)
+
+    def set_columns(self, choice: Choice | None) -> None:
+        """Show other columns, and remember them; None leaves them as they are."""
+        if choice is not None:
+            self.session.set_columns(choice.columns)
+            remember(replace(recall(), columns=choice.columns))
+            self.post_message(SessionChanged())
 
     def _set_filter(self, expression: str | None) -> None:
         if expression is not None:

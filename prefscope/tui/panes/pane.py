@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from prefscope.tui.copying import copy
 from prefscope.tui.session import Session
 
 
 class Pane(Vertical):
     """One of the numbered screens."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy", show=False, id="copy")]
 
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
@@ -32,6 +37,17 @@ class Pane(Vertical):
     @abstractmethod
     def draw(self) -> None:
         """Draw the session."""
+
+    @property
+    def copied(self) -> tuple[str, str] | None:
+        """What `y` copies, and what that is; None for nothing."""
+        return None
+
+    def action_copy(self) -> None:
+        """Copy what the pane tells."""
+        if (found := self.copied) is not None:
+            text, what = found
+            copy(self.app, text, what)
 
     def focus_first(self) -> None:
         """Give the focus to the widget that keys are meant for."""

@@ -19,6 +19,7 @@ from prefscope.ledger.columns import FLAGS
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit
+from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.pair_columns import short_name
 
 
@@ -70,6 +71,7 @@ class QuickFilters(ModalScreen[str | None]):
     QuickFilters {
         align: center middle;
         & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
+        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
         & > OptionList, & > OptionList:focus { border: round $primary; }
     }
     """
@@ -83,10 +85,11 @@ class QuickFilters(ModalScreen[str | None]):
         """Make the list, the filter that is set highlighted."""
         options = OptionList(*map(_option, self._filters), markup=False)
         options.border_title = "quick filters"
-        options.border_subtitle = "enter sets it · esc leaves"
+        options.border_subtitle = "enter sets it"
         expressions = [one.expression for one in self._filters]
         options.highlighted = expressions.index(self._current) if self._current in expressions else 0
         yield options
+        yield Footer()
 
     @on(OptionList.OptionSelected)
     def _choose(self, event: OptionList.OptionSelected) -> None:

@@ -100,6 +100,13 @@ class RunsPane(Pane):
         quadrants.border_title = Content(f"{what} of B {visible(b)} ↑ against A {visible(a)} →")
         quadrants.show_comparison(comparison)
 
+    @property
+    def copied(self) -> tuple[str, str] | None:
+        """What `y` copies: what differs between the two runs."""
+        if self._comparison is None or not self._comparison[1].pairs:
+            return None
+        return "\n".join(differences(self._comparison[1], every_loss=True)), "the differences"
+
     def on_resize(self) -> None:
         """Tell as much as there is room for."""
         self.call_after_refresh(self._draw_differences)

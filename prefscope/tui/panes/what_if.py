@@ -99,6 +99,17 @@ class WhatIfPane(Pane):
         self._loss += 1
         self.draw()
 
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What `y` copies: the figures, now and at first."""
+        return _figures(self.session.view, self.session.first_view, None).plain, "the figures"
+
+    def show_loss(self, name: str) -> None:
+        """Show a loss in the plots."""
+        choices = self.session.ledger.usable_losses(self.session.preferences)
+        self._loss = [choice.name for choice in choices].index(name)
+        self.draw()
+
     def action_reset(self) -> None:
         """Put all knobs back."""
         self._set(self.session.initial)

@@ -24,13 +24,13 @@ class KnobList(Widget, can_focus=True):
 
     HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ puts it back, backspace puts all back."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "pick(-1)", "Knob", key_display="↑↓"),
-        Binding("down,j", "pick(1)", "Next knob", show=False),
-        Binding("left_square_bracket,left,h", "turn(-1)", "Move", key_display="[ ]"),
-        Binding("right_square_bracket,right,l", "turn(1)", "Move up", show=False),
-        Binding("left_curly_bracket", "turn(-5)", "Far down", show=False),
-        Binding("right_curly_bracket", "turn(5)", "Far up", show=False),
-        Binding("backslash", "reset", "Reset", key_display="\\"),
+        Binding("up,k", "pick(-1)", "Knob", key_display="↑↓", id="knob-former"),
+        Binding("down,j", "pick(1)", "Next knob", show=False, id="knob-next"),
+        Binding("left_square_bracket,left,h", "turn(-1)", "Move", key_display="[ ]", id="knob-down"),
+        Binding("right_square_bracket,right,l", "turn(1)", "Move up", show=False, id="knob-up"),
+        Binding("left_curly_bracket", "turn(-5)", "Far down", show=False, id="knob-far-down"),
+        Binding("right_curly_bracket", "turn(5)", "Far up", show=False, id="knob-far-up"),
+        Binding("backslash", "reset", "Reset", key_display="\\", id="knob-reset"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"knobs--line", "knobs--picked", "knobs--quiet"}
     DEFAULT_CSS = """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.columns import FLAGS, NUM_TOKENS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
@@ -34,6 +34,8 @@ FLAG_LETTERS = {
 MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"
 
+ALWAYS_OR_NEVER = frozenset({"row", "prompt", "chosen", "rejected", "source_json"})
+"""Columns that nobody chooses: the first two are always shown, the others are longer than any cell."""
 OUTCOME = 2
 """Cells of the glyph beside a margin."""
 POINTER = 1
@@ -65,6 +67,9 @@ class PairColumn:
         return self.kind != "mark"
 
 
+FLAGS_COLUMN = PairColumn("flags", "flags", 6, 6, "flags", descending=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A column at its place in the line."""
@@ -79,14 +84,29 @@ def pair_columns(session: Session) -> list[PairColumn]:
     ledger = session.ledger
     digits = max(len(str(int(ledger.stored["row"].max()))) if ledger.num_pairs else 1, 3)
     columns = [PairColumn("row", "#", digits + 1, 0, "row"), PairColumn("prompt", "prompt", 0, 0, "prompt")]
-    columns += _scores(session)
-    for side in ("chosen", "rejected"):
-        columns.append(PairColumn(f"{side}_num_tokens", f"len_{side[0]}", 6, 7, descending=True))
-    if all(column.name != session.sort.column for column in columns) and session.sort.column != "flags":
-        columns.append(_other(session))
-    columns.append(PairColumn("mark", "m", 1, 1, "mark"))
-    columns.append(PairColumn("flags", "flags", 6, 6, "flags", descending=True))
-    return columns
+    last = [PairColumn("mark", "m", 1, 1, "mark")]
+    if session.columns is None:
+        columns += _usual(session)
+        last.append(FLAGS_COLUMN)
+    else:
+        chosen = (column for column in offered(session) if column.name in session.columns)
+        columns += [replace(column, rank=rank) for rank, column in enumerate(chosen, start=2)]
+    if all(column.name != session.sort.column for column in (*columns, *last)):
+        columns.append(_other(session, session.sort.column))
+    return columns + last
+
+
+def offered(session: Session) -> list[PairColumn]:
+    """Return every column that can be chosen."""
+    usual = [*_usual(session), FLAGS_COLUMN]
+    known = ALWAYS_OR_NEVER | {column.name for column in usual}
+    return usual + [_other(session, name) for name in session.view.names.kinds if name not in known]
+
+
+def _usual(session: Session) -> list[PairColumn]:
+    """Return the columns that are shown where none were chosen, without the flags."""
+    lengths = (PairColumn(name, f"len_{name[0]}", 6, 7, descending=True) for name in NUM_TOKENS)
+    return [*_scores(session), *lengths]
 
 
 def _scores(session: Session) -> list[PairColumn]:
@@ -111,12 +131,12 @@ def _scores(session: Session) -> list[PairColumn]:
     ]
 
 
-def _other(session: Session) -> PairColumn:
-    """Return the column that the pairs are sorted by and that the table lacks."""
-    name = session.sort.column
-    is_text = session.view.names.kinds[name] == "text"
-    title = short_name(session.view.names, name)
-    return PairColumn(name, one_line(title), 10, 2, "text" if is_text else "number", decimals=3)
+def _other(session: Session, name: str) -> PairColumn:
+    """Return a column that is not among the usual ones."""
+    is_text = session.view.names.kinds[name] != "number"
+    title = one_line(short_name(session.view.names, name))
+    width = min(max(len(title) + 1, 10), 14)
+    return PairColumn(name, title, width, 2, "text" if is_text else "number", decimals=3)
 
 
 def arrange(columns: Sequence[PairColumn], width: int, wanted: Collection[str]) -> list[Placed]:

@@ -81,6 +81,8 @@ class PairTable(ScrollView, can_focus=True):
         self._chosen = session.sort.column
         self._prompts = Beginnings(session.ledger, "prompt")
         self._placed: list[Placed] = []
+        self.left_out = 0
+        """How many columns do not fit."""
         self._reads = False
 
     def on_mount(self) -> None:
@@ -105,7 +107,9 @@ class PairTable(ScrollView, can_focus=True):
     def _arrange(self) -> None:
         """Place the columns that fit; those chosen and sorted by always do."""
         wanted = {self._chosen, self.session.sort.column}
-        self._placed = arrange(pair_columns(self.session), self.scrollable_content_region.width, wanted)
+        columns = pair_columns(self.session)
+        self._placed = arrange(columns, self.scrollable_content_region.width, wanted)
+        self.left_out = len(columns) - len(self._placed)
 
     @property
     def _rows_in_view(self) -> int:

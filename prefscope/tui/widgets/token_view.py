@@ -66,7 +66,7 @@ class TokenView(ScrollView):
         Binding("home,g", "edge(0)", "First token", show=False, id="token-first"),
         Binding("end,G", "edge(-1)", "Last token", show=False, id="token-last"),
     ]
-    HELP = "A response, token by token. Sky: the policy likes it more than the reference does; orange: less."
+    HELP = "A response, token by token, coloured by how much more or less the policy likes it; s writes the signs."
 
     @dataclass
     class CursorMoved(Message):

@@ -1,0 +1,159 @@
+"""The command palette: everything that can be done on the present screen, as `noun: verb`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+from textual.binding import ActiveBinding
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.markup import escape
+
+from prefscope.report.visible import visible
+from prefscope.settings import Palette
+from prefscope.tui.main_screen import TABS, MainScreen
+from prefscope.tui.messages import Chosen, PairsAsked
+from prefscope.tui.panes.columns_dialog import Choice, chosen_columns, with_chosen
+from prefscope.tui.panes.pairs import PairsPane
+from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.quick_filters import quick_filters
+from prefscope.tui.panes.what_if import WhatIfPane
+from prefscope.tui.remembered import recall
+from prefscope.tui.session import Sort
+from prefscope.tui.widgets.cells import one_line
+from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
+
+if TYPE_CHECKING:
+    from prefscope.tui.app import PrefscopeApp
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that can be done."""
+
+    name: str
+    help: str
+    run: Callable[[], object]
+
+
+class Commands(Provider):
+    """Finds commands by any letters of their names."""
+
+    async def startup(self) -> None:
+        """Find once what can be done: it stays the same while one types."""
+        screen, app = self.screen, cast("PrefscopeApp", self.app)
+        active = screen.active_bindings.values()
+        found = [*_keys((one for one in active if one.binding.show), app)]
+        if isinstance(screen, MainScreen):
+            found += [*_screens(screen), *_filters(screen), *_sorts(screen), *_losses(screen)]
+            found += [*_columns(screen), *_ledgers(app, screen.session.ledger.path)]
+        found.append(Command("screenshot: save", "an SVG of the screen, in the working folder", app.save_picture))
+        self._commands = [*found, *_looks(app), *_keys((one for one in active if not one.binding.show), app)]
+
+    async def discover(self) -> Hits:
+        """Yield every command."""
+        for one in self._commands:
+            yield DiscoveryHit(Content(one.name), one.run, one.name, escape(one.help))
+
+    async def search(self, query: str) -> Hits:
+        """Yield the commands that match."""
+        matcher = self.matcher(query)
+        for one in self._commands:
+            score, offsets = matcher.fuzzy_search.match(query, one.name)
+            if score > 0:
+                shown = Content(one.name)
+                for at in offsets:
+                    shown = shown.stylize(matcher.match_style, at, at + 1)
+                yield Hit(score, shown, one.run, one.name, escape(one.help))
+
+
+def _keys(active: Iterable[ActiveBinding], app: PrefscopeApp) -> Iterator[Command]:
+    """Yield what keys do now; those of Textual's own widgets and of the tabs are left out."""
+    known: set[str] = set()
+    for node, binding, enabled, _ in active:
+        if not binding.id or not enabled or binding.action in known or binding.id.startswith("show-"):
+            continue
+        known.add(binding.action)
+        pane = next((one.id for one in node.ancestors_with_self if isinstance(one, Pane)), None)
+        noun = pane or ("dialog" if node.is_modal else "prefscope")
+        does = getattr(node, f"action_{binding.action.partition('(')[0]}", None)
+        told = does.__doc__.partition("\n")[0] if does and _is_ours(does) and does.__doc__ else ""
+        yield Command(
+            f"{noun}: {binding.description}",
+            f"{app.get_key_display(binding)}   {told}",
+            partial(app.run_action, binding.action, node),
+        )
+
+
+def _is_ours(function: Callable[..., object]) -> bool:
+    return function.__module__.startswith("prefscope.")
+
+
+def _screens(screen: MainScreen) -> Iterator[Command]:
+    for number, (name, title) in enumerate(TABS.items(), start=1):
+        yield Command(f"screen: {title}", str(number), partial(screen.action_show, name))
+
+
+def _filters(screen: MainScreen) -> Iterator[Command]:
+    for one in quick_filters(screen.session):
+        ask = partial(screen.post_message, PairsAsked(one.expression))
+        yield Command(f"filter: {one.title}", f"{one.count:,}   {one.expression}", ask)
+
+
+def _sorts(screen: MainScreen) -> Iterator[Command]:
+    def sort(by: Sort) -> None:
+        screen.session.set_sort(by)
+        screen.post_message(PairsAsked(screen.session.expression))
+
+    for column in pair_columns(screen.session):
+        if column.is_sortable:
+            title = _title(screen, column)
+            for arrow, end, descending in (("▼", "highest", True), ("▲", "lowest", False)):
+                by = partial(sort, Sort(column.name, descending))
+                yield Command(f"sort: {title} {end} first", f"{arrow}   {column.name}", by)
+
+
+def _losses(screen: MainScreen) -> Iterator[Command]:
+    def show(name: str) -> None:
+        screen.action_show("what-if")
+        screen.query_one(WhatIfPane).show_loss(name)
+
+    for choice in screen.session.ledger.usable_losses(screen.session.preferences):
+        yield Command(f"loss: {choice.name}", "in the plots of What-if", partial(show, choice.name))
+
+
+def _columns(screen: MainScreen) -> Iterator[Command]:
+    pane, session = screen.query_one(PairsPane), screen.session
+    chosen = chosen_columns(session)
+    for column in offered(session):
+        verb = "hide" if column.name in chosen else "show"
+        choice = with_chosen(session, chosen ^ {column.name})
+        yield Command(f"columns: {verb} {_title(screen, column)}", column.name, partial(pane.set_columns, choice))
+    if session.columns is not None:
+        yield Command("columns: those that fit best", "", partial(pane.set_columns, Choice(None)))
+
+
+def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
+    """Yield the ledgers that were opened lately."""
+    for opened in recall().opened:
+        path = Path(opened.data).expanduser()
+        if path.suffix == ".parquet" and path != shown and path.is_file():
+            ask = partial(app.post_message, Chosen(opened, None))
+            yield Command(f"open: {visible(path.name)}", visible(str(path)), ask)
+
+
+def _looks(app: PrefscopeApp) -> Iterator[Command]:
+    for name, theme in app.available_themes.items():
+        if name != app.theme and not (theme.ansi and app.no_color):  # these would be black on black
+            yield Command(f"theme: {name}", "dark" if theme.dark else "light", partial(setattr, app, "theme", name))
+    for palette in get_args(Palette):
+        if palette != app.palette:
+            yield Command(f"palette: {palette}", "what is positive and negative", partial(app.set_palette, palette))
+
+
+def _title(screen: MainScreen, column: PairColumn) -> str:
+    return one_line(short_name(screen.session.view.names, column.name))

@@ -1,0 +1,96 @@
+"""Other keys for the bindings, by their ids: `[keys]` of prefscope.toml."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.keys import _normalize_key_list as normalised  # `?` becomes `question_mark`, as in App.set_keymap
+
+from prefscope.errors import UsageError
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.export_dialog import ExportDialog
+from prefscope.tui.load_screen import LoadScreen
+from prefscope.tui.main_screen import MainScreen
+from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.panes.columns_dialog import ColumnsDialog
+from prefscope.tui.panes.health import HealthPane
+from prefscope.tui.panes.overview import OverviewPane
+from prefscope.tui.panes.pair import PairPane
+from prefscope.tui.panes.pairs import PairsPane
+from prefscope.tui.panes.quick_filters import QuickFilters
+from prefscope.tui.panes.runs import RunsPane
+from prefscope.tui.panes.what_if import WhatIfPane
+from prefscope.tui.widgets.filter_bar import FilterInput
+from prefscope.tui.widgets.histogram import Histogram
+from prefscope.tui.widgets.knob_list import KnobList
+from prefscope.tui.widgets.pair_table import PairTable
+from prefscope.tui.widgets.quadrants import Quadrants
+from prefscope.tui.widgets.run_table import RunTable
+from prefscope.tui.widgets.token_view import TokenView
+
+EVERYWHERE = (PrefscopeApp, MainScreen)
+WHERE = "prefscope.toml [keys]"
+DIALOGS = (ErrorScreen, ExportDialog, QuickFilters, ColumnsDialog, TextsDialog, TopTokensDialog, NoteDialog)
+TOGETHER: Sequence[Sequence[type[DOMNode]]] = (
+    (*EVERYWHERE, OverviewPane, Histogram),
+    (*EVERYWHERE, PairsPane, PairTable),
+    (*EVERYWHERE, PairsPane, FilterInput),
+    (*EVERYWHERE, PairPane, TokenView),
+    (*EVERYWHERE, WhatIfPane, KnobList),
+    (*EVERYWHERE, RunsPane, RunTable),
+    (*EVERYWHERE, RunsPane, Quadrants),
+    (*EVERYWHERE, HealthPane),
+    (PrefscopeApp, LoadScreen),
+    *((dialog,) for dialog in DIALOGS),
+)
+"""What hears keys at the same time; where two have the same key, one would never hear it."""
+
+
+def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
+    """Return the keys of bindings by their ids, as Textual's keymap takes them: separated by commas.
+
+    Raises:
+        UsageError: There is no such binding, its keys are no texts, or another binding has the same key.
+    """
+    keymap: dict[str, str] = {}
+    known = {one.id for nodes in TOGETHER for one in _bindings(nodes) if one.id}
+    for name, given in keys.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            hint = f"Near are {', '.join(map(repr, near))}." if near else ""
+            raise UsageError(f"There is no key {name!r} to set", where=WHERE, hint=hint)
+        texts = [text for text in (given if isinstance(given, list) else [given]) if isinstance(text, str) and text]
+        if not texts:
+            raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'{name} = "f5", for example.')
+        keymap[name] = normalised(",".join(texts))
+    for nodes in TOGETHER:
+        _refuse_clashes(list(_bindings(nodes)), keymap)
+    return keymap
+
+
+def _bindings(nodes: Sequence[type[DOMNode]]) -> Iterator[Binding]:
+    """Yield the bindings of our own among those that some widgets have."""
+    for node in nodes:
+        for one in node.__mro__:
+            if one.__module__.startswith("prefscope."):
+                yield from Binding.make_bindings(one.__dict__.get("BINDINGS", ()))
+
+
+def _refuse_clashes(bindings: list[Binding], keymap: Mapping[str, str]) -> None:
+    """Raise UsageError where a key that was set is that of another binding, too."""
+    keys_of = {one.id: set[str]() for one in bindings if one.id}
+    for one in bindings:
+        if one.id:
+            keys_of[one.id] |= set(keymap[one.id].split(",")) if one.id in keymap else {one.key}
+    for name in keymap:
+        for other, keys in keys_of.items():
+            if other != name and (shared := keys & keys_of.get(name, set())):
+                raise UsageError(
+                    f"{name} and {other} would have the same key {min(shared)!r}",
+                    where=WHERE,
+                    hint=f"Give {other} another one, too, or choose a free one.",
+                )

@@ -1,0 +1,117 @@
+"""The dialog that chooses the columns of the table of pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from prefscope.ledger.columns import DERIVED, STORED
+from prefscope.ledger.pairing import SUFFIX
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.cells import fit, one_line
+from prefscope.tui.widgets.footer import Footer
+from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
+
+MEANINGS = {column.name: column.meaning for column in (*STORED, *DERIVED)}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The columns to show; None for those that fit best."""
+
+    columns: tuple[str, ...] | None
+
+
+def chosen_columns(session: Session) -> set[str]:
+    """Return the names of the columns that were chosen, or of those that are shown where none were."""
+    return set(session.columns) if session.columns is not None else {one.name for one in pair_columns(session)}
+
+
+def with_chosen(session: Session, chosen: set[str]) -> Choice:
+    """Return the choice of some columns; what was chosen before and this ledger lacks stays chosen."""
+    names = [column.name for column in offered(session)]
+    others = [name for name in session.columns or () if name not in names]
+    return Choice((*(name for name in names if name in chosen), *others))
+
+
+class ColumnsDialog(ModalScreen[Choice | None]):
+    """Returns which columns to show, None to leave them as they are."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "keep", "Show these", priority=True, id="columns-keep"),
+        Binding("space", "turn", "Tick", id="columns-turn"),
+        Binding("a", "automatic", "Those that fit best", id="columns-automatic"),
+        Binding("j", "step('down')", "Down", show=False, id="columns-down"),
+        Binding("k", "step('up')", "Up", show=False, id="columns-up"),
+        Binding("escape,c", "dismiss(None)", "Back", id="columns-back"),
+    ]
+    DEFAULT_CSS = """
+    ColumnsDialog {
+        align: center middle;
+        & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
+        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
+        & > OptionList, & > OptionList:focus { border: round $primary; }
+    }
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._offered = offered(session)
+        self._chosen = chosen_columns(session)
+
+    def compose(self) -> ComposeResult:
+        """Make the list."""
+        options = OptionList(*(Option(self._line(column)) for column in self._offered), markup=False)
+        options.border_title = "columns"
+        yield options
+        yield Footer()
+
+    def _line(self, column: PairColumn) -> Content:
+        names = self.session.view.names
+        title = one_line(short_name(names, column.name))
+        return Content(f"[{'x' if column.name in self._chosen else ' '}] {fit(title, 18)} {self._meaning(column.name)}")
+
+    def _meaning(self, name: str) -> str:
+        if name in self.session.ledger.extra_columns:
+            return "of the data set"
+        if name not in MEANINGS and name.endswith(SUFFIX):
+            return f"{self._meaning(name.removesuffix(SUFFIX))}, of run B"
+        method, _, what = name.rpartition("_")
+        return MEANINGS.get(name) or f"{method} {'gradient weight' if what == 'weight' else what}"
+
+    def action_turn(self) -> None:
+        """Show the column under the cursor, or leave it out."""
+        options = self.query_one(OptionList)
+        if options.highlighted is not None:
+            column = self._offered[options.highlighted]
+            self._chosen ^= {column.name}
+            options.replace_option_prompt_at_index(options.highlighted, self._line(column))
+
+    @on(OptionList.OptionSelected)
+    def _click(self) -> None:
+        self.action_turn()
+
+    def action_keep(self) -> None:
+        """Show what is ticked."""
+        self.dismiss(with_chosen(self.session, self._chosen))
+
+    def action_automatic(self) -> None:
+        """Show the columns that fit best."""
+        self.dismiss(Choice(None))
+
+    def action_step(self, direction: str) -> None:
+        """Move the highlight as the arrow keys do."""
+        options = self.query_one(OptionList)
+        if direction == "down":
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()

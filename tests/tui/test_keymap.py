@@ -1,0 +1,56 @@
+"""Keys from prefscope.toml: those that work, and those that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from prefscope.errors import UsageError
+from prefscope.tui.keymap import TOGETHER, _bindings, checked_keys
+from prefscope.tui.session import Session
+from tests.tui.terminal import Terminal
+
+Show = Callable[..., Terminal]
+
+
+def test_a_key_that_was_set_works_in_place_of_ours_and_is_told(show_app: Show, demo: Session) -> None:
+    terminal = show_app(keys=checked_keys({"pairs-open": "f5", "pair-mark": ["X"]}))
+    terminal.press("2")
+    assert " f5 Open " in terminal.lines[-1]
+    terminal.press("X", "space")  # space does nothing now
+    assert demo.mark_of(0).decision == "keep"
+
+
+def test_keys_may_be_written_as_characters_or_by_name() -> None:
+    assert checked_keys({"help": ["!", "f2"]}) == {"help": "exclamation_mark,f2"}
+
+
+def test_every_binding_of_ours_can_be_given_another_key() -> None:
+    assert [one.description for nodes in TOGETHER for one in _bindings(nodes) if not one.id] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"pairs-sart": "f5"}, "there is no key 'pairs-sart' to set. Near are 'pairs-sort'"),
+        ({"pairs-sort": "e"}, "pairs-sort and export would have the same key 'e'"),
+        ({"export": "s"}, "export and pairs-sort would have the same key 's'"),
+        ({"pairs-sort": "f5", "pairs-open": "f5"}, "pairs-sort and pairs-open would have the same key 'f5'"),
+        ({"pairs-sort": 5}, "pairs-sort needs a key or a list of keys"),
+        ({"pairs-sort": []}, "pairs-sort needs a key or a list of keys"),
+    ],
+    ids=["unknown", "of a screen", "of a widget", "given twice", "a number", "none"],
+)
+def test_a_mistake_is_told_in_a_sentence(keys: Mapping[str, object], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_keys(keys)
+    assert f"prefscope.toml [keys]: {told}" in str(caught.value)
+
+
+def test_two_keys_can_change_places() -> None:
+    assert checked_keys({"pairs-sort": "n", "pairs-next-wrong": "s"}) == {"pairs-sort": "n", "pairs-next-wrong": "s"}
+
+
+def test_screens_that_are_never_seen_together_may_share_a_key() -> None:
+    assert checked_keys({"overview-plots": "v"}) == {"overview-plots": "v"}
