@@ -28,15 +28,15 @@ def test_the_dialog_ticks_the_columns_that_are_shown_and_says_what_each_is(demo:
 def test_chosen_columns_are_shown_in_their_order_and_remembered(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo)
     terminal.press("c", "space", "j", "space", "enter")
-    assert header(terminal) == ["#▲", "prompt", "margin", "dpo", "ipo", "simpo", "len_c", "m"]
+    assert header(terminal) == ["#▲", "prompt", "margin", "dpo", "ipo", "simpo", "len_c", "len_r", "m"]
     assert recall().columns == demo.columns
 
 
 def test_columns_that_do_not_fit_are_counted(demo: Session, show_pairs: Show) -> None:
     demo.columns = ("margins", "dpo_loss", "ipo_loss", "simpo_loss", "pair_id", "ref_chosen_logps")
     terminal = show_pairs(demo, (80, 24))
-    assert header(terminal) == ["#▲", "prompt", "margin", "dpo", "ipo", "simpo", "m"]
-    assert "2 columns do not fit" in terminal.text
+    assert header(terminal) == ["#▲", "prompt", "margin", "dpo", "ipo", "simpo", "pair_id", "m"]
+    assert "1 column does not fit" in terminal.text
     terminal.resize(140, 36)
     assert header(terminal) == ["#▲", "prompt", "margin", "dpo", "ipo", "simpo", "pair_id", "ref_c", "m"]
     assert "not fit" not in terminal.text
@@ -61,13 +61,13 @@ def test_a_brings_back_the_columns_that_fit_best(demo: Session, show_pairs: Show
 
 
 def test_the_data_sets_own_columns_can_be_shown(tmp_path: Path, show_pairs: Show) -> None:
-    extra = {"[b]kind\x1b[2J": ("text", ["easy [/b]\x1b[2J"])}
+    extra = {"[b]kind\x1b[2J": ("text", ["[/b]\x1b[2J"])}
     session = write_pairs(tmp_path / "own.parquet", [{}], extra=extra)  # type: ignore[arg-type]
-    terminal = show_pairs(session)
+    terminal = show_pairs(session, (180, 36))
     terminal.press("c", "end")
     assert "[ ] [b]kind␛[2J        of the data set" in terminal.text
     terminal.press("space", "enter")
-    assert "easy [/b]␛[2J" in terminal.text
+    assert "[/b]␛[2J" in terminal.text
 
 
 def test_a_column_that_this_ledger_lacks_stays_chosen_for_others(show_app: Show, demo: Session) -> None:
