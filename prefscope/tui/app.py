@@ -86,6 +86,10 @@ class PrefscopeApp(App[None]):
         """Return the filters of painted lines, ours last."""
         return [*super().get_line_filters(), *self._safety]
 
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy a text; what UTF-8 cannot hold, which names of files can, becomes question marks."""
+        super().copy_to_clipboard(text.encode(errors="replace").decode())
+
     def on_mount(self) -> None:
         """Show the first screen."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)

@@ -149,7 +149,7 @@ class NoteDialog(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
     DEFAULT_CSS = """
     NoteDialog { align: center middle; }
-    NoteDialog Input { width: 70%; border: round $primary; background: $surface; }
+    NoteDialog Input, NoteDialog Input:focus { width: 70%; border: round $primary; background: $surface; }
     """
 
     def __init__(self, note: str) -> None:
