@@ -45,8 +45,8 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     )
     half = (outcomes.high - outcomes.low) / 2
     ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
-    losing = np.mean(chosen < 0) if chosen.size else math.nan
-    liked = np.mean(rejected > 0) if rejected.size else math.nan
+    losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
+    liked = float(np.mean(rejected > 0)) if rejected.size else math.nan
     return [
         Card("accuracy", _figure(outcomes.win_rate, ".1%", f" ±{100 * half:.1f}"), f"{outcomes.loss:,} wrong{ties}"),
         Card(
@@ -69,7 +69,7 @@ def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
     chosen, rejected = (mean_logps(view.ledger, side)[finite] for side in ("chosen", "rejected"))
     gaps = chosen - rejected
-    ahead = np.mean(gaps > 0) if gaps.size else math.nan
+    ahead = float(np.mean(gaps > 0)) if gaps.size else math.nan
     return [
         Card("chosen ahead", _figure(ahead, ".1%"), "log-prob a token"),
         Card("gap", _figure(_mean(gaps), "+.3f", _half(gaps)), "nats a token"),

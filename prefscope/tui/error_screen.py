@@ -18,8 +18,8 @@ class ErrorScreen(ModalScreen[None]):
     """An error in full, with what the process wrote last."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "dismiss", "Back", key_display="esc"),
-        Binding("y", "copy", "Copy"),
+        Binding("escape,q,enter", "dismiss", "Back", key_display="esc", id="error-back"),
+        Binding("y", "copy", "Copy", id="error-copy"),
     ]
     DEFAULT_CSS = """
     ErrorScreen {

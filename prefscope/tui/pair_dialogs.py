@@ -30,10 +30,10 @@ class TextsDialog(ModalScreen[None]):
     """Whole texts, one at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,p", "dismiss", "Back", key_display="esc"),
-        Binding("tab", "turn(1)", "Next text", priority=True),
-        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True),
-        Binding("y", "copy", "Copy text"),
+        Binding("escape,q,p", "dismiss", "Back", key_display="esc", id="texts-back"),
+        Binding("tab", "turn(1)", "Next text", priority=True, id="texts-next"),
+        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True, id="texts-former"),
+        Binding("y", "copy", "Copy text", id="texts-copy"),
     ]
     DEFAULT_CSS = """
     TextsDialog { align: center middle; }
@@ -74,9 +74,9 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
     """The tokens that matter most; enter goes to one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,t", "dismiss(None)", "Back", key_display="esc"),
-        Binding("j", "down", "Down", show=False),
-        Binding("k", "up", "Up", show=False),
+        Binding("escape,q,t", "dismiss(None)", "Back", key_display="esc", id="top-tokens-back"),
+        Binding("j", "down", "Down", show=False, id="top-tokens-down"),
+        Binding("k", "up", "Up", show=False, id="top-tokens-up"),
     ]
     DEFAULT_CSS = """
     TopTokensDialog { align: center middle; }
@@ -106,7 +106,8 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
         table = self.query_one(DataTable)
         has_reference = self._responses[0].ref_logps is not None
         columns = ("token", "side", "at", *(("Δ", "to margin") if has_reference else ()), "log π")
-        table.add_columns(*columns, *(("log ref",) if has_reference else ()))
+        names = (*columns, *(("log ref",) if has_reference else ()))
+        table.add_columns(*(Text(name, justify="left" if name in {"token", "side"} else "right") for name in names))
         every = [(response, at) for response in self._responses for at in range(len(response.policy_logps))]
         sizes = np.concatenate([np.nan_to_num(np.abs(one.strengths), nan=-1.0) for one in self._responses])
         for index in np.argsort(-sizes, kind="stable")[:MOST_TOKENS].tolist():
@@ -146,7 +147,7 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
 class NoteDialog(ModalScreen[str | None]):
     """The note of a pair's mark; an empty one takes it away."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", id="note-back")]
     DEFAULT_CSS = """
     NoteDialog { align: center middle; }
     NoteDialog Input, NoteDialog Input:focus { width: 70%; border: round $primary; background: $surface; }

@@ -24,9 +24,9 @@ class Histogram(Plot, can_focus=True):
 
     HELP = "All pairs at a glance. ← → pick a bin of the histogram, enter shows its pairs; p shows the other plots."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "pick(-1)", "Bin", key_display="←→"),
-        Binding("right,l", "pick(1)", "Next bin", show=False),
-        Binding("enter", "open", "Pairs of the bin"),
+        Binding("left,h", "pick(-1)", "Bin", key_display="←→", id="histogram-former"),
+        Binding("right,l", "pick(1)", "Next bin", show=False, id="histogram-next"),
+        Binding("enter", "open", "Pairs of the bin", id="histogram-open"),
     ]
     DEFAULT_CSS = """
     Histogram:focus { border: round $primary; }

@@ -34,11 +34,11 @@ class Quadrants(Plot, can_focus=True):
         "Every shared pair: to the right what A ranks right, above what B does. Arrows pick a quadrant, enter lists it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "pick(None, 0)", "Quadrant", key_display="←→↑↓"),
-        Binding("right,l", "pick(None, 1)", "Quadrant on the right", show=False),
-        Binding("up,k", "pick(0, None)", "Quadrant above", show=False),
-        Binding("down,j", "pick(1, None)", "Quadrant below", show=False),
-        Binding("enter", "open", "Pairs of the quadrant"),
+        Binding("left,h", "pick(None, 0)", "Quadrant", key_display="←→↑↓", id="quadrant-left"),
+        Binding("right,l", "pick(None, 1)", "Quadrant on the right", show=False, id="quadrant-right"),
+        Binding("up,k", "pick(0, None)", "Quadrant above", show=False, id="quadrant-above"),
+        Binding("down,j", "pick(1, None)", "Quadrant below", show=False, id="quadrant-below"),
+        Binding("enter", "open", "Pairs of the quadrant", id="quadrant-open"),
     ]
     DEFAULT_CSS = """
     Quadrants:focus { border: round $primary; }

@@ -32,10 +32,10 @@ class RunTable(DataTable[Text]):
         "instead, on all screens. Tab goes to the quadrants."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "cursor_up", "Run B", key_display="↑↓"),
-        Binding("down,j", "cursor_down", "Next run", show=False),
-        Binding("enter", "select_cursor", "Show it instead of A"),
-        Binding("tab", "app.focus_next", "Quadrants"),
+        Binding("up,k", "cursor_up", "Run B", key_display="↑↓", id="run-former"),
+        Binding("down,j", "cursor_down", "Next run", show=False, id="run-next"),
+        Binding("enter", "select_cursor", "Show it instead of A", id="run-show"),
+        Binding("tab", "app.focus_next", "Quadrants", id="run-quadrants"),
     ]
     DEFAULT_CSS = """
     RunTable {
