@@ -107,6 +107,8 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
         file = pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise LedgerError("There is no such ledger", where=str(path), hint="Write one with prefscope score.") from error
+    except UnicodeEncodeError as error:
+        raise LedgerError("A ledger's name has to be UTF-8", where=str(path), hint="Rename the file.") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
     metadata = file.schema_arrow.metadata or {}

@@ -116,7 +116,8 @@ class Marks:
                 self.path.unlink(missing_ok=True)
                 return
             content = {"format": FORMAT_VERSION, "marks": rows}
-            part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+            part.write_bytes(text.encode(errors="backslashreplace"))  # of a lone surrogate that is JSON's own escape
             part.replace(self.path)
         except OSError as error:
             reason = error.strerror or str(error)

@@ -17,6 +17,8 @@ from prefscope.report.summary import Z_95, count_outcomes, finite_pairs, mean_lo
 LENGTH_BIAS = 0.3
 """Beyond this rank correlation length alone tells much of the margin."""
 LOG_2 = math.log(2)
+ABSENT = "·"
+"""Stands where there is no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,23 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     )
     half = (outcomes.high - outcomes.low) / 2
     ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
-    losing = np.mean(chosen < 0) if chosen.size else math.nan
-    liked = np.mean(rejected > 0) if rejected.size else math.nan
+    losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
+    liked = float(np.mean(rejected > 0)) if rejected.size else math.nan
     return [
-        Card("accuracy", f"{outcomes.win_rate:.1%} ±{100 * half:.1f}", f"{outcomes.loss:,} wrong{ties}"),
-        Card("margin", f"{_mean(margins):+.3f} {_half(margins)}", f"median {_quantile(margins, 0.5):+.3f}"),
+        Card("accuracy", _figure(outcomes.win_rate, ".1%", f" ±{100 * half:.1f}"), f"{outcomes.loss:,} wrong{ties}"),
+        Card(
+            "margin",
+            _figure(_mean(margins), "+.3f", _half(margins)),
+            f"median {_figure(_quantile(margins, 0.5), '+.3f')}",
+        ),
         _loss(view, finite),
-        Card("r chosen", f"{_mean(chosen):+.3f} {_arrow(chosen)}", f"{losing:.0%} below 0", bool(_mean(chosen) < 0)),
-        Card("r rejected", f"{_mean(rejected):+.3f} {_arrow(rejected)}", f"{liked:.0%} above 0"),
+        Card(
+            "r chosen",
+            _figure(_mean(chosen), "+.3f", _arrow(chosen)),
+            f"{_figure(losing, '.0%')} below 0",
+            bool(_mean(chosen) < 0),
+        ),
+        Card("r rejected", _figure(_mean(rejected), "+.3f", _arrow(rejected)), f"{_figure(liked, '.0%')} above 0"),
     ]
 
 
@@ -58,13 +69,13 @@ def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
     chosen, rejected = (mean_logps(view.ledger, side)[finite] for side in ("chosen", "rejected"))
     gaps = chosen - rejected
-    ahead = np.mean(gaps > 0) if gaps.size else math.nan
+    ahead = float(np.mean(gaps > 0)) if gaps.size else math.nan
     return [
-        Card("chosen ahead", f"{ahead:.1%}", "log-prob a token"),
-        Card("gap", f"{_mean(gaps):+.3f} {_half(gaps)}", "nats a token"),
+        Card("chosen ahead", _figure(ahead, ".1%"), "log-prob a token"),
+        Card("gap", _figure(_mean(gaps), "+.3f", _half(gaps)), "nats a token"),
         _loss(view, finite),
-        Card("logp chosen", f"{_mean(chosen):+.3f}", "nats a token"),
-        Card("logp rejected", f"{_mean(rejected):+.3f}", "nats a token"),
+        Card("logp chosen", _figure(_mean(chosen), "+.3f"), "nats a token"),
+        Card("logp rejected", _figure(_mean(rejected), "+.3f"), "nats a token"),
     ]
 
 
@@ -91,8 +102,8 @@ def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
         return Card("loss", "–", "none can be given")
     values = view.column(f"{choices[0].name}_loss")[finite]
     mean, is_dpo = _mean(values), choices[0].name == "dpo"
-    detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_quantile(values, 0.9):.3f}"
-    return Card(f"{choices[0].name} loss", f"{mean:.4f} {_half(values)}", detail, is_dpo and mean > LOG_2)
+    detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_figure(_quantile(values, 0.9), '.3f')}"
+    return Card(f"{choices[0].name} loss", _figure(mean, ".4f", _half(values)), detail, is_dpo and mean > LOG_2)
 
 
 def _length(view: View, finite: NDArray[np.bool_]) -> Card:
@@ -100,8 +111,15 @@ def _length(view: View, finite: NDArray[np.bool_]) -> Card:
     margins, _, _ = sides(view)
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
     found = rank_correlation(margins[finite], longer[finite].astype(np.float64))
+    if math.isnan(found):
+        return Card("length bias ρ", ABSENT, "nothing to rank")
     words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "of margin, by rank"
     return Card("length bias ρ", f"{found:+.2f}", words, bool(abs(found) > LENGTH_BIAS))
+
+
+def _figure(value: float, form: str, after: str = "") -> str:
+    """Return a figure in a format with what is told of it, a dot where there is none."""
+    return ABSENT if math.isnan(value) else f"{value:{form}}{after}"
 
 
 def _mean(values: NDArray[Any]) -> float:
@@ -110,7 +128,7 @@ def _mean(values: NDArray[Any]) -> float:
 
 def _half(values: NDArray[Any]) -> str:
     """Return half of the 95% interval of a mean."""
-    return f"±{Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size):.3f}" if values.size > 1 else ""
+    return f" ±{Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size):.3f}" if values.size > 1 else ""
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:
@@ -119,4 +137,4 @@ def _quantile(values: NDArray[Any], share: float) -> float:
 
 def _arrow(values: NDArray[Any]) -> str:
     mean = _mean(values)
-    return "▲" if mean > 0 else "▼" if mean < 0 else ""
+    return " ▲" if mean > 0 else " ▼" if mean < 0 else ""

@@ -153,6 +153,10 @@ class PrefscopeApp(App[None]):
         """Return the name of a key in words that every terminal can show."""
         return KEY_NAMES.get(binding.key_display or binding.key) or super().get_key_display(binding)
 
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy a text; what UTF-8 cannot hold, which names of files can, becomes question marks."""
+        super().copy_to_clipboard(text.encode(errors="replace").decode())
+
     def on_mount(self) -> None:
         """Show the first screen."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)

@@ -190,8 +190,8 @@ class ExportDialog(ModalScreen[None]):
         """Write the file wherever the focus is, but for another button."""
         if isinstance(self.focused, Button):
             self.focused.press()
-        else:
-            self._write()
+        elif self.focused is not None:
+            self.focused.call_later(self._write)  # after the keys that the field has yet to take
 
     @on(Button.Pressed, "#write")
     def _write(self) -> None:

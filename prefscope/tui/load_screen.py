@@ -182,7 +182,7 @@ class LoadScreen(Screen[None]):
     def _open_recent(self, selected: OptionList.OptionSelected) -> None:
         opened = recall().opened[selected.option_index]
         for name, text in (("data", opened.data), ("policy", opened.policy), ("ref", opened.ref)):
-            self.query_one(f"#{name}", Input).value = text
+            self.query_one(f"#{name}", Input).value = visible(text)
         self._open(opened)
 
     @on(Button.Pressed, "#score")
@@ -193,7 +193,7 @@ class LoadScreen(Screen[None]):
         """Open a ledger, or start a run."""
         problem = next(self._problems(opened), None)
         if problem is not None:
-            self.notify(problem, severity="error", markup=False)
+            self.notify(visible(problem), severity="error", markup=False)
             return
         if recognise_data(opened.data).is_ledger:
             self.post_message(Chosen(opened, None))
@@ -293,7 +293,8 @@ def _completed(value: str) -> str | None:
         names = sorted(one.name for one in path.parent.iterdir())
     except OSError:
         return None
-    longer = (name for name in names if name.startswith(path.name) and name != path.name)
+    safe = (name for name in names if visible(name) == name)
+    longer = (name for name in safe if name.startswith(path.name) and name != path.name)
     return next((value + name[len(path.name) :] for name in longer), None)
 
 

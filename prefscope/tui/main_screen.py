@@ -29,6 +29,7 @@ from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.scoring import Scoring
 from prefscope.tui.session import Session
+from prefscope.tui.widgets.cells import one_line
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import ScoringStrip, duration
 
@@ -203,7 +204,7 @@ def identity(session: Session) -> Content:
     parts += [f"B {other}"] if other else []
     signs = {"policy": "π", "ref": "ref"}
     parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
-    return Content(" prefscope  " + "   ".join(map(visible, parts)))
+    return Content(" prefscope  " + "   ".join(map(one_line, parts)))
 
 
 class Tabs(Static):

@@ -14,6 +14,15 @@ def signed(value: float, digits: int = 2) -> str:
     return minus(f"{value:+.{digits}f}") if math.isfinite(value) else minus(str(value))
 
 
+def figure(value: float, form: str) -> str:
+    """Return a number in a format, a dot where there is none.
+
+    >>> figure(-0.5, ".1f"), figure(float("nan"), ".1%")
+    ('−0.5', '·')
+    """
+    return "·" if math.isnan(value) else minus(f"{value:{form}}")
+
+
 def minus(text: str) -> str:
     """Return the text of a number with a true minus."""
     return text.replace("-", "−")

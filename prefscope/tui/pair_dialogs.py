@@ -108,7 +108,8 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
         table = self.query_one(DataTable)
         has_reference = self._responses[0].ref_logps is not None
         columns = ("token", "side", "at", *(("Δ", "to margin") if has_reference else ()), "log π")
-        table.add_columns(*columns, *(("log ref",) if has_reference else ()))
+        names = (*columns, *(("log ref",) if has_reference else ()))
+        table.add_columns(*(Text(name, justify="left" if name in {"token", "side"} else "right") for name in names))
         every = [(response, at) for response in self._responses for at in range(len(response.policy_logps))]
         sizes = np.concatenate([np.nan_to_num(np.abs(one.strengths), nan=-1.0) for one in self._responses])
         for index in np.argsort(-sizes, kind="stable")[:MOST_TOKENS].tolist():

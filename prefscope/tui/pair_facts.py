@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from prefscope.ledger.columns import FLAGS, LOGPS
 from prefscope.ledger.marks import Mark
@@ -16,7 +17,7 @@ from prefscope.report.visible import visible
 from prefscope.tui.numbers import minus, signed
 from prefscope.tui.response import SIDES, Side, margin_share
 from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import ABSENT
+from prefscope.tui.widgets.cells import ABSENT, fit, one_line
 
 LONGEST_VALUE = 24
 SIGNS: Mapping[Side, str] = {"chosen": "+", "rejected": "−"}
@@ -87,9 +88,11 @@ def margin_caption(contributions: NDArray[np.float64]) -> str:
     return f"{signed(margin)} margin, {part} of it from {count} token{'s' * (count > 1)}"
 
 
-def mark_text(mark: Mark) -> str:
-    """Return a mark in brackets, empty for none."""
-    parts = [mark.decision or "", f"“{visible(mark.note)}”" if mark.note else ""]
+def mark_text(mark: Mark, longest: int | None = None) -> str:
+    """Return a mark in brackets, empty for none; of its note no more than so many cells."""
+    note = one_line(mark.note)
+    note = fit(note, longest) if longest is not None and cell_len(note) > longest else note
+    parts = [mark.decision or "", f"“{note}”" if note else ""]
     return f"[{' '.join(filter(None, parts))}]" if any(parts) else ""
 
 

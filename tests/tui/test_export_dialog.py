@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.widgets import Input
 
 from prefscope.ledger.marks import Decision, Mark
@@ -111,6 +112,16 @@ def test_the_offered_file_follows_the_choices_until_another_is_typed(session: Se
     terminal.type("my.json")
     terminal.press(*TO_ROWS, "down", "space")
     assert path_of(terminal) == "my.json"
+
+
+def test_enter_comes_after_the_keys_before_it_however_fast_they_come(session: Session, show: Show) -> None:
+    terminal = show(session)
+    for character in "quick.csv":
+        terminal.app.post_message(Key(character, character))
+    terminal.app.post_message(Key("enter", "\r"))
+    terminal.rest(0.1)
+    terminal.finish()
+    assert Path("quick.csv").is_file()
 
 
 def test_the_facts_tell_how_many_pairs_are_written_dropped_and_swapped(session: Session, show: Show) -> None:

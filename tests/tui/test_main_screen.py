@@ -14,6 +14,7 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.main_screen import TABS
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.histogram import Histogram
+from prefscope.tui.widgets.knob_list import KnobList
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
@@ -121,6 +122,16 @@ def test_a_moved_knob_changes_every_screen(show: Show, demo: Session) -> None:
     terminal.press("4", "backslash", "1")
     assert "+0.211" in terminal.text
     assert demo.preferences == demo.initial
+
+
+def test_a_knob_follows_keys_that_come_faster_than_it_is_drawn(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("4")
+    knobs = terminal.app.screen.query_one(KnobList)
+    for _ in range(6):
+        knobs.action_turn(1)
+    terminal.rest()
+    assert demo.preferences.beta == 0.2
 
 
 def test_a_knob_is_put_where_it_is_clicked(show: Show, demo: Session) -> None:

@@ -277,7 +277,7 @@ def test_a_run_without_a_reference_beside_one_with_it_has_only_figures_of_the_sa
     free = write_pairs(tmp_path / "free.parquet", margins(1, 2), has_reference=False).ledger
     shown = write_pairs(tmp_path / "shown.parquet", margins(1, 2)).ledger
     terminal = show(Session(shown, PreferenceSettings(), [free]))
-    assert row(terminal, 1) == ["B", "free", "2", "·", "·", "·", "+nan"]
+    assert row(terminal, 1) == ["B", "free", "2", "·", "·", "·", "·"]
     terminal.press("enter")
     assert "chosen ahead" in terminal.lines[2]
     assert row(terminal, 0)[:6] == ["B", "shown", "2", "·", "·", "·"]

@@ -28,7 +28,7 @@ class HealthPane(Pane):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "turn", "Clean flags", id="health-clean")]
     DEFAULT_CSS = """
     HealthPane {
-        DataTable { height: auto; max-height: 1fr; background: $background; }
+        DataTable { height: auto; max-height: 1fr; background: $background; overflow-x: hidden; }
         #example { height: auto; max-height: 12; padding: 1; color: $foreground; }
         #clean { height: 1; padding: 0 1; color: $quiet; }
     }
@@ -85,7 +85,7 @@ class HealthPane(Pane):
             return
         pair = self.session.ledger.pair(int(found[0]))
         texts = (("prompt", pair["prompt"]), ("+ chosen", pair["chosen"]), ("− rejected", pair["rejected"]))
-        lines = [f"for example row {pair['row']}, line {pair['line']}"]
+        lines = [f"{flag}: {FLAGS[str(flag)]}", f"for example row {pair['row']}, line {pair['line']}"]
         lines += [f"{name:<11} {visible(text[:400])}" for name, text in texts]
         self.query_one("#example", Static).update("\n".join(lines))
 

@@ -40,7 +40,7 @@ class OverviewPane(Pane, can_focus=True):
         #cards { grid-size: 3 2; grid-rows: 2; height: 4; }
         .card { border: none; }
         .card.-warns { border: none; color: $warning; }
-        Plot { border: none; border-top: solid $panel; }
+        Plot { border: none; border-top: solid $panel; border-bottom: solid $panel; }
     }
     .-narrow OverviewPane #plots, .-short OverviewPane #plots {
         grid-size: 2 1;
@@ -99,12 +99,13 @@ class OverviewPane(Pane, can_focus=True):
     def action_turn(self) -> None:
         """Show the other two plots where there is room for two."""
         self.query_one("#plots").toggle_class("-turned")
-        self.call_after_refresh(self.focus_first)
+        self.focus_first()
 
     def focus_first(self) -> None:
-        """Give the focus to the histogram where it is shown."""
-        histogram = self.query_one(Histogram)
-        (histogram if histogram.display else self).focus()
+        """Give the focus to the histogram where it is shown, be it only with the next paint."""
+        has_room = not (self.screen.has_class("-narrow") or self.screen.has_class("-short"))
+        is_turned = self.query_one("#plots").has_class("-turned")
+        (self.query_one(Histogram) if has_room or not is_turned else self).focus()
 
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:

@@ -19,6 +19,7 @@ from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
 from prefscope.tui.pair_facts import (
+    LONGEST_VALUE,
     NOT_YET,
     is_known,
     margin_caption,
@@ -167,7 +168,7 @@ class PairPane(MarkingPane):
         return "no heat map: no token was scored"
 
     def _draw_facts(self) -> None:
-        mark = mark_text(self.session.mark_of(self.session.position))
+        mark = mark_text(self.session.mark_of(self.session.position), longest=LONGEST_VALUE)
         marked = Content.assemble((mark, "bold"), "  ") if mark else Content("")
         first = Content.assemble(marked, numbers_line(self.session))
         self.query_one("#facts", Static).update(

@@ -19,7 +19,7 @@ from prefscope.report.plots import curve
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.messages import PairsAsked, SessionChanged
-from prefscope.tui.numbers import minus, signed
+from prefscope.tui.numbers import figure, signed
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.session import Session, Sort
 from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
@@ -140,7 +140,7 @@ def _figures(now: View, first: View, shown: str | None) -> Content:
         share = [
             float(np.mean(view.column("margins")[finite] > 0)) if finite.any() else np.nan for view in (now, first)
         ]
-        rows.append(("accuracy", f"{share[0]:.1%}", f"{share[1]:.1%}", "no knob moves it"))
+        rows.append(("accuracy", figure(share[0], ".1%"), figure(share[1], ".1%"), "no knob moves it"))
         rows.append(_row("mean margin", now, first, "margins", finite))
     for choice in now.ledger.usable_losses(now.preferences):
         mark = " ◀" if choice.name == shown else ""
@@ -160,4 +160,4 @@ def _row(name: str, now: View, first: View, column: str, finite: NDArray[np.bool
     change = (
         "" if same or not np.isfinite(means[1]) or not means[1] else f"{signed(100 * (means[0] / means[1] - 1), 0)}%"
     )
-    return name, *(minus(f"{mean:,.4f}") for mean in means), change  # type: ignore[return-value]  # three of them
+    return name, *(figure(mean, ",.4f") for mean in means), change  # type: ignore[return-value]  # three of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import string
 
 from rich.cells import cell_len, set_cell_size
 
@@ -14,12 +15,16 @@ ABSENT = "·"
 """Stands where there is no number."""
 
 _BEFORE_THE_USER = re.compile(r"\A(?:\[system\]\n.*?\n\n)?\[user\]\n", re.DOTALL)
-_JOINING = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
+_UNSTEADY: dict[int, str | None] = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400)])
+_UNSTEADY |= {0x1F1E6 + at: letter for at, letter in enumerate(string.ascii_uppercase)}
 
 
 def steady(text: str) -> str:
-    """Return text without joiners and variation selectors: terminals do not agree on the width of what these make."""
-    return text.translate(_JOINING)
+    """Return text without joiners, variation selectors and skin tones, and with flags as their letters.
+
+    Terminals do not agree on the width of what these make.
+    """
+    return text.translate(_UNSTEADY)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -79,13 +79,13 @@ class KnobList(Widget, can_focus=True):
     def action_turn(self, steps: int) -> None:
         """Move the picked knob."""
         if self.picked is not None:
-            self.post_message(self.Moved(self.picked.moved(self._preferences, steps)))
+            self._move(self.picked.moved(self._preferences, steps))
 
     def action_reset(self) -> None:
         """Put the picked knob back where it stood at first."""
         if self.picked is not None:
             first = self.picked.value(self._initial)
-            self.post_message(self.Moved(self.picked.at(self._preferences, first)))
+            self._move(self.picked.at(self._preferences, first))
 
     def on_click(self, event: Click) -> None:
         """Pick a knob, and put it where its line was clicked."""
@@ -97,7 +97,12 @@ class KnobList(Widget, can_focus=True):
         at = (offset.x - NAME_CELLS - END_CELLS - 1) / max(self._track - 1, 1)
         near = int(min(max(at, 0.0), 1.0) * (len(knob.values()) - 1) + 0.5)
         value = float(f"{knob.values()[near]:.2g}") if 0 <= at <= 1 else knob.value(self._preferences)
-        self.post_message(self.Moved(knob.at(self._preferences, value)))
+        self._move(knob.at(self._preferences, value))
+
+    def _move(self, preferences: PreferenceSettings) -> None:
+        """Tell where the knobs are now; the next key goes on from there, also when it comes before the drawing."""
+        self._preferences = preferences
+        self.post_message(self.Moved(preferences))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         """Move the picked knob up."""

@@ -17,7 +17,7 @@ from prefscope.tui.runs import Runs
 from prefscope.tui.widgets.cells import ABSENT, fit
 
 NAME = 16
-WIDTHS = {"sign": 2, "run": NAME, "shared": 10, "accuracy": 13, "margin": 15, "loss": 15, "len ρ": 8, "policy": 40}
+WIDTHS = {"sign": 2, "run": NAME, "shared": 10, "accuracy": 13, "margin": 14, "loss": 16, "len ρ": 8, "policy": 40}
 """In cells; the policy is beyond the edge of a narrow screen."""
 LEFT = frozenset({"sign", "run", "policy"})
 FIGURES = (0, 1, 2, 5)

@@ -35,7 +35,7 @@ def test_the_figures_are_those_of_the_pairs_with_finite_log_probs(figures: Calla
     assert found["accuracy"].detail == "1 wrong, 1 tied"
     assert found["margin"].value == "+0.067 ±0.346"  # of +0.4, −0.2 and 0
     assert found["margin"].detail == "median +0.000"
-    assert found["r chosen"] == Card("r chosen", "+0.000 ", "33% below 0")
+    assert found["r chosen"] == Card("r chosen", "+0.000", "33% below 0")
     assert found["r rejected"] == Card("r rejected", "-0.067 ▼", "0% above 0")
 
 
@@ -53,7 +53,7 @@ def test_the_first_loss_is_the_one_that_was_asked_for(figures: Callable[..., dic
 
 
 def test_without_a_finite_pair_there_are_no_numbers_and_no_error(figures: Callable[..., dict[str, Card]]) -> None:
-    assert figures(NAN)["margin"].value.strip() == "+nan"
+    assert figures(NAN)["margin"].value.strip() == "·"
 
 
 def test_without_a_reference_the_log_probs_a_token_are_told(write_pairs: Callable[..., Path]) -> None:
