@@ -109,7 +109,7 @@ def test_a_screenshot_is_written_to_the_working_folder(
     monkeypatch.chdir(tmp_path)
     terminal = show_app()
     ask(terminal, "screenshot")
-    terminal.wait_for(lambda: "Screenshot: " in terminal.text)
+    terminal.wait_for(lambda: "Screenshot:" in terminal.text)
     (picture,) = tmp_path.glob("prefscope-*.svg")
     assert "implicit" in picture.read_text()
 

@@ -72,7 +72,7 @@ def test_no_screen_of_hostile_pairs_is_harmed(paths: list[Path], size: tuple[int
         for step in STEPS:
             terminal.press(*step.keys)
             terminal.finish()
-            assert step.seen in terminal.text
+            terminal.wait_for(lambda step=step: step.seen in terminal.text)  # type: ignore[misc]
             found[step.seen] = dangers(terminal)
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
