@@ -29,7 +29,7 @@ THEMES = (
         error=ORANGE,
         warning="#d7c25f",
         dark=True,
-        variables={"quiet": "#868c96", "block-cursor-text-style": "none"},
+        variables={"positive": SKY, "negative": ORANGE, "quiet": "#868c96", "block-cursor-text-style": "none"},
     ),
     Theme(
         name="prefscope-light",
@@ -44,7 +44,12 @@ THEMES = (
         error=DARK_ORANGE,
         warning="#8a6d00",
         dark=False,
-        variables={"quiet": "#686e77", "block-cursor-text-style": "none"},
+        variables={
+            "positive": DARK_SKY,
+            "negative": DARK_ORANGE,
+            "quiet": "#686e77",
+            "block-cursor-text-style": "none",
+        },
     ),
 )
 DEFAULT_THEME = "prefscope-dark"

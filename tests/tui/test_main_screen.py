@@ -223,3 +223,16 @@ def test_ascii_alone_is_painted_where_that_is_asked_for(show: Show, name: str) -
         text = "".join(segment.text for segment in segments)
         assert text.isascii()
         assert len(text) == 80
+
+
+def test_resizing_keeps_filter_order_cursor_and_what_is_ticked(show: Show, demo: Session) -> None:
+    terminal = show((80, 24))
+    terminal.press("2", "/", *"margin < 0", "enter", ">", "s", "j", "c", "space")
+    ticked = [line for line in terminal.lines if "[ ] r_chs" in line]
+    position, order = demo.position, demo.order.tolist()
+    terminal.resize(120, 36)
+    assert [line.strip() for line in terminal.lines if "[ ] r_chs" in line] == [ticked[0].strip()]
+    terminal.press("escape")
+    terminal.resize(80, 24)
+    assert (demo.position, demo.order.tolist(), demo.expression) == (position, order, "margin < 0")
+    assert f"▶ {position:>3}" in terminal.text

@@ -1,0 +1,35 @@
+"""Copying with y, and what is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.tui.terminal import Terminal
+
+Show = Callable[..., Terminal]
+
+
+@pytest.mark.parametrize(
+    ("pane", "begins", "told"),
+    [
+        ("1", "accuracy: 91.2% ±4.3 (", "Copied: the figures"),
+        ("2", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
+        ("3", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
+        ("4", " ", "Copied: the figures"),
+        ("6", "truncated: 0", "Copied: the flags"),
+    ],
+)
+def test_y_copies_what_a_screen_tells(show_app: Show, pane: str, begins: str, told: str) -> None:
+    terminal = show_app()
+    terminal.press(pane, "y")
+    assert terminal.app.clipboard.startswith(begins)
+    assert told in terminal.text
+
+
+def test_tmux_is_told_what_it_needs(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")  # noqa: S108 (a name alone)
+    terminal = show_app((120, 36))
+    terminal.press("2", "y")
+    assert "tmux needs: set -g set-clipboard on" in terminal.text
