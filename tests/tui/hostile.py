@@ -128,7 +128,7 @@ STEPS = (
     Step(["enter"], "0.7.parquet"),
     Step(["6"], "for example row 0"),
     Step(["v"], "double_bos"),
-    Step(["question_mark"], "Page down"),
+    Step(["question_mark"], "Cursor up"),
     Step(["question_mark"], "checks found nothing (v shows them)"),
     Step(["e"], "in ledger order"),
     Step(["tab", "tab", "down", "space"], "16 dropped, 0 swapped"),

@@ -53,10 +53,9 @@ def dangers(terminal: Terminal) -> list[str]:
     return [*map(repr, sorted(set("".join(texts)) & DANGEROUS)), *(f"{width} cells" for width in sorted(wide))]
 
 
-@pytest.fixture(name="paths", scope="module")
-def _paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("hostile")
-    return [write_hostile(folder / f"{FILE}{worse}.parquet", worse=worse) for worse in (0.0, 0.7)]
+@pytest.fixture(name="paths")
+def _paths(tmp_path: Path) -> list[Path]:
+    return [write_hostile(tmp_path / f"{FILE}{worse}.parquet", worse=worse) for worse in (0.0, 0.7)]
 
 
 @pytest.fixture(autouse=True)
