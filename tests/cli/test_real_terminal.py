@@ -103,7 +103,7 @@ def test_a_file_exported_on_the_screens_is_the_one_that_the_command_line_writes(
     tmux.press("Enter")
     tmux.wait_for("running Σ")
     tmux.press("e")
-    tmux.wait_for("in the order of the ledger")
+    tmux.wait_for("in ledger order")
     tmux.press("C-a", "C-k")
     tmux.type(str(tmp_path / "screens.csv"))
     tmux.wait_for("/screens.csv")
