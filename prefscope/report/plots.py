@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import plotext
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import plotext
 
 TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
 MIN_PAIRS_FOR_TAILS = 100
@@ -281,6 +285,8 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def _figure(width: int, height: int) -> plotext.figure:
     """Return plotext's one figure, emptied, of a size in cells, without colours."""
+    import plotext  # deferred: the screens paint before a plot is drawn
+
     plotext.terminal.limit(False, False)  # noqa: FBT003 (else plotext clips to the terminal it finds)
     figure = plotext.figure
     figure.clear()
