@@ -115,7 +115,7 @@ class Summary:
             "metrics": {name: spread.mean for name, spread in self.metrics.items()} | accuracy,
             "spread": {name: asdict(spread) for name, spread in self.metrics.items()},
         }
-        cleaned: dict[str, Any] = _finite_or_none(value)
+        cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
 
@@ -220,12 +220,12 @@ def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) 
     )
 
 
-def _finite_or_none(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
     """Return JSON values with every nan and infinity as None: JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite_or_none(item) for key, item in value.items()}
+        return {key: finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite_or_none(item) for item in value]
+        return [finite_or_none(item) for item in value]
     return value

@@ -56,16 +56,23 @@ class Calibration:
             return Conclusion("every pair a tie", "Policy and reference are the same: nothing to calibrate")
         figure = f"ECE {self.error:.3f}, best beta {self.best_beta:.3g}".replace("best beta inf", "no finite best beta")
         said = f"{self.confidence:.0%} sure, {self.accuracy:.0%} right"
-        fit = f"beta {self.best_beta:.3g} fits the labels best"
-        if math.isinf(self.best_beta):
-            fit = "no pair is wrong, so every larger beta fits better"
-        elif self.best_beta == 0:
-            fit = "no positive beta fits: margins point away from the labels"
         if self.error < CLEAR:
-            return Conclusion(figure, f"Margins are about as large as they are right ({said}); {fit}")
-        small = self.confidence < self.accuracy
-        told = f"Margins are too {'small' if small else 'large'} for how often they are right ({said}); {fit}"
-        return Conclusion(figure, told, warns=True)
+            return Conclusion(figure, f"Margins are about as large as they are right ({said})")
+        return Conclusion(figure, f"{self._direction()} ({said})", warns=True)
+
+    def _direction(self) -> str:
+        """Return whether margins are too small or too large; the fit looks at sure mistakes most of all."""
+        modest = self.confidence < self.accuracy
+        if math.isinf(self.best_beta):
+            return "Margins are too small: no pair is wrong, so every larger beta fits the labels better"
+        if self.best_beta == 0:
+            return "Margins point away from the labels: no positive beta fits"
+        if modest and self.best_beta < self.beta:
+            return "Most margins are too small, and the wrong ones are too large: no beta mends both"
+        if modest == (self.best_beta > self.beta):
+            size, how = ("small", "larger") if modest else ("large", "smaller")
+            return f"Margins are too {size} for how often they are right: a {how} beta fits the labels better"
+        return "Margins are off both ways: sure where wrong, unsure where right"
 
 
 def best_beta(gaps: Values) -> float:

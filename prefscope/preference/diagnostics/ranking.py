@@ -34,15 +34,11 @@ class Ranking:
         if not self.pairs:
             return NOTHING
         figure = f"policy {self.policy:.1%}, reference {self.ref:.1%}"
-        gained = self.policy - self.ref
+        own = f"by its own log-prob in {self.policy:.0%} ({self.policy_normalised:.0%} by the token)"
         if self.reward - self.policy > FAR:
-            told = (
-                f"Rewards rank {self.reward:.0%} right, yet the policy would rather write the chosen response "
-                f"in only {self.policy:.0%} ({100 * gained:+.1f} points on the reference)"
-            )
+            told = f"The reward is right in {self.reward:.0%}, the policy {own}: ahead of the reference is not ahead"
             return Conclusion(figure, told, warns=True)
-        told = f"The policy prefers what it gives the higher reward ({self.reward:.0%} by reward)"
-        return Conclusion(figure, f"{told}; {100 * gained:+.1f} points on the reference")
+        return Conclusion(figure, f"The policy prefers chosen {own}, its reward in {self.reward:.0%}")
 
 
 def ranking(
