@@ -15,6 +15,7 @@ from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.curate import curate, write_curated
+from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.sections import Section, build_sections, headline
 from prefscope.report.summary import summarise
@@ -44,6 +45,7 @@ def print_summary(
     preferences: PreferenceSettings,
     *,
     as_json: bool,
+    examined: Examination | None = None,
     stream: TextIO | None = None,
     scoring_seconds: float | None = None,
 ) -> None:
@@ -53,6 +55,7 @@ def print_summary(
         ledger: What to summarise.
         preferences: The knobs.
         as_json: Print JSON instead.
+        examined: What a diagnosis found, where one was asked for.
         stream: Where to; None is stdout. Off a terminal the text has no escape sequences.
         scoring_seconds: Goes into the JSON, where a run was made.
     """
@@ -60,14 +63,30 @@ def print_summary(
     summary = summarise(ledger, preferences)
     if as_json:
         timing = {} if scoring_seconds is None else {"timing": {"scoring_seconds": scoring_seconds}}
-        out.write(json.dumps(summary.to_json() | timing, ensure_ascii=False, indent=2) + "\n")
+        found = {} if examined is None else examined.to_json()
+        out.write(json.dumps(summary.to_json() | found | timing, ensure_ascii=False, indent=2) + "\n")
         return
     width = None if out.isatty() else PIPE_WIDTH
     console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
-    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width))
+    tables = () if examined is None else examined.tables(console.width)
+    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width, tables))
 
 
-def write_report(ledger: Ledger, preferences: PreferenceSettings, path: Path) -> None:
+def print_report(
+    ledger: Ledger, preferences: PreferenceSettings, by: Sequence[str], *, diagnosis: bool, as_json: bool
+) -> None:
+    """Print the summary with the diagnosis, if wanted, and subsets by some columns.
+
+    Raises:
+        UsageError: The ledger has no such column.
+    """
+    examined = examine(View(ledger, preferences), by, diagnosis=diagnosis)
+    print_summary(ledger, preferences, as_json=as_json, examined=examined)
+
+
+def write_report(
+    ledger: Ledger, preferences: PreferenceSettings, path: Path, by: Sequence[str], *, diagnosis: bool
+) -> None:
     """Write a self-contained report file, Markdown, HTML or a picture by its suffix.
 
     Raises:

@@ -134,16 +134,22 @@ class Ledger:
         ours, theirs = (one * most + count for one, count in zip(ids, counts, strict=True))
         return ours[self._positions], theirs[other._positions]
 
-    def read(self, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty."""
-        start = 0
-        for group in range(self._file.num_row_groups):
-            stop = start + self._file.metadata.row_group(group).num_rows
+    def read(self, columns: list[str], most: int | None = None) -> Iterator[dict[str, list[Any]]]:
+        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty.
+
+        Args:
+            columns: Their names.
+            most: Read about so many pairs, from row groups spread evenly over the file; None: all of them.
+        """
+        groups = np.arange(self._file.num_row_groups)
+        if most is not None and self.num_pairs > most:
+            groups = groups[:: -(-self.num_pairs // most)]
+        for group in groups.tolist():
+            start, stop = self._starts[group : group + 2]
             first, last = np.searchsorted(self._positions, (start, stop))
             if first < last or group == 0:
                 wanted = _indices(self._positions[first:last] - start)
                 yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
-            start = stop
 
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -211,6 +217,11 @@ class Ledger:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             values = np.asarray(function(*(source.stored[name] for name in loss.inputs), **parameters))
         return values if source is self else values[self._positions]
+
+    def over_whole(self, compute: Callable[[Ledger], NDArray[Any]]) -> NDArray[Any]:
+        """Return a column of this ledger's pairs that is computed over all pairs of the file."""
+        values = compute(self._whole)
+        return values if self._whole is self else values[self._positions]
 
     def _rewards(self, beta: float) -> Columns:
         policy_chosen, policy_rejected, ref_chosen, ref_rejected = (self.stored[name] for name in LOGPS)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import DERIVED, NUM_TOKENS, STORED, TEXTS, Column
+from prefscope.ledger.columns import DERIVED, DIAGNOSED, NUM_TOKENS, STORED, TEXTS, Column
+from prefscope.ledger.diagnosed import DIAGNOSED_NAMES, diagnosed
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
 from prefscope.ledger.table import STORED_NAMES, Columns, Ledger
@@ -57,6 +58,8 @@ class View:
             return {name: ledger.stored[name]}
         if any(name == column.name for column in DERIVED):
             return ledger.derived(replace(self.preferences, losses=()))
+        if name in DIAGNOSED_NAMES and name not in ledger.extra_columns:
+            return {name: diagnosed(ledger, name, self.preferences)}
         method, _, what = name.rpartition("_")
         if method in LOSSES and name in self.names.kinds and name not in ledger.extra_columns:
             chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))
@@ -88,7 +91,7 @@ def names_of(ledger: Ledger) -> Names:
 
 
 def _columns(ledger: Ledger) -> list[Column]:
-    derived = DERIVED if ledger.has_reference else ()
+    derived = (*DERIVED, *DIAGNOSED) if ledger.has_reference else ()
     return [column for column in (*STORED, *TEXTS, *derived) if ledger.has_reference or column.name[:4] != "ref_"]
 
 

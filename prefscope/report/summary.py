@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
+from prefscope.preference.diagnostics import wilson_interval
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings
 
 JSON_SCHEMA = 1
 WORST_PAIRS = 10
 FAR_QUANTILE = 0.99
-Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Summary:
             "metrics": {name: spread.mean for name, spread in self.metrics.items()} | accuracy,
             "spread": {name: asdict(spread) for name, spread in self.metrics.items()},
         }
-        cleaned: dict[str, Any] = _finite_or_none(value)
+        cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
 
@@ -197,23 +197,6 @@ def count_outcomes(outcomes: NDArray[np.str_]) -> Outcomes:
     return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share.
-
-    References:
-        Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
-
-    >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
-    [0.4902, 0.9433]
-    """
-    if trials == 0:
-        return math.nan, math.nan
-    share, z2 = successes / trials, Z_95**2
-    centre = share + z2 / (2 * trials)
-    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return (centre - half) / (1 + z2 / trials), (centre + half) / (1 + z2 / trials)
-
-
 def _first_loss(derived: Columns) -> NDArray[np.float64]:
     """Return the first loss's column, empty without one."""
     return next((values for name, values in derived.items() if name.endswith("_loss")), np.empty(0))
@@ -237,12 +220,12 @@ def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) 
     )
 
 
-def _finite_or_none(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
     """Return JSON values with every nan and infinity as None: JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite_or_none(item) for key, item in value.items()}
+        return {key: finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite_or_none(item) for item in value]
+        return [finite_or_none(item) for item in value]
     return value

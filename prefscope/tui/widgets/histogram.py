@@ -13,7 +13,8 @@ from textual.events import Click
 from textual.message import Message
 from textual.strip import Strip
 
-from prefscope.report.plots import histogram_edges, margin_histogram
+from prefscope.report.axes import histogram_edges
+from prefscope.report.plots import margin_histogram
 from prefscope.tui.widgets.plot import Plot
 
 REVERSED = Style(reverse=True)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from prefscope.ledger.table import load_ledger
-from prefscope.report.summary import Spread, Summary, count_outcomes, summarise, wilson_interval
+from prefscope.preference.diagnostics import wilson_interval
+from prefscope.report.summary import Spread, Summary, count_outcomes, summarise
 from prefscope.settings import LossChoice, PreferenceSettings
 
 WIN = {"logps": (-50.0, -60.0, -52.0, -58.0)}  # margin 0.4

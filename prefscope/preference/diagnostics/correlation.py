@@ -1,4 +1,4 @@
-"""What the numbers of all pairs together tell; pure functions of NumPy arrays."""
+"""Rank correlation of two quantities."""
 
 from __future__ import annotations
 
