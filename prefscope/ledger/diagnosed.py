@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.ledger.columns import DIAGNOSED, NUM_TOKENS
-from prefscope.ledger.table import Columns, Ledger
+from prefscope.ledger.table import Ledger
 from prefscope.preference.diagnostics import assumed_noise, flip_posteriors, quadrants, residual_margins
 from prefscope.settings import PreferenceSettings
 
@@ -23,22 +22,18 @@ def diagnosed(ledger: Ledger, name: str, preferences: PreferenceSettings) -> NDA
         KeyError: There is no such column, or the ledger has no reference.
     """
     if name == "quadrant":
-        derived = _rewards(ledger, preferences)
+        derived = ledger.rewards(preferences.beta)
         return quadrants(derived["chosen_logratios"], derived["rejected_logratios"]).astype(object)
     compute = {"flip_posterior": _flip_posteriors, "residual_margins": _residual_margins}[name]
     return ledger.over_whole(lambda whole: compute(whole, preferences))
 
 
 def _flip_posteriors(ledger: Ledger, preferences: PreferenceSettings) -> NDArray[np.float64]:
-    margins = _rewards(ledger, preferences)["margins"]
+    margins = ledger.rewards(preferences.beta)["margins"]
     return flip_posteriors(margins, assumed_noise(margins))
 
 
 def _residual_margins(ledger: Ledger, preferences: PreferenceSettings) -> NDArray[np.float64]:
     counts = (ledger.stored[name] for name in NUM_TOKENS)
     known = (np.where(one < 0, np.nan, one) for one in counts)
-    return residual_margins(_rewards(ledger, preferences)["margins"], *known)
-
-
-def _rewards(ledger: Ledger, preferences: PreferenceSettings) -> Columns:
-    return ledger.derived(replace(preferences, losses=()))
+    return residual_margins(ledger.rewards(preferences.beta)["margins"], *known)

@@ -137,7 +137,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         beta=preferences.beta,
         metrics=_metrics(ledger, derived, losses, finite),
         accuracy=None if margins is None or not finite.any() else float(np.mean(margins[finite] > 0)),
-        outcomes=None if margins is None else count_outcomes(derived["outcome"]),
+        outcomes=None if margins is None else count_outcomes(margins),
         losses=losses,
         flags=dict(
             Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()
@@ -191,9 +191,9 @@ def _metrics(
     return metrics
 
 
-def count_outcomes(outcomes: NDArray[np.str_]) -> Outcomes:
-    """Return how often each outcome occurs, with the Wilson 95% interval of the win rate."""
-    win, tie, loss = (int(np.sum(outcomes == name)) for name in ("win", "tie", "loss"))
+def count_outcomes(margins: NDArray[np.float64]) -> Outcomes:
+    """Return how often each outcome occurs by the signs of margins, with the Wilson 95% interval of the win rate."""
+    win, tie, loss = (int(np.count_nonzero(found)) for found in (margins > 0, margins == 0, margins < 0))
     return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
 
 
