@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BLANK = "\u2800"
 BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """What each of a cell's dots, four rows of two, adds to the code of an empty one."""
+CHUNK_POINTS = 65_536
 LOW_PLOT = 7  # lines; below, every one is needed for data
 
 
@@ -48,7 +49,7 @@ def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], w
     finite = np.isfinite(chosen) & np.isfinite(rejected)
     if not finite.any():
         return ""
-    x, y = chosen[finite], rejected[finite]
+    x, y = (one if finite.all() else one[finite] for one in (chosen, rejected))
     ranges = (range_without_tails(x), range_without_tails(y))
     both = widened(min(low for low, _ in ranges), max(high for _, high in ranges))
     return _dots(x, y, both, both, [([*both], [*both])], width, height)
@@ -62,7 +63,7 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: 
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
         return ""
-    x, y = x[finite], y[finite]
+    x, y = (one if finite.all() else one[finite] for one in (x, y))
     across, up = widened(*range_without_tails(x)), around_zero(y)
     return _dots(x, y, across, up, [([*across], [0.0, 0.0])], width, height)
 
@@ -114,8 +115,12 @@ def _dots(
     left, rows = _area(frame)
     if left >= width or not rows:
         return ""
-    shares = ((np.clip(x, *across) - across[0]) / (across[1] - across[0]), (up[1] - np.clip(y, *up)) / (up[1] - up[0]))
-    for at, dots in enumerate(_braille(*shares, width - left, rows)):
+    drawn = np.zeros((4 * rows, 2 * (width - left)), dtype=np.int64)
+    for start in range(0, x.size, CHUNK_POINTS):
+        some_x, some_y = (np.clip(one[start : start + CHUNK_POINTS], *limits) for one, limits in ((x, across), (y, up)))
+        right, down = (some_x - across[0]) / (across[1] - across[0]), (up[1] - some_y) / (up[1] - up[0])
+        drawn[_dot(down, 4 * rows), _dot(right, 2 * (width - left))] = 1
+    for at, dots in enumerate(_braille(drawn)):
         cells = zip(dots, frame[at][left:], strict=True)
         frame[at] = frame[at][:left] + "".join(under if dot == BLANK else dot for dot, under in cells)
     return "\n".join(line.rstrip() for line in frame)
@@ -127,18 +132,14 @@ def _area(lines: list[str]) -> tuple[int, int]:
     return 1 + max(lines[0].find("│"), lines[0].find("┤")), rows
 
 
-def _braille(x: NDArray[np.float64], y: NDArray[np.float64], columns: int, rows: int) -> list[str]:
-    """Return points as lines of braille; plotext would take a Python call a point.
+def _braille(dots: NDArray[np.int64]) -> list[str]:
+    """Return dots as lines of braille; plotext would take a Python call a point.
 
     Args:
-        x: From 0 at the left to 1 at the right.
-        y: From 0 at the top to 1 at the bottom.
-        columns: Cells, of two dots each.
-        rows: Cells, of four dots each.
+        dots: 1 where one is. Shape (4 · lines, 2 · cells of a line).
     """
-    dots = np.zeros((4 * rows, 2 * columns), dtype=np.int64)
-    dots[_dot(y, 4 * rows), _dot(x, 2 * columns)] = 1
-    codes = (dots.reshape(rows, 4, columns, 2) * BRAILLE[:, None, :]).sum(axis=(1, 3))
+    cells = dots.reshape(dots.shape[0] // 4, 4, dots.shape[1] // 2, 2)
+    codes = (cells * BRAILLE[:, None, :]).sum(axis=(1, 3))
     return ["".join(chr(ord(BLANK) + code) for code in line) for line in codes.tolist()]
 
 

@@ -32,9 +32,11 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rank of each value, equal ones with the mean of their ranks."""
     order = np.argsort(values)
-    ordered = values[order]
-    begins = np.flatnonzero(np.append(np.ones(min(values.size, 1), dtype=np.bool_), ordered[1:] != ordered[:-1]))
-    counts = np.diff(begins, append=values.size)
+    begins = np.flatnonzero(np.diff(values[order], prepend=np.nan))
     ranks = np.empty(values.size)
+    if begins.size == values.size:  # no ties
+        ranks[order] = np.arange(1, values.size + 1)
+        return ranks
+    counts = np.diff(begins, append=values.size)
     ranks[order] = np.repeat(begins + (counts + 1) / 2, counts)
     return ranks
