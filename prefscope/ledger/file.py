@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefscope.errors import LedgerError, ResourceError
+from prefscope.errors import LedgerError, NewerLedgerError, ResourceError
 from prefscope.ledger.columns import STORED, TEXTS, TOKENS, Column
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
         )
     manifest = json.loads(metadata[METADATA_KEY])
     if manifest["format"] > FORMAT_VERSION:
-        raise LedgerError("This ledger was written by a newer prefscope", where=str(path), hint="Update prefscope.")
+        raise NewerLedgerError(
+            "This ledger was written by a newer prefscope", where=str(path), hint="Update prefscope."
+        )
     return file, manifest
 
 

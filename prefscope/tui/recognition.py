@@ -17,7 +17,7 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
 from prefscope.data.records import BadRow, SourceRow, readable
 from prefscope.data.sources import FileSource, open_source
-from prefscope.errors import PrefscopeError
+from prefscope.errors import NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import open_parquet
 from prefscope.scoring.checkpoints import Checkpoint, read_json
@@ -72,6 +72,8 @@ def recognise_data(name: str) -> DataFound:
     if path.suffix == ".parquet" and path.is_file():
         try:
             _, manifest = open_parquet(path)
+        except NewerLedgerError as error:
+            return DataFound(good=False, text=f"{error.what}. {error.hint}")
         except PrefscopeError:
             pass  # a Parquet file of rows
         else:
