@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ MOST_GROUPS = 20
 OTHERS, ABSENT = "others", "(none)"
 WORTH_A_TABLE = range(2, MOST_GROUPS + 1)
 """So many different values has a column that is shown unasked."""
+LEAST_PAIRS = 10
+"""So many pairs have the two largest groups of a column that is shown unasked."""
 MOST_UNASKED = 3
 _PLAIN = re.compile(r"[^\W\d]\w*")
 TRUTHS = ("true", "false")
@@ -59,7 +62,7 @@ class Grouping:
         chance = 1 - 0.95**count
         return (
             f"Wilson's and Student's intervals. With {count} groups, one or more misses by chance in {chance:.0%} of "
-            "such tables; ✱ marks what stands out even so (Bonferroni)"
+            "such tables; ✱ marks what stands out even so (Fisher's exact test, Bonferroni)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,12 +90,11 @@ def group_by(view: View, name: str) -> Grouping:
 
 
 def groupable(view: View) -> list[str]:
-    """Return the data set's own columns that are worth a table unasked: few different values, many pairs each."""
+    """Return the data set's own columns that are worth a table unasked: few different values, of two many pairs."""
     found = []
     for name in view.ledger.extra_columns:
-        values = view.column(name)
-        distinct = {*values[:2000].tolist()}
-        if len(distinct) in WORTH_A_TABLE and len({*values.tolist()}) in WORTH_A_TABLE:
+        counts = [count for _, count in Counter(view.column(name).tolist()).most_common()]
+        if len(counts) in WORTH_A_TABLE and counts[1] >= LEAST_PAIRS:
             found.append(name)
     return found[:MOST_UNASKED]
 

@@ -57,7 +57,7 @@ def flip_posteriors(margins: Values, noise: float) -> Values:
         noise: ε, the share of flipped labels assumed, between 0 and 1.
 
     References:
-        Chowdhury et al. 2024 (rDPO), arXiv 2403.00409, for the model of noise.
+        rDPO, arXiv 2403.00409, for the model of noise; the posterior is derived.
 
     >>> flip_posteriors(np.array([0.0]), 0.1).round(6).tolist()
     [0.1]
@@ -120,7 +120,7 @@ FLIPS = Diagnostic(
     name="flips",
     title="Flipped labels",
     formula="ρ = ε·σ(−m)/(ε·σ(−m) + (1 − ε)·σ(m)); ε by maximum likelihood (EM's fixed point), at least 0.01",
-    source="noise model: Chowdhury et al. 2024, arXiv 2403.00409; the posterior is derived",
+    source="noise model: rDPO, arXiv 2403.00409; the posterior is derived",
     rule=f"a warning above ε = {WORTH_A_WARNING:g}; a pair is suspected where ρ > {SUSPECT:g}",
     measure=flips,
     dispute=(
