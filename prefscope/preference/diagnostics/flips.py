@@ -62,7 +62,8 @@ def flip_posteriors(margins: Values, noise: float) -> Values:
     >>> flip_posteriors(np.array([0.0]), 0.1).round(6).tolist()
     [0.1]
     """
-    posteriors: Values = sigmoid(math.log(noise) - math.log1p(-noise) - margins)
+    with np.errstate(invalid="ignore"):  # nan stays nan, without a word
+        posteriors: Values = sigmoid(math.log(noise) - math.log1p(-noise) - margins)
     return posteriors
 
 
