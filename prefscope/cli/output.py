@@ -10,20 +10,25 @@ from typing import TextIO
 
 from rich.console import Console
 
-from prefscope.errors import ResourceError, UsageError
+from prefscope.errors import UsageError
 from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.curate import curate, write_curated
+from prefscope.report.document import build_document
 from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
-from prefscope.report.sections import Section, build_sections, headline
+from prefscope.report.files import refuse_sources, whole_file
+from prefscope.report.html import as_html
+from prefscope.report.markdown import as_markdown
+from prefscope.report.sections import build_sections, headline
 from prefscope.report.summary import summarise
-from prefscope.report.tables import PAGE_WIDTH, as_html, as_markdown, as_svg, print_sections
+from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
 STDOUT = "-"
+REPORTS = (".md", ".html", ".svg")
 PIPE_WIDTH = 120
 
 
@@ -90,18 +95,21 @@ def write_report(
     """Write a self-contained report file, Markdown, HTML or a picture by its suffix.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is none of these, it is the ledger or what was scored, or the ledger has no such column.
         ResourceError: The file cannot be written.
     """
-    render = {".md": as_markdown, ".html": as_html, ".svg": as_svg}.get(path.suffix)
-    if render is None:
+    if path.suffix not in REPORTS:
         raise UsageError(f"No report has the suffix of {path.name!r}", hint="Use .md, .html or .svg.")
-    summary = summarise(ledger, preferences)
-    sections: list[Section] = build_sections(summary, ledger, preferences, PAGE_WIDTH)
-    try:
-        path.write_text(render(headline(summary), sections), encoding="utf-8")
-    except OSError as error:
-        raise ResourceError(f"The report cannot be written ({error.strerror})", where=str(path)) from error
+    refuse_sources(path, ledger)
+    if path.suffix == ".svg":
+        summary = summarise(ledger, preferences)
+        tables = examine(View(ledger, preferences), by, diagnosis=diagnosis).tables(PAGE_WIDTH)
+        text = as_svg(headline(summary), build_sections(summary, ledger, preferences, PAGE_WIDTH, tables))
+    else:
+        document = build_document(ledger, preferences, by, diagnosis=diagnosis)
+        text = as_markdown(document) if path.suffix == ".md" else as_html(document)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n", errors="backslashreplace")
 
 
 def check_outputs(outputs: Sequence[str], source: str | Path) -> None:

@@ -14,6 +14,7 @@ from prefscope.report.visible import visible
 WARNING = "⚠"
 STANDS_OUT = "✱"
 LONGEST_LABEL = 24
+LEAST = 0.001
 
 
 def diagnosis_table(diagnosis: Diagnosis, *, wide: bool = True) -> Table:
@@ -59,14 +60,15 @@ def suspects_table(suspects: Iterable[Suspect]) -> Table:
             f"{one.posterior:.1%}",
             visible(shortened(one.prompt)),
             _relations(one),
+            visible(one.flags.replace(";", ", ")),
         )
         for one in suspects
     )
-    header = ("row", "line", "margin", "flipped", "prompt", "copies, contradictions")
+    header = ("row", "line", "margin", "flipped", "prompt", "copies, contradictions", "flags")
     note = (
         "Flipped: how likely the label is the wrong way round. Its order is that of the margins; read before dropping."
     )
-    return Table("Most suspicious labels", header, rows, (0, 1, 2, 3), note)
+    return Table("Worst-ranked pairs, the most suspicious labels", header, rows, (0, 1, 2, 3), note)
 
 
 def _relations(suspect: Suspect) -> str:
@@ -78,10 +80,10 @@ def _cut(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """Return a margin for people: so many significant digits, with its sign."""
-    return "nan" if math.isnan(value) else f"{value:+.{digits}g}" if abs(value) < 1 else f"{value:+,.2f}"
+def signed(value: float) -> str:
+    """Return a margin for people: three decimals and its sign."""
+    return "nan" if math.isnan(value) else f"{value:+.3f}" if abs(value) >= LEAST or value == 0 else f"{value:+.1e}"
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{signed(low, 2)} to {signed(high, 2)}"
+    return "" if math.isnan(low) else f"{signed(low)} to {signed(high)}"

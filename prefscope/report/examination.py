@@ -8,7 +8,7 @@ from typing import Any
 
 from prefscope.ledger.view import View
 from prefscope.report.diagnosis import Diagnosis, diagnose
-from prefscope.report.diagnosis_sections import diagnosis_table, subsets_table, suspects_table
+from prefscope.report.diagnosis_sections import diagnosis_table, subsets_table
 from prefscope.report.sections import WIDE, Table
 from prefscope.report.subsets import Grouping, group_by, groupable
 from prefscope.report.summary import finite_or_none
@@ -34,14 +34,13 @@ class Examination:
         return cleaned
 
     def tables(self, width: int) -> list[Table]:
-        """Return all of it as tables for a width in cells."""
+        """Return diagnosis and subsets as tables for a width in cells."""
         found = (
             [diagnosis_table(self.diagnosis, wide=width >= WIDE)]
             if self.diagnosis is not None and self.diagnosis.findings
             else []
         )
-        found += [subsets_table(one) for one in self.groupings]
-        return found + ([suspects_table(self.suspects)] if self.suspects else [])
+        return found + [subsets_table(one) for one in self.groupings]
 
 
 def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:

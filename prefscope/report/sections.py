@@ -79,7 +79,12 @@ def _equal_weights(weights: dict[str, Any]) -> str:
 
 
 def build_sections(
-    summary: Summary, ledger: Ledger, preferences: PreferenceSettings, width: int, diagnosis: Sequence[Table] = ()
+    summary: Summary,
+    ledger: Ledger,
+    preferences: PreferenceSettings,
+    width: int,
+    diagnosis: Sequence[Table] = (),
+    worst: Table | None = None,
 ) -> list[Section]:
     """Return the sections of a report.
 
@@ -89,6 +94,7 @@ def build_sections(
         preferences: The knobs of the summary.
         width: Of the terminal or page, in cells.
         diagnosis: Tables that come before the pairs.
+        worst: In place of the table of the worst pairs.
     """
     sections: list[Section] = [_metrics_table(summary)]
     if summary.losses:
@@ -98,7 +104,7 @@ def build_sections(
         rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
         sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
     if summary.worst:
-        sections.append(_worst_table(summary))
+        sections.append(worst or _worst_table(summary))
     return sections
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ MOST_GROUPS = 20
 OTHERS, ABSENT = "others", "(none)"
 WORTH_A_TABLE = range(2, MOST_GROUPS + 1)
 """So many different values has a column that is shown unasked."""
+LEAST_PAIRS = 10
+"""So many pairs have the two largest groups of a column that is shown unasked."""
 MOST_UNASKED = 3
 _PLAIN = re.compile(r"[^\W\d]\w*")
 TRUTHS = ("true", "false")
@@ -59,7 +63,7 @@ class Grouping:
         chance = 1 - 0.95**count
         return (
             f"Wilson's and Student's intervals. With {count} groups, one or more misses by chance in {chance:.0%} of "
-            "such tables; ✱ marks what stands out even so (Bonferroni)"
+            "such tables; ✱ marks what stands out even so (Fisher's exact test, Bonferroni)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,12 +91,11 @@ def group_by(view: View, name: str) -> Grouping:
 
 
 def groupable(view: View) -> list[str]:
-    """Return the data set's own columns that are worth a table unasked: few different values, many pairs each."""
+    """Return the data set's own columns that are worth a table unasked: few different values, of two many pairs."""
     found = []
     for name in view.ledger.extra_columns:
-        values = view.column(name)
-        distinct = {*values[:2000].tolist()}
-        if len(distinct) in WORTH_A_TABLE and len({*values.tolist()}) in WORTH_A_TABLE:
+        counts = [count for _, count in Counter(view.column(name).tolist()).most_common()]
+        if len(counts) in WORTH_A_TABLE and counts[1] >= LEAST_PAIRS:
             found.append(name)
     return found[:MOST_UNASKED]
 
@@ -104,29 +107,28 @@ def _groups(view: View, column: str, known: NDArray[np.bool_]) -> tuple[NDArray[
         numbers = values.astype(np.float64)
         if np.unique(numbers[known & np.isfinite(numbers)]).size > FEW:
             return _ranges(numbers, quantile_edges(numbers[known], BINS), name)
-        texts = np.array([_number(value) for value in numbers.tolist()], dtype=object)
+        texts = [_number(value) for value in numbers.tolist()]
         return _values(texts, known, name)
     if view.names.kinds[column] == "truth":
-        texts = np.array([TRUTHS[not value] for value in values.tolist()], dtype=object)
+        texts = [TRUTHS[not value] for value in values.tolist()]
         return _values(texts, known, name)
-    return _values(np.array([str(value) for value in values.tolist()], dtype=object), known, name, quoted=True)
+    return _values([str(value) for value in values.tolist()], known, name, quoted=True)
 
 
 def _values(
-    texts: NDArray[Any], known: NDArray[np.bool_], name: str, *, quoted: bool = False
+    texts: list[str], known: NDArray[np.bool_], name: str, *, quoted: bool = False
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
     """Group pairs by value, the largest groups first, those beyond the twentieth as one."""
-    distinct, inverse = np.unique(texts, return_inverse=True)
-    counts = np.bincount(inverse[known], minlength=distinct.size)
-    order = np.argsort(-counts, kind="stable")
-    ranks = np.empty(distinct.size, dtype=np.int64)
-    ranks[order] = np.minimum(np.arange(distinct.size), MOST_GROUPS)
-    labels = [str(text) for text in distinct[order[:MOST_GROUPS]]]
+    counts = dict.fromkeys(sorted(set(texts)), 0) | Counter(itertools.compress(texts, known))
+    ordered = sorted(counts, key=lambda text: -counts[text])
+    ranks = {text: min(rank, MOST_GROUPS) for rank, text in enumerate(ordered)}
+    labels = ordered[:MOST_GROUPS]
     expressions = [_equals(name, label, quoted=quoted) for label in labels]
-    if distinct.size > MOST_GROUPS:
-        labels.append(f"{OTHERS} ({distinct.size - MOST_GROUPS:,} values)")
+    if len(ordered) > MOST_GROUPS:
+        labels.append(f"{OTHERS} ({len(ordered) - MOST_GROUPS:,} values)")
         expressions.append("")
-    return ranks[inverse], [label or ABSENT for label in labels], expressions
+    groups = np.fromiter((ranks[text] for text in texts), dtype=np.int64, count=len(texts))
+    return groups, [label or ABSENT for label in labels], expressions
 
 
 def _ranges(

@@ -23,6 +23,7 @@ class Suspect:
     margin: float
     posterior: float
     prompt: str
+    flags: str
     copies: tuple[int, ...]
     """Rows of other pairs with the same prompt and responses."""
     contradictions: tuple[int, ...]
@@ -59,6 +60,7 @@ def suspects(view: View, most: int = MOST) -> list[Suspect]:
             margin=float(margins[at]),
             posterior=float(posteriors[at]),
             prompt=pair["prompt"],
+            flags=str(stored["flags"][at]),
             copies=tuple(copies[at]),
             contradictions=tuple(contradictions[at]),
         )

@@ -129,7 +129,7 @@ def calibration(margins: Values, beta: float = 0.1) -> Calibration:
         beta: β.
 
     References:
-        The Bradley-Terry model's own probability, derived here; ECE: Naeini et al. 2015, AAAI.
+        Derived: the probability of the Bradley-Terry model that DPO fits.
     """
     m = margins[margins != 0]
     confidences, hits = sigmoid(np.abs(m)), m > 0

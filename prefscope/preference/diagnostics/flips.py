@@ -15,7 +15,7 @@ LEAST_NOISE, MOST_NOISE = 0.01, 0.5
 labels as a whole would be the wrong way round."""
 SUSPECT = 0.5
 WORTH_A_WARNING = 0.05
-STEPS = 60
+STEPS = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,13 @@ def flip_posteriors(margins: Values, noise: float) -> Values:
         noise: ε, the share of flipped labels assumed, between 0 and 1.
 
     References:
-        Chowdhury et al. 2024 (rDPO), arXiv 2403.00409, for the model of noise.
+        rDPO, arXiv 2403.00409, for the model of noise; the posterior is derived.
 
     >>> flip_posteriors(np.array([0.0]), 0.1).round(6).tolist()
     [0.1]
     """
-    posteriors: Values = sigmoid(math.log(noise) - math.log1p(-noise) - margins)
+    with np.errstate(invalid="ignore"):  # nan stays nan, without a word
+        posteriors: Values = sigmoid(math.log(noise) - math.log1p(-noise) - margins)
     return posteriors
 
 
@@ -89,13 +90,11 @@ def label_noise(margins: Values) -> float:
 
     if slope(0.0) <= 0:
         return 0.0
-    if slope(MOST_NOISE) >= 0:
-        return MOST_NOISE
     low, high = 0.0, MOST_NOISE
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    return (low + high) / 2
+    return high if high == MOST_NOISE else (low + high) / 2
 
 
 def assumed_noise(margins: Values) -> float:
@@ -110,7 +109,8 @@ def flips(margins: Values) -> Flips:
     Args:
         margins: m, in beta·nats; only finite values. Shape (pairs,).
     """
-    noise, assumed = label_noise(margins), assumed_noise(margins)
+    noise = label_noise(margins)
+    assumed = max(noise, LEAST_NOISE)
     suspects = int(np.count_nonzero(flip_posteriors(margins, assumed) > SUSPECT)) if margins.size else 0
     threshold = math.log(assumed) - math.log1p(-assumed) if margins.size else math.nan
     return Flips(margins.size, noise, assumed, suspects, threshold)
@@ -120,7 +120,7 @@ FLIPS = Diagnostic(
     name="flips",
     title="Flipped labels",
     formula="ρ = ε·σ(−m)/(ε·σ(−m) + (1 − ε)·σ(m)); ε by maximum likelihood (EM's fixed point), at least 0.01",
-    source="noise model: Chowdhury et al. 2024, arXiv 2403.00409; the posterior is derived",
+    source="noise model: rDPO, arXiv 2403.00409; the posterior is derived",
     rule=f"a warning above ε = {WORTH_A_WARNING:g}; a pair is suspected where ρ > {SUSPECT:g}",
     measure=flips,
     dispute=(

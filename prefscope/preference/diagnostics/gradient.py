@@ -49,7 +49,7 @@ def gradient_weights(weights: Values) -> GradientWeights:
         weights: w of each pair; only finite values. Shape (pairs,).
 
     References:
-        Rafailov et al. 2023, arXiv 2305.18290, section 4 (the weight); Kish 1965 (the effective sample size).
+        Rafailov et al. 2023, arXiv 2305.18290, section 4.
 
     >>> gradient_weights(np.array([1.0, 1.0, 0.0, 0.0])).effective
     2.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 from prefscope.preference.diagnostics.diagnostic import Values
 
@@ -11,8 +10,8 @@ Z_95 = 1.959963984540054
 LEVEL = 0.95
 
 
-def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return the score interval of a share; nan without a trial.
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95% score interval of a share; nan without a trial.
 
     References:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
@@ -22,10 +21,9 @@ def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[
     """
     if trials == 0:
         return math.nan, math.nan
-    z = Z_95 if level == LEVEL else NormalDist().inv_cdf((1 + level) / 2)
-    share, z2 = successes / trials, z**2
+    share, z2 = successes / trials, Z_95**2
     centre = share + z2 / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     return (centre - half) / (1 + z2 / trials), (centre + half) / (1 + z2 / trials)
 
 

@@ -97,7 +97,7 @@ def length_bias(margins: Values, chosen_num_tokens: Values, rejected_num_tokens:
         rejected_num_tokens: n_l, the same.
 
     References:
-        Park et al. 2024 (R-DPO), arXiv 2403.19159; Liu et al. 2024 (LD-DPO), arXiv 2409.06411.
+        Park et al. 2024 (R-DPO), arXiv 2403.19159; LD-DPO, arXiv 2409.06411.
     """
     known = np.isfinite(chosen_num_tokens) & np.isfinite(rejected_num_tokens)
     m, chosen, rejected = margins[known], chosen_num_tokens[known], rejected_num_tokens[known]
@@ -146,7 +146,7 @@ LENGTH_BIAS = Diagnostic(
     name="length_bias",
     title="Length bias",
     formula="m = slope·(n_w − n_l) + intercept by least squares; residual margin m − slope·(n_w − n_l)",
-    source="Park et al. 2024 (R-DPO), arXiv 2403.19159; Liu et al. 2024 (LD-DPO), arXiv 2409.06411",
+    source="Park et al. 2024 (R-DPO), arXiv 2403.19159; LD-DPO, arXiv 2409.06411",
     rule=f"a warning from |r| = {CLEAR:g} on",
     measure=length_bias,
 )

@@ -87,7 +87,7 @@ RANKING = Diagnostic(
     name="ranking",
     title="Ranking accuracy",
     formula="policy 1[p_w > p_l], reference 1[q_w > q_l], reward 1[a > c]; by sums, and by means over tokens",
-    source="Chen et al. 2024, arXiv 2405.19534; reward against likelihood: Meng et al. 2024 (SimPO), arXiv 2405.14734",
+    source="Chen et al. 2024, arXiv 2405.19534; reward against likelihood: SimPO, arXiv 2405.14734",
     rule=f"a warning where the policy ranks more than {100 * FAR:.0f} points fewer pairs right than its rewards",
     measure=ranking,
 )
