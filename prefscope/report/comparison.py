@@ -20,7 +20,8 @@ from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.cards import margin_expression
-from prefscope.report.summary import Z_95, finite_pairs, mean_logps
+from prefscope.report.summary import finite_pairs, mean_logps
+from prefscope.statistics import Z_95
 
 Quadrant: TypeAlias = Literal["only_b", "both", "neither", "only_a"]
 Values: TypeAlias = NDArray[np.float64]

@@ -14,11 +14,11 @@ from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.statistics import wilson_interval
 
 JSON_SCHEMA = 1
 WORST_PAIRS = 10
 FAR_QUANTILE = 0.99
-Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,23 +195,6 @@ def count_outcomes(outcomes: NDArray[np.str_]) -> Outcomes:
     """Return how often each outcome occurs, with the Wilson 95% interval of the win rate."""
     win, tie, loss = (int(np.sum(outcomes == name)) for name in ("win", "tie", "loss"))
     return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share.
-
-    References:
-        Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
-
-    >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
-    [0.4902, 0.9433]
-    """
-    if trials == 0:
-        return math.nan, math.nan
-    share, z2 = successes / trials, Z_95**2
-    centre = share + z2 / (2 * trials)
-    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return (centre - half) / (1 + z2 / trials), (centre + half) / (1 + z2 / trials)
 
 
 def _first_loss(derived: Columns) -> NDArray[np.float64]:
