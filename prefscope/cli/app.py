@@ -15,6 +15,7 @@ from prefscope.cli.cache import cache
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
 from prefscope.cli.export import export
+from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
 from prefscope.cli.report import report
 from prefscope.cli.score import score
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     "score": score,
+    "lint": lint,
     "open": open_,
     "view": view,
     "report": report,

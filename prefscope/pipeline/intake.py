@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
+from prefscope.data.dialects import DIALECTS
+from prefscope.data.reading import pairs_of
 from prefscope.data.records import BadRow, PreferencePair, readable
 from prefscope.data.sources import Source, open_source
 from prefscope.errors import ModelError
@@ -112,15 +113,11 @@ class _Reading:
                 yield pair
 
     def _normalised(self, source: Source) -> Iterator[PreferencePair]:
-        for row in source.rows():
-            if isinstance(row, BadRow):
-                self.bad.append(row)
-                continue
-            try:
-                pair, dialect = normalise(row, dialect=self.settings.dialect, mapping=self.settings.mapping)
-            except NotAPairError as error:
-                self.bad.append(BadRow(row.row, row.line, error.reason))
+        for found in pairs_of(source, dialect=self.settings.dialect, mapping=self.settings.mapping):
+            if isinstance(found, BadRow):
+                self.bad.append(found)
             else:
+                pair, dialect = found
                 self.dialects[dialect] += 1
                 yield pair
 

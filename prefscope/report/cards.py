@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.preference.diagnostics import Z_95, rank_correlation
+from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.summary import count_outcomes, finite_pairs, mean_logps
+from prefscope.statistics import Z_95
 
 LENGTH_BIAS = 0.3
 """Beyond this rank correlation length alone tells much of the margin."""

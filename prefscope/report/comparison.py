@@ -18,9 +18,10 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.pairing import SUFFIX, PairedView
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
-from prefscope.preference.diagnostics import Z_95, rank_correlation
+from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.cards import margin_expression
 from prefscope.report.summary import finite_pairs, mean_logps
+from prefscope.statistics import Z_95
 
 Quadrant: TypeAlias = Literal["only_b", "both", "neither", "only_a"]
 Values: TypeAlias = NDArray[np.float64]

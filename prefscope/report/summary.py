@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
-from prefscope.preference.diagnostics import wilson_interval
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.statistics import wilson_interval
 
 JSON_SCHEMA = 1
 WORST_PAIRS = 10

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 LEDGER = Path(__file__).with_name("ledger-v1.parquet")
+PAIRS = Path(__file__).parents[2] / "sample_data" / "pairs.jsonl"
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "textual")
 
 WITHOUT_TORCH = """
@@ -83,8 +84,9 @@ def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
         ["export", str(LEDGER), "-o", "{folder}/x.parquet"],
         ["report", str(LEDGER), "-o", "{folder}/r.html"],
         ["curate", str(LEDGER), "-o", "{folder}/c.parquet"],
+        ["lint", str(PAIRS), "--tokenizer", str(PAIRS.with_name("tiny-ref")), "--fail-on", "none"],
     ],
-    ids=["report", "json", "csv", "parquet", "html", "curated"],
+    ids=["report", "json", "csv", "parquet", "html", "curated", "lint"],
 )
 def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path: Path) -> None:
     run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))

@@ -17,14 +17,12 @@ from prefscope.preference.diagnostics.diagnostic import Conclusion, Diagnostic, 
 from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displacement, quadrants
 from prefscope.preference.diagnostics.flips import FLIPS, assumed_noise, flip_posteriors, flips, label_noise
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
-from prefscope.preference.diagnostics.intervals import Z_95, mean_interval, wilson_interval
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
 
 __all__ = [
     "DIAGNOSTICS",
-    "Z_95",
     "Conclusion",
     "Diagnostic",
     "Figures",
@@ -40,7 +38,6 @@ __all__ = [
     "gradient_weights",
     "label_noise",
     "length_bias",
-    "mean_interval",
     "quadrants",
     "quantile_edges",
     "rank_correlation",
@@ -48,7 +45,6 @@ __all__ = [
     "residual_margins",
     "subsets",
     "token_shares",
-    "wilson_interval",
 ]
 
 DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(

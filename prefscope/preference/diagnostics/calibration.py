@@ -9,7 +9,7 @@ import numpy as np
 
 from prefscope.preference.arrays import sigmoid
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
-from prefscope.preference.diagnostics.intervals import wilson_interval
+from prefscope.statistics import wilson_interval
 
 BINS = 10
 CLEAR = 0.05

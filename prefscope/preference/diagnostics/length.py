@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
-from prefscope.preference.diagnostics.intervals import wilson_interval
+from prefscope.statistics import wilson_interval
 
 BINS = 5
 CLEAR = 0.3

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.preference.diagnostics.diagnostic import Values
-from prefscope.preference.diagnostics.intervals import LEVEL, mean_interval, wilson_interval
+from prefscope.statistics import LEVEL, mean_interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)

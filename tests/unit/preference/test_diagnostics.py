@@ -23,7 +23,6 @@ from prefscope.preference.diagnostics import (
     gradient_weights,
     label_noise,
     length_bias,
-    mean_interval,
     quadrants,
     quantile_edges,
     ranking,
@@ -31,6 +30,7 @@ from prefscope.preference.diagnostics import (
     subsets,
     token_shares,
 )
+from prefscope.statistics import mean_interval
 
 A, B = (-50.0, -60.0, -52.0, -58.0), (-50.0, -80.0, -46.0, -70.0)  # MATHS 2.8: p_w, p_l, q_w, q_l
 MARGINS = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from prefscope.ledger.table import load_ledger
-from prefscope.preference.diagnostics import wilson_interval
 from prefscope.report.summary import Spread, Summary, count_outcomes, summarise
 from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.statistics import wilson_interval
 
 WIN = {"logps": (-50.0, -60.0, -52.0, -58.0)}  # margin 0.4
 LOWERED = {"logps": (-50.0, -80.0, -46.0, -70.0)}  # 0.6

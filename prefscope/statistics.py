@@ -1,17 +1,22 @@
-"""95% bounds of shares and of means."""
+"""Bounds and tests of shares and means: how sure one may be.
+
+This module imports nothing of the project.
+"""
 
 from __future__ import annotations
 
 import math
 
-from prefscope.preference.diagnostics.diagnostic import Values
+import numpy as np
+from numpy.typing import NDArray
 
 Z_95 = 1.959963984540054
+"""The standard normal's quantile of a 95% interval with two sides."""
 LEVEL = 0.95
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share; nan without a trial.
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """Return the 95% score interval of a share; a tie may count as half a success.
 
     References:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
@@ -27,7 +32,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2 / trials), (centre + half) / (1 + z2 / trials)
 
 
-def mean_interval(values: Values) -> tuple[float, float, float]:
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the mean and the bounds of its 95% interval by Student's t; the bounds are nan of fewer than two values.
 
     Definition: mean ± t · sd / √n with n − 1 degrees of freedom.
@@ -35,7 +40,6 @@ def mean_interval(values: Values) -> tuple[float, float, float]:
     References:
         Student 1908, "The probable error of a mean", Biometrika 6.
 
-    >>> import numpy as np
     >>> [round(bound, 3) for bound in mean_interval(np.array([1.0, 2.0, 3.0]))]
     [2.0, -0.484, 4.484]
     """
@@ -69,3 +73,29 @@ def student_95(freedom: int) -> float:
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
         + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
     )
+
+
+def upper_tail(successes: int, trials: int, share: float) -> float:
+    """Return the probability that a binomial count is at least `successes`.
+
+    Of independent trials whose shares differ but have the mean `share` it is an upper bound, where `successes` is at
+    least one more than their expected number.
+
+    References:
+        Hoeffding 1956, "On the distribution of the number of successes in independent trials", theorem 4.
+
+    >>> round(upper_tail(9, 10, 0.5) * 1024, 6)
+    11.0
+    """
+    if successes <= 0:
+        return 1.0
+    if not 0 < share < 1:
+        return float(share >= 1)
+    odds = share / (1 - share)
+    largest = math.lgamma(trials + 1) - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
+    term = math.exp(largest + successes * math.log(share) + (trials - successes) * math.log1p(-share))
+    total = term
+    for count in range(successes, trials):
+        term *= odds * (trials - count) / (count + 1)
+        total += term
+    return min(total, 1.0)

@@ -1,0 +1,110 @@
+"""`prefscope lint`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefscope.cli import options as opt
+from prefscope.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from prefscope.data.records import BadRow, PreferencePair
+    from prefscope.data.sources import Source
+    from prefscope.events import Event
+
+EXIT_FOUND = 1
+NO_CHECK = "none"
+ROWS_AN_EVENT = 1_000
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against", metavar="OTHER", help="A data set whose prompts must not be in DATA.", show_default=False
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="Checkpoint folder or hub id: measure lengths in its tokens.", show_default=False),
+]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        metavar="CHECK",
+        help="Exit with 1 if this check finds something; repeatable; `none` for never. Default: those marked FAIL.",
+        show_default=False,
+    ),
+]
+
+
+def lint(
+    data: opt.Data,
+    against: Against = None,
+    tokenizer: Tokenizer = None,
+    fail_on: FailOn = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+    format_: opt.Format = "auto",
+    mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
+    config: opt.Config = None,
+    revision: opt.Revision = None,
+) -> None:
+    """Look for what is wrong with a preference data set, without any model.
+
+    Repeated, contradicting, empty and leaked pairs, templates in texts, broken turns and characters, and what gives the
+    label away: a phrase, white space, length. Exits with 1 if a failing check finds something.
+    """
+    from rich.console import Console
+
+    from prefscope.cli.output import PIPE_WIDTH
+    from prefscope.cli.progress import RunProgress
+    from prefscope.data.checks import distil, find_check, lint_pairs
+    from prefscope.data.dialects import parse_mapping
+    from prefscope.data.sources import open_source
+    from prefscope.report.findings import findings_json, print_findings
+
+    failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
+    if data == against == "-":
+        raise UsageError("Standard input cannot be both data sets", hint="Name a file with --against.")
+    count_tokens = None
+    if tokenizer is not None:
+        from prefscope.scoring.token_counts import token_counter
+
+        count_tokens = token_counter(tokenizer)
+    columns = None if mapping is None else parse_mapping(mapping)
+    with RunProgress() as progress, closing(open_source(data, split=split, config=config, revision=revision)) as source:
+        other = None
+        if against is not None:
+            with closing(open_source(against)) as other_source:
+                other = distil(_pairs(other_source, format_, columns, progress))
+        report = lint_pairs(_pairs(source, format_, columns, progress), against=other, count_tokens=count_tokens)
+        name = source.name
+    if not any((report.pairs, *(len(finding.found.rows) for finding in report.findings))):
+        raise DataError("There is no pair in this data set", where=name)
+    if as_json:
+        typer.echo(json.dumps({"source": name} | findings_json(report), ensure_ascii=False, indent=2))
+    else:
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        print_findings(Console(width=width, highlight=False, markup=False, emoji=False), name, report)
+    found = [finding.check for finding in report.findings if not finding.is_clean]
+    if any(check.severity == "fail" if failing is None else check.name in failing for check in found):
+        raise typer.Exit(EXIT_FOUND)
+
+
+def _pairs(
+    source: Source, dialect: str, mapping: dict[str, str] | None, emit: Callable[[Event], None]
+) -> Iterator[PreferencePair | BadRow]:
+    """Yield the pairs and bad rows of a source, and tell how far it is."""
+    from prefscope.data.reading import pairs_of
+    from prefscope.data.records import BadRow
+    from prefscope.events import Progressed
+
+    for number, found in enumerate(pairs_of(source, dialect=dialect, mapping=mapping), start=1):
+        yield found if isinstance(found, BadRow) else found[0]
+        if number % ROWS_AN_EVENT == 0:
+            emit(Progressed(f"reading {source.name}", number))

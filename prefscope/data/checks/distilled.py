@@ -1,0 +1,147 @@
+"""What the checks need of a data set: a few numbers a pair, so that its texts need not stay in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.data.checks.sketch import BINS, Sketch, sketch, text_hashes
+from prefscope.data.checks.words import WordSample
+from prefscope.data.records import PreferencePair, Text, readable
+
+EXCERPT_CHARACTERS = 60
+Keys = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class PairTexts:
+    """The texts of one pair, as the checks look at them."""
+
+    pair: PreferencePair
+
+    @functools.cached_property
+    def prompt(self) -> str:
+        """The whole prompt."""
+        return readable(self.pair.prompt)
+
+    @functools.cached_property
+    def asked(self) -> str:
+        """What was asked last: the last turn of the user's, or a prompt of plain text."""
+        prompt = self.pair.prompt
+        if isinstance(prompt, str):
+            return prompt
+        return next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
+
+    @functools.cached_property
+    def conversation(self) -> str:
+        """The prompt without its system message, which many prompts share."""
+        prompt = self.pair.prompt
+        return prompt if isinstance(prompt, str) else "\n\n".join(t.content for t in prompt if t.role != "system")
+
+    @functools.cached_property
+    def responses(self) -> tuple[str, str]:
+        """Chosen and rejected."""
+        return readable(self.pair.chosen), readable(self.pair.rejected)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Every plain text and the content of every turn."""
+        return tuple(
+            content
+            for text in (self.pair.prompt, self.pair.chosen, self.pair.rejected)
+            for content in ((text,) if isinstance(text, str) else [turn.content for turn in text])
+        )
+
+
+def excerpt(text: str, start: int = 0) -> str:
+    """Return what stands at a place of a text, cut short, with an ellipsis where it was cut."""
+    begin = max(start - EXCERPT_CHARACTERS // 3, 0)
+    cut = text[begin : begin + EXCERPT_CHARACTERS].strip()
+    return f"{'…' if begin else ''}{cut}{'…' if begin + EXCERPT_CHARACTERS < len(text) else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """A few numbers of each pair; all arrays have one row a pair."""
+
+    rows: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    beginnings: tuple[str, ...]
+    """What was asked, cut short."""
+    prompt_keys: Keys
+    """A hash of the prompt, white space at its ends aside."""
+    chosen_keys: Keys
+    rejected_keys: Keys
+    lengths: NDArray[np.int64]
+    """Of chosen and rejected, in `unit`. Shape (pairs, 2)."""
+    unit: str
+    """`characters` or `tokens`."""
+    spaced: NDArray[np.bool_]
+    """Whether chosen and rejected start with, and whether they end with white space. Shape (pairs, 2, 2)."""
+    prompt_sketches: NDArray[np.uint32]
+    """Shape (pairs, bins)."""
+    pair_sketches: NDArray[np.uint32]
+    words: WordSample
+
+
+@dataclass
+class Distiller:
+    """Takes pairs one by one and keeps what the checks need of them."""
+
+    count_tokens: Callable[[str], int] | None = None
+    places: list[tuple[int, int]] = field(default_factory=list)
+    beginnings: list[str] = field(default_factory=list)
+    keys: list[tuple[int, int, int]] = field(default_factory=list)
+    lengths: list[tuple[int, int]] = field(default_factory=list)
+    spaced: list[tuple[tuple[bool, bool], tuple[bool, bool]]] = field(default_factory=list)
+    sketches: list[tuple[Sketch, Sketch]] = field(default_factory=list)
+    words: WordSample = field(default_factory=WordSample)
+
+    def add(self, texts: PairTexts) -> None:
+        """Take a pair."""
+        pair, responses = texts.pair, texts.responses
+        measure = self.count_tokens or len
+        self.places.append((pair.row, pair.line))
+        self.beginnings.append(excerpt(texts.asked))
+        self.keys.append((_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)))
+        self.lengths.append((measure(responses[0]), measure(responses[1])))
+        self.spaced.append(
+            (
+                (responses[0][:1].isspace(), responses[0][-1:].isspace()),
+                (responses[1][:1].isspace(), responses[1][-1:].isspace()),
+            )
+        )
+        parts = [text_hashes(text) for text in (texts.conversation, *responses)]
+        self.sketches.append((sketch(parts[:1]), sketch(parts)))
+        self.words.add(pair.row, *responses)
+
+    def distilled(self) -> Distilled:
+        """Return what was kept, as arrays."""
+        rows, lines = np.array(self.places, dtype=np.int64).reshape(-1, 2).T
+        sketches = np.array(self.sketches, dtype=np.uint32).reshape(-1, 2, BINS)
+        keys = np.array(self.keys, dtype=np.uint64).reshape(-1, 3).T
+        return Distilled(
+            rows,
+            lines,
+            tuple(self.beginnings),
+            keys[0],
+            keys[1],
+            keys[2],
+            np.array(self.lengths, dtype=np.int64).reshape(-1, 2),
+            "characters" if self.count_tokens is None else "tokens",
+            np.array(self.spaced, dtype=np.bool_).reshape(-1, 2, 2),
+            sketches[:, 0],
+            sketches[:, 1],
+            self.words,
+        )
+
+
+def _key(text: Text) -> int:
+    """Return 64 bits that name a text, white space at its ends aside."""
+    content = readable(text).strip().encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

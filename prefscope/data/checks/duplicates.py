@@ -1,0 +1,170 @@
+"""Pairs that repeat or contradict each other, and prompts that another split has too."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.data.checks.check import EXAMPLES, NOTHING, Example, Found, check_of_data
+from prefscope.data.checks.distilled import Distilled, Keys
+from prefscope.data.checks.sketch import near_matches
+
+NEAR_PROMPT = 0.9
+NEAR_PAIR = 0.8
+_FACTOR, _OTHER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_SHIFT = np.uint64(31)
+
+
+def _joined(*keys: Keys) -> Keys:
+    """Return one key for several, in their order."""
+    joined = np.zeros_like(keys[0])
+    for part in keys:
+        joined = (joined ^ part) * _FACTOR
+        joined = (joined ^ (joined >> _SHIFT)) * _OTHER
+    return joined
+
+
+def _firsts(keys: Keys) -> NDArray[np.int64]:
+    """Return the place of the first key that equals each."""
+    _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+    return first[groups]
+
+
+def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], told: str = "") -> Found:
+    """Return pairs that are like others of the same data set."""
+    examples = tuple(
+        Example(int(data.lines[i]), data.beginnings[i], f"line {data.lines[other]}")
+        for i, other in zip(places[:EXAMPLES].tolist(), like[:EXAMPLES].tolist(), strict=True)
+    )
+    return Found(data.rows[places], examples, told)
+
+
+@check_of_data(
+    "duplicate_pairs",
+    "fail",
+    "the same prompt, chosen and rejected once more",
+    "Keep one of each, else a trainer weighs them twice.",
+)
+def find_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
+    """Find pairs that repeat an earlier one."""
+    firsts = _firsts(_joined(data.prompt_keys, data.chosen_keys, data.rejected_keys))
+    places = np.flatnonzero(firsts != np.arange(len(firsts)))
+    return _found(data, places, firsts[places])
+
+
+def _reversals(data: Distilled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of pairs that also stand in the data set the other way round, and where."""
+    ways = (
+        _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys),
+        _joined(data.prompt_keys, data.rejected_keys, data.chosen_keys),
+    )
+    places = np.flatnonzero(np.isin(ways[1], ways[0]) & (data.chosen_keys != data.rejected_keys))
+    order = np.argsort(ways[0], kind="stable")
+    return places, order[np.searchsorted(ways[0], ways[1][places], sorter=order)]
+
+
+@check_of_data(
+    "contradictions",
+    "fail",
+    "the same prompt and responses, with chosen and rejected exchanged",
+    "Decide which order is right and drop the other; together they teach nothing.",
+)
+def find_contradictions(data: Distilled, _against: Distilled | None) -> Found:
+    """Find pairs that are there in both orders."""
+    return _found(data, *_reversals(data))
+
+
+@check_of_data(
+    "chosen_and_rejected",
+    "note",
+    "a response is chosen in one pair and rejected in another of the same prompt",
+    "Right for rankings of three and more responses; else look which of the two is wrong.",
+)
+def find_responses_on_both_sides(data: Distilled, _against: Distilled | None) -> Found:
+    """Find pairs whose chosen response another pair of the prompt rejects, exchanged pairs aside."""
+    chosen = _joined(data.prompt_keys, data.chosen_keys)
+    rejected = _joined(data.prompt_keys, data.rejected_keys)
+    both = np.isin(chosen, rejected) & (data.chosen_keys != data.rejected_keys)
+    both[_reversals(data)[0]] = False
+    places = np.flatnonzero(both)
+    order = np.argsort(rejected, kind="stable")
+    return _found(data, places, order[np.searchsorted(rejected, chosen[places], sorter=order)])
+
+
+@check_of_data(
+    "duplicate_prompts",
+    "note",
+    "the prompt of an earlier pair, with other responses",
+    "Right where prompts have several pairs; keep them in the same split.",
+)
+def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
+    """Find pairs with the prompt of an earlier one, repeated and exchanged pairs aside."""
+    whole = _joined(
+        data.prompt_keys,
+        np.minimum(data.chosen_keys, data.rejected_keys),
+        np.maximum(data.chosen_keys, data.rejected_keys),
+    )
+    firsts = _firsts(data.prompt_keys)
+    places = np.arange(len(firsts))
+    places = places[(firsts != places) & (_firsts(whole) == places)]
+    prompts = len(np.unique(data.prompt_keys))
+    told = f"{prompts:,} distinct prompts in {len(firsts):,} pairs"
+    return _found(data, places, firsts[places], told if places.size else "")
+
+
+def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -> Found:
+    """Return pairs that are like an earlier one but not the same."""
+    pairs = [(place, like) for place, like in sorted(found.items()) if keys[place] != keys[like]]
+    if not pairs:
+        return NOTHING
+    places, like = np.array(pairs).T
+    return _found(data, places, like, f"at least {likeness:.0%} alike, by a Jaccard index of stretches of 8 bytes")
+
+
+@check_of_data(
+    "near_duplicate_pairs",
+    "note",
+    "nearly the prompt, chosen and rejected of an earlier pair",
+    "Keep one of each unless the difference matters.",
+)
+def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
+    """Find pairs that are nearly an earlier one."""
+    keys = _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys)
+    return _near(data, near_matches(data.pair_sketches, None, NEAR_PAIR), keys, NEAR_PAIR)
+
+
+@check_of_data(
+    "near_duplicate_prompts",
+    "note",
+    "nearly the prompt of an earlier pair",
+    "Keep them in the same split, and one of each where they mean the same.",
+)
+def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
+    """Find prompts that are nearly an earlier one, system messages aside."""
+    return _near(data, near_matches(data.prompt_sketches, None, NEAR_PROMPT), data.prompt_keys, NEAR_PROMPT)
+
+
+@check_of_data(
+    "leaked_prompts",
+    "fail",
+    "a prompt of the other data set, word for word or nearly",
+    "Take these out of one of the two, else an evaluation measures memory.",
+    compares=True,
+)
+def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
+    """Find prompts that another data set has, too."""
+    if against is None:
+        return NOTHING
+    order = np.argsort(against.prompt_keys, kind="stable")
+    exact = np.flatnonzero(np.isin(data.prompt_keys, against.prompt_keys))
+    known = order[np.searchsorted(against.prompt_keys, data.prompt_keys[exact], sorter=order)]
+    found = near_matches(data.prompt_sketches, against.prompt_sketches, NEAR_PROMPT)
+    found |= dict(zip(exact.tolist(), known.tolist(), strict=True))
+    places = sorted(found)
+    examples = tuple(
+        Example(int(data.lines[i]), data.beginnings[i], f"line {against.lines[found[i]]} there")
+        for i in places[:EXAMPLES]
+    )
+    told = f"{len(exact):,} word for word, {len(places) - len(exact):,} nearly"
+    figures = {"exact": len(exact), "near": len(places) - len(exact)}
+    return Found(data.rows[places], examples, told if places else "", figures)

@@ -1,0 +1,143 @@
+"""All checks over the pairs of a data set."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefscope.data.checks import duplicates, phrases, responses, shortcuts  # noqa: F401 (they register the checks)
+from prefscope.data.checks.check import CHECKS, EXAMPLES, NOTHING, Check, Example, Found
+from prefscope.data.checks.distilled import Distilled, Distiller, PairTexts
+from prefscope.data.records import BadRow, Json, PreferencePair
+
+JSON_SCHEMA = 1
+BAD_ROWS = Check(
+    "bad_rows", "fail", "a row that is no preference pair", "Mend the rows; `score --skip-bad-rows` leaves them out."
+)
+CHECKS[BAD_ROWS.name] = BAD_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found."""
+
+    check: Check
+    found: Found
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all is well."""
+        return not (self.found.rows.size or self.found.told)
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What all checks found in a data set."""
+
+    pairs: int
+    findings: tuple[Finding, ...]
+    """One a check, in the order of the checks."""
+
+    @functools.cached_property
+    def _by_row(self) -> Mapping[int, tuple[str, ...]]:
+        names: dict[int, list[str]] = defaultdict(list)
+        for finding in self.findings:
+            for row in finding.found.rows.tolist():
+                names[row].append(finding.check.name)
+        return {row: tuple(some) for row, some in names.items()}
+
+    def checks_of(self, row: int) -> tuple[str, ...]:
+        """Return the names of the checks that the pair at a position in the source falls under."""
+        return self._by_row.get(row, ())
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the report as JSON values; excerpts are as they are in the data set."""
+        return {
+            "schema": JSON_SCHEMA,
+            "pairs": self.pairs,
+            "checks": {
+                check.name: {
+                    "severity": check.severity,
+                    "meaning": check.meaning,
+                    "found": bool(len(found.rows) or found.told),
+                    "count": len(found.rows),
+                    "told": found.told,
+                    "examples": [{"line": e.line, "excerpt": e.excerpt, "like": e.like} for e in found.examples],
+                    "figures": dict(found.figures),
+                    "rows": found.rows.tolist(),
+                }
+                for check, found in ((finding.check, finding.found) for finding in self.findings)
+            },
+        }
+
+
+def distil(pairs: Iterable[PreferencePair | BadRow], count_tokens: Callable[[str], int] | None = None) -> Distilled:
+    """Return what is compared with another data set: its `against`. Bad rows are left out."""
+    distiller = Distiller(count_tokens)
+    for pair in pairs:
+        if isinstance(pair, PreferencePair):
+            distiller.add(PairTexts(pair))
+    return distiller.distilled()
+
+
+def lint_pairs(
+    pairs: Iterable[PreferencePair | BadRow],
+    *,
+    against: Distilled | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+) -> LintReport:
+    """Return what every check finds in a data set, in one pass over its pairs and linear time.
+
+    Args:
+        pairs: The pairs, or what could not be read as one, in the order of the source; positions are their `row`.
+        against: Another data set, whose prompts should not be in this one.
+        count_tokens: Gives a response's length in tokens; None measures characters.
+    """
+    distiller = Distiller(count_tokens)
+    bad: list[BadRow] = []
+    hits = {name: _Hits() for name, check in CHECKS.items() if check.of_pair}
+
+    def good() -> Iterator[PairTexts]:
+        for pair in pairs:
+            if isinstance(pair, BadRow):
+                bad.append(pair)
+            else:
+                yield PairTexts(pair)
+
+    for texts in good():
+        distiller.add(texts)
+        for name, hit in hits.items():
+            test = CHECKS[name].of_pair
+            if test is not None and (told := test(texts)) is not None:
+                hit.add(texts.pair.row, texts.pair.line, told)
+    data = distiller.distilled()
+    found = {name: hit.found() for name, hit in hits.items()} | {BAD_ROWS.name: _bad_rows(bad)}
+    for name, check in CHECKS.items():
+        if check.of_data is not None and (against is not None or not check.compares):
+            found[name] = check.of_data(data, against) if len(data.rows) else NOTHING
+    return LintReport(len(data.rows), tuple(Finding(CHECKS[name], found[name]) for name in CHECKS if name in found))
+
+
+class _Hits:
+    """Pairs that fall under a check of single pairs."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.examples: list[Example] = []
+
+    def add(self, row: int, line: int, told: str) -> None:
+        self.rows.append(row)
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(Example(line, told))
+
+    def found(self) -> Found:
+        return Found(np.array(self.rows, dtype=np.int64), tuple(self.examples))
+
+
+def _bad_rows(bad: list[BadRow]) -> Found:
+    rows = np.array([row.row for row in bad], dtype=np.int64)
+    return Found(rows, tuple(Example(row.line, row.reason) for row in bad[:EXAMPLES]))

@@ -1,0 +1,149 @@
+"""What is wrong with one pair by itself: its responses, its turns, and text that a chat template would write."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from prefscope.data.checks.check import check_of_pair
+from prefscope.data.checks.distilled import PairTexts, excerpt
+from prefscope.data.records import Message, Text
+
+SHORTEST_PROMPT = 20
+"""A shorter prompt may well be said again by an answer."""
+LEAD_IN = 32
+"""Characters that may stand before a repeated prompt, such as a role."""
+
+_TEMPLATED = re.compile(
+    r"<\|[a-zA-Z][a-zA-Z0-9_ ]*\|>|<｜[^｜>]{1,40}｜>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<extra_id_\d+>"
+    r"|\A\s*<s>|</s>\s*\Z|\[/?SYSTEM_PROMPT\]|\A\s*\[gMASK\]"
+)
+_TRANSCRIPT = re.compile(r"\n\n(?:Human|Assistant): |^### (?:Instruction|Response):", re.MULTILINE)
+_ROLES = ("system", "developer")
+
+
+@check_of_pair(
+    "identical_responses",
+    "fail",
+    "chosen and rejected are the same",
+    "Drop the pair: its margin is always 0.",
+)
+def find_identical(texts: PairTexts) -> str | None:
+    """Find a pair without a difference, white space at the ends aside."""
+    chosen, rejected = texts.responses
+    return excerpt(chosen) if chosen.strip() == rejected.strip() and chosen.strip() else None
+
+
+@check_of_pair(
+    "empty_responses",
+    "fail",
+    "a response is empty or white space",
+    "Drop the pair or mend the export that lost the text.",
+)
+def find_empty(texts: PairTexts) -> str | None:
+    """Find a response that says nothing and calls no tool."""
+    pair = texts.pair
+    empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if _says_nothing(text)]
+    return f"{' and '.join(empty)} to {excerpt(texts.asked)}" if empty else None
+
+
+def _says_nothing(text: Text) -> bool:
+    if isinstance(text, str):
+        return not text.strip()
+    return not any(turn.content.strip() or turn.extra for turn in text)
+
+
+@check_of_pair(
+    "repeated_prompt",
+    "fail",
+    "a response begins with the whole prompt",
+    "Take the prompt off the responses, else it is scored as if the model had said it.",
+)
+def find_repeated_prompt(texts: PairTexts) -> str | None:
+    """Find a response that begins with what was asked."""
+    asked = texts.asked.strip()
+    if len(asked) < SHORTEST_PROMPT:
+        return None
+    for name, response in zip(("chosen", "rejected"), texts.responses, strict=True):
+        if response.find(asked, 0, len(asked) + LEAD_IN) >= 0 and len(response.strip()) > len(asked):
+            return f"{name}: {excerpt(response)}"
+    return None
+
+
+@check_of_pair(
+    "templated_text",
+    "fail",
+    "text holds what a chat template writes, such as <|im_start|> or [INST]",
+    "Give messages without markers; a template applied twice trains on its own markers.",
+)
+def find_templated(texts: PairTexts) -> str | None:
+    """Find markers of chat templates in a plain text or the content of a turn."""
+    for content in texts.contents:
+        if ("<" in content or "[" in content) and (found := _TEMPLATED.search(content)):
+            return excerpt(content, found.start())
+    plain = [text for text in (texts.pair.prompt, *texts.responses) if isinstance(text, str)]
+    if isinstance(texts.pair.prompt, str) and (found := _TRANSCRIPT.search(plain[0])):
+        return excerpt(plain[0], found.start())
+    return None
+
+
+@check_of_pair(
+    "role_order",
+    "fail",
+    "turns are not in the order system, user, assistant, user, assistant",
+    "Mend the turns: many chat templates refuse such a conversation or score the user's words.",
+)
+def find_role_order(texts: PairTexts) -> str | None:
+    """Find turns in an order that chat templates do not expect, and turns of the user's that would be scored."""
+    pair = texts.pair
+    if isinstance(pair.prompt, str):
+        return None
+    for name, response in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        turns = () if isinstance(response, str) else response
+        wrong = _wrong_response(turns) or _wrong_order([*pair.prompt, *turns])
+        if wrong:
+            return f"{name}: {wrong}: {excerpt(texts.asked)}"
+    return None
+
+
+def _wrong_response(turns: tuple[Message, ...]) -> str:
+    """Return what is wrong with the turns of a response, empty for nothing."""
+    if not turns:
+        return ""
+    if any(turn.role == "user" for turn in turns):
+        return "a turn of the user's is scored"
+    return "" if turns[-1].role == "assistant" else f"it ends with {turns[-1].role}"
+
+
+def _wrong_order(turns: list[Message]) -> str:
+    """Return what is wrong with the order of a conversation's turns, empty for nothing."""
+    if any(turn.role in _ROLES for turn in turns[1:]):
+        return "the system message is not first"
+    spoken = [turn for turn in turns if turn.role not in _ROLES]
+    if spoken and spoken[0].role == "assistant":
+        return "the assistant begins"
+    for before, turn in pairwise(spoken):
+        if before.role == turn.role and turn.role in {"user", "assistant"} and not before.extra:
+            return f"two turns of {turn.role} in a row"
+    return ""
+
+
+_DAMAGE = re.compile(
+    "\ufffd|锟斤拷|[\x00\x7f-\x84\x86-\x9f\ud800-\udfff]|ï»¿"
+    "|Ã[\u00a0-\u00bfŠŽšžŸƒœŒ]|Ã[‚„…†‡ˆ‰‹‘’“”•–—˜™›€](?=[a-z])|Â[\u00a0-\u00bf]|â€[™œ˜¦“”\x9d\x9c]|ðŸ|[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]{1}[ÐÑ]"
+)
+
+
+@check_of_pair(
+    "encoding_damage",
+    "fail",
+    "characters were lost or garbled: �, Ã©, control characters",
+    "Read the source again as UTF-8; what became � is lost.",
+)
+def find_encoding_damage(texts: PairTexts) -> str | None:
+    """Find replacement characters, UTF-8 read as Latin-1, C1 and null characters, halves of surrogate pairs."""
+    for content in texts.contents:
+        plain = content.isascii() and "\0" not in content and "\x7f" not in content
+        if not plain and (found := _DAMAGE.search(content)):
+            return excerpt(content, found.start())
+    return None

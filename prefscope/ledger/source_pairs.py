@@ -1,0 +1,26 @@
+"""The pairs of a ledger as their data set had them, for checks of the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from prefscope.data.dialects import NotAPairError, normalise
+from prefscope.data.records import PreferencePair, SourceRow
+from prefscope.ledger.table import Ledger
+
+_COLUMNS = ["row", "line", "prompt", "chosen", "rejected", "source_json"]
+
+
+def source_pairs(ledger: Ledger) -> Iterator[PreferencePair]:
+    """Yield the pairs in the ledger's order, with their turns; where its source row tells none, as plain texts."""
+    asked = ledger.manifest.get("settings", {}).get("data", {})
+    dialect, mapping = asked.get("dialect", "auto"), asked.get("mapping")
+    for group in ledger.read(_COLUMNS):
+        for row, line, prompt, chosen, rejected, source in zip(*group.values(), strict=True):
+            try:
+                value = json.loads(source)
+                pair, _ = normalise(SourceRow(row, line, value), dialect=dialect, mapping=mapping)
+            except (ValueError, TypeError, NotAPairError):
+                pair = PreferencePair(row, line, prompt or "", chosen or "", rejected or "")
+            yield pair

@@ -1,0 +1,109 @@
+"""What gives the label away without being read: a phrase, white space, length."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefscope.data.checks import lint_pairs
+from prefscope.data.records import PreferencePair
+from tests.unit.data.checked import findings, pair, rows_of, sentence
+
+
+def with_phrase(side: str, told: int, other: int) -> list[PreferencePair]:
+    """Return 200 pairs of which some have a phrase in one response, and others have it in the other one."""
+    pairs = []
+    for row in range(200):
+        texts = {"chosen": sentence(3 * row + 1), "rejected": sentence(3 * row + 2)}
+        name = side if row < told else "chosen" if side == "rejected" else "rejected"
+        if row < told + other:
+            texts[name] = f"As an AI language model, {texts[name]}"
+        pairs.append(pair(row, **texts))
+    return pairs
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_phrase_that_tells_the_label_is_found_whole_with_its_exact_counts(side: str) -> None:
+    report = lint_pairs(with_phrase(side, 40, 1))
+    assert rows_of(report) == {"telling_phrase": list(range(40))}
+    found = findings(report)["telling_phrase"].found
+    (example,) = found.examples
+    assert example.excerpt == f"“as an ai language model” is in {side} in 40 of 41 pairs"
+    (phrase,) = found.figures["phrases"]
+    assert (phrase["phrase"], phrase["side"], phrase["pairs"], phrase["telling"]) == (
+        "as an ai language model",
+        side,
+        41,
+        40,
+    )
+    assert phrase["p_value"] < 1e-6
+
+
+@pytest.mark.parametrize(("told", "other"), [(9, 0), (40, 4)], ids=["in too few pairs", "in the other one too often"])
+def test_a_phrase_that_does_not_tell_the_label_is_none(told: int, other: int) -> None:
+    assert rows_of(lint_pairs(with_phrase("rejected", told, other))) == {}
+
+
+def test_long_responses_do_not_make_their_words_tell_the_label() -> None:
+    pairs = [pair(row, chosen=sentence(3 * row + 1, 300), rejected=sentence(3 * row + 2, 5)) for row in range(200)]
+    found = findings(lint_pairs(pairs))
+    assert "length_bias" in found
+    assert "telling_phrase" not in found
+
+
+def test_phrases_of_scripts_without_spaces_are_read_by_character() -> None:
+    pairs = [pair(row, rejected=f"作为人工智能 {sentence(3 * row + 2)}") for row in range(40)]
+    (example,) = findings(lint_pairs(pairs))["telling_phrase"].found.examples
+    assert example.excerpt == "“作为人工智能” is in rejected in 40 of 40 pairs"
+
+
+def spaced(only_chosen: int, only_rejected: int, both: int) -> list[PreferencePair]:
+    """Return 100 pairs, some of which have responses that end with white space."""
+    ends = [("\n", "")] * only_chosen + [("", "\n")] * only_rejected + [("\n", "\n")] * both
+    ends += [("", "")] * (100 - len(ends))
+    return [
+        pair(row, chosen=sentence(3 * row + 1) + first, rejected=sentence(3 * row + 2) + second)
+        for row, (first, second) in enumerate(ends)
+    ]
+
+
+def test_white_space_that_separates_the_sides_is_told_with_its_counts() -> None:
+    report = lint_pairs(spaced(30, 1, 10))
+    assert rows_of(report) == {"white_space": list(range(30))}
+    found = findings(report)["white_space"].found
+    assert found.told == "only chosen ends with it in 30 of 31 pairs"
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 100), (20, 20, 0), (9, 0, 0)], ids=["everywhere", "on both sides", "seldom"])
+def test_white_space_that_separates_nothing_is_left_alone(counts: tuple[int, int, int]) -> None:
+    assert rows_of(lint_pairs(spaced(*counts))) == {}
+
+
+def lengths(longer: int, equal: int, shorter: int) -> list[PreferencePair]:
+    kinds = ["ab"] * longer + ["a"] * equal + [""] * shorter
+    words = ["x", "y", "z", "v", "w"]
+    return [
+        pair(row, chosen=f"{words[row % 5]}{row:03}{kind}", rejected=f"{words[row % 4]}{row + 500:03}a")
+        for row, kind in enumerate(kinds)
+    ]
+
+
+def test_the_length_rule_counts_ties_half_and_gives_wilsons_bounds() -> None:
+    report = lint_pairs(lengths(70, 20, 10))
+    found = findings(report)["length_bias"].found
+    assert found.told == "the longer is chosen in 80.0% (95%: 71.1% to 86.7%), by characters"
+    assert found.rows.size == 0
+
+
+def test_the_length_rule_also_sees_that_the_shorter_is_chosen_and_counts_tokens_where_it_can() -> None:
+    report = lint_pairs(lengths(10, 20, 70), count_tokens=lambda text: 2 * len(text))
+    assert findings(report)["length_bias"].found.told.endswith("by tokens")
+    assert findings(lint_pairs(lengths(10, 20, 70)))["length_bias"].found.told == (
+        "the shorter is chosen in 80.0% (95%: 71.1% to 86.7%), by characters"
+    )
+
+
+def test_balanced_lengths_are_no_bias_and_still_measured() -> None:
+    report = lint_pairs(lengths(50, 0, 50))
+    (finding,) = (one for one in report.findings if one.check.name == "length_bias")
+    assert finding.is_clean
+    assert finding.found.figures["longer_is_chosen"] == 0.5
