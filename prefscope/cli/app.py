@@ -12,6 +12,7 @@ import typer
 
 import prefscope
 from prefscope.cli.cache import cache
+from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
 from prefscope.cli.export import export
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "open": open_,
     "view": view,
     "report": report,
+    "compare": compare,
     "export": export,
     "curate": curate,
     "demo": demo,

@@ -14,6 +14,7 @@ from prefscope.errors import UsageError
 from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
+from prefscope.report.compared import Compared
 from prefscope.report.curate import curate, write_curated
 from prefscope.report.document import build_document
 from prefscope.report.examination import Examination, examine
@@ -71,8 +72,7 @@ def print_summary(
         found = {} if examined is None else examined.to_json()
         out.write(json.dumps(summary.to_json() | found | timing, ensure_ascii=False, indent=2) + "\n")
         return
-    width = None if out.isatty() else PIPE_WIDTH
-    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    console = _console(out)
     tables = () if examined is None else examined.tables(console.width)
     print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width, tables))
 
@@ -110,6 +110,22 @@ def write_report(
         text = as_markdown(document) if path.suffix == ".md" else as_html(document)
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n", errors="backslashreplace")
+
+
+def print_compared(compared: Compared, *, as_json: bool) -> None:
+    """Print what differs between runs: tables and a map, or one JSON object."""
+    out = sys.stdout
+    if as_json:
+        out.write(json.dumps(compared.to_json(), ensure_ascii=False, indent=2) + "\n")
+        return
+    console = _console(out)
+    print_sections(console, compared.headline(), compared.sections(console.width))
+
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that takes all text literally; off a terminal it writes no escape sequences."""
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def check_outputs(outputs: Sequence[str], source: str | Path) -> None:
