@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from prefscope.ledger.pairing import PairedView, Pairing, run_names
 from prefscope.ledger.table import Ledger
 from prefscope.report.checkpoints import Followed, follow
@@ -78,11 +80,20 @@ def compare_runs(ledgers: Sequence[Ledger], preferences: PreferenceSettings, whe
     first, *between, last = ledgers
     view = _paired(first, last, preferences)
     if where is not None:
-        first = first.only(view.filter(where))
+        first, last = _only(view, where)
         view = _paired(first, last, preferences)
     runs = (first, *between, last)
     followed = follow(runs, preferences) if all(run.has_reference for run in runs) else None
     return Compared(view, compare(view, bootstrap_bounds), runs, followed)
+
+
+def _only(view: PairedView, where: str) -> tuple[Ledger, Ledger]:
+    """Return both ledgers with those of their shared pairs that match."""
+    kept, other = view.filter(where), view.other.ledger
+    first, second = view.pairing.positions
+    masks = np.zeros(view.ledger.num_pairs, dtype=np.bool_), np.zeros(other.num_pairs, dtype=np.bool_)
+    masks[0][first[kept[first]]], masks[1][second[kept[first]]] = True, True
+    return view.ledger.only(masks[0]), other.only(masks[1])
 
 
 def _paired(first: Ledger, last: Ledger, preferences: PreferenceSettings) -> PairedView:
