@@ -119,6 +119,10 @@ CacheFolder = Annotated[
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no log-probs for the next run.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Leave per-token log-probs out of the ledger.")]
+NoiseFloor = Annotated[
+    bool,
+    typer.Option("--noise-floor", help="Compute 64 pairs again in other batches: which margins are only rounding?"),
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin weights: a pickle can run code.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")

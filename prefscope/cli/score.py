@@ -11,6 +11,7 @@ import typer
 from prefscope.cli import options as opt
 from prefscope.errors import UsageError
 from prefscope.settings import (
+    NOISE_PAIRS,
     ComputeSettings,
     DataSettings,
     ModelSettings,
@@ -54,6 +55,7 @@ def score(
     cache: opt.CacheFolder = None,
     no_cache: opt.NoCache = False,
     no_tokens: opt.NoTokens = False,
+    noise_floor: opt.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
@@ -73,6 +75,8 @@ def score(
         )
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
+        if noise_floor:
+            raise UsageError("--noise-floor is that of margins, and --ref none gives none", hint="Name a reference.")
         _check_reference_free(preferences)
     settings = ScoreSettings(
         data=DataSettings(
@@ -99,7 +103,9 @@ def score(
             trust_remote_code=trust_remote_code,
         ),
         tokenization=TokenizationSettings(max_length, truncation, _read_template(chat_template)),
-        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens),
+        compute=ComputeSettings(
+            cache, not no_cache, batch_tokens, threads, not no_tokens, NOISE_PAIRS if noise_floor else 0
+        ),
     )
     path, seconds = _run(settings, outputs)
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
