@@ -14,6 +14,7 @@ import prefscope
 from prefscope.cli.cache import cache
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
+from prefscope.cli.doctor import doctor
 from prefscope.cli.export import export
 from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
@@ -37,6 +38,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "score": score,
     "lint": lint,
+    "doctor": doctor,
     "open": open_,
     "view": view,
     "report": report,

@@ -32,10 +32,10 @@ def score_or_import(
     emit(Progressed("loading torch and transformers", 0))
     from prefscope.pipeline.run import score
 
-    return score(settings if settings.models.policy else _with_bundled_models(settings), ledger, emit, preview)
+    return score(settings if settings.models.policy else with_bundled_models(settings), ledger, emit, preview)
 
 
-def _with_bundled_models(settings: ScoreSettings) -> ScoreSettings:
+def with_bundled_models(settings: ScoreSettings) -> ScoreSettings:
     """Return the settings with the tiny policy and reference of sample_data."""
     policy, ref = (str(sample_data() / name) for name in ("tiny-policy", "tiny-ref"))
     return replace(settings, models=replace(settings.models, policy=policy, ref=ref, bundled=True))

@@ -57,9 +57,9 @@ def measure_noise(
     Raises:
         ResourceError: A sequence does not fit into memory.
     """
-    drawn = np.random.default_rng(residents.settings.data.seed).permutation(spool.num_pairs)[
-        : residents.settings.compute.noise_pairs
-    ]
+    settings = residents.settings
+    order = np.random.default_rng(settings.data.seed).permutation(spool.num_pairs)
+    drawn = order[: settings.compute.noise_pairs]
     pairs = list(spool.sequences_of_pairs(np.sort(drawn)))
     stored = _differences(pairs, {model.role: _stored_sums(residents.store, model, pairs) for model in models})
     again = _differences(pairs, {model.role: _computed_sums(residents, model, pairs, budgets) for model in models})

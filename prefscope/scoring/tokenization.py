@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from numpy.typing import NDArray
 
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
-from prefscope.errors import ModelError
+from prefscope.errors import ModelError, TemplateError
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import TokenizationSettings
 
@@ -49,7 +49,8 @@ class PairTokenizer:
         """Return each pair's token ids, or why its chat template refused it, in the order given.
 
         Raises:
-            ModelError: The pairs are conversations and the tokenizer has no chat template.
+            TemplateError: The pairs are conversations and the tokenizer has no chat template.
+            ModelError: The chat template is broken.
         """
         results: list[TokenizedPair | BadRow | None] = [None] * len(pairs)
         rendered: dict[bool, list[tuple[int, tuple[str, str, str]]]] = {True: [], False: []}
@@ -76,7 +77,7 @@ class PairTokenizer:
     def _render(self, pair: PreferencePair) -> tuple[str, str, str]:
         """Return prompt, prompt + chosen and prompt + rejected as the chat template writes them."""
         if self.settings.chat_template is None and self.tokenizer.chat_template is None:
-            raise ModelError(
+            raise TemplateError(
                 "The data are conversations, but the tokenizer has no chat template",
                 hint="Give one with --chat-template FILE.",
             )
