@@ -42,7 +42,7 @@ def doctor(
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Look whether policy, reference and data fit together, on a few pairs.
+    """Check on a few pairs that policy, reference and data fit.
 
     The wrong reference, differing tokenizers and templates, BOS and EOS, cut responses, a dtype that is too coarse, a
     loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.

@@ -54,7 +54,7 @@ def lint(
     config: opt.Config = None,
     revision: opt.Revision = None,
 ) -> None:
-    """Look for what is wrong with a preference data set, without any model.
+    """Find what is wrong with a data set: no model is needed.
 
     Repeated, contradicting, empty and leaked pairs, templates in texts, broken turns and characters, and what gives the
     label away: a phrase, white space, length. Exits with 1 if a failing check finds something.

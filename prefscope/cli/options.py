@@ -122,7 +122,7 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no log-probs for
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Leave per-token log-probs out of the ledger.")]
 NoiseFloor = Annotated[
     bool,
-    typer.Option("--noise-floor", help="Compute 64 pairs again in other batches: tells which margins are only rounding."),
+    typer.Option("--noise-floor", help="Compute 64 pairs again in other batches, to tell margins from rounding."),
 ]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin weights: a pickle can run code.")]
 TrustRemoteCode = Annotated[

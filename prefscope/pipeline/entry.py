@@ -25,7 +25,8 @@ def score_or_import(
     are those of `run.score`, and so are the errors.
     """
     if not settings.models.policy and offers_logps(settings.data):
-        emit(Noted("The file has log-probs already: no model is run."))
+        unmeasured = ", and so no noise floor is measured" if settings.compute.noise_pairs else ""
+        emit(Noted(f"The file has log-probs already: no model is run{unmeasured}."))
         return import_logps(settings.data, ledger, emit)
     # Bars of tqdm and the hub would garble what is shown; both libraries read this on import.
     os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
