@@ -45,6 +45,14 @@ class ModelError(PrefscopeError):
     """A checkpoint that cannot be loaded, or a policy and a reference that do not fit together."""
 
 
+class VocabularyError(ModelError):
+    """A policy and a reference of which a token in use differs in meaning."""
+
+
+class TemplateError(ModelError):
+    """Conversations, and no chat template to write them with."""
+
+
 class LedgerError(PrefscopeError):
     """A ledger file that cannot be opened or written."""
 

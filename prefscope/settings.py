@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Truncation = Literal["keep_start", "keep_end"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+NOISE_PAIRS = 64
+"""Enough for a noise floor."""
 Palette = Literal["sky-orange", "blue-red", "mono"]
 """Colours of what is positive and what is negative."""
 
@@ -81,6 +83,8 @@ class ComputeSettings:
     threads: int | None = None
     keep_tokens: bool = True
     """Keep per-token log-probs and token texts in the ledger."""
+    noise_pairs: int = 0
+    """Compute so many pairs anew in other batches, to tell how much of a margin is rounding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from prefscope.cli.cache import cache
 from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
+from prefscope.cli.doctor import doctor
 from prefscope.cli.export import export
 from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
@@ -38,6 +39,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "score": score,
     "lint": lint,
+    "doctor": doctor,
     "open": open_,
     "view": view,
     "report": report,

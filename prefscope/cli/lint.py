@@ -54,7 +54,7 @@ def lint(
     config: opt.Config = None,
     revision: opt.Revision = None,
 ) -> None:
-    """Look for what is wrong with a preference data set, without any model.
+    """Find what is wrong with a data set: no model is needed.
 
     Repeated, contradicting, empty and leaked pairs, templates in texts, broken turns and characters, and what gives the
     label away: a phrase, white space, length. Exits with 1 if a failing check finds something.
@@ -64,7 +64,6 @@ def lint(
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.data.checks import distil, find_check, lint_pairs
-    from prefscope.data.dialects import parse_mapping
     from prefscope.data.sources import open_source
     from prefscope.report.findings import findings_json, print_findings
 
@@ -76,7 +75,7 @@ def lint(
         from prefscope.scoring.token_counts import token_counter
 
         count_tokens = token_counter(tokenizer)
-    columns = None if mapping is None else parse_mapping(mapping)
+    columns = opt.read_mapping(mapping)
     with RunProgress() as progress, closing(open_source(data, split=split, config=config, revision=revision)) as source:
         other = None
         if against is not None:

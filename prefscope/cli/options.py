@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from prefscope.errors import UsageError
 from prefscope.settings import DEFAULT_LOSSES, Dtype, LossChoice, PreferenceSettings, Truncation
 
 Beta = Annotated[
@@ -134,6 +135,10 @@ CacheFolder = Annotated[
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no log-probs for the next run.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Leave per-token log-probs out of the ledger.")]
+NoiseFloor = Annotated[
+    bool,
+    typer.Option("--noise-floor", help="Compute 64 pairs again in other batches, to tell margins from rounding."),
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin weights: a pickle can run code.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")
@@ -159,3 +164,41 @@ def read_preferences(
     for choice in choices:
         resolve_parameters(choice, preferences)
     return preferences
+
+
+def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None) -> None:
+    """Refuse a reference or a base that has no policy beside it.
+
+    Raises:
+        UsageError: That is so.
+    """
+    if policy is None and (ref is not None or base is not None):
+        raise UsageError(
+            "There is a --ref or --base but no --policy",
+            hint="Give both, or neither for the bundled tiny pair.",
+        )
+
+
+def read_mapping(text: str | None) -> dict[str, str] | None:
+    """Return the columns that --map names.
+
+    Raises:
+        UsageError: A part is missing or unknown.
+    """
+    from prefscope.data.dialects import parse_mapping
+
+    return None if text is None else parse_mapping(text)
+
+
+def read_template(path: Path | None) -> str | None:
+    """Return the text of a chat template.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error

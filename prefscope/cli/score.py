@@ -11,6 +11,7 @@ import typer
 from prefscope.cli import options as opt
 from prefscope.errors import UsageError
 from prefscope.settings import (
+    NOISE_PAIRS,
     ComputeSettings,
     DataSettings,
     ModelSettings,
@@ -54,6 +55,7 @@ def score(
     cache: opt.CacheFolder = None,
     no_cache: opt.NoCache = False,
     no_tokens: opt.NoTokens = False,
+    noise_floor: opt.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
@@ -66,19 +68,18 @@ def score(
 
     outputs = output or []
     check_outputs(outputs, data)
-    if policy is None and (ref is not None or base is not None):
-        raise UsageError(
-            "There is a --ref or --base but no --policy",
-            hint="Give both, or neither for the bundled tiny pair.",
-        )
+    opt.refuse_reference_alone(policy, ref, base)
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
+        if noise_floor:
+            raise UsageError("--noise-floor is that of margins, and --ref none gives none", hint="Name a reference.")
         _check_reference_free(preferences)
+    noise_pairs = NOISE_PAIRS if noise_floor else 0
     settings = ScoreSettings(
         data=DataSettings(
             source=data,
             dialect=format_,
-            mapping=_read_mapping(mapping),
+            mapping=opt.read_mapping(mapping),
             split=split,
             config=config,
             revision=revision,
@@ -98,8 +99,8 @@ def score(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, _read_template(chat_template)),
-        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template)),
+        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens, noise_pairs),
     )
     path, seconds = _run(settings, outputs)
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
@@ -150,18 +151,3 @@ def _tell_results(
     stream = sys.stderr if to_stderr else None
     print_summary(ledger, preferences, as_json=as_json, stream=stream, scoring_seconds=seconds)
     typer.echo(f"\nledger: {path}\nopen it: prefscope view {shlex.quote(str(path))}", err=True)
-
-
-def _read_mapping(text: str | None) -> dict[str, str] | None:
-    from prefscope.data.dialects import parse_mapping
-
-    return None if text is None else parse_mapping(text)
-
-
-def _read_template(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error

@@ -84,7 +84,7 @@ def _group(
         if token_texts is not None:
             group[f"{side}_tokens"] = [token_texts.texts(sequence.scored_ids) for sequence in sequences]
         for role in ROLES:
-            logps = _logps(store, scopes[role], sequences) if role in scopes else None
+            logps = stored_logps(store, scopes[role], sequences) if role in scopes else None
             sums = None if logps is None else np.array([vector.sum(dtype=np.float64) for vector in logps])
             finite &= True if sums is None else np.isfinite(sums)
             group[f"{role}_{side}_logps"] = pa.nulls(batch.num_rows, pa.float64()) if sums is None else sums
@@ -97,8 +97,12 @@ def _group(
     return group
 
 
-def _logps(store: LogpStore, scope: bytes, sequences: list[TokenSequence]) -> list[NDArray[np.float32]]:
-    """Return each sequence's per-token log-probs from the store."""
+def stored_logps(store: LogpStore, scope: bytes, sequences: list[TokenSequence]) -> list[NDArray[np.float32]]:
+    """Return each sequence's per-token log-probs from the store, in nats.
+
+    Raises:
+        ResourceError: The store lacks one.
+    """
     keys = [sequence_key(scope, sequence.digest()) for sequence in sequences]
     found = store.lookup(keys)
     if any(key not in found for key in keys):

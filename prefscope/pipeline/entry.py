@@ -25,17 +25,18 @@ def score_or_import(
     are those of `run.score`, and so are the errors.
     """
     if not settings.models.policy and offers_logps(settings.data):
-        emit(Noted("The file has log-probs already: no model is run."))
+        unmeasured = ", and so no noise floor is measured" if settings.compute.noise_pairs else ""
+        emit(Noted(f"The file has log-probs already: no model is run{unmeasured}."))
         return import_logps(settings.data, ledger, emit)
     # Bars of tqdm and the hub would garble what is shown; both libraries read this on import.
     os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
     emit(Progressed("loading torch and transformers", 0))
     from prefscope.pipeline.run import score
 
-    return score(settings if settings.models.policy else _with_bundled_models(settings), ledger, emit, preview)
+    return score(settings if settings.models.policy else with_bundled_models(settings), ledger, emit, preview)
 
 
-def _with_bundled_models(settings: ScoreSettings) -> ScoreSettings:
+def with_bundled_models(settings: ScoreSettings) -> ScoreSettings:
     """Return the settings with the tiny policy and reference of sample_data."""
     policy, ref = (str(sample_data() / name) for name in ("tiny-policy", "tiny-ref"))
     return replace(settings, models=replace(settings.models, policy=policy, ref=ref, bundled=True))

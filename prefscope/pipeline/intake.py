@@ -19,7 +19,7 @@ from prefscope.data.dialects import DIALECTS
 from prefscope.data.reading import pairs_of
 from prefscope.data.records import BadRow, PreferencePair, readable
 from prefscope.data.sources import Source, open_source
-from prefscope.errors import ModelError
+from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.spool import Spool
@@ -61,7 +61,8 @@ def read_pairs(
 
     Raises:
         DataError: The data set cannot be read, has no pair, or has bad rows that are not to be skipped.
-        ModelError: There is no tokenizer or chat template, or policy and reference disagree on a token in use.
+        ModelError: There is no tokenizer or chat template, or policy and reference disagree on a token in use (a
+            `TemplateError`, a `VocabularyError`).
     """
     tokenizer, differing = _load_tokenizers(policy, ref, settings.models, emit)
     max_length = _longest(settings, [policy] if ref is None else [policy, ref])
@@ -210,7 +211,7 @@ def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple
             used = np.intersect1d(sequence.token_ids, suspects)
             if used.size:
                 ours, theirs = differing[int(used[0])]
-                raise ModelError(
+                raise VocabularyError(
                     f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
                     f"{theirs!r} to the reference",
                     where=f"line {item.pair.line}",

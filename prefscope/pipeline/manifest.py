@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import prefscope
 from prefscope.pipeline.intake import DataSummary
+from prefscope.pipeline.noise import Noise
 from prefscope.pipeline.residents import ScoredModel
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION
@@ -28,6 +29,7 @@ def build_manifest(
     device: torch.device,
     dtype: str,
     weights: Overlap | None,
+    noise: Noise | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; only `created` differs between two runs of the same work."""
     return {
@@ -54,6 +56,7 @@ def build_manifest(
             for model in models
         },
         "weights": None if weights is None else {"equal": weights.equal, "erased": weights.erased},
+        **({} if noise is None else {"noise": noise.to_json()}),
         "compute": {
             "dtype": dtype,
             "device": device.type,

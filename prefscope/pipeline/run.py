@@ -25,6 +25,7 @@ from prefscope.folders import cache_folder, store_path
 from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.intake import DataSummary, read_pairs
 from prefscope.pipeline.manifest import build_manifest, preview_manifest
+from prefscope.pipeline.noise import Noise, measure_noise
 from prefscope.pipeline.parts import batches_of, estimate, parts_of, plan_part
 from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights, gather
 from prefscope.pipeline.spool import Spool
@@ -76,9 +77,10 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
                 assemble(preview, spool, store, {}, preview_manifest(settings, data, checkpoints), texts, emit)
                 emit(Prepared(str(preview), run.key.hex()))
             models = run.score_models()
+            noise = run.measure_noise(models) if settings.compute.noise_pairs else None
             residents.release()
             written = ledger(run.key.hex())
-            manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights)
+            manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights, noise)
             scopes = {model.role: model.scope for model in models}
             assemble(written, spool, store, scopes, manifest, texts, emit)
             store.drop_plan(run.key)
@@ -145,6 +147,12 @@ class Run:
             self._score_stage(models)
             scored += models
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]
+
+    def measure_noise(self, models: Sequence[ScoredModel]) -> Noise | None:
+        """Return how far the numbers move in other batches, None without a reference, and so without margins."""
+        if len(models) == 1:
+            return None
+        return measure_noise(self.residents, models, self.spool, {model.role: self._budget(model) for model in models})
 
     def _score_stage(self, models: Sequence[ScoredModel]) -> None:
         """Score all parts with models that are resident together."""

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.text import Text
 
 from prefscope.data.checks import Example, Finding, LintReport
+from prefscope.report.indented import print_indented
 from prefscope.report.visible import visible
 
 MARKS = {"fail": ("FAIL", "bold red"), "note": ("note", "bold yellow")}
-INDENT = 6
+MARGIN = Text(" " * 6)
 
 
 def print_findings(console: Console, name: str, report: LintReport) -> None:
@@ -41,20 +42,14 @@ def _print_finding(console: Console, finding: Finding) -> None:
     mark, style = MARKS[check.severity]
     count = f"  {len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}" if found.rows.size else ""
     console.print(Text.assemble((mark, style), "  ", (check.name, "bold"), count), soft_wrap=True)
-    _print_indented(console, Text(f"{check.meaning[:1].upper()}{check.meaning[1:]}."))
+    print_indented(console, Text(f"{check.meaning[:1].upper()}{check.meaning[1:]}."), MARGIN)
     if found.told:
-        _print_indented(console, Text(_sentence(found.told)))
+        print_indented(console, Text(_sentence(found.told)), MARGIN)
     for example in found.examples:
         place = Text(_place(example), style="dim", no_wrap=True)
-        place.truncate(console.width - INDENT, overflow="ellipsis")
-        _print_indented(console, place)
-    _print_indented(console, Text(f"→ {check.advice}"))
-
-
-def _print_indented(console: Console, text: Text) -> None:
-    for line in text.wrap(console, console.width - INDENT):
-        line.rstrip()
-        console.print(Text(" " * INDENT) + line, soft_wrap=True)
+        place.truncate(console.width - MARGIN.cell_len, overflow="ellipsis")
+        print_indented(console, place, MARGIN)
+    print_indented(console, Text(f"→ {check.advice}"), MARGIN)
 
 
 def _sentence(told: str) -> str:

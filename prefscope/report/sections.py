@@ -122,7 +122,22 @@ def _metrics_table(summary: Summary) -> Table:
             f"won {o.win:,}, tied {o.tie:,}, lost {o.loss:,}: {o.win_rate:.1%} won, "
             f"95% interval {o.low:.1%} to {o.high:.1%} (Wilson)"
         )
+    if summary.noise is not None:
+        note += f"\n{_noise(summary)}"
     return Table("Summary", ("metric", "mean", "median", "interquartile range"), tuple(rows), (1, 2, 3), note)
+
+
+def _noise(summary: Summary) -> str:
+    """Return how many margins are only rounding."""
+    noise = summary.noise
+    if noise is None:
+        return ""
+    floor = f"the noise floor of ±{number(noise.floor)}"
+    told = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
+    if noise.float32_floor is None:
+        return told
+    dtype = summary.manifest["compute"]["dtype"]
+    return f"{told}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
 
 
 def _losses_table(losses: tuple[LossSummary, ...]) -> Table:

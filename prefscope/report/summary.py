@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Columns, Ledger
+from prefscope.preference.noise import within_noise
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings
 from prefscope.statistics import wilson_interval
@@ -90,6 +91,20 @@ class WorstPair:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseSummary:
+    """How many margins are only rounding, as far as a sample of the run tells."""
+
+    pairs: int
+    """Of the sample."""
+    floor: float
+    """Margins of at most this size are ties within noise, in beta × nats."""
+    float32_floor: float | None
+    """How far margins in float32 are from those in the run's dtype, in beta × nats; None for a run in float32."""
+    within: int
+    """Pairs whose margin is no larger than the floor."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All that a report says of a ledger."""
 
@@ -102,6 +117,8 @@ class Summary:
     """TRL's `rewards/accuracies`: the share of margins above 0, a tie counted as wrong. None without a reference."""
     outcomes: Outcomes | None
     losses: tuple[LossSummary, ...]
+    noise: NoiseSummary | None
+    """Where the run measured it."""
     flags: dict[str, int]
     worst: tuple[WorstPair, ...]
     manifest: dict[str, Any]
@@ -115,6 +132,8 @@ class Summary:
             "metrics": {name: spread.mean for name, spread in self.metrics.items()} | accuracy,
             "spread": {name: asdict(spread) for name, spread in self.metrics.items()},
         }
+        if self.noise is None:
+            del value["noise"]
         cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
@@ -139,6 +158,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         accuracy=None if margins is None or not finite.any() else float(np.mean(margins[finite] > 0)),
         outcomes=None if margins is None else count_outcomes(margins),
         losses=losses,
+        noise=None if margins is None else _noise(ledger.manifest.get("noise"), margins, preferences.beta),
         flags=dict(
             Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()
         ),
@@ -175,6 +195,19 @@ def mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
     """Return the policy's log-prob a scored token, in nats, nan where the count is unknown or zero."""
     counts = ledger.stored[f"{side}_num_tokens"]
     return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
+
+
+def _noise(measured: dict[str, Any] | None, margins: NDArray[Any], beta: float) -> NoiseSummary | None:
+    """Return what a manifest tells of noise, which it has in nats of log-ratio difference."""
+    if measured is None:
+        return None
+    floor, float32_floor = measured["floor"], measured["float32_floor"]
+    return NoiseSummary(
+        pairs=measured["pairs"],
+        floor=beta * floor,
+        float32_floor=None if float32_floor is None else beta * float32_floor,
+        within=int(within_noise(margins, floor, beta).sum()),
+    )
 
 
 def _metrics(

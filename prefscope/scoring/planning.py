@@ -52,6 +52,31 @@ def plan_batches(
     return batches
 
 
+def shuffled_batches(
+    sequences: Sequence[TokenSequence],
+    *,
+    packed: bool,
+    batch_tokens: int,
+    rope_limit: int | None = None,
+    seed: int = 0,
+) -> Iterator[list[int]]:
+    """Yield batches of sequences, by their numbers, drawn at random: other company than `plan_batches` gives them.
+
+    The arguments are those of `plan_batches`; responses of one prompt are parted.
+    """
+    random = np.random.default_rng(seed)
+    for members in _by_rope(sequences, rope_limit):
+        batch: list[int] = []
+        for i in random.permutation(members).tolist():
+            lengths = [len(sequences[j].token_ids) for j in (*batch, i)]
+            if batch and (sum(lengths) if packed else len(lengths) * max(lengths)) > batch_tokens:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+
 def _by_rope(sequences: Sequence[TokenSequence], rope_limit: int | None) -> Iterable[list[int]]:
     """Yield the sequences that may share a batch, by their numbers."""
     everyone = range(len(sequences))

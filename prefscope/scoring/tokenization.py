@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from numpy.typing import NDArray
 
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
-from prefscope.errors import ModelError
+from prefscope.errors import ModelError, TemplateError
 from prefscope.scoring.profiles import NotForProfileError, Profile, Render, Split, find_profile
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import TokenizationSettings
@@ -50,7 +50,8 @@ class PairTokenizer:
         """Return each pair's token ids, or why its chat template refused it, in the order given.
 
         Raises:
-            ModelError: The pairs are conversations and the tokenizer has no chat template.
+            TemplateError: The pairs are conversations and the tokenizer has no chat template.
+            ModelError: The chat template is broken.
         """
         if (profile := find_profile(self.settings.profile)) is not None:
             return [self._by_profile(profile, pair) for pair in pairs]
@@ -113,7 +114,7 @@ class PairTokenizer:
 
         def render(messages: list[Any], **options: bool) -> str:
             if self.settings.chat_template is None and self.tokenizer.chat_template is None:
-                raise ModelError(
+                raise TemplateError(
                     "The data are conversations, but the tokenizer has no chat template",
                     hint="Give one with --chat-template FILE.",
                 )

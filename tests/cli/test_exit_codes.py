@@ -40,6 +40,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "base alone": ("score {data} --base {ref}", "There is a --ref or --base but no --policy."),
     "full policy alone": ("score {data} --policy {policy}", "--ref PATH, or --ref none for SimPO alone."),
+    "noise without margins": (
+        "score {data} --policy {policy} --ref none --noise-floor",
+        "--noise-floor is that of margins, and --ref none gives none. Name a reference.",
+    ),
     "no adapter": ("score {data} --policy {policy} --ref base", "its reference has to be named"),
     "no checkpoint": ("score {data} --policy empty --ref {ref}", "empty: this folder holds no checkpoint"),
     "a file": ("score {data} --policy pairs.jsonl --ref {ref}", "pairs.jsonl: this file is no checkpoint."),

@@ -60,10 +60,11 @@ def loaded_after(code: str) -> list[str]:
         "from prefscope.cli.app import run; run(['--help'])",
         "from prefscope.cli.app import run; run(['--version'])",
         "from prefscope.cli.app import run; run(['score', '--help'])",
+        "from prefscope.cli.app import run; run(['doctor', '--help'])",
         "from prefscope.cli.app import run; run(['losses'])",
         "from prefscope import dpo_loss, implicit_reward; dpo_loss(-50.0, -60.0, -52.0, -58.0)",
     ],
-    ids=["import", "help", "version", "help of score", "losses", "a formula"],
+    ids=["import", "help", "version", "help of score", "help of doctor", "losses", "a formula"],
 )
 def test_a_quick_command_loads_nothing_heavy(code: str) -> None:
     assert loaded_after(code) == []

@@ -115,3 +115,13 @@ def test_the_headline_of_given_log_probs_names_no_model(write_pairs: Callable[..
 )
 def test_a_number_for_people_has_the_digits_that_matter(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_ties_within_noise_are_told_below_the_outcomes_and_not_where_none_was_measured(
+    write_pairs: Callable[..., Path],
+) -> None:
+    noise = {"pairs": 64, "floor": 3.5, "float32_floor": 0.25}
+    told = printed(write_pairs([RIGHT, WRONG], manifest={"noise": noise}))
+    assert "\n1 of 2 pairs lie within the noise floor of ±0.3500: ties within noise\n" in told
+    assert "\n99% of the margins in float32 are within ±0.0250 of those in float32\n" in told
+    assert "noise" not in printed(write_pairs([RIGHT, WRONG], name="quiet.parquet"))

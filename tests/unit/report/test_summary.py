@@ -177,3 +177,20 @@ def test_a_target_is_far_when_99_of_100_gaps_are_short_of_it(
     ledger = load_ledger(write_pairs([WIN, LOWERED, TIE, LOSS]))
     found = summarise(ledger, PreferenceSettings(beta=beta, losses=(LossChoice(loss),)))
     assert [summary.target_is_far for summary in found.losses] == [far]
+
+
+def test_margins_within_the_noise_floor_are_counted_at_the_beta_that_is_asked_for(
+    write_pairs: Callable[..., Path],
+) -> None:
+    noise = {"pairs": 64, "floor": 3.5, "float32_floor": None}  # nats; the margins are 0.4, 0.6, 0, −0.3 at beta 0.1
+    ledger = load_ledger(write_pairs([WIN, LOWERED, TIE, LOSS, NAN], manifest={"noise": noise}))
+    found = [summarise(ledger, PreferenceSettings(beta)).to_json()["noise"] for beta in (0.1, 0.2)]
+    assert found == [
+        {"pairs": 64, "floor": pytest.approx(0.35), "float32_floor": None, "within": 2},
+        {"pairs": 64, "floor": pytest.approx(0.7), "float32_floor": None, "within": 2},
+    ]
+
+
+def test_a_run_that_measured_no_noise_says_nothing_of_it(summary: Summary) -> None:
+    assert summary.noise is None
+    assert "noise" not in summary.to_json()

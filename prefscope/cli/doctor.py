@@ -1,0 +1,90 @@
+"""`prefscope doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from prefscope.cli import options as opt
+from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+
+EXIT_FOUND = 1
+
+
+def doctor(
+    data: opt.Data,
+    policy: opt.Policy = None,
+    ref: opt.Ref = None,
+    base: opt.Base = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Look at N pairs, drawn at random.")] = 32,
+    beta: opt.Beta = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
+    seed: opt.Seed = 0,
+    format_: opt.Format = "auto",
+    mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
+    config: opt.Config = None,
+    revision: opt.Revision = None,
+    max_length: opt.MaxLength = None,
+    truncation: opt.TruncationSide = "keep_start",
+    chat_template: opt.ChatTemplate = None,
+    dtype: opt.ComputeDtype = "auto",
+    device: opt.Device = "auto",
+    device_map: opt.DeviceMap = None,
+    attn: opt.Attn = "auto",
+    batch_tokens: opt.BatchTokens = None,
+    threads: opt.Threads = None,
+    cache: opt.CacheFolder = None,
+    no_cache: opt.NoCache = False,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Check on a few pairs that policy, reference and data fit.
+
+    The wrong reference, differing tokenizers and templates, BOS and EOS, cut responses, a dtype that is too coarse, a
+    loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
+    """
+    from rich.console import Console
+
+    from prefscope.cli.output import PIPE_WIDTH
+    from prefscope.cli.progress import RunProgress
+    from prefscope.pipeline.doctor.examination import examine
+    from prefscope.report.verdicts import print_verdicts
+
+    opt.refuse_reference_alone(policy, ref, base)
+    settings = ScoreSettings(
+        data=DataSettings(
+            data,
+            dialect=format_,
+            mapping=opt.read_mapping(mapping),
+            split=split,
+            config=config,
+            revision=revision,
+            seed=seed,
+        ),
+        models=ModelSettings(
+            policy=policy or "",
+            ref=ref,
+            base=base,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            attn=attn,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        ),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template)),
+        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads),
+    )
+    with RunProgress() as progress:
+        diagnosis = examine(settings, pairs, beta, progress)
+    if as_json:
+        typer.echo(json.dumps(diagnosis.to_json(), ensure_ascii=False, indent=2))
+    else:
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        print_verdicts(Console(width=width, highlight=False, markup=False, emoji=False), diagnosis.to_json())
+    if diagnosis.has_failed:
+        raise typer.Exit(EXIT_FOUND)

@@ -1,0 +1,191 @@
+"""The doctor's checks: pure functions of a scored sample, each with the threshold that it judges by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefscope.errors import TemplateError, VocabularyError
+from prefscope.ledger.source_pairs import source_pairs
+from prefscope.pipeline.doctor.verdict import Answer, Evidence, State, doctor_check
+
+MOST = 0.5
+"""A flag on so many of the pairs is no oddity of some rows but of the set-up."""
+SFT_NATS = 0.5
+"""DPO moves a response by less a token: 0.02 to 0.15 nats on the bundled models, and rather down than up. Supervised
+fine-tuning, which lies between a base model and the right reference, raises the chosen responses by more."""
+MUCH_NATS = 0.2
+COARSE = 0.1
+"""Rounding of more than this share of the median margin is worth a warning."""
+SATURATED_LOSS = 1e-3
+"""At beta 0.1 a difference of 69 nats; nothing is left to learn from such a pair."""
+
+
+@doctor_check(
+    "tokenizers",
+    "Give the reference that the policy was trained from; it has the policy's vocabulary.",
+    answers_refusals=True,
+)
+def check_tokenizers(evidence: Evidence) -> Answer:
+    """Fail where a token in use means something else to the reference."""
+    if isinstance(evidence.refusal, VocabularyError):
+        return "fail", evidence.refusal.what
+    differing = evidence.tokenizers.differing
+    if differing:
+        noun = "token id means" if differing == 1 else "token ids mean"
+        return "warn", f"{differing:,} {noun} something else to the reference; none of them is used here"
+    return "ok", "policy and reference read token ids alike"
+
+
+@doctor_check(
+    "chat_template",
+    "The policy's is used for both. Name the one that both were trained with by --chat-template FILE, or give the "
+    "reference that the policy was trained from.",
+    answers_refusals=True,
+)
+def check_chat_template(evidence: Evidence) -> Answer:
+    """Fail where there is none for conversations, or the two models have each their own."""
+    if isinstance(evidence.refusal, TemplateError):
+        return "fail", evidence.refusal.what
+    if evidence.refusal is not None:
+        return "skip", "nothing could be scored"
+    if all(isinstance(pair.prompt, str) for pair in source_pairs(evidence.ledger)):
+        return "ok", "the data are plain text, which needs none"
+    templates = evidence.tokenizers.templates
+    if templates == "differing":
+        return "fail", "the reference has another chat template than the policy"
+    if templates == "none in the reference":
+        return "warn", "the reference has no chat template: was it trained on this format at all?"
+    return "ok", "given for both" if templates == "given" else "policy and reference have the same"
+
+
+@doctor_check(
+    "same_model", "Name the trained checkpoint with --policy and the one that its training started from with --ref."
+)
+def check_same_model(evidence: Evidence) -> Answer:
+    """Fail where the policy is the reference, so that every reward is 0."""
+    models = evidence.manifest["models"]
+    if models["policy"]["fingerprint"] == models["ref"]["fingerprint"]:
+        return "fail", "policy and reference have the same weights, so every reward is 0"
+    ratios = np.concatenate([evidence.numbers["chosen_logratios"], evidence.numbers["rejected_logratios"]])
+    scored = sum(int(evidence.ledger.stored[f"{side}_num_tokens"].sum()) for side in ("chosen", "rejected"))
+    if scored and not np.any(ratios):
+        return "fail", "every log-ratio is exactly 0: the two compute the same, as an untrained adapter does"
+    return "ok", f"they differ by {np.median(np.abs(evidence.differences)):.3g} nats on the median pair"
+
+
+def _chosen_nats(evidence: Evidence) -> float:
+    """Return the median log-ratio a token of the chosen responses, in nats."""
+    found = evidence.per_token("chosen")
+    return float(np.median(found)) if found.size else 0.0
+
+
+@doctor_check(
+    "wrong_reference",
+    "Give the checkpoint that this training started from, after supervised fine-tuning; of a base model, margins "
+    "measure that, too.",
+)
+def check_reference(evidence: Evidence) -> Answer:
+    """Fail where the policy likes the chosen responses better than preference training would make it.
+
+    The difference that DPO trains is as well had by lowering the rejected response, and mostly is (Razin et al. 2024,
+    arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228), so the chosen one moves little a token, and rather down.
+    """
+    chosen = _chosen_nats(evidence)
+    rejected = evidence.per_token("rejected")
+    both = evidence.numbers["chosen_logratios"] > 0
+    both &= evidence.numbers["rejected_logratios"] > 0
+    told = (
+        f"the policy gives chosen responses {chosen:+.3f} nats a token over the reference and rejected ones "
+        f"{float(np.median(rejected)) if rejected.size else 0.0:+.3f} (medians), {np.mean(both):.0%} of pairs both more"
+    )
+    if chosen > SFT_NATS:
+        return "fail", f"{told}; so much is supervised fine-tuning, not preference training"
+    return ("warn" if chosen > MUCH_NATS else "ok"), told
+
+
+def _judge_share(found: int, pairs: int, told: str) -> Answer:
+    """Return what a share of pairs means: fail for most of them, warn for some."""
+    state: State = "ok" if not found else "fail" if found >= MOST * pairs else "warn"
+    return state, f"{found or 'none'} of {pairs} {told}"
+
+
+def _judge_flag(evidence: Evidence, flag: str, told: str) -> Answer:
+    """Return what the share of flagged pairs means."""
+    flagged = evidence.flagged(flag)
+    return _judge_share(int(flagged.sum()), len(flagged), f"pairs {told}")
+
+
+@doctor_check(
+    "double_bos",
+    "Take the BOS out of the texts or the chat template: the tokenizer adds one, and models expect one.",
+)
+def check_double_bos(evidence: Evidence) -> Answer:
+    """Fail where sequences begin with two BOS tokens."""
+    return _judge_flag(evidence, "double_bos", "begin with two BOS tokens")
+
+
+@doctor_check(
+    "missing_eos",
+    "Let the chat template end the assistant's turn; the end is not trained otherwise. Is the template the right one?",
+)
+def check_missing_eos(evidence: Evidence) -> Answer:
+    """Fail where responses that are not cut do not end with an end token."""
+    whole = ~evidence.flagged("truncated")
+    if not whole.any():
+        return "skip", "every pair is truncated"
+    without = evidence.flagged("no_eos") & whole
+    return _judge_share(int(without.sum()), int(whole.sum()), "whole pairs have a response without an end token")
+
+
+@doctor_check(
+    "prefix_mismatch",
+    "Some of the prompt is scored as response: use a template whose generation prompt is how the assistant's turn "
+    "begins; of plain text, move white space from the prompt's end to the responses.",
+)
+def check_prefix_mismatch(evidence: Evidence) -> Answer:
+    """Fail where prompt and response together do not begin with the prompt's tokens."""
+    return _judge_flag(evidence, "prefix_mismatch", "begin with other tokens than their prompt")
+
+
+@doctor_check("truncation", "Raise --max-length, or leave it out to use the model's whole context.")
+def check_truncation(evidence: Evidence) -> Answer:
+    """Fail where most pairs are cut."""
+    limit = evidence.manifest["tokenization"]["max_length"]
+    return _judge_flag(evidence, "truncated", f"are cut to {limit:,} tokens" if limit else "are cut")
+
+
+@doctor_check("dtype", "Score with --dtype float32; of checkpoints saved in 16 bits, save the training's own weights.")
+def check_dtype(evidence: Evidence) -> Answer:
+    """Fail where rounding moves a margin by as much as the margins are large."""
+    dtype, noise = evidence.manifest["compute"]["dtype"], evidence.manifest["noise"]
+    weights = evidence.manifest.get("weights")
+    if weights and weights["erased"]:
+        return "fail", f"rounding to 16 bits made {weights['equal']:.0%} of the policy's weights equal the reference's"
+    floors = [floor for floor in (noise["floor"], noise["float32_floor"]) if floor is not None]
+    if not floors or not np.isfinite(floors).all():
+        return "skip", "no pair is finite in both computations"
+    differences = evidence.differences
+    median = float(np.median(np.abs(differences))) if differences.size else 0.0
+    if not median:
+        return "skip", "there is no margin to compare with"
+    told = f"{dtype} moves differences by up to {max(floors):.2g} nats, where their median is {median:.3g}"
+    if max(floors) >= median:
+        return "fail", told
+    return ("warn" if max(floors) >= COARSE * median else "ok"), told
+
+
+@doctor_check(
+    "saturated_loss",
+    "Such pairs teach nothing more: an earlier checkpoint, a smaller beta or harder pairs will tell more.",
+)
+def check_saturated_loss(evidence: Evidence) -> Answer:
+    """Fail where the loss of most pairs is all but 0, unless a wrong reference made it so."""
+    if _chosen_nats(evidence) > SFT_NATS:
+        return "skip", "margins mean little with a wrong reference"
+    losses = evidence.numbers["dpo_loss"]
+    losses = losses[np.isfinite(losses)]
+    if not losses.size:
+        return "skip", "no loss is finite"
+    median = float(np.median(losses))
+    told = f"the median DPO loss is {median:.3g} at beta {evidence.beta:g}"
+    return ("fail" if median < SATURATED_LOSS else "ok"), told

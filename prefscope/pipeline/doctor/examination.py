@@ -1,0 +1,106 @@
+"""A sample of pairs is scored as `score` would, and the checks look at what came out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefscope.errors import TemplateError, UsageError, VocabularyError
+from prefscope.events import Event, Progressed
+from prefscope.ledger.table import load_ledger
+from prefscope.pipeline.doctor.verdict import Evidence, Tokenizers, Verdict, judge
+from prefscope.pipeline.entry import with_bundled_models
+from prefscope.preference.registry import resolve_parameters
+from prefscope.settings import LossChoice, PreferenceSettings, ScoreSettings
+
+JSON_SCHEMA = 1
+NOISE_PAIRS = 8
+"""Computed twice, so few: the floor only has to be told from the margins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the doctor's checks say of a data set, a policy and a reference."""
+
+    data: str
+    policy: str
+    ref: str
+    pairs: int
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a check failed."""
+        return any(verdict.state == "fail" for verdict in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON values."""
+        return {
+            "schema": JSON_SCHEMA,
+            "data": self.data,
+            "policy": self.policy,
+            "ref": self.ref,
+            "pairs": self.pairs,
+            "checks": {one.name: {"state": one.state, "told": one.told, "advice": one.advice} for one in self.verdicts},
+        }
+
+
+def examine(settings: ScoreSettings, pairs: int, beta: float, emit: Callable[[Event], None]) -> Diagnosis:
+    """Return what the checks say of so many pairs, drawn at random.
+
+    Raises:
+        UsageError: No reference is wanted, or beta is out of range.
+        PrefscopeError: What `run.score` raises, but for policy and reference that do not share a vocabulary and a
+            missing chat template: these are verdicts.
+    """
+    # Bars of tqdm and the hub would garble what is shown; both libraries read this on import.
+    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    emit(Progressed("loading torch and transformers", 0))
+    from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
+    from prefscope.pipeline.run import score
+
+    if settings.models.ref == "none":
+        raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
+    resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # refuses a beta before anything is computed
+    settings = settings if settings.models.policy else with_bundled_models(settings)
+    asked = replace(
+        settings,
+        data=replace(settings.data, sample=pairs, skip_bad_rows=True),
+        compute=replace(settings.compute, noise_pairs=min(pairs, NOISE_PAIRS), keep_tokens=False),
+    )
+    with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
+        path, refusal = Path(folder) / "sample.parquet", None
+        try:
+            score(asked, lambda _: path, emit)
+        except (VocabularyError, TemplateError) as error:
+            refusal = error
+        ledger = None if refusal is not None else load_ledger(path)
+        verdicts = judge(Evidence(_compare_tokenizers(asked), refusal, ledger, beta))
+        found = 0 if ledger is None else ledger.num_pairs
+    models = asked.models
+    return Diagnosis(asked.data.source, models.policy, models.ref or "its base model", found, verdicts)
+
+
+def _compare_tokenizers(settings: ScoreSettings) -> Tokenizers:
+    """Return how the tokenizers and chat templates of the two models differ."""
+    from prefscope.scoring import models as loading
+    from prefscope.scoring.checkpoints import resolve
+
+    policy, ref = resolve(settings.models, lambda _: None)
+    ours = loading.load_tokenizer(policy, settings.models)
+    theirs = None if ref is None else loading.load_tokenizer(ref, settings.models)
+    if settings.tokenization.chat_template is not None:
+        templates = "given"
+    elif ours is None or theirs is None:
+        templates = "same"
+    elif not theirs.chat_template:
+        templates = "none in the reference"
+    else:
+        hashes = {loading.template_hash(tokenizer, None) for tokenizer in (ours, theirs)}
+        templates = "same" if len(hashes) == 1 else "differing"
+    differing = {} if ours is None or theirs is None else loading.differing_ids(ours, theirs)
+    return Tokenizers(len(differing), templates)  # type: ignore[arg-type]

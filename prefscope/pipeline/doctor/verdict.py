@@ -1,0 +1,128 @@
+"""What the doctor's checks are given, and what they say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import PrefscopeError
+from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.table import Columns, Ledger
+from prefscope.settings import LossChoice, PreferenceSettings
+
+State = Literal["fail", "warn", "ok", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one check says."""
+
+    name: str
+    state: State
+    told: str
+    """What was seen, as a sentence without a full stop."""
+    advice: str
+    """What to do about it; empty where nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizers:
+    """How the policy's tokenizer differs from the reference's; both are the same where there is only one."""
+
+    differing: int
+    """Token ids that mean something else to the reference."""
+    templates: Literal["same", "differing", "none in the reference", "given"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A scored sample of pairs, or why it could not be scored."""
+
+    tokenizers: Tokenizers
+    refusal: PrefscopeError | None
+    """What stopped the run, where that is itself an answer."""
+    scored: Ledger | None
+    beta: float
+
+    @property
+    def ledger(self) -> Ledger:
+        """The scored sample; there is one where nothing was refused."""
+        if self.scored is None:
+            raise ValueError(f"nothing was scored: {self.refusal}")
+        return self.scored
+
+    @functools.cached_property
+    def numbers(self) -> Columns:
+        """Log-ratios and DPO loss of every pair."""
+        return self.ledger.derived(PreferenceSettings(self.beta, (LossChoice("dpo"),)))
+
+    @property
+    def differences(self) -> NDArray[np.float64]:
+        """Chosen minus rejected log-ratio of the pairs where it is finite, in nats."""
+        found = self.numbers["chosen_logratios"] - self.numbers["rejected_logratios"]
+        finite: NDArray[np.float64] = found[np.isfinite(found)]
+        return finite
+
+    def per_token(self, side: str) -> NDArray[np.float64]:
+        """Return a side's log-ratio a scored token, in nats, of the pairs where it is finite."""
+        counts = self.ledger.stored[NUM_TOKENS[side == "rejected"]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = self.numbers[f"{side}_logratios"] / counts
+        finite: NDArray[np.float64] = ratios[np.isfinite(ratios)]
+        return finite
+
+    def flagged(self, flag: str) -> NDArray[np.bool_]:
+        """Return which pairs carry a flag."""
+        return np.array([flag in flags.split(";") for flags in self.ledger.stored["flags"]], dtype=np.bool_)
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """How the sample was scored."""
+        return self.ledger.manifest
+
+
+Answer: TypeAlias = tuple[State, str]
+DoctorCheck: TypeAlias = Callable[[Evidence], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    advice: str
+    answers_refusals: bool
+    check: DoctorCheck
+
+
+_CHECKS: dict[str, _Registered] = {}
+
+
+def doctor_check(name: str, advice: str, *, answers_refusals: bool = False) -> Callable[[DoctorCheck], DoctorCheck]:
+    """Register a check.
+
+    Args:
+        name: Its name.
+        advice: What to do where it fails or warns.
+        answers_refusals: Whether it is asked even where nothing could be scored.
+    """
+
+    def register(check: DoctorCheck) -> DoctorCheck:
+        _CHECKS[name] = _Registered(advice, answers_refusals, check)
+        return check
+
+    return register
+
+
+def judge(evidence: Evidence) -> tuple[Verdict, ...]:
+    """Return what every check says, in the order of their registration."""
+    verdicts = []
+    for name, registered in _CHECKS.items():
+        if evidence.refusal is not None and not registered.answers_refusals:
+            verdicts.append(Verdict(name, "skip", "nothing could be scored", ""))
+            continue
+        state, told = registered.check(evidence)
+        verdicts.append(Verdict(name, state, told, registered.advice if state in {"fail", "warn"} else ""))
+    return tuple(verdicts)

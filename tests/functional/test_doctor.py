@@ -1,0 +1,168 @@
+"""Each check of the doctor fails on what it is for, alone, and none on the bundled pair."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from prefscope.pipeline.doctor.examination import Diagnosis, examine
+from prefscope.settings import ScoreSettings, TokenizationSettings
+from tests.functional.runs import POLICY, REF, settings_of
+
+PAIRS = 12
+TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
+THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"
+"""A template whose generation prompt is not how the assistant's turns begin."""
+CHECKS = (
+    *("tokenizers", "chat_template", "same_model", "wrong_reference", "double_bos", "missing_eos"),
+    *("prefix_mismatch", "truncation", "dtype", "saturated_loss"),
+)
+Case = Callable[[], tuple[ScoreSettings, float]]
+Examine = Callable[..., Diagnosis]
+
+
+def copied(source: Path, name: str, **files: Callable[[str], str]) -> Path:
+    """Return a copy of a checkpoint in which some of its files (named with `_` for `.`) are rewritten."""
+    target = Path(shutil.copytree(source, name))
+    for file, rewrite in files.items():
+        path = target / file.replace("__", ".")
+        path.write_text(rewrite(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return target
+
+
+def templated(template: str, **more: Any) -> ScoreSettings:
+    return replace(settings_of(**more), tokenization=TokenizationSettings(chat_template=template))
+
+
+def other_vocabulary() -> tuple[ScoreSettings, float]:
+    """The reference has the ids of two frequent tokens exchanged."""
+
+    def exchange(text: str) -> str:
+        tokenizer = json.loads(text)
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary["Ġthe"], vocabulary["Ġa"] = vocabulary["Ġa"], vocabulary["Ġthe"]
+        return json.dumps(tokenizer)
+
+    return settings_of(ref=copied(REF, "ref", tokenizer__json=exchange)), 0.1
+
+
+def other_template() -> tuple[ScoreSettings, float]:
+    """The reference was trained with another chat template."""
+    return settings_of(ref=copied(REF, "ref", chat_template__jinja=lambda text: f"### Chat\n{text}")), 0.1
+
+
+def two_bos() -> tuple[ScoreSettings, float]:
+    """The chat template writes the BOS that the tokenizer has, twice."""
+
+    def with_bos(text: str) -> str:
+        return json.dumps(json.loads(text) | {"bos_token": "<|pad|>"})
+
+    def doubled(text: str) -> str:
+        return "{{ bos_token }}{{ bos_token }}" + text
+
+    policy, ref = (
+        copied(source, name, tokenizer_config__json=with_bos, chat_template__jinja=doubled)
+        for source, name in ((POLICY, "policy"), (REF, "ref"))
+    )
+    return settings_of(policy, ref), 0.1
+
+
+def scarcely_trained() -> tuple[ScoreSettings, float]:
+    """The policy is a fiftieth of the way from its reference, computed in bfloat16."""
+    policy = copied(POLICY, "policy")
+    ours, theirs = (load_file(source / "model.safetensors") for source in (POLICY, REF))
+    near = {name: theirs[name] + (ours[name] - theirs[name]) / 50 for name in ours}
+    save_file(near, policy / "model.safetensors", metadata={"format": "pt"})
+    return settings_of(policy, dtype="bfloat16"), 0.1
+
+
+CASES: dict[str, Case] = {
+    "tokenizers": other_vocabulary,
+    "chat_template": other_template,
+    "same_model": lambda: (settings_of(ref=POLICY), 0.1),
+    "wrong_reference": lambda: (settings_of(ref=REF.with_name("tiny-base")), 0.1),
+    "double_bos": two_bos,
+    "missing_eos": lambda: (templated(TEMPLATE.replace("<|end|>", "")), 0.1),
+    "prefix_mismatch": lambda: (templated(THINKING), 0.1),
+    "truncation": lambda: (
+        replace(settings_of(), tokenization=TokenizationSettings(max_length=60)),
+        0.1,
+    ),
+    "dtype": scarcely_trained,
+    "saturated_loss": lambda: (settings_of(), 10.0),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of the store that the tests share: what was checked of a model is known to the next one."""
+    return str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def diagnose(store: str) -> Examine:
+    """Return a function that examines a few pairs."""
+
+    def examined(settings: ScoreSettings, beta: float = 0.1, pairs: int = PAIRS) -> Diagnosis:
+        compute = replace(settings.compute, cache_dir=store)
+        return examine(replace(settings, compute=compute), pairs, beta, lambda _: None)
+
+    return examined
+
+
+def states(diagnosis: Diagnosis) -> dict[str, str]:
+    return {verdict.name: verdict.state for verdict in diagnosis.verdicts}
+
+
+def test_the_bundled_pair_passes_every_check(diagnose: Examine) -> None:
+    diagnosis = diagnose(settings_of())
+    assert states(diagnosis) == dict.fromkeys(CHECKS, "ok")
+    assert (diagnosis.pairs, diagnosis.has_failed) == (PAIRS, False)
+    assert not any(verdict.advice for verdict in diagnosis.verdicts)
+
+
+@pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
+def test_each_check_fails_alone(diagnose: Examine, name: str, case: Case) -> None:
+    settings, beta = case()
+    diagnosis = diagnose(settings, beta)
+    assert [check for check, state in states(diagnosis).items() if state == "fail"] == [name]
+    assert diagnosis.has_failed
+    (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.state == "fail")
+    assert verdict.advice
+
+
+def test_every_check_has_its_case() -> None:
+    assert tuple(CASES) == CHECKS
+
+
+def test_conversations_without_any_template_are_a_verdict_and_no_error(diagnose: Examine) -> None:
+    def none(source: Path, name: str) -> Path:
+        path = copied(source, name)
+        (path / "chat_template.jinja").unlink()
+        return path
+
+    diagnosis = diagnose(settings_of(none(POLICY, "policy"), none(REF, "ref")))
+    assert states(diagnosis) == {**dict.fromkeys(CHECKS, "skip"), "tokenizers": "ok", "chat_template": "fail"}
+    assert diagnosis.pairs == 0
+
+
+def test_a_reference_without_a_template_is_a_warning(diagnose: Examine) -> None:
+    ref = copied(REF, "ref")
+    (ref / "chat_template.jinja").unlink()
+    diagnosis = diagnose(settings_of(ref=ref))
+    assert states(diagnosis) == {**dict.fromkeys(CHECKS, "ok"), "chat_template": "warn"}
+
+
+def test_the_pairs_are_drawn_by_the_seed_and_no_ledger_is_left(diagnose: Examine) -> None:
+    before = {*Path().rglob("*.parquet")}
+    settings = settings_of()
+    told = [diagnose(replace(settings, data=replace(settings.data, seed=seed)), pairs=4).verdicts for seed in (0, 0, 1)]
+    assert told[0] == told[1] != told[2]
+    assert {*Path().rglob("*.parquet")} == before
