@@ -48,7 +48,7 @@ class LengthBias:
             return NOTHING
         if math.isnan(self.correlation):
             return Conclusion("no difference in length", "Lengths or margins are all the same: nothing to tell")
-        figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.2g} per 100 tokens"
+        figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.3f} per 100 tokens"
         at_par = f"at equal length {self.residual_accuracy:.0%} right, not {self.accuracy:.0%}"
         if abs(self.correlation) < CLEAR:
             return Conclusion(figure, f"Length explains {self.correlation**2:.0%} of the margins: {at_par}")
