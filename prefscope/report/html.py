@@ -123,7 +123,7 @@ def _formula(finding: Finding) -> str:
     parts += [f"Papers disagree: {one.dispute}."] if one.dispute else []
     told = "<br>".join(map(_safe, parts))
     if finding.about:
-        told += f"<br>The pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
+        told += f"<br>Pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
     return f"<dt>{_safe(one.title)}</dt><dd>{told}</dd>"
 
 

@@ -49,7 +49,7 @@ def finding_row(view: View, finding: Finding) -> HealthRow:
         if finding.expression:
             count = int(np.count_nonzero(view.filter(finding.expression)))
             listed = "the pair" if count == 1 else f"the {count:,} pairs"
-            lines.insert(2, f"Enter lists {listed} {finding.about}.")
+            lines.insert(2, f"Enter lists {listed} {finding.about}." if count else f"No pair is {finding.about}.")
         return "\n".join(lines)
 
     glyph = WARNING if told.warns else CLEAN

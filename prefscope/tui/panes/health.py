@@ -72,7 +72,7 @@ class HealthPane(Pane):
         rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags()]
         titles = _titles(grouping) if grouping else ("", "what", "figure", "")
         table = self.query_one(DataTable)
-        former = table.cursor_row if [*self._rows] == [row.key for row in rows] else 0
+        former = self._place_in(rows, table.cursor_row)
         self._rows = {row.key: row for row in rows}
         table.clear(columns=True)
         last = max(self.size.width - sum(WIDTHS) - 1, LEAST)
@@ -84,6 +84,12 @@ class HealthPane(Pane):
         self._tell_rest(grouping)
         self._tell(rows[former] if rows else None)
         self.refresh_bindings()
+
+    def _place_in(self, rows: list[HealthRow], cursor: int) -> int:
+        """Return where the row under the cursor is among other rows, 0 where it is not."""
+        known = [*self._rows]
+        key = known[cursor] if 0 <= cursor < len(known) else ""
+        return next((place for place, row in enumerate(rows) if row.key == key), 0)
 
     def _findings(self) -> Iterator[HealthRow]:
         view = self.session.view
