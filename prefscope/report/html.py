@@ -107,7 +107,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="dim">{_safe(table.note)}</p>' if table.note else ""
-    body = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    prose = "" if table.numeric else ' class="prose"'
+    body = f"<table{prose}><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
     return f'<h2>{_safe(table.title)}</h2><div class="wide">{body}</div>{note}'
 
 

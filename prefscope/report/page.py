@@ -51,9 +51,11 @@ article { border-top: 1px solid var(--edge); padding: .9rem 0; break-inside: avo
 .n2 { background: rgba(var(--orange-rgb), .45); text-decoration: underline dotted; }
 .p3 { background: rgb(var(--sky-rgb)); color: #101418; text-decoration: underline 2px; }
 .n3 { background: rgb(var(--orange-rgb)); color: #101418; text-decoration: underline dotted 2px; }
-@media (max-width: 45rem) { .sides { grid-template-columns: 1fr; } body { padding: 1rem .7rem 3rem; } }
+@media (max-width: 45rem) { .sides { grid-template-columns: 1fr; } body { padding: 1rem .7rem 3rem; }
+  .prose thead { display: none; } .prose td, .prose td:first-child { display: block; white-space: normal; border: 0;
+  padding: 0; } .prose td:first-child { font-weight: 600; padding-top: .6rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } th button::after { content: ""; }
-  .prompt { max-height: none; } .cards, figure, tr { break-inside: avoid; }
+  .prompt { max-height: none; } .plots { grid-template-columns: 1fr 1fr; } .cards, figure, tr { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 SCRIPT = """
