@@ -28,7 +28,9 @@ svg text { fill: var(--fg); font: 12px system-ui, sans-serif; } svg .tick { fill
 .right { fill: var(--sky); } .wrong { fill: var(--orange); fill-opacity: .15; stroke: var(--orange); }
 .bound { stroke: var(--sky); stroke-width: 2; fill: none; }
 .dots { stroke: var(--sky); stroke-width: 4; stroke-linecap: round; stroke-opacity: .55; fill: none; }
-.cell { fill: var(--sky); } .shade1 { fill-opacity: .2; } .shade2 { fill-opacity: .45; } .shade3 { fill-opacity: .7; }
+.cell { fill: var(--sky); shape-rendering: crispEdges; } .shade1 { fill-opacity: .12; }
+.shade2 { fill-opacity: .28; } .shade3 { fill-opacity: .45; }
+.shade4 { fill-opacity: .62; } .shade5 { fill-opacity: .8; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; min-width: 50%; }
 th, td { padding: .28rem .7rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--edge); }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }

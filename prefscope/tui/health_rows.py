@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -64,9 +65,17 @@ def unread_row(view: View) -> HealthRow:
     return HealthRow(one.name, "·", one.title, "not read yet", meaning, "", lambda: f"{one.title}: {one.formula}")
 
 
+def count_flags(view: View) -> Counter[str]:
+    """Return how many pairs carry each flag that occurs."""
+    counts: Counter[str] = Counter()
+    for joined, count in Counter(view.ledger.stored["flags"].tolist()).items():
+        counts.update(dict.fromkeys(set(joined.split(";")) & FLAGS.keys(), count))
+    return counts
+
+
 def flag_rows(view: View, *, clean: bool) -> Iterator[HealthRow]:
     """Yield a row for every flag that occurs, the most frequent first; `clean`: for the others, too."""
-    counts = {flag: int(view.flagged(flag).sum()) for flag in FLAGS}
+    counts = count_flags(view)
     total = max(view.ledger.num_pairs, 1)
     for flag in sorted(FLAGS, key=lambda flag: (-counts[flag], flag)):
         count = counts[flag]

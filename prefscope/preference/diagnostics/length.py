@@ -118,14 +118,17 @@ def _bins(margins: Values, longer: Values) -> tuple[LengthBin, ...]:
     """Return the accuracy in bins of about equal size; equal differences are in one bin."""
     if longer.size == 0:
         return ()
-    inner = np.unique(np.quantile(longer, np.arange(1, BINS) / BINS, method="lower"))
+    ordered = np.sort(longer)
+    inner = np.unique(ordered[(longer.size - 1) * np.arange(1, BINS) // BINS])
     of_pair = np.searchsorted(inner, longer, side="left")  # bin i ends with inner[i]
-    found = []
-    for index in np.unique(of_pair):
-        part = of_pair == index
-        wins, size = int(np.count_nonzero(margins[part] > 0)), int(np.count_nonzero(part))
-        low, high = wilson_interval(wins, size)
-        found.append(LengthBin(float(longer[part].min()), float(longer[part].max()), size, wins / size, low, high))
+    sizes = np.bincount(of_pair, minlength=inner.size + 1).tolist()
+    won = np.bincount(of_pair, weights=margins > 0, minlength=inner.size + 1).astype(np.int64).tolist()
+    found, start = [], 0
+    for size, wins in zip(sizes, won, strict=True):
+        if size:
+            low, high = float(ordered[start]), float(ordered[start + size - 1])
+            found.append(LengthBin(low, high, size, wins / size, *wilson_interval(wins, size)))
+        start += size
     return tuple(found)
 
 

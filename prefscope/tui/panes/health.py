@@ -17,7 +17,16 @@ from prefscope.ledger.table import Ledger
 from prefscope.report.diagnosis import Finding, diagnose, token_finding
 from prefscope.report.subsets import Grouping, group_by
 from prefscope.report.visible import visible
-from prefscope.tui.health_rows import CLEAN, TOKENS, HealthRow, finding_row, flag_rows, subset_rows, unread_row
+from prefscope.tui.health_rows import (
+    CLEAN,
+    TOKENS,
+    HealthRow,
+    count_flags,
+    finding_row,
+    flag_rows,
+    subset_rows,
+    unread_row,
+)
 from prefscope.tui.messages import PairsAsked
 from prefscope.tui.panes.column_choice import ColumnChoice
 from prefscope.tui.panes.pane import Pane
@@ -125,7 +134,7 @@ class HealthPane(Pane):
         if grouping is not None:
             text = f"{grouping.caution}."
         else:
-            clean = len(FLAGS) - sum(1 for _ in flag_rows(self.session.view, clean=False))
+            clean = len(FLAGS) - len(count_flags(self.session.view))
             text = f"{CLEAN} {clean} of {len(FLAGS)} flags are on no pair (v shows them)"
         self.query_one("#clean", Static).update(Content(text))
 
