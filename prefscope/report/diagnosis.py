@@ -123,14 +123,14 @@ def _won_by_length(_: View, figures: Any) -> tuple[str, str]:
 
 def _carriers(view: View, figures: Any) -> tuple[str, str]:
     known = figures.carriers > 0
-    return ("carry half of the gradient", f"abs({_weight(view)}) >= {figures.threshold!r}") if known else ("", "")
+    return ("with half of the gradient", f"abs({_weight(view)}) >= {figures.threshold!r}") if known else ("", "")
 
 
 _PAIRS: Mapping[str, Callable[[View, Any], tuple[str, str]]] = {
     "displacement": lambda *_: ("won by lowering both", "margins > 0 and chosen_logratios < 0"),
     "length_bias": _won_by_length,
     "ranking": lambda *_: (
-        "right by reward, wrong by the policy's log-prob",
+        "right by reward alone",
         "margins > 0 and policy_chosen_logps <= policy_rejected_logps",
     ),
     "calibration": lambda *_: ("ranked wrong", "margins < 0"),

@@ -107,7 +107,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="dim">{_safe(table.note)}</p>' if table.note else ""
-    body = f"<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    prose = "" if table.numeric else ' class="prose"'
+    body = f"<table{prose}><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
     return f'<h2>{_safe(table.title)}</h2><div class="wide">{body}</div>{note}'
 
 
@@ -123,7 +124,7 @@ def _formula(finding: Finding) -> str:
     parts += [f"Papers disagree: {one.dispute}."] if one.dispute else []
     told = "<br>".join(map(_safe, parts))
     if finding.about:
-        told += f"<br>The pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
+        told += f"<br>Pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
     return f"<dt>{_safe(one.title)}</dt><dd>{told}</dd>"
 
 

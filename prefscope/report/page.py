@@ -28,7 +28,9 @@ svg text { fill: var(--fg); font: 12px system-ui, sans-serif; } svg .tick { fill
 .right { fill: var(--sky); } .wrong { fill: var(--orange); fill-opacity: .15; stroke: var(--orange); }
 .bound { stroke: var(--sky); stroke-width: 2; fill: none; }
 .dots { stroke: var(--sky); stroke-width: 4; stroke-linecap: round; stroke-opacity: .55; fill: none; }
-.cell { fill: var(--sky); } .shade1 { fill-opacity: .2; } .shade2 { fill-opacity: .45; } .shade3 { fill-opacity: .7; }
+.cell { fill: var(--sky); shape-rendering: crispEdges; } .shade1 { fill-opacity: .12; }
+.shade2 { fill-opacity: .28; } .shade3 { fill-opacity: .45; }
+.shade4 { fill-opacity: .62; } .shade5 { fill-opacity: .8; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; min-width: 50%; }
 th, td { padding: .28rem .7rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--edge); }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -51,9 +53,11 @@ article { border-top: 1px solid var(--edge); padding: .9rem 0; break-inside: avo
 .n2 { background: rgba(var(--orange-rgb), .45); text-decoration: underline dotted; }
 .p3 { background: rgb(var(--sky-rgb)); color: #101418; text-decoration: underline 2px; }
 .n3 { background: rgb(var(--orange-rgb)); color: #101418; text-decoration: underline dotted 2px; }
-@media (max-width: 45rem) { .sides { grid-template-columns: 1fr; } body { padding: 1rem .7rem 3rem; } }
+@media (max-width: 45rem) { .sides { grid-template-columns: 1fr; } body { padding: 1rem .7rem 3rem; }
+  .prose thead { display: none; } .prose td, .prose td:first-child { display: block; white-space: normal; border: 0;
+  padding: 0; } .prose td:first-child { font-weight: 600; padding-top: .6rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } th button::after { content: ""; }
-  .prompt { max-height: none; } .cards, figure, tr { break-inside: avoid; }
+  .prompt { max-height: none; } .plots { grid-template-columns: 1fr 1fr; } .cards, figure, tr { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 SCRIPT = """

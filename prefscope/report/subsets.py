@@ -137,7 +137,7 @@ def _ranges(
     """Group pairs by ranges that are closed below and open above; absent numbers as a group of their own."""
     finite = np.isfinite(numbers)
     groups = np.where(finite, np.searchsorted(edges, np.where(finite, numbers, 0), side="right"), len(edges) + 1)
-    shown = [_number(edge) for edge in edges]
+    shown = [f"{edge:.4g}" for edge in edges]
     labels, expressions = [], []
     for low, high in zip(["", *shown], [*shown, ""], strict=True):
         labels.append(f"{low} to below {high}" if low and high else f"below {high}" if high else f"{low} and above")
@@ -153,7 +153,7 @@ def _ranges(
 
 
 def _number(value: float) -> str:
-    return "" if value != value else f"{value:.6g}"  # noqa: PLR0124 (nan)
+    return "" if value != value else f"{value:.15g}"  # noqa: PLR0124 (nan)
 
 
 def _written(column: str) -> str:

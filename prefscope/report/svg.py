@@ -19,8 +19,9 @@ WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
 MOST_DOTS = 1500
 """Of more pairs the density is drawn: a file with a million dots opens nowhere."""
-CELLS = (64, 36)
-SHADES = 4
+CELLS = (57, 35)
+"""Of whole units of the view box, so that no seam shows between them."""
+SHADES = 6
 BARS = 60
 """Cells that a histogram's bins are chosen for."""
 
@@ -87,7 +88,7 @@ def scatter(x: Values, y: Values, labels: tuple[str, str], *, diagonal: bool) ->
         ends = (frame.across[0], 0.0), (frame.across[1], 0.0)
     points = " ".join(f"{frame.x(one):.1f},{frame.y(other):.1f}" for one, other in ends)
     marks = _dots(frame, x, y) if x.size <= MOST_DOTS else _density(frame, x, y)
-    return _drawn(frame, [f'<polyline class="line" points="{points}"/>', *marks], *labels)
+    return _drawn(frame, [*marks, f'<polyline class="line" points="{points}"/>'], *labels)
 
 
 def intervals(
@@ -120,12 +121,12 @@ def _dots(frame: _Frame, x: Values, y: Values) -> list[str]:
 
 
 def _density(frame: _Frame, x: Values, y: Values) -> list[str]:
-    """Return cells in a few shades, each shade one path: the fuller a cell, the darker, by powers."""
+    """Return cells in a few shades, each shade one path: the fuller a cell, the darker, by the root of its pairs."""
     columns, rows = CELLS
     edges = [np.linspace(*limits, number + 1) for limits, number in zip((frame.across, frame.up), CELLS, strict=True)]
     clipped = (np.clip(x, *frame.across), np.clip(y, *frame.up))
     counts, _, _ = np.histogram2d(*clipped, bins=edges)
-    shades = np.ceil(SHADES * np.log1p(counts) / np.log1p(counts.max())).astype(np.int64)
+    shades = np.ceil(SHADES * np.sqrt(counts / counts.max())).astype(np.int64)
     width, height = (WIDTH - LEFT - RIGHT) / columns, (HEIGHT - TOP - BOTTOM) / rows
     found = []
     for shade in range(1, SHADES + 1):

@@ -11,6 +11,7 @@ from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Dia
 
 WORTH_A_WARNING = 0.25
 WORTH_A_WORD = 0.1
+MOST = 0.5
 QUADRANTS = ("up_down", "up_up", "down_down", "down_up", "still")
 """Chosen up or down against the reference, then rejected; `still` where one of the two did not move."""
 
@@ -41,6 +42,8 @@ class Displacement:
             told = "Some wins cost the chosen response likelihood: see which, before training on"
         elif not rises and not falls:
             told = "No response moved: policy and reference are the same"
+        elif falls > MOST:
+            told = f"{falls:.0%} of chosen responses became less likely, and hardly a pair is won by it"
         else:
             told = f"{rises / self.pairs:.0%} of chosen responses became more likely: little displacement"
         return Conclusion(figure, told, warns=share > WORTH_A_WARNING)

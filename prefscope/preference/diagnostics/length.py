@@ -48,7 +48,7 @@ class LengthBias:
             return NOTHING
         if math.isnan(self.correlation):
             return Conclusion("no difference in length", "Lengths or margins are all the same: nothing to tell")
-        figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.2g} per 100 tokens"
+        figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.3f} per 100 tokens"
         at_par = f"at equal length {self.residual_accuracy:.0%} right, not {self.accuracy:.0%}"
         if abs(self.correlation) < CLEAR:
             return Conclusion(figure, f"Length explains {self.correlation**2:.0%} of the margins: {at_par}")
@@ -118,14 +118,17 @@ def _bins(margins: Values, longer: Values) -> tuple[LengthBin, ...]:
     """Return the accuracy in bins of about equal size; equal differences are in one bin."""
     if longer.size == 0:
         return ()
-    inner = np.unique(np.quantile(longer, np.arange(1, BINS) / BINS, method="lower"))
+    ordered = np.sort(longer)
+    inner = np.unique(ordered[(longer.size - 1) * np.arange(1, BINS) // BINS])
     of_pair = np.searchsorted(inner, longer, side="left")  # bin i ends with inner[i]
-    found = []
-    for index in np.unique(of_pair):
-        part = of_pair == index
-        wins, size = int(np.count_nonzero(margins[part] > 0)), int(np.count_nonzero(part))
-        low, high = wilson_interval(wins, size)
-        found.append(LengthBin(float(longer[part].min()), float(longer[part].max()), size, wins / size, low, high))
+    sizes = np.bincount(of_pair, minlength=inner.size + 1).tolist()
+    won = np.bincount(of_pair, weights=margins > 0, minlength=inner.size + 1).astype(np.int64).tolist()
+    found, start = [], 0
+    for size, wins in zip(sizes, won, strict=True):
+        if size:
+            low, high = float(ordered[start]), float(ordered[start + size - 1])
+            found.append(LengthBin(low, high, size, wins / size, *wilson_interval(wins, size)))
+        start += size
     return tuple(found)
 
 

@@ -38,7 +38,7 @@ class Ranking:
         if self.reward - self.policy > FAR:
             told = f"The reward is right in {self.reward:.0%}, the policy {own}: ahead of the reference is not ahead"
             return Conclusion(figure, told, warns=True)
-        return Conclusion(figure, f"The policy prefers chosen {own}, its reward in {self.reward:.0%}")
+        return Conclusion(figure, f"The policy prefers chosen {own}; its reward in {self.reward:.0%}")
 
 
 def ranking(
