@@ -18,7 +18,7 @@ from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displace
 from prefscope.preference.diagnostics.flips import FLIPS, assumed_noise, flip_posteriors, flips, label_noise
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
 from prefscope.preference.diagnostics.intervals import Z_95, mean_interval, wilson_interval
-from prefscope.preference.diagnostics.length import LENGTH_BIAS, length_bias, residual_margins
+from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
 
@@ -28,6 +28,7 @@ __all__ = [
     "Conclusion",
     "Diagnostic",
     "Figures",
+    "LengthBias",
     "Subset",
     "Values",
     "assumed_noise",
