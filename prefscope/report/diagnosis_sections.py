@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from prefscope.preference.diagnostics import LengthBias
 from prefscope.report.diagnosis import Diagnosis
 from prefscope.report.sections import Table, number, shortened
 from prefscope.report.subsets import Grouping
@@ -28,6 +29,22 @@ def diagnosis_table(diagnosis: Diagnosis, *, wide: bool = True) -> Table:
     note = f"left out because a log-prob is no finite number: {left_out:,} pairs" if left_out else ""
     header = ("  finding", "figure", "what it means") if wide else ("  finding", "what it means")
     return Table("Diagnosis", header, tuple(rows), (), note)
+
+
+def length_table(figures: LengthBias) -> Table:
+    """Return the accuracy by how much longer the chosen response is."""
+    rows = tuple(
+        (
+            f"{one.low:+,.0f} to {one.high:+,.0f}" if one.low < one.high else f"{one.low:+,.0f}",
+            f"{one.pairs:,}",
+            f"{one.accuracy:.1%}",
+            f"{100 * one.accuracy_low:.0f}–{one.accuracy_high:.0%}",
+        )
+        for one in figures.bins
+    )
+    note = f"a rule that always prefers the longer response ranks {figures.longer:.1%} right"
+    header = ("chosen longer by, tokens", "pairs", "accuracy", "95%")
+    return Table("Accuracy by difference in length", header, rows, (1, 2, 3), note)
 
 
 def subsets_table(grouping: Grouping) -> Table:

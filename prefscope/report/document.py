@@ -59,7 +59,7 @@ def build_document(
     return Document(
         lines=tuple(headline(summary)),
         cards=tuple(cards(view)),
-        sections=tuple(build_sections(summary, ledger, preferences, WIDE, examined.tables(WIDE), worst)),
+        sections=tuple(build_sections(summary, ledger, preferences, WIDE, examined.all_tables(WIDE), worst)),
         diagnosis=examined.diagnosis,
         case_lists=lists if diagnosis else (),
         steps=steps,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import LengthBias
 from prefscope.report.diagnosis import Diagnosis, diagnose
-from prefscope.report.diagnosis_sections import diagnosis_table, subsets_table
+from prefscope.report.diagnosis_sections import diagnosis_table, length_table, subsets_table
 from prefscope.report.sections import WIDE, Table
 from prefscope.report.subsets import Grouping, group_by, groupable
 from prefscope.report.summary import finite_or_none
@@ -41,6 +42,13 @@ class Examination:
             else []
         )
         return found + [subsets_table(one) for one in self.groupings]
+
+    def all_tables(self, width: int) -> list[Table]:
+        """Return the same, and accuracy by difference in length: a file has room for it."""
+        found = self.tables(width)
+        figures = (one.figures for one in self.diagnosis.findings) if self.diagnosis is not None else ()
+        lengths = [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
+        return found[:1] + lengths + found[1:]
 
 
 def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
