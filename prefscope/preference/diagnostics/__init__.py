@@ -17,12 +17,7 @@ from prefscope.preference.diagnostics.diagnostic import Conclusion, Diagnostic, 
 from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displacement, quadrants
 from prefscope.preference.diagnostics.flips import FLIPS, assumed_noise, flip_posteriors, flips, label_noise
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
-<<<<<<< HEAD
-from prefscope.preference.diagnostics.length import LENGTH_BIAS, length_bias, residual_margins
-=======
-from prefscope.preference.diagnostics.intervals import Z_95, mean_interval, wilson_interval
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
->>>>>>> wt-diag
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
 
