@@ -57,6 +57,10 @@ class LedgerError(PrefscopeError):
     """A ledger file that cannot be opened or written."""
 
 
+class NewerLedgerError(LedgerError):
+    """A ledger that a newer version has written."""
+
+
 class MissingExtraError(PrefscopeError):
     """An optional package that is not installed."""
 

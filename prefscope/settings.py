@@ -47,6 +47,8 @@ class TokenizationSettings:
     truncation: Truncation = "keep_start"
     chat_template: str | None = None
     """A Jinja template (its text, not its path) in place of the tokenizer's own."""
+    profile: str = "trl"
+    """Whose rules (scoring/profiles.py); another than `trl` cuts sequences in its own way."""
 
 
 @dataclass(frozen=True, slots=True)

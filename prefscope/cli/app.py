@@ -12,6 +12,7 @@ import typer
 
 import prefscope
 from prefscope.cli.cache import cache
+from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
 from prefscope.cli.doctor import doctor
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "open": open_,
     "view": view,
     "report": report,
+    "compare": compare,
     "export": export,
     "curate": curate,
     "demo": demo,

@@ -43,6 +43,21 @@ Where = Annotated[
 Texts = Annotated[bool, typer.Option("--texts", help="Export prompt, chosen and rejected too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
+# Of `report` alone.
+
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="COLUMN",
+        help="Accuracy and margin of the pairs by a column, the data set's own or another. Repeatable.",
+        show_default=False,
+    ),
+]
+WithDiagnosis = Annotated[
+    bool, typer.Option("--diagnosis/--no-diagnosis", help="Tell what the numbers of all pairs together mean.")
+]
+
 # Of `score` alone.
 
 Data = Annotated[

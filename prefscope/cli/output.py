@@ -10,19 +10,26 @@ from typing import TextIO
 
 from rich.console import Console
 
-from prefscope.errors import ResourceError, UsageError
+from prefscope.errors import UsageError
 from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
+from prefscope.report.compared import Compared
 from prefscope.report.curate import curate, write_curated
+from prefscope.report.document import build_document
+from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
-from prefscope.report.sections import Section, build_sections, headline
+from prefscope.report.files import refuse_sources, whole_file
+from prefscope.report.html import as_html
+from prefscope.report.markdown import as_markdown
+from prefscope.report.sections import build_sections, headline
 from prefscope.report.summary import summarise
-from prefscope.report.tables import PAGE_WIDTH, as_html, as_markdown, as_svg, print_sections
+from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
 STDOUT = "-"
+REPORTS = (".md", ".html", ".svg")
 PIPE_WIDTH = 120
 
 
@@ -44,6 +51,7 @@ def print_summary(
     preferences: PreferenceSettings,
     *,
     as_json: bool,
+    examined: Examination | None = None,
     stream: TextIO | None = None,
     scoring_seconds: float | None = None,
 ) -> None:
@@ -53,6 +61,7 @@ def print_summary(
         ledger: What to summarise.
         preferences: The knobs.
         as_json: Print JSON instead.
+        examined: What a diagnosis found, where one was asked for.
         stream: Where to; None is stdout. Off a terminal the text has no escape sequences.
         scoring_seconds: Goes into the JSON, where a run was made.
     """
@@ -60,29 +69,63 @@ def print_summary(
     summary = summarise(ledger, preferences)
     if as_json:
         timing = {} if scoring_seconds is None else {"timing": {"scoring_seconds": scoring_seconds}}
-        out.write(json.dumps(summary.to_json() | timing, ensure_ascii=False, indent=2) + "\n")
+        found = {} if examined is None else examined.to_json()
+        out.write(json.dumps(summary.to_json() | found | timing, ensure_ascii=False, indent=2) + "\n")
         return
-    width = None if out.isatty() else PIPE_WIDTH
-    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
-    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width))
+    console = _console(out)
+    tables = () if examined is None else examined.tables(console.width)
+    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width, tables))
 
 
-def write_report(ledger: Ledger, preferences: PreferenceSettings, path: Path) -> None:
+def print_report(
+    ledger: Ledger, preferences: PreferenceSettings, by: Sequence[str], *, diagnosis: bool, as_json: bool
+) -> None:
+    """Print the summary with the diagnosis, if wanted, and subsets by some columns.
+
+    Raises:
+        UsageError: The ledger has no such column.
+    """
+    examined = examine(View(ledger, preferences), by, diagnosis=diagnosis)
+    print_summary(ledger, preferences, as_json=as_json, examined=examined)
+
+
+def write_report(
+    ledger: Ledger, preferences: PreferenceSettings, path: Path, by: Sequence[str], *, diagnosis: bool
+) -> None:
     """Write a self-contained report file, Markdown, HTML or a picture by its suffix.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is none of these, it is the ledger or what was scored, or the ledger has no such column.
         ResourceError: The file cannot be written.
     """
-    render = {".md": as_markdown, ".html": as_html, ".svg": as_svg}.get(path.suffix)
-    if render is None:
+    if path.suffix not in REPORTS:
         raise UsageError(f"No report has the suffix of {path.name!r}", hint="Use .md, .html or .svg.")
-    summary = summarise(ledger, preferences)
-    sections: list[Section] = build_sections(summary, ledger, preferences, PAGE_WIDTH)
-    try:
-        path.write_text(render(headline(summary), sections), encoding="utf-8")
-    except OSError as error:
-        raise ResourceError(f"The report cannot be written ({error.strerror})", where=str(path)) from error
+    refuse_sources(path, ledger)
+    if path.suffix == ".svg":
+        summary = summarise(ledger, preferences)
+        tables = examine(View(ledger, preferences), by, diagnosis=diagnosis).tables(PAGE_WIDTH)
+        text = as_svg(headline(summary), build_sections(summary, ledger, preferences, PAGE_WIDTH, tables))
+    else:
+        document = build_document(ledger, preferences, by, diagnosis=diagnosis)
+        text = as_markdown(document) if path.suffix == ".md" else as_html(document)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n", errors="backslashreplace")
+
+
+def print_compared(compared: Compared, *, as_json: bool) -> None:
+    """Print what differs between runs: tables and a map, or one JSON object."""
+    out = sys.stdout
+    if as_json:
+        out.write(json.dumps(compared.to_json(), ensure_ascii=False, indent=2) + "\n")
+        return
+    console = _console(out)
+    print_sections(console, compared.headline(), compared.sections(console.width))
+
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that takes all text literally; off a terminal it writes no escape sequences."""
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def check_outputs(outputs: Sequence[str], source: str | Path) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Weights, Where, read_preferences
+from prefscope.cli.options import (
+    AsJson,
+    Beta,
+    By,
+    Losses,
+    SimpoBeta,
+    SimpoGamma,
+    Weights,
+    Where,
+    WithDiagnosis,
+    read_preferences,
+)
 
 
 def report(
@@ -21,15 +32,17 @@ def report(
     simpo_gamma: SimpoGamma = 0.5,
     loss: Losses = None,
     weights: Weights = False,
+    by: By = None,
+    diagnosis: WithDiagnosis = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the summary of a ledger, or of some of its pairs: no model is needed."""
-    from prefscope.cli.output import only, print_summary, write_report
+    """Show the summary of a ledger, or of some of its pairs, with a diagnosis: no model is needed."""
+    from prefscope.cli.output import only, print_report, write_report
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     opened = only(load_ledger(ledger), preferences, where)
     if output is not None:
-        write_report(opened, preferences, output)
+        write_report(opened, preferences, output, by or [], diagnosis=diagnosis)
     else:
-        print_summary(opened, preferences, as_json=as_json)
+        print_report(opened, preferences, by or [], diagnosis=diagnosis, as_json=as_json)

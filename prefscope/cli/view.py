@@ -11,7 +11,7 @@ import typer
 
 from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
-from prefscope.errors import LedgerError, UsageError
+from prefscope.errors import LedgerError, NewerLedgerError, UsageError
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
@@ -141,8 +141,10 @@ def _is_ledger(path: Path) -> bool:
         return False
     try:
         open_parquet(path)
-    except LedgerError as error:
-        return "newer" in error.what
+    except NewerLedgerError:
+        return True
+    except LedgerError:
+        return False
     return True
 
 

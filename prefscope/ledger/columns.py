@@ -59,12 +59,20 @@ DERIVED = (
     Column("margins", "number", "chosen_rewards − rejected_rewards", "beta·nats", "margin", stored=False),
     Column("outcome", "text", "win, tie or loss by the sign of the margin", stored=False),
 )
+DIAGNOSED = (
+    Column("quadrant", "text", "chosen, then rejected, against the reference: up_down, up_up, …, still", stored=False),
+    Column("flip_posterior", "number", "how likely the label is flipped, by its margin", "probability", stored=False),
+    Column(
+        "residual_margins", "number", "margin less what the difference in length predicts", "beta·nats", stored=False
+    ),
+)
+"""Derived as well, but in no file unasked: for filters, orders and the columns of a screen."""
 
 LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps"))
 """The four sums of log-probs."""
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
-RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED))
+RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED, *DIAGNOSED))
 
 FLAGS = {
     "truncated": "a sequence was longer than the longest length and lost tokens",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Columns = dict[str, NDArray[Any]]
+CHUNK_PAIRS = 65_536
+"""So many pairs are computed at once: what lies between stays in the cache."""
 STORED_NAMES = frozenset(column.name for column in STORED)
 
 
@@ -134,16 +136,22 @@ class Ledger:
         ours, theirs = (one * most + count for one, count in zip(ids, counts, strict=True))
         return ours[self._positions], theirs[other._positions]
 
-    def read(self, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty."""
-        start = 0
-        for group in range(self._file.num_row_groups):
-            stop = start + self._file.metadata.row_group(group).num_rows
+    def read(self, columns: list[str], most: int | None = None) -> Iterator[dict[str, list[Any]]]:
+        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty.
+
+        Args:
+            columns: Their names.
+            most: Read about so many pairs, from row groups spread evenly over the file; None: all of them.
+        """
+        groups = np.arange(self._file.num_row_groups)
+        if most is not None and self.num_pairs > most:
+            groups = groups[:: -(-self.num_pairs // most)]
+        for group in groups.tolist():
+            start, stop = self._starts[group : group + 2]
             first, last = np.searchsorted(self._positions, (start, stop))
             if first < last or group == 0:
                 wanted = _indices(self._positions[first:last] - start)
                 yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
-            start = stop
 
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -196,30 +204,56 @@ class Ledger:
         Raises:
             UsageError: A loss is unknown, given twice, needs a reference that the ledger lacks, or has a bad parameter.
         """
-        columns = self._rewards(preferences.beta) if self.has_reference else {}
+        columns = self.rewards(preferences.beta) if self.has_reference else {}
+        columns |= {"outcome": outcomes(columns["margins"])} if columns else {}
         losses, weights = {}, {}
         for choice in self.usable_losses(preferences):
-            loss, parameters = find_loss(choice.name), resolve_parameters(choice, preferences)
-            losses[f"{loss.name}_loss"] = self._compute(loss, loss.compute, parameters)
+            name = find_loss(choice.name).name
+            losses[f"{name}_loss"] = self.loss(choice, preferences)
             if preferences.weights:
-                weights[f"{loss.name}_weight"] = self._compute(loss, loss.weight, parameters)
+                weights[f"{name}_weight"] = self.loss_weight(choice, preferences)
         return {**columns, **losses, **weights}
+
+    def loss(self, choice: LossChoice, preferences: PreferenceSettings) -> NDArray[Any]:
+        """Return a loss of every pair. Shape (num_pairs,)."""
+        loss = find_loss(choice.name)
+        return self._compute(loss, loss.compute, resolve_parameters(choice, preferences))
+
+    def loss_weight(self, choice: LossChoice, preferences: PreferenceSettings) -> NDArray[Any]:
+        """Return the gradient weight of every pair under a loss. Shape (num_pairs,)."""
+        loss = find_loss(choice.name)
+        return self._compute(loss, loss.weight, resolve_parameters(choice, preferences))
 
     def _compute(self, loss: Loss, function: LossFunction, parameters: Mapping[str, float]) -> NDArray[Any]:
         """Return a loss or its weight; what is taken over all pairs is taken over all of the file."""
         source = self._whole if loss.population else self
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            values = np.asarray(function(*(source.stored[name] for name in loss.inputs), **parameters))
-        return values if source is self else values[self._positions]
+        inputs = [source.stored[name] for name in loss.inputs]
+        if loss.population:
+            values = _computed(function, inputs, parameters)
+            return values if source is self else values[self._positions]
+        values = np.empty(self.num_pairs)
+        for start in range(0, self.num_pairs, CHUNK_PAIRS):
+            part = slice(start, start + CHUNK_PAIRS)
+            values[part] = _computed(function, [one[part] for one in inputs], parameters)
+        return values
 
-    def _rewards(self, beta: float) -> Columns:
+    def over_whole(self, compute: Callable[[Ledger], NDArray[Any]]) -> NDArray[Any]:
+        """Return a column of this ledger's pairs that is computed over all pairs of the file."""
+        values = compute(self._whole)
+        return values if self._whole is self else values[self._positions]
+
+    def rewards(self, beta: float) -> Columns:
+        """Return log-ratios, rewards and margins of every pair, each of shape (num_pairs,).
+
+        Raises:
+            KeyError: The ledger has no reference.
+        """
         policy_chosen, policy_rejected, ref_chosen, ref_rejected = (self.stored[name] for name in LOGPS)
         with np.errstate(invalid="ignore"):
             chosen = implicit_reward(policy_chosen, ref_chosen, beta=beta)
             rejected = implicit_reward(policy_rejected, ref_rejected, beta=beta)
             values = (policy_chosen - ref_chosen, policy_rejected - ref_rejected, chosen, rejected, chosen - rejected)
-        names = [column.name for column in DERIVED]
-        return dict(zip(names, (*values, outcomes(values[-1])), strict=True))
+        return dict(zip((column.name for column in DERIVED[:-1]), values, strict=True))
 
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
         """Return the losses to show: those asked for, or the default ones that this ledger can give.
@@ -268,6 +302,11 @@ class Ledger:
     def describe(self) -> str:
         """Return the manifest as indented JSON."""
         return json.dumps(self.manifest, indent=2, ensure_ascii=False)
+
+
+def _computed(function: LossFunction, inputs: list[NDArray[Any]], parameters: Mapping[str, float]) -> NDArray[Any]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.asarray(function(*inputs, **parameters))
 
 
 def _as_array(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import DERIVED, NUM_TOKENS, STORED, TEXTS, Column
+from prefscope.ledger.columns import DERIVED, DIAGNOSED, NUM_TOKENS, STORED, TEXTS, Column
+from prefscope.ledger.diagnosed import DIAGNOSED_NAMES, diagnosed
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
 from prefscope.ledger.table import STORED_NAMES, Columns, Ledger
 from prefscope.preference.registry import LOSSES
+from prefscope.preference.rewards import outcomes
 from prefscope.settings import LossChoice, PreferenceSettings
 
+DERIVED_NAMES = frozenset(column.name for column in DERIVED)
+REWARDS = ("chosen_rewards", "rejected_rewards", "margins")
 _OWN_KINDS: Mapping[str, Kind] = {"integer": "number", "number": "number", "boolean": "truth"}
 
 
@@ -55,15 +58,24 @@ class View:
             return {name: np.where(counts < 0, np.nan, counts)}
         if name in STORED_NAMES:
             return {name: ledger.stored[name]}
-        if any(name == column.name for column in DERIVED):
-            return ledger.derived(replace(self.preferences, losses=()))
+        if name in DERIVED_NAMES:
+            return self._derive(name)
+        if name in DIAGNOSED_NAMES and name not in ledger.extra_columns:
+            return {name: diagnosed(ledger, name, self.preferences)}
         method, _, what = name.rpartition("_")
         if method in LOSSES and name in self.names.kinds and name not in ledger.extra_columns:
             chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))
-            wanted = replace(self.preferences, losses=(chosen,), explicit=True, weights=what == "weight")
-            return {name: ledger.derived(wanted)[name]}
+            compute = ledger.loss if what == "loss" else ledger.loss_weight
+            return {name: compute(chosen, self.preferences)}
         values = [value for group in ledger.read([name]) for value in group[name]]
         return {name: _as_array(self.names.kinds[name], values)}
+
+    def _derive(self, name: str) -> Columns:
+        """Return what beta makes of the log-probs: a column, and those that come with it and are wanted together."""
+        if name == "outcome":
+            return {name: outcomes(self.column("margins"))}
+        found = self.ledger.rewards(self.preferences.beta)
+        return {one: found[one] for one in (REWARDS if name in REWARDS else [name])}
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
         """Return which pairs carry a flag."""
@@ -88,7 +100,7 @@ def names_of(ledger: Ledger) -> Names:
 
 
 def _columns(ledger: Ledger) -> list[Column]:
-    derived = DERIVED if ledger.has_reference else ()
+    derived = (*DERIVED, *DIAGNOSED) if ledger.has_reference else ()
     return [column for column in (*STORED, *TEXTS, *derived) if ledger.has_reference or column.name[:4] != "ref_"]
 
 

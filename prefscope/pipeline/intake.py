@@ -25,6 +25,7 @@ from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.profiles import find_profile
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
 
@@ -191,9 +192,12 @@ def _load_tokenizers(
 
 
 def _longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
-    """Return the longest sequence that fits both models and the user's limit."""
+    """Return the longest sequence that fits both models and the user's limit, or without one the profile's."""
     contexts = [loading.context_length(checkpoint, settings.models) for checkpoint in checkpoints]
-    known = [length for length in (settings.tokenization.max_length, *contexts) if length is not None]
+    asked, profile = settings.tokenization.max_length, find_profile(settings.tokenization.profile)
+    if asked is None and profile is not None:
+        asked = profile.max_length
+    known = [length for length in (asked, *contexts) if length is not None]
     return min(known, default=None)
 
 

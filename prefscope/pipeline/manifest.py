@@ -68,6 +68,7 @@ def build_manifest(
             "template_hash": data.template_hash,
             "max_length": data.max_length,
             "truncation": settings.tokenization.truncation,
+            "profile": settings.tokenization.profile,
         },
         "settings": settings.to_json(),
         "versions": versions(),

@@ -40,10 +40,10 @@ def cards(view: View) -> list[Card]:
 
 
 def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
-    outcomes = count_outcomes(view.column("outcome")[finite])
     margins, chosen, rejected = (
-        view.column(name)[finite] for name in ("margins", "chosen_rewards", "rejected_rewards")
+        _kept(view.column(name), finite) for name in ("margins", "chosen_rewards", "rejected_rewards")
     )
+    outcomes = count_outcomes(margins)
     half = (outcomes.high - outcomes.low) / 2
     ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
     losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
@@ -68,7 +68,7 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
 
 def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
-    chosen, rejected = (mean_logps(view.ledger, side)[finite] for side in ("chosen", "rejected"))
+    chosen, rejected = (_kept(mean_logps(view.ledger, side), finite) for side in ("chosen", "rejected"))
     gaps = chosen - rejected
     ahead = float(np.mean(gaps > 0)) if gaps.size else math.nan
     return [
@@ -88,6 +88,12 @@ def sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray
     return chosen - rejected, chosen, rejected
 
 
+def mean_of(view: View, column: str) -> float:
+    """Return the mean of a column over the pairs of finite log-probs in which it is finite, nan without one."""
+    values = view.column(column)
+    return _mean(_kept(values, np.isfinite(values) & finite_pairs(view.ledger)))
+
+
 def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
     """Return what a filter calls the margin, or without a reference what `sides` gives in its place."""
     if by_margin:
@@ -101,7 +107,7 @@ def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
     choices = view.ledger.usable_losses(view.preferences)
     if not choices:
         return Card("loss", "–", "none can be given")
-    values = view.column(f"{choices[0].name}_loss")[finite]
+    values = _kept(view.column(f"{choices[0].name}_loss"), finite)
     mean, is_dpo = _mean(values), choices[0].name == "dpo"
     detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_figure(_quantile(values, 0.9), '.3f')}"
     return Card(f"{choices[0].name} loss", _figure(mean, ".4f", _half(values)), detail, is_dpo and mean > LOG_2)
@@ -111,11 +117,16 @@ def _length(view: View, finite: NDArray[np.bool_]) -> Card:
     """Return how far the margin follows the difference in length."""
     margins, _, _ = sides(view)
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
-    found = rank_correlation(margins[finite], longer[finite].astype(np.float64))
+    found = rank_correlation(_kept(margins, finite), _kept(longer, finite))
     if math.isnan(found):
         return Card("length bias ρ", ABSENT, "nothing to rank")
     words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "of margin, by rank"
     return Card("length bias ρ", f"{found:+.2f}", words, bool(abs(found) > LENGTH_BIAS))
+
+
+def _kept(values: NDArray[Any], wanted: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return the wanted values, without a copy where all are."""
+    return values if wanted.all() else values[wanted]
 
 
 def _figure(value: float, form: str, after: str = "") -> str:

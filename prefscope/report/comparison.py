@@ -7,7 +7,7 @@ quadrants are told as right in both, in one alone, in neither, and so they add u
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -21,10 +21,11 @@ from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.cards import margin_expression
 from prefscope.report.summary import finite_pairs, mean_logps
-from prefscope.statistics import Z_95
+from prefscope.statistics import normal_bounds
 
 Quadrant: TypeAlias = Literal["only_b", "both", "neither", "only_a"]
 Values: TypeAlias = NDArray[np.float64]
+Bounds: TypeAlias = Callable[[Values], tuple[float, float]]
 QUADRANTS: Mapping[Quadrant, str] = {
     "only_b": "only B right",
     "both": "both right",
@@ -41,15 +42,21 @@ class Paired:
     a: float
     b: float
     difference: float
-    half: float
-    """Half the 95% interval of the difference; nan of fewer than two pairs."""
+    low: float
+    high: float
+    """Of the 95% interval of the difference; nan of fewer than two pairs."""
+
+    @property
+    def half(self) -> float:
+        """Half the interval."""
+        return (self.high - self.low) / 2
 
     @classmethod
-    def of(cls, a: Values, b: Values) -> Paired:
+    def of(cls, a: Values, b: Values, bounds: Bounds = normal_bounds) -> Paired:
         """Return the means of two arrays that have a value a pair, over the pairs in which both values are finite.
 
-        Definition: with d = b − a, mean(d) ± 1.96 · sd(d) / √n; what the pairs have in common cancels, so the bound is
-        narrower than that of two samples.
+        The bounds are those of the mean of d = b − a: what the pairs have in common cancels, so they are narrower than
+        those of two samples.
 
         References:
             Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640, on paired differences.
@@ -59,12 +66,9 @@ class Paired:
         """
         finite = np.isfinite(a) & np.isfinite(b)
         if not finite.any():
-            return cls(math.nan, math.nan, math.nan, math.nan)
+            return cls(*[math.nan] * 5)
         a, b = a[finite], b[finite]
-        differences = b - a
-        spread = float(differences.std(ddof=1)) if differences.size > 1 else math.nan
-        half = Z_95 * spread / math.sqrt(differences.size)
-        return cls(float(a.mean()), float(b.mean()), float(differences.mean()), half)
+        return cls(float(a.mean()), float(b.mean()), float((b - a).mean()), *bounds(b - a))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Comparison:
     """Of McNemar's exact test that both rank equally many pairs right."""
 
 
-def compare(view: PairedView) -> Comparison:
+def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
     """Return the comparison of a view's ledger, which is a, with the other one, which is b."""
     first, second = view.pairing.positions
     by_margin = view.ledger.has_reference and view.other.ledger.has_reference
@@ -96,7 +100,7 @@ def compare(view: PairedView) -> Comparison:
     first, second, a, b = first[known], second[known], a[known], b[known]
     losses = {
         choice.name: Paired.of(
-            view.column(f"{choice.name}_loss")[first], view.other.column(f"{choice.name}_loss")[second]
+            view.column(f"{choice.name}_loss")[first], view.other.column(f"{choice.name}_loss")[second], bounds
         )
         for choice in view.preferences.losses
         if not view.ledger.lack(choice.name) and not view.other.ledger.lack(choice.name)
@@ -106,8 +110,8 @@ def compare(view: PairedView) -> Comparison:
         pairs=len(a),
         by_margin=by_margin,
         margins=(a, b),
-        accuracy=Paired.of((a > 0).astype(np.float64), (b > 0).astype(np.float64)),
-        margin=Paired.of(a, b),
+        accuracy=Paired.of((a > 0).astype(np.float64), (b > 0).astype(np.float64), bounds),
+        margin=Paired.of(a, b, bounds),
         losses=losses,
         length_bias=(rank_correlation(a, _longer(view)[first]), rank_correlation(b, _longer(view.other)[second])),
         quadrants=quadrants,

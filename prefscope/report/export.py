@@ -114,12 +114,28 @@ def export(ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts
         UsageError: No format has that suffix, the path is the ledger's, or a loss cannot be computed from this ledger.
         ResourceError: The file cannot be written.
     """
-    suffix = export_suffix(path.name)
+    export_suffix(path.name)
     refuse_sources(path, ledger)
-    table = blocks(ledger, preferences, texts=texts)
+    kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
+    write_table(path, blocks(ledger, preferences, texts=texts), kinds)
+
+
+def write_table(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) -> None:
+    """Write blocks into a file, in the format of its suffix; the file appears only when it is whole.
+
+    Args:
+        path: Where to.
+        table: At least one block; all have the same columns.
+        kinds: Of the columns, for Parquet; those that are not named are numbers.
+
+    Raises:
+        UsageError: No format has that suffix.
+        ResourceError: The file cannot be written.
+    """
+    suffix = export_suffix(path.name)
     with whole_file(path) as part:
         if suffix == ".parquet":
-            _write_parquet(part, ledger, table)
+            _write_parquet(part, table, kinds)
         else:
             with text_file(part, packed=suffix.endswith(".gz")) as stream:
                 _TEXT_WRITERS[suffix.removesuffix(".gz")](stream, table)
@@ -130,12 +146,11 @@ def write_csv(ledger: Ledger, preferences: PreferenceSettings, stream: TextIO, *
     _write_csv(stream, blocks(ledger, preferences, texts=texts))
 
 
-def _write_parquet(path: Path, ledger: Ledger, table: Iterator[Block]) -> None:
+def _write_parquet(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types = arrow_types()
-    kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
     writer: pq.ParquetWriter | None = None
     try:
         for block in table:

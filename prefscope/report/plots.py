@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import plotext
 from numpy.typing import NDArray
 
-TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
-MIN_PAIRS_FOR_TAILS = 100
+from prefscope.report.axes import around_zero, histogram_edges, nice_ticks, range_without_tails, widened
+
+if TYPE_CHECKING:
+    import plotext
+
 BLANK = "\u2800"
 BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """What each of a cell's dots, four rows of two, adds to the code of an empty one."""
+CHUNK_POINTS = 65_536
 LOW_PLOT = 7  # lines; below, every one is needed for data
 
 
@@ -36,30 +41,6 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     return _drawn(figure)
 
 
-def histogram_edges(finite: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return the edges of the bins that a histogram of so many cells has; the first and the last take the tails."""
-    return bins_around_zero(finite, max(8, min((width - 8) // 2, round(4 * finite.size**0.5))))
-
-
-def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Return about so many bin edges of equal width over the values' range, with an edge at 0."""
-    low, high = _range_without_tails(values)
-    low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < 1e-12:  # noqa: PLR2004 (every pair a tie)
-        low, high = -1.0, 1.0
-    step = (high - low) / bins
-    first, last = int(np.floor(low / step + 1e-9)), int(np.ceil(high / step - 1e-9))
-    return np.arange(first, last + 1, dtype=np.float64) * step
-
-
-def _range_without_tails(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the least and the greatest value, of many pairs without the outermost ones."""
-    if len(values) < MIN_PAIRS_FOR_TAILS:
-        return float(values.min()), float(values.max())
-    low, high = np.percentile(values, [TAIL_PERCENT, 100 - TAIL_PERCENT])
-    return float(low), float(high)
-
-
 def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
     """Return rejected against chosen values as braille dots with the diagonal; right pairs lie below it.
 
@@ -68,9 +49,9 @@ def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], w
     finite = np.isfinite(chosen) & np.isfinite(rejected)
     if not finite.any():
         return ""
-    x, y = chosen[finite], rejected[finite]
-    ranges = (_range_without_tails(x), _range_without_tails(y))
-    both = _widened(min(low for low, _ in ranges), max(high for _, high in ranges))
+    x, y = (one if finite.all() else one[finite] for one in (chosen, rejected))
+    ranges = (range_without_tails(x), range_without_tails(y))
+    both = widened(min(low for low, _ in ranges), max(high for _, high in ranges))
     return _dots(x, y, both, both, [([*both], [*both])], width, height)
 
 
@@ -82,8 +63,8 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: 
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
         return ""
-    x, y = x[finite], y[finite]
-    across, up = _widened(*_range_without_tails(x)), around_zero(y)
+    x, y = (one if finite.all() else one[finite] for one in (x, y))
+    across, up = widened(*range_without_tails(x)), around_zero(y)
     return _dots(x, y, across, up, [([*across], [0.0, 0.0])], width, height)
 
 
@@ -114,17 +95,6 @@ def zero_cell(plot: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tupl
     return left + int(_dot(across, 2 * columns)[0]) // 2, int(_dot(down, 4 * rows)[0]) // 4
 
 
-def around_zero(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range in which values are drawn, with 0 in it."""
-    low, high = _range_without_tails(values)
-    return _widened(min(low, 0.0), max(high, 0.0))
-
-
-def _widened(low: float, high: float) -> tuple[float, float]:
-    """Return a range that is not empty."""
-    return (low - 1.0, high + 1.0) if high - low < 1e-12 else (low, high)  # noqa: PLR2004 (every value the same)
-
-
 def _dots(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
@@ -145,8 +115,12 @@ def _dots(
     left, rows = _area(frame)
     if left >= width or not rows:
         return ""
-    shares = ((np.clip(x, *across) - across[0]) / (across[1] - across[0]), (up[1] - np.clip(y, *up)) / (up[1] - up[0]))
-    for at, dots in enumerate(_braille(*shares, width - left, rows)):
+    drawn = np.zeros((4 * rows, 2 * (width - left)), dtype=np.int64)
+    for start in range(0, x.size, CHUNK_POINTS):
+        some_x, some_y = (np.clip(one[start : start + CHUNK_POINTS], *limits) for one, limits in ((x, across), (y, up)))
+        right, down = (some_x - across[0]) / (across[1] - across[0]), (up[1] - some_y) / (up[1] - up[0])
+        drawn[_dot(down, 4 * rows), _dot(right, 2 * (width - left))] = 1
+    for at, dots in enumerate(_braille(drawn)):
         cells = zip(dots, frame[at][left:], strict=True)
         frame[at] = frame[at][:left] + "".join(under if dot == BLANK else dot for dot, under in cells)
     return "\n".join(line.rstrip() for line in frame)
@@ -158,18 +132,14 @@ def _area(lines: list[str]) -> tuple[int, int]:
     return 1 + max(lines[0].find("│"), lines[0].find("┤")), rows
 
 
-def _braille(x: NDArray[np.float64], y: NDArray[np.float64], columns: int, rows: int) -> list[str]:
-    """Return points as lines of braille; plotext would take a Python call a point.
+def _braille(dots: NDArray[np.int64]) -> list[str]:
+    """Return dots as lines of braille; plotext would take a Python call a point.
 
     Args:
-        x: From 0 at the left to 1 at the right.
-        y: From 0 at the top to 1 at the bottom.
-        columns: Cells, of two dots each.
-        rows: Cells, of four dots each.
+        dots: 1 where one is. Shape (4 · lines, 2 · cells of a line).
     """
-    dots = np.zeros((4 * rows, 2 * columns), dtype=np.int64)
-    dots[_dot(y, 4 * rows), _dot(x, 2 * columns)] = 1
-    codes = (dots.reshape(rows, 4, columns, 2) * BRAILLE[:, None, :]).sum(axis=(1, 3))
+    cells = dots.reshape(dots.shape[0] // 4, 4, dots.shape[1] // 2, 2)
+    codes = (cells * BRAILLE[:, None, :]).sum(axis=(1, 3))
     return ["".join(chr(ord(BLANK) + code) for code in line) for line in codes.tolist()]
 
 
@@ -196,11 +166,11 @@ def curve(
         return ""
     figure = _figure(width, height)
     places = np.log10(x) if log else x
-    up = _widened(float(y[known].min()), float(y[known].max()))
+    up = widened(float(y[known].min()), float(y[known].max()))
     if now is not None:
         figure.draw(figure.signal([float(np.log10(now)) if log else now] * 2, [*up], marker="│").lines())
     figure.draw(figure.signal(places[known].tolist(), y[known].tolist(), marker="braille").lines())
-    across = _widened(float(places[0]), float(places[-1]))
+    across = widened(float(places[0]), float(places[-1]))
     for axis, limits in (("x", across), ("y", up)):
         figure.ruler(axis, 0).lim(*limits)
         _ticks(figure, axis, *limits, signed=True)
@@ -226,7 +196,7 @@ def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], wid
     if size == 0:
         return ""
     figure = _figure(width, height)
-    up = _widened(float(min(map(np.min, sums))), float(max(map(np.max, sums))))
+    up = widened(float(min(map(np.min, sums))), float(max(map(np.max, sums))))
     for line, marker in ((sums[1], "·"), (sums[0], "braille")):
         if len(line) > 1:
             at = _outline(line, width * len(line) // (size + 1))
@@ -264,23 +234,10 @@ def side_by_side(left: str, right: str, gap: int = 3) -> str:
     return "\n".join((one.ljust(width) + other).rstrip() for one, other in zip(a, b, strict=True))
 
 
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers within a range.
-
-    >>> nice_ticks(-2.3, 4.1)
-    [-2.0, 0.0, 2.0, 4.0]
-    """
-    raw = (high - low) / count
-    if raw <= 0:
-        return [low]
-    power = 10.0 ** np.floor(np.log10(raw))
-    step = float(next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw))
-    first = int(np.ceil(low / step - 1e-9))
-    return [round(step * i, 12) for i in range(first, int(np.floor(high / step + 1e-9)) + 1)]
-
-
 def _figure(width: int, height: int) -> plotext.figure:
     """Return plotext's one figure, emptied, of a size in cells, without colours."""
+    import plotext  # deferred: the screens paint before a plot is drawn
+
     plotext.terminal.limit(False, False)  # noqa: FBT003 (else plotext clips to the terminal it finds)
     figure = plotext.figure
     figure.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,14 @@ def _equal_weights(weights: dict[str, Any]) -> str:
     return told
 
 
-def build_sections(summary: Summary, ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
+def build_sections(
+    summary: Summary,
+    ledger: Ledger,
+    preferences: PreferenceSettings,
+    width: int,
+    diagnosis: Sequence[Table] = (),
+    worst: Table | None = None,
+) -> list[Section]:
     """Return the sections of a report.
 
     Args:
@@ -85,16 +93,18 @@ def build_sections(summary: Summary, ledger: Ledger, preferences: PreferenceSett
         ledger: Where the plots' data come from.
         preferences: The knobs of the summary.
         width: Of the terminal or page, in cells.
+        diagnosis: Tables that come before the pairs.
+        worst: In place of the table of the worst pairs.
     """
     sections: list[Section] = [_metrics_table(summary)]
     if summary.losses:
         sections.append(_losses_table(summary.losses))
-    sections += _plots(ledger, preferences, width)
+    sections += [*_plots(ledger, preferences, width), *diagnosis]
     if summary.flags:
         rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
         sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
     if summary.worst:
-        sections.append(_worst_table(summary))
+        sections.append(worst or _worst_table(summary))
     return sections
 
 
@@ -187,7 +197,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
 
 def _worst_table(summary: Summary) -> Table:
     rows = tuple(
-        (str(pair.row), str(pair.line), number(pair.value), visible(_shortened(pair.prompt)), visible(pair.flags))
+        (str(pair.row), str(pair.line), number(pair.value), visible(shortened(pair.prompt)), visible(pair.flags))
         for pair in summary.worst
     )
     ranked = summary.outcomes is not None
@@ -196,7 +206,7 @@ def _worst_table(summary: Summary) -> Table:
     return Table(title, ("row", "line", value, "prompt", "flags"), rows, numeric=(0, 1, 2))
 
 
-def _shortened(prompt: str) -> str:
+def shortened(prompt: str) -> str:
     """Return what was asked last, cut to one line."""
     last = prompt.rsplit("[user]\n", 1)[-1].strip()
     return last if len(last) <= PROMPT_CHARACTERS else f"{last[: PROMPT_CHARACTERS - 1]}…"

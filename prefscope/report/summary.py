@@ -134,7 +134,7 @@ class Summary:
         }
         if self.noise is None:
             del value["noise"]
-        cleaned: dict[str, Any] = _finite_or_none(value)
+        cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
 
@@ -156,7 +156,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         beta=preferences.beta,
         metrics=_metrics(ledger, derived, losses, finite),
         accuracy=None if margins is None or not finite.any() else float(np.mean(margins[finite] > 0)),
-        outcomes=None if margins is None else count_outcomes(derived["outcome"]),
+        outcomes=None if margins is None else count_outcomes(margins),
         losses=losses,
         noise=None if margins is None else _noise(ledger.manifest.get("noise"), margins, preferences.beta),
         flags=dict(
@@ -224,9 +224,9 @@ def _metrics(
     return metrics
 
 
-def count_outcomes(outcomes: NDArray[np.str_]) -> Outcomes:
-    """Return how often each outcome occurs, with the Wilson 95% interval of the win rate."""
-    win, tie, loss = (int(np.sum(outcomes == name)) for name in ("win", "tie", "loss"))
+def count_outcomes(margins: NDArray[np.float64]) -> Outcomes:
+    """Return how often each outcome occurs by the signs of margins, with the Wilson 95% interval of the win rate."""
+    win, tie, loss = (int(np.count_nonzero(found)) for found in (margins > 0, margins == 0, margins < 0))
     return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
 
 
@@ -253,12 +253,12 @@ def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) 
     )
 
 
-def _finite_or_none(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
     """Return JSON values with every nan and infinity as None: JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite_or_none(item) for key, item in value.items()}
+        return {key: finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite_or_none(item) for item in value]
+        return [finite_or_none(item) for item in value]
     return value

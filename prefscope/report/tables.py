@@ -1,4 +1,4 @@
-"""Sections as rich tables for a terminal, and as self-contained report files."""
+"""Sections as rich tables for a terminal, and as a picture of one."""
 
 from __future__ import annotations
 
@@ -48,36 +48,6 @@ def _rich_table(section: Table) -> RichTable:
     for row in section.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-def as_markdown(lines: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return a report as Markdown; cells are escaped, plots stand in code blocks."""
-    parts = ["# prefscope report", *("\n".join(f"- {_escaped(line)}" for line in lines),)]
-    for section in sections:
-        parts.append(f"## {section.title}")
-        if isinstance(section, Plot):
-            parts.append(f"```text\n{section.text}\n```")
-            continue
-        rules = ["---:" if index in section.numeric else "---" for index in range(len(section.header))]
-        rows = [section.header, *section.rows]
-        table = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
-        table.insert(1, "| " + " | ".join(rules) + " |")
-        parts.append("\n".join(table))
-        if section.note:
-            parts.append(_escaped(section.note))
-    return "\n\n".join(parts) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    for mark in "\\`*_{}[]<>#|~&":
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
-def as_html(lines: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return a report as one HTML page without outside resources."""
-    return _recorded(lines, sections).export_html(inline_styles=True)
 
 
 def as_svg(lines: Sequence[str], sections: Sequence[Section]) -> str:

@@ -1,4 +1,4 @@
-"""Text to token ids, by the rules of TRL 1.16, with every oddity as a flag on its pair.
+"""Text to token ids, by the rules of TRL 1.16 or another profile's, with every oddity as a flag on its pair.
 
 A conversation is rendered by the chat template, the prompt with its generation prompt; plain text gets the tokenizer's
 own special tokens and an end-of-sequence token. The completion starts where ids(prompt) stops agreeing with
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
 from prefscope.errors import ModelError, TemplateError
+from prefscope.scoring.profiles import NotForProfileError, Profile, Render, Split, find_profile
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import TokenizationSettings
 
@@ -52,6 +53,8 @@ class PairTokenizer:
             TemplateError: The pairs are conversations and the tokenizer has no chat template.
             ModelError: The chat template is broken.
         """
+        if (profile := find_profile(self.settings.profile)) is not None:
+            return [self._by_profile(profile, pair) for pair in pairs]
         results: list[TokenizedPair | BadRow | None] = [None] * len(pairs)
         rendered: dict[bool, list[tuple[int, tuple[str, str, str]]]] = {True: [], False: []}
         for i, pair in enumerate(pairs):
@@ -61,7 +64,7 @@ class PairTokenizer:
             except ModelError:
                 raise
             except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
-                results[i] = BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
+                results[i] = _refused(pair, error)
             else:
                 rendered[conversational].append((i, texts))
         for conversational, items in rendered.items():
@@ -74,35 +77,57 @@ class PairTokenizer:
                 results[i] = self._assemble(pairs[i], *ids[3 * k : 3 * k + 3])
         return [result for result in results if result is not None]
 
+    def _by_profile(self, profile: Profile, pair: PreferencePair) -> TokenizedPair | BadRow:
+        """Return a pair's token ids by the rules of another stack."""
+        try:
+            texts = profile.write(pair, self._renderer(pair), self.tokenizer)
+        except NotForProfileError as error:
+            return BadRow(pair.row, pair.line, str(error))
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
+            return _refused(pair, error)
+        whole = tuple(profile.split(self.tokenizer, texts.prompt, text) for text in (texts.chosen, texts.rejected))
+        longest = profile.max_length if self.max_length is None else self.max_length
+        sides = profile.cut((whole[0], whole[1]), longest, profile.max_prompt_length)
+        return self._flagged(
+            pair,
+            (_sequence(sides[0]), _sequence(sides[1])),
+            ([*whole[0].prompt, *whole[0].response], [*whole[1].prompt, *whole[1].response]),
+            prefix_mismatch=whole[0].merges or whole[1].merges,
+        )
+
     def _render(self, pair: PreferencePair) -> tuple[str, str, str]:
         """Return prompt, prompt + chosen and prompt + rejected as the chat template writes them."""
-        if self.settings.chat_template is None and self.tokenizer.chat_template is None:
-            raise TemplateError(
-                "The data are conversations, but the tokenizer has no chat template",
-                hint="Give one with --chat-template FILE.",
-            )
-        options: dict[str, Any] = {"tools": pair.tools, **(pair.chat_template_kwargs or {})}
-        if self.settings.chat_template is not None:
-            options["chat_template"] = self.settings.chat_template
+        render, prompt = self._renderer(pair), text_to_json(pair.prompt)
+        return (
+            render(prompt, add_generation_prompt=True),
+            render(prompt + text_to_json(pair.chosen)),
+            render(prompt + text_to_json(pair.rejected)),
+        )
 
-        def render(messages: list[Any], *, generation_prompt: bool) -> str:
-            try:
-                text = self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=generation_prompt, **options
+    def _renderer(self, pair: PreferencePair) -> Render:
+        """Return what writes messages of a pair as the chat template has them."""
+        given: dict[str, Any] = {"tools": pair.tools, **(pair.chat_template_kwargs or {})}
+        if self.settings.chat_template is not None:
+            given["chat_template"] = self.settings.chat_template
+
+        def render(messages: list[Any], **options: bool) -> str:
+            if self.settings.chat_template is None and self.tokenizer.chat_template is None:
+                raise TemplateError(
+                    "The data are conversations, but the tokenizer has no chat template",
+                    hint="Give one with --chat-template FILE.",
                 )
+            every: dict[str, Any] = {**given, **options}
+            try:
+                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **every))
             except TemplateSyntaxError as error:
                 raise ModelError(
                     f"The chat template is broken in its line {error.lineno}: {error.message}",
                     hint="Mend the template.",
                 ) from error
-            return str(text)
 
-        prompt = text_to_json(pair.prompt)
-        return (
-            render(prompt, generation_prompt=True),
-            render(prompt + text_to_json(pair.chosen), generation_prompt=False),
-            render(prompt + text_to_json(pair.rejected), generation_prompt=False),
-        )
+        return render
 
     def _plain_texts(self, pair: PreferencePair) -> tuple[str, str, str]:
         """Return prompt, prompt + chosen and prompt + rejected, the responses ended by the end-of-sequence token."""
@@ -121,14 +146,28 @@ class PairTokenizer:
         start = min(common_prefix_length(prompt, with_chosen), common_prefix_length(prompt, with_rejected))
         whole = [TokenSequence(np.asarray(ids, dtype=np.int32), start) for ids in (with_chosen, with_rejected)]
         chosen, rejected = (self._truncate(sequence) for sequence in whole)
+        return self._flagged(
+            pair, (chosen, rejected), (with_chosen, with_rejected), prefix_mismatch=start < len(prompt)
+        )
+
+    def _flagged(
+        self,
+        pair: PreferencePair,
+        sequences: tuple[TokenSequence, TokenSequence],
+        whole: tuple[list[int], list[int]],
+        *,
+        prefix_mismatch: bool,
+    ) -> TokenizedPair:
+        """Return a pair with its flags, by its sequences and what these were before any cut."""
+        chosen, rejected = sequences
         found = {
-            "truncated": len(chosen.token_ids) < len(with_chosen) or len(rejected.token_ids) < len(with_rejected),
-            "prefix_mismatch": start < len(prompt),
-            "double_bos": self._has_double_bos(with_chosen),
+            "truncated": any(len(cut.token_ids) < len(ids) for cut, ids in zip(sequences, whole, strict=True)),
+            "prefix_mismatch": prefix_mismatch,
+            "double_bos": self._has_double_bos(whole[0]),
             "no_eos": not (self._ends(chosen) and self._ends(rejected)),
             "empty": is_empty(pair.chosen) or is_empty(pair.rejected),
             "nothing_scored": chosen.num_scored == 0 or rejected.num_scored == 0,
-            "identical": with_chosen == with_rejected,
+            "identical": whole[0] == whole[1],
             "scores_user_turns": has_other_turns(pair.chosen) or has_other_turns(pair.rejected),
         }
         return TokenizedPair(pair, chosen, rejected, tuple(flag for flag, present in found.items() if present))
@@ -156,6 +195,14 @@ class PairTokenizer:
             if str(self.tokenizer.decode([token])).strip():
                 return False
         return False
+
+
+def _sequence(side: Split) -> TokenSequence:
+    return TokenSequence(np.asarray([*side.prompt, *side.response], dtype=np.int32), len(side.prompt))
+
+
+def _refused(pair: PreferencePair, error: Exception) -> BadRow:
+    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
 
 
 def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:

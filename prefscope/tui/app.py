@@ -157,8 +157,8 @@ class PrefscopeApp(App[None]):
         """Copy a text; what UTF-8 cannot hold, which names of files can, becomes question marks."""
         super().copy_to_clipboard(text.encode(errors="replace").decode())
 
-    def on_mount(self) -> None:
-        """Show the first screen."""
+    def on_ready(self) -> None:
+        """Show the first screen: Textual paints nothing before."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session))
         if not self.is_headless:

@@ -16,6 +16,7 @@ from prefscope.tui.export_dialog import ExportDialog
 from prefscope.tui.load_screen import LoadScreen
 from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.panes.column_choice import ColumnChoice
 from prefscope.tui.panes.columns_dialog import ColumnsDialog
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -34,7 +35,10 @@ from prefscope.tui.widgets.token_view import TokenView
 
 EVERYWHERE = (PrefscopeApp, MainScreen)
 WHERE = "prefscope.toml [keys]"
-DIALOGS = (ErrorScreen, ExportDialog, QuickFilters, ColumnsDialog, TextsDialog, TopTokensDialog, NoteDialog)
+DIALOGS = (
+    *(ErrorScreen, ExportDialog, QuickFilters, ColumnsDialog, ColumnChoice),
+    *(TextsDialog, TopTokensDialog, NoteDialog),
+)
 TOGETHER: Sequence[Sequence[type[DOMNode]]] = (
     (*EVERYWHERE, OverviewPane, Histogram),
     (*EVERYWHERE, PairsPane, PairTable),

@@ -88,7 +88,7 @@ class MainScreen(Screen[None]):
     def on_mount(self) -> None:
         """Fill the chrome and the first pane."""
         self._refresh()
-        self.action_show("overview")
+        self.call_after_refresh(self.action_show, "overview")  # the frame is painted before anything is computed
         if self.scoring is not None:
             self.set_interval(SECONDS_BETWEEN_RENEWALS, self._follow_run)
 
@@ -211,8 +211,8 @@ class Tabs(Static):
     """The numbered names of the panes."""
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
-        super().__init__(id=id)
-        self._active = "overview"
+        super().__init__(id=id, markup=False)
+        self.active = "overview"
 
     @property
     def active(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
 from prefscope.data.records import BadRow, SourceRow, readable
 from prefscope.data.sources import FileSource, open_source
-from prefscope.errors import PrefscopeError
+from prefscope.errors import NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import open_parquet
 from prefscope.scoring.checkpoints import Checkpoint, read_json
@@ -69,21 +69,28 @@ def recognise_data(name: str) -> DataFound:
     if name == "-":
         return DataFound(good=False, text="The screens cannot read standard input: save it to a file.")
     path = Path(name).expanduser()
-    if path.suffix == ".parquet" and path.is_file():
-        try:
-            _, manifest = open_parquet(path)
-        except PrefscopeError:
-            pass  # a Parquet file of rows
-        else:
-            return DataFound(
-                good=True, text=f"a ledger of {manifest['data'].get('pairs', 0):,} scored pairs", is_ledger=True
-            )
+    if found := _recognise_ledger(path):
+        return found
     if not path.exists() and HUB_ID.fullmatch(name) and not path.suffix:
         return DataFound(None, "not here; as a data set of the hub it is fetched when scoring starts")
     try:
         return _recognise_rows(str(path))
     except PrefscopeError as error:
         return DataFound(good=False, text=error.what + ".")
+
+
+def _recognise_ledger(path: Path) -> DataFound | None:
+    """Return what a ledger holds, None for another file."""
+    if path.suffix != ".parquet" or not path.is_file():
+        return None
+    try:
+        _, manifest = open_parquet(path)
+    except NewerLedgerError as error:
+        return DataFound(good=False, text=f"{error.what}. {error.hint}")
+    except PrefscopeError:
+        return None  # a Parquet file of rows
+    pairs = manifest["data"].get("pairs", 0)
+    return DataFound(good=True, text=f"a ledger of {pairs:,} scored pairs", is_ledger=True)
 
 
 def _recognise_rows(path: str) -> DataFound:

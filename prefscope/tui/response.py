@@ -12,19 +12,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.table import Ledger
+from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
 from prefscope.tui.token_lines import words
 
 Side: TypeAlias = Literal["chosen", "rejected"]
 SIDES: tuple[Side, ...] = get_args(Side)
 Shown: TypeAlias = Literal["Δ", "log π", "log ref", "rank"]
-Steps: TypeAlias = tuple[float, float, float]
-"""From which values on, in nats, a token is weakly, clearly and strongly coloured."""
-LOGRATIO_STEPS: Steps = (0.25, 0.75, 1.5)
-"""Of |Δ|, at most. A policy that moved less has lower ones, else nothing of it would be seen."""
-LEAST_STEPS: Steps = (0.02, 0.05, 0.1)
-"""Of |Δ|, at least: a policy that did not move has no colours."""
-STEP_PERCENTILES = (80, 95, 99)
 SURPRISE_STEPS: Steps = (1.0, 3.0, 6.0)
 """Of −log p."""
 STRONG_LOGRATIO, STRONG_SURPRISE = 1.5, 6.0
@@ -111,23 +104,6 @@ def read_response(pair: Mapping[str, Any], side: Side) -> Response:
     return Response(
         side, tokens, np.array(policy, dtype=np.float64), None if ref is None else np.array(ref, np.float64)
     )
-
-
-def logratio_steps(ledger: Ledger) -> Steps:
-    """Return from which |Δ| on tokens of a ledger are coloured, by its first pairs."""
-    if not (ledger.has_reference and ledger.has_tokens):
-        return LOGRATIO_STEPS
-    names = [f"{role}_{side}_token_logps" for side in SIDES for role in ("policy", "ref")]
-    group = next(ledger.read(names))
-    values = {name: np.array([value for row in group[name] for value in row or ()], dtype=np.float64) for name in names}
-    with np.errstate(invalid="ignore"):
-        found = np.abs(np.concatenate([values[a] - values[b] for a, b in (names[:2], names[2:])]))
-    found = found[np.isfinite(found)]
-    if not found.size:
-        return LOGRATIO_STEPS
-    steps = np.clip(np.percentile(found, STEP_PERCENTILES), LEAST_STEPS, LOGRATIO_STEPS)
-    weak, clear, strong = (float(f"{step:.2g}") for step in steps)
-    return weak, clear, strong
 
 
 def differing(tokens: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:

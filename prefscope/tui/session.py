@@ -17,6 +17,7 @@ from prefscope.ledger.filters import FilterError, parse_filter
 from prefscope.ledger.marks import Key, Mark, Marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
+from prefscope.report.cards import mean_of
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.runs import Runs
 
@@ -41,8 +42,8 @@ class Session:
         self.runs = Runs([ledger, *beside])
         self.initial = preferences
         self.view = self.runs.view(preferences)
-        self.first_view = View(ledger, preferences)
-        """With the knobs as they stood at first."""
+        self._first: dict[str, float] = {}
+        """Means of columns with the knobs as they stood at first."""
         self.expression = ""
         self.sort = Sort()
         self.columns: tuple[str, ...] | None = None
@@ -69,6 +70,12 @@ class Session:
     def preferences(self) -> PreferenceSettings:
         """The knobs."""
         return self.view.preferences
+
+    def first_mean(self, column: str) -> float:
+        """Return the mean of a column with the knobs as they stood at first; only that number is kept."""
+        if column not in self._first:
+            self._first[column] = mean_of(View(self.ledger, self.initial), column)
+        return self._first[column]
 
     def set_preferences(self, preferences: PreferenceSettings) -> None:
         """Move the knobs; filter and order follow."""
@@ -99,16 +106,17 @@ class Session:
         """Show a ledger of the same pairs with more of them scored; the order stays, so that nothing jumps."""
         self.runs.renew(ledger)
         self.view = self.runs.view(self.preferences)
-        self.first_view = View(ledger, self.initial)
+        self._first.clear()
         self.is_stale = bool(self.expression) or self.sort.column not in SETTLED
         self.generation += 1
 
     def arrange(self) -> None:
         """Find the pairs that match and put them in order; the cursor stays on its pair where that still matches."""
         former = self.place
-        matching = np.flatnonzero(self.view.filter(self.expression))
-        keys = self.view.column(self.sort.column)[matching]
-        self.order = matching[_order(keys, descending=self.sort.descending)]
+        self.order = np.flatnonzero(self.view.filter(self.expression))
+        if self.sort != Sort():  # as they come, else
+            keys = self.view.column(self.sort.column)[self.order]
+            self.order = self.order[_order(keys, descending=self.sort.descending)]
         if self.order.size and not (self.order == self.position).any():
             self.position = int(self.order[min(former, self.order.size - 1)])
         self.is_stale = False
@@ -180,7 +188,7 @@ class Session:
 
     def _look_again(self) -> bool:
         self.view = self.runs.view(self.preferences)
-        self.first_view = View(self.ledger, self.initial)
+        self._first.clear()
         if self.sort.column not in self.view.names.kinds:
             self.sort = Sort()
         try:
@@ -198,7 +206,7 @@ def _order(keys: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
     if keys.dtype == object:
         # An array of texts is as wide as its longest one: whole prompts would take gigabytes.
         keys = np.array([str(key)[:SORTED_CHARACTERS] for key in keys])
-    if keys.dtype.kind != "f":
+    if keys.dtype.kind not in "if":
         ranks = np.unique(keys, return_inverse=True)[1]
         return np.argsort(-ranks if descending else ranks, kind="stable")
     return np.argsort(-keys if descending else keys, kind="stable")

@@ -3,9 +3,10 @@
     python tests/benchmarks/screens.py [--pairs 100000 1000000] [--keys 40]
 
 Method: the program itself runs under a pseudo-terminal of 120 × 36. Times count from the start of the process. Painted:
-the tabs have been written; numbers: the word "accuracy" has. A key's time goes from the write of the key to the last
-byte that the program then writes, bursts more than 60 ms apart not counted together; the median and the 95th percentile
-of all keys of a kind. Ledgers of random pairs with short texts and no tokens are made first. While a worker scores, the
+the tabs have been written; numbers: the word "accuracy" has. A key's times go from the write of the key to the first
+byte that the program then writes (paint) and to the last one (settled: the preview has followed, too), bursts more than
+60 ms apart not counted together; the median and the 95th percentile of all keys of a kind, and the processor time that
+a key took on average. Ledgers of random pairs with short texts and no tokens are made first. While a worker scores, the
 bundled pairs are scored with the bundled models from an empty store, over and over, on the same cores.
 The last figures are in README.md beside this file.
 """
@@ -14,17 +15,17 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import math
 import os
 import pty
 import select
-import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,19 @@ class Screens:
         """Press a key without waiting for what it brings about."""
         os.write(self._terminal, key)
 
-    def press(self, key: bytes) -> float:
-        """Return the milliseconds from a key to the last byte of what it brought about."""
-        start = last = time.perf_counter()
+    def press(self, key: bytes) -> tuple[float, float]:
+        """Return the milliseconds from a key to the first and to the last byte of what it brought about."""
+        start = time.perf_counter()
+        times: list[float] = []
         self.write(key)
-        while self._read(QUIET if last > start else 2.0):
-            last = time.perf_counter()
-        return 1000 * (last - start)
+        while self._read(QUIET if times else 2.0):
+            times.append(1000 * (time.perf_counter() - start))
+        return (times[0], times[-1]) if times else (math.nan, math.nan)
+
+    def processor(self) -> float:
+        """Return the milliseconds of processor time that the program has taken so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def most_memory(self) -> float:
         """Return the peak of resident memory in MB."""
@@ -149,27 +156,36 @@ def write_pairs(path: Path, pairs: int) -> None:
     write_ledger(path, build_schema({}, manifest, tokens=False), groups())
 
 
-def spread(times: list[float]) -> str:
+def measure(shown: Screens, name: str, key: bytes, times: int) -> None:
+    """Print how long a key takes to be answered."""
+    before = shown.processor()
+    paints, settled = zip(*(shown.press(key) for _ in range(times)), strict=True)
+    own = (shown.processor() - before) / times
+    print(f"  {name:<20} {spread(paints)}   {spread(settled)}   {own:6.0f}")
+
+
+def spread(times: Sequence[float]) -> str:
     """Return the median and the 95th percentile of some milliseconds."""
-    return f"{statistics.median(times):6.0f} {np.percentile(times, 95):6.0f}"
+    return f"{np.nanmedian(times):6.0f} {np.nanpercentile(times, 95):6.0f}"
 
 
 def measure_keys(shown: Screens, keys: int) -> None:
-    """Print how long keys take on the table, on a sorted one, and on a pair."""
+    """Print how long keys take on the table, on a sorted one, on What-if, and on a pair."""
+    print(f"  {'milliseconds':<20} {'paint':>6} {'p95':>6}   {'settl.':>6} {'p95':>6}   {'cpu':>6}")
     shown.press(b"2")
     shown.settle()
-    for name, key in (("down", b"j"), ("page down", PAGE_DOWN)):
-        print(f"  {name:<28} {spread([shown.press(key) for _ in range(keys)])} ms")
+    measure(shown, "down", b"j", keys)
+    measure(shown, "page down", PAGE_DOWN, keys)
     for key in (b">", b">", b">", b">", b"s"):
         shown.press(key)
     shown.settle()
-    print(f"  {'page down, sorted':<28} {spread([shown.press(PAGE_DOWN) for _ in range(keys)])} ms")
+    measure(shown, "page down, sorted", PAGE_DOWN, keys)
     shown.press(b"4")
     shown.settle()
-    print(f"  {'knob on What-if':<28} {spread([shown.press(b']') for _ in range(keys // 4)])} ms")
+    measure(shown, "knob on What-if", b"]", keys // 4)
     shown.press(b"3")
     shown.settle()
-    print(f"  {'next pair':<28} {spread([shown.press(b'J') for _ in range(keys)])} ms")
+    measure(shown, "next pair", b"J", keys)
 
 
 def main() -> None:
@@ -189,11 +205,11 @@ def main() -> None:
             write_pairs(path, pairs)
             with screens("view", str(path), home=home) as shown:
                 painted, numbers = shown.wait_for(b"Overview"), shown.wait_for(b"accuracy")
-                print(f"{pairs:,} pairs: painted {painted:.2f} s, numbers {numbers:.2f} s; keys: median, p95")
+                print(f"{pairs:,} pairs: painted {painted:.2f} s, numbers {numbers:.2f} s")
                 shown.settle()
                 measure_keys(shown, asked.keys)
                 print(f"  most memory {shown.most_memory():.0f} MB")
-        print("while a worker scores: median, p95")
+        print("while a worker scores")
         measure_beside_a_worker(home, asked.keys)
 
 

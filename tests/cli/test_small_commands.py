@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
+from prefscope.preference.diagnostics import DIAGNOSTICS
 from prefscope.preference.registry import LOSSES, listed_losses
 
 Program = Callable[..., tuple[int, str, str]]
@@ -66,7 +67,40 @@ def test_an_html_report_stands_alone(program: Program, ledger: Path) -> None:
     assert (code, out, err) == (0, "", "")
     assert text.startswith("<!DOCTYPE html>")
     assert "rewards/margins" in text
-    assert [word for word in ("http", "src=", "href=", "<script", "@import", "url(") if word in text] == []
+    assert [word for word in ("http:", "https:", "src=", "href=", "@import", "url(") if word in text] == []
+
+
+def test_a_report_has_subsets_by_a_column(program: Program, ledger: Path) -> None:
+    code, out, _ = program("report", ledger, "--by", "split")
+    assert code == 0
+    assert "Subsets by split" in out
+
+
+def test_subsets_by_a_column_that_is_not_there_name_the_nearest(program: Program, ledger: Path) -> None:
+    code, out, err = program("report", ledger, "--by", "categry")
+    assert (code, out) == (2, "")
+    assert err == "prefscope: There is no column 'categry' to group by. There is, for example, category.\n"
+
+
+def test_a_report_without_the_diagnosis_has_none(program: Program, ledger: Path) -> None:
+    assert "Diagnosis" in program("report", ledger)[1]
+    assert "Diagnosis" not in program("report", ledger, "--no-diagnosis")[1]
+    assert "diagnosis" not in json.loads(program("report", ledger, "--no-diagnosis", "--json")[1])
+
+
+def test_json_has_the_figures_of_every_finding(program: Program, ledger: Path) -> None:
+    found = json.loads(program("report", ledger, "--json", "--by", "split")[1])
+    assert list(found["diagnosis"]) == ["pairs", "left_out", *DIAGNOSTICS]
+    assert found["diagnosis"]["displacement"]["pairs"] == found["pairs"]
+    assert [one["value"] for one in found["subsets"]["split"]["groups"]] == ["train", "held_out"]
+
+
+def test_no_report_is_written_over_the_ledger(program: Program, ledger: Path) -> None:
+    Path("r.html").symlink_to(ledger)
+    before = ledger.read_bytes()
+    code, _, err = program("report", ledger, "-o", "r.html")
+    assert (code, ledger.read_bytes() == before) == (2, True)
+    assert "r.html: this is the ledger itself" in err
 
 
 def test_a_picture_of_a_report_stands_alone(program: Program, ledger: Path) -> None:

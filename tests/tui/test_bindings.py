@@ -67,6 +67,7 @@ PLACES: dict[str, list[str]] = {
     "what-if": ["4"],
     "runs": ["5"],
     "health": ["6"],
+    "group by": ["6", "b"],
     "quick filters": ["2", "f"],
     "note": ["2", "m"],
     "texts": ["3", "p"],

@@ -18,6 +18,8 @@ SCREENS = {
     "what-if": ["4", "right_square_bracket", "L"],
     "health": ["6"],
     "health-clean": ["6", "v"],
+    "health-subsets": ["6", "b", "down", "enter"],
+    "group-by": ["6", "b"],
     "quick-filters": ["2", "f", "down"],
     "top-tokens": ["3", "t"],
     "texts": ["3", "p", "tab", "tab", "tab", "tab"],

@@ -13,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prefscope.events import Finished
 from prefscope.folders import sample_data
 from prefscope.ledger.columns import LOGPS
+from prefscope.ledger.file import FORMAT_VERSION, METADATA_KEY
 from prefscope.ledger.live import LiveLedger
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
@@ -145,7 +148,7 @@ def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> Non
     terminal.press("4")
     assert "mean margin" in terminal.text
     terminal.press("6")
-    assert "checks found nothing" in terminal.text
+    assert "flags are on no pair" in terminal.text
 
 
 def test_the_strip_tells_how_far_the_run_is(show: Show) -> None:
@@ -268,6 +271,17 @@ def test_what_cannot_be_scored_is_told_on_the_load_screen(settings: ScoreSetting
         terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
         assert ":2: no known preference layout" in terminal.text
         terminal.press("escape")
+        assert isinstance(terminal.app.screen, LoadScreen)
+
+
+def test_a_ledger_of_a_newer_version_is_told_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
+    newer = tmp_path / "newer.parquet"
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION + 1}).encode()}
+    pq.write_table(pa.table({"row": [0]}).replace_schema_metadata(metadata), newer)
+    asked = replace(settings, data=DataSettings(str(newer)))
+    with Terminal(PrefscopeApp(None, settings=asked), (80, 24)) as terminal:
+        terminal.wait_for(lambda: "written by a newer prefscope. Update prefscope." in terminal.text)
+        terminal.click("#score", 3, 0)
         assert isinstance(terminal.app.screen, LoadScreen)
 
 

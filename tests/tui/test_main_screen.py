@@ -168,7 +168,7 @@ def test_the_pairs_are_listed_by_their_gradient_weight(show: Show, demo: Session
 
 def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
     terminal = show()
-    terminal.press("6")
+    terminal.press("6", *["down"] * 7)
     assert "chosen and rejected are the same" in terminal.text
     assert "The Parthenon" in terminal.text
     terminal.press("enter")
@@ -180,9 +180,9 @@ def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
 def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None:
     terminal = show()
     terminal.press("6")
-    assert terminal.app.screen.query_one(DataTable).row_count == 1
+    assert terminal.app.screen.query_one(DataTable).row_count == 8
     terminal.press("v")
-    assert terminal.app.screen.query_one(DataTable).row_count == 9
+    assert terminal.app.screen.query_one(DataTable).row_count == 16
 
 
 def test_a_pair_that_was_opened_is_shown_by_itself(show: Show, demo: Session) -> None:

@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefscope.report.token_steps import LEAST_STEPS, LOGRATIO_STEPS, logratio_steps
 from prefscope.tui.numbers import signed
 from prefscope.tui.response import (
-    LEAST_STEPS,
-    LOGRATIO_STEPS,
     Response,
-    logratio_steps,
     margin_share,
     read_response,
 )

@@ -13,14 +13,14 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from prefscope.ledger.columns import DERIVED, STORED
+from prefscope.ledger.columns import DERIVED, DIAGNOSED, STORED
 from prefscope.ledger.pairing import SUFFIX
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
 
-MEANINGS = {column.name: column.meaning for column in (*STORED, *DERIVED)}
+MEANINGS = {column.name: column.meaning for column in (*STORED, *DERIVED, *DIAGNOSED)}
 
 
 @dataclass(frozen=True, slots=True)

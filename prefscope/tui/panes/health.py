@@ -1,96 +1,204 @@
-"""Health: every flag with its count and what it means; a flag opens its pairs."""
+"""Health: what the numbers of all pairs mean, every flag, and subsets; a row opens its pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import DataTable, Static
 
 from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.table import Ledger
+from prefscope.report.diagnosis import Finding, diagnose, token_finding
+from prefscope.report.subsets import Grouping, group_by
 from prefscope.report.visible import visible
+from prefscope.tui.health_rows import (
+    CLEAN,
+    TOKENS,
+    HealthRow,
+    count_flags,
+    finding_row,
+    flag_rows,
+    subset_rows,
+    unread_row,
+)
 from prefscope.tui.messages import PairsAsked
+from prefscope.tui.panes.column_choice import ColumnChoice
 from prefscope.tui.panes.pane import Pane
+from prefscope.tui.session import Session
+from prefscope.tui.widgets.cells import fit
 
-SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch"})
-"""Flags of pairs whose numbers say little or nothing."""
-CLEAN = "✓"
+FEW = 500
+"""So many pairs' tokens are read unasked: it takes no time that is felt."""
+WIDTHS = (2, 20, 31)
+"""Of all columns but the last, in cells; the last one takes the rest, and what is cut is told below the table."""
+LEAST = 20
 
 
 class HealthPane(Pane):
-    """What is odd about the pairs."""
+    """What there is to know about all pairs before believing a number."""
 
-    HELP = "Every flag with how many pairs carry it. Enter lists these pairs; v shows the flags that no pair carries."
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("v", "turn", "Clean flags", id="health-clean")]
+    HELP = (
+        "What the numbers of all pairs mean, by formula and source, then every flag. Enter lists the pairs that a row "
+        "is about; b groups the pairs by a column; v shows the flags that no pair carries."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("b", "group", "Subsets by", id="health-group"),
+        Binding("v", "turn", "Clean flags", id="health-clean"),
+        Binding("escape", "leave", "Findings", id="health-leave"),
+    ]
     DEFAULT_CSS = """
     HealthPane {
-        DataTable { height: auto; max-height: 1fr; background: $background; overflow-x: hidden; }
-        #example { height: auto; max-height: 12; padding: 1; color: $foreground; }
-        #clean { height: 1; padding: 0 1; color: $quiet; }
+        DataTable { height: auto; max-height: 60%; background: $background; overflow-x: hidden; }
+        DataTable { scrollbar-size-vertical: 1; }
+        #clean { height: auto; padding: 0 1; color: $quiet; }
+        #detail { height: 1fr; padding: 1 1 0 1; color: $foreground; }
     }
     """
 
-    _all = False
+    def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
+        super().__init__(session, id=id)
+        self._all = False
+        self._column: str | None = None
+        self._read: tuple[Ledger, Finding | None] | None = None
+        """What the tokens of a ledger tell; they depend on no knob."""
+        self._rows: dict[str, HealthRow] = {}
 
     def compose(self) -> ComposeResult:
-        """Make the table and the example."""
-        yield DataTable[Text](cursor_type="row", zebra_stripes=False, id="flags")
+        """Make the table and the place for details."""
+        yield DataTable[Text](cursor_type="row", zebra_stripes=False, cell_padding=0, id="health-rows")
         yield Static(id="clean", markup=False)
-        yield Static(id="example", markup=False)
-
-    def on_mount(self) -> None:
-        """Name the columns."""
-        self.query_one(DataTable).add_columns("", "flag", "pairs", "share", "what it means")
+        yield Static(id="detail", markup=False)
 
     def draw(self) -> None:
-        """List the flags, those that occur first."""
-        view, table = self.session.view, self.query_one(DataTable)
-        counts = {flag: int(view.flagged(flag).sum()) for flag in FLAGS}
-        total = max(view.ledger.num_pairs, 1)
-        table.clear()
-        for flag in sorted(FLAGS, key=lambda flag: (-counts[flag], flag)):
-            count = counts[flag]
-            if not count and not self._all:
-                continue
-            glyph = CLEAN if not count else "✗" if flag in SERIOUS else "⚠"
-            cells = (glyph, flag, f"{count:,}".rjust(9), f"{count / total:.1%}".rjust(6), FLAGS[flag])
-            table.add_row(*map(Text, cells), key=flag)
-        clean = sum(not count for count in counts.values())
-        self.query_one("#clean", Static).update(f"{CLEAN} {clean} of {len(FLAGS)} checks found nothing (v shows them)")
-        if not table.row_count:
-            self.query_one("#example", Static).update("No pair carries a flag.")
+        """List findings and flags, or the subsets; the cursor stays in its row."""
+        grouping = self._grouping()
+        rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags()]
+        titles = _titles(grouping) if grouping else ("", "what", "figure", "")
+        table = self.query_one(DataTable)
+        former = self._place_in(rows, table.cursor_row)
+        self._rows = {row.key: row for row in rows}
+        table.clear(columns=True)
+        last = max(self.size.width - sum(WIDTHS) - 1, LEAST)
+        for title, width in zip(titles, (*WIDTHS, last), strict=True):
+            table.add_column(_cell(title), width=width)
+        for row in rows:
+            table.add_row(*map(_cell, (row.glyph, fit(row.name, 19), fit(row.figure, 30), row.meaning)), key=row.key)
+        table.move_cursor(row=former)
+        self._tell_rest(grouping)
+        self._tell(rows[former] if rows else None)
+        self.refresh_bindings()
+
+    def _place_in(self, rows: list[HealthRow], cursor: int) -> int:
+        """Return where the row under the cursor is among other rows, 0 where it is not."""
+        known = [*self._rows]
+        key = known[cursor] if 0 <= cursor < len(known) else ""
+        return next((place for place, row in enumerate(rows) if row.key == key), 0)
+
+    def _findings(self) -> Iterator[HealthRow]:
+        view = self.session.view
+        yield from (finding_row(view, one) for one in diagnose(view, tokens=False).findings)
+        ledger = self.session.ledger
+        if not (ledger.has_reference and ledger.has_tokens):
+            return
+        if ledger.num_pairs <= FEW:
+            self._read_tokens()
+        if self._read is None or self._read[0] is not ledger:
+            yield unread_row(view)
+        elif self._read[1] is not None:
+            yield finding_row(view, self._read[1])
+
+    def _read_tokens(self) -> None:
+        ledger = self.session.ledger
+        if self._read is None or self._read[0] is not ledger:
+            self._read = ledger, token_finding(ledger)
+
+    def _flags(self) -> Iterator[HealthRow]:
+        return flag_rows(self.session.view, clean=self._all)
+
+    def _grouping(self) -> Grouping | None:
+        """Return the subsets that are shown, None where there are none."""
+        view = self.session.view
+        if self._column is None or view.names.full(self._column) is None:
+            self._column = None
+            return None
+        return group_by(view, self._column)
+
+    def _tell_rest(self, grouping: Grouping | None) -> None:
+        """Tell what the table leaves out."""
+        if grouping is not None:
+            text = f"{grouping.caution}."
+        else:
+            clean = len(FLAGS) - len(count_flags(self.session.view))
+            text = f"{CLEAN} {clean} of {len(FLAGS)} flags are on no pair (v shows them)"
+        self.query_one("#clean", Static).update(Content(text))
+
+    def _tell(self, row: HealthRow | None) -> None:
+        self.query_one("#detail", Static).update(Content(row.detail() if row else ""))
 
     @property
     def copied(self) -> tuple[str, str]:
-        """What `y` copies: how many pairs carry each flag."""
-        counts = {flag: int(self.session.view.flagged(flag).sum()) for flag in FLAGS}
-        return "\n".join(f"{flag}: {count:,}" for flag, count in counts.items()), "the flags"
+        """What `y` copies: the rows of the table."""
+        lines = (f"{row.name.strip()}: {row.figure.strip()}. {row.meaning.strip()}" for row in self._rows.values())
+        return "\n".join(lines), "the findings" if self._column is None else "the subsets"
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let each key work where it means something."""
+        if action == "leave":
+            return self._column is not None
+        return self._column is None if action == "turn" else super().check_action(action, parameters)
+
+    def on_resize(self) -> None:
+        """Give the last column what room there is now."""
+        if self._rows:
+            self.call_after_refresh(self.draw)
 
     def action_turn(self) -> None:
         """Show or hide the flags that no pair carries."""
         self._all = not self._all
         self.draw()
 
+    def action_group(self) -> None:
+        """Choose a column and group the pairs by it."""
+
+        def show(column: str | None) -> None:
+            if column is not None:
+                self._column = column
+                self.draw()
+
+        self.app.push_screen(ColumnChoice(self.session.view), show)
+
+    def action_leave(self) -> None:
+        """Go back to the findings."""
+        self._column = None
+        self.draw()
+
     @on(DataTable.RowHighlighted)
-    def _show_example(self, event: DataTable.RowHighlighted) -> None:
-        """Show the first pair that carries the flag."""
-        flag = event.row_key.value
-        found = np.flatnonzero(self.session.view.flagged(flag)) if flag else np.empty(0)
-        if not found.size:
-            self.query_one("#example", Static).update("")
-            return
-        pair = self.session.ledger.pair(int(found[0]))
-        texts = (("prompt", pair["prompt"]), ("+ chosen", pair["chosen"]), ("− rejected", pair["rejected"]))
-        lines = [f"{flag}: {FLAGS[str(flag)]}", f"for example row {pair['row']}, line {pair['line']}"]
-        lines += [f"{name:<11} {visible(text[:400])}" for name, text in texts]
-        self.query_one("#example", Static).update("\n".join(lines))
+    def _show_detail(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._tell(self._rows.get(event.row_key.value or ""))
 
     @on(DataTable.RowSelected)
     def _open(self, event: DataTable.RowSelected) -> None:
+        """List the pairs of the row, or read what it lacks."""
         event.stop()
-        if event.row_key.value:
-            self.post_message(PairsAsked(f"flag({event.row_key.value})"))
+        row = self._rows.get(event.row_key.value or "")
+        if row is not None and row.expression:
+            self.post_message(PairsAsked(row.expression))
+        elif row is not None and row.key == TOKENS:
+            self._read_tokens()
+            self.draw()
+
+
+def _titles(grouping: Grouping) -> tuple[str, ...]:
+    mean = "mean margin (95%)" if grouping.by_margin else "mean gap, nats a token (95%)"
+    return "", visible(grouping.title), " pairs  right (95%)", mean
+
+
+def _cell(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")

@@ -67,15 +67,14 @@ class OverviewPane(Pane, can_focus=True):
         for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
             widget.update(_card(card))
             widget.set_class(card.warns, "-warns")
-        margins, chosen, rejected = sides(view)
         histogram = self.query_one(Histogram)
         named = "implicit margin" if view.ledger.has_reference else "log-prob a token, chosen − rejected"
         histogram.border_title = f"{named}  ▒ wrong █ right"
-        histogram.show_values(margins)
-        longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
-        self.query_one("#lengths", Plot).show_drawing(lambda width, height: scatter(longer, margins, width, height))
+        histogram.show_values(sides(view)[0])
+        # Drawings take their columns from the view of the time when they are painted: a former one is let go at once.
+        self.query_one("#lengths", Plot).show_drawing(lambda width, height: _lengths(self.session.view, width, height))
         self.query_one("#rewards", Plot).show_drawing(
-            lambda width, height: reward_scatter(chosen, rejected, width, height)
+            lambda width, height: reward_scatter(*sides(self.session.view)[1:], width, height)
         )
         self._draw_loss(view)
 
@@ -111,6 +110,12 @@ class OverviewPane(Pane, can_focus=True):
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
         column = margin_expression(by_margin=self.session.ledger.has_reference)
         self.post_message(PairsAsked(" and ".join(_limits(column, opened.low, opened.high))))
+
+
+def _lengths(view: View, width: int, height: int) -> str:
+    """Return margins against the difference in length."""
+    longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
+    return scatter(longer, sides(view)[0], width, height)
 
 
 def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from textual.events import DescendantFocus
 from textual.widgets import Static
 
 from prefscope.ledger.table import Ledger
+from prefscope.report.token_steps import LOGRATIO_STEPS, Steps, logratio_steps
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
@@ -31,16 +32,13 @@ from prefscope.tui.pair_facts import (
 )
 from prefscope.tui.panes.marking import MarkingPane
 from prefscope.tui.response import (
-    LOGRATIO_STEPS,
     RANK_STEPS,
     SIDES,
     SURPRISE_STEPS,
     Response,
     Shown,
     Side,
-    Steps,
     differing,
-    logratio_steps,
     read_response,
 )
 from prefscope.tui.session import Session

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,6 +14,7 @@ from textual.widgets import Static
 
 from prefscope.ledger.view import View
 from prefscope.preference.registry import find_loss
+from prefscope.report.cards import mean_of
 from prefscope.report.plots import curve
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
@@ -68,7 +68,7 @@ class WhatIfPane(Pane):
         """Draw knobs, figures and plots."""
         view, found = self.session.view, self.query_one(KnobList)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
-        self.query_one("#figures", Static).update(_figures(view, self.session.first_view, self.loss))
+        self.query_one("#figures", Static).update(_figures(self.session, self.loss))
         if self.loss is not None and found.picked is not None:
             self._draw_loss(view, self.loss, found.picked)
             self._draw_weights(view, self.loss)
@@ -102,7 +102,7 @@ class WhatIfPane(Pane):
     @property
     def copied(self) -> tuple[str, str]:
         """What `y` copies: the figures, now and at first."""
-        return _figures(self.session.view, self.session.first_view, None).plain, "the figures"
+        return _figures(self.session, None).plain, "the figures"
 
     def show_loss(self, name: str) -> None:
         """Show a loss in the plots."""
@@ -132,32 +132,25 @@ class WhatIfPane(Pane):
         self.post_message(SessionChanged())
 
 
-def _figures(now: View, first: View, shown: str | None) -> Content:
+def _figures(session: Session, shown: str | None) -> Content:
     """Return a table of means, now and at first."""
-    finite = finite_pairs(now.ledger)
+    now = session.view
     rows = [("", "now", "at first", "change")]
     if now.ledger.has_reference:
-        share = [
-            float(np.mean(view.column("margins")[finite] > 0)) if finite.any() else np.nan for view in (now, first)
-        ]
-        rows.append(("accuracy", figure(share[0], ".1%"), figure(share[1], ".1%"), "no knob moves it"))
-        rows.append(_row("mean margin", now, first, "margins", finite))
+        margins = now.column("margins")[finite_pairs(now.ledger)]
+        share = figure(float(np.mean(margins > 0)) if margins.size else np.nan, ".1%")
+        rows.append(("accuracy", share, share, "no knob moves it"))
+        rows.append(_row("mean margin", session, "margins"))
     for choice in now.ledger.usable_losses(now.preferences):
         mark = " ◀" if choice.name == shown else ""
-        rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", now, first, f"{choice.name}_loss", finite))
+        rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", session, f"{choice.name}_loss"))
     lines = [f"{name:<18}{now_:>12}{was:>12}   {change}" for name, now_, was, change in rows]
     return Content.assemble((lines[0] + "\n", "dim"), "\n".join(lines[1:]))
 
 
-def _row(name: str, now: View, first: View, column: str, finite: NDArray[np.bool_]) -> tuple[str, str, str, str]:
+def _row(name: str, session: Session, column: str) -> tuple[str, str, str, str]:
     """Return the mean of a column over pairs with finite log-probs, now and at first, and the change."""
-    means = []
-    for view in (now, first):
-        values = view.column(column)
-        known = values[np.isfinite(values) & finite]
-        means.append(float(known.mean()) if known.size else np.nan)
-    same = means[0] == means[1]
-    change = (
-        "" if same or not np.isfinite(means[1]) or not means[1] else f"{signed(100 * (means[0] / means[1] - 1), 0)}%"
-    )
-    return name, *(figure(mean, ",.4f") for mean in means), change  # type: ignore[return-value]  # three of them
+    now, first = mean_of(session.view, column), session.first_mean(column)
+    same = now == first or not np.isfinite(first) or not first
+    change = "" if same else f"{signed(100 * (now / first - 1), 0)}%"
+    return name, figure(now, ",.4f"), figure(first, ",.4f"), change

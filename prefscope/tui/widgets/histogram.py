@@ -13,7 +13,8 @@ from textual.events import Click
 from textual.message import Message
 from textual.strip import Strip
 
-from prefscope.report.plots import histogram_edges, margin_histogram
+from prefscope.report.axes import histogram_edges
+from prefscope.report.plots import margin_histogram
 from prefscope.tui.widgets.plot import Plot
 
 REVERSED = Style(reverse=True)
@@ -46,7 +47,8 @@ class Histogram(Plot, can_focus=True):
 
     def show_values(self, values: NDArray[np.float64]) -> None:
         """Draw other values; the same ones leave the picked bin as it is."""
-        finite = values[np.isfinite(values)]
+        known = np.isfinite(values)
+        finite = values if known.all() else values[known]
         if np.array_equal(finite, self._values):
             return
         self._values = finite

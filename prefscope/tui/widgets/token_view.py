@@ -17,8 +17,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
 from prefscope.tui.numbers import signed
-from prefscope.tui.response import LOGRATIO_STEPS, STRONG, Response, Shown, Steps
+from prefscope.tui.response import STRONG, Response, Shown
 from prefscope.tui.token_lines import Piece, named, wrap_tokens
 
 SIGNS = {1: "⁺", -1: "⁻"}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from prefscope.ledger.columns import DERIVED, FLAGS, STORED, TEXTS, TOKENS, carried_names
+from prefscope.ledger.columns import DERIVED, DIAGNOSED, FLAGS, STORED, TEXTS, TOKENS, carried_names
+
+ALL = (*STORED, *TEXTS, *TOKENS, *DERIVED, *DIAGNOSED)
 
 
 @pytest.mark.parametrize(
-    "name", [column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED)] + ["dpo_loss", "my_loss", "x_weight"]
+    "name",
+    [column.name for column in ALL] + ["dpo_loss", "my_loss", "x_weight"],
 )
 def test_a_name_of_the_ledgers_own_is_carried_as_data_name(name: str) -> None:
     assert carried_names([name]) == {name: f"data_{name}"}
@@ -32,16 +35,16 @@ def test_two_columns_of_the_data_set_never_become_one(names: list[str], carried:
 
 
 def test_every_column_says_what_it_means() -> None:
-    assert all(column.meaning for column in (*STORED, *TEXTS, *TOKENS, *DERIVED))
+    assert all(column.meaning for column in ALL)
 
 
 def test_every_log_prob_and_reward_has_a_unit() -> None:
-    quantities = [column for column in (*STORED, *TOKENS, *DERIVED) if column.kind in ("number", "logps")]
+    quantities = [column for column in (*STORED, *TOKENS, *DERIVED, *DIAGNOSED) if column.kind in ("number", "logps")]
     assert [column.name for column in quantities if not column.unit] == []
 
 
 def test_no_name_and_no_alias_stands_for_two_columns() -> None:
-    names = [name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED) for name in (column.name, column.alias) if name]
+    names = [name for column in ALL for name in (column.name, column.alias) if name]
     assert len(names) == len(set(names))
 
 

@@ -1,38 +1,334 @@
-"""What the numbers of all pairs together tell, against hand-worked values."""
+"""Every diagnostic against hand-worked values, and its conclusion on both sides of its rule."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from prefscope.preference.diagnostics import rank_correlation
+from prefscope.preference.diagnostics import (
+    DIAGNOSTICS,
+    best_beta,
+    calibration,
+    concentration,
+    displacement,
+    flip_posteriors,
+    flips,
+    gradient_weights,
+    label_noise,
+    length_bias,
+    quadrants,
+    quantile_edges,
+    ranking,
+    residual_margins,
+    subsets,
+    token_shares,
+)
+from prefscope.statistics import mean_interval
+
+A, B = (-50.0, -60.0, -52.0, -58.0), (-50.0, -80.0, -46.0, -70.0)  # MATHS 2.8: p_w, p_l, q_w, q_l
+MARGINS = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50))
+
+
+def values(*numbers: float) -> NDArray[np.float64]:
+    return np.array(numbers, dtype=np.float64)
+
+
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("diagnostic", DIAGNOSTICS.values(), ids=lambda one: one.name)
+def test_every_diagnostic_has_title_formula_source_and_rule(diagnostic: object) -> None:
+    assert [name for name in ("title", "formula", "source", "rule") if not getattr(diagnostic, name)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in DIAGNOSTICS if name != "concentration"])
+def test_every_diagnostic_of_no_pair_concludes_that_there_is_nothing_to_tell(name: str) -> None:
+    diagnostic = DIAGNOSTICS[name]
+    found = diagnostic.measure(*(values() for _ in diagnostic.inputs)).conclude()
+    assert (found.sentence, found.warns) == ("No pair has what it takes to tell", False)
+
+
+# Displacement
+
+
+def test_each_pair_is_in_the_quadrant_of_its_signs() -> None:
+    a, c = values(1, 1, -1, -1, 0, math.nan), values(-1, 2, -2, 1, 5, 1)
+    assert quadrants(a, c).tolist() == ["up_down", "up_up", "down_down", "down_up", "still", ""]
+
+
+def test_displacement_counts_the_quadrants_and_what_was_won_by_lowering_both() -> None:
+    """Golden pair A rises and falls (2, −2); B falls twice (−4, −10) and is won; (−4, −1) falls twice and is lost."""
+    found = displacement(values(2, -4, -4, 1, 0), values(-2, -10, -1, 3, 0))
+    assert (found.up_down, found.up_up, found.down_down, found.down_up, found.still) == (1, 1, 2, 0, 1)
+    assert (found.pairs, found.won_by_lowering_both) == (5, 1)
+
+
+def test_displacement_warns_above_a_quarter_of_the_pairs() -> None:
+    assert not displacement(values(-1, 1, 1, 1), values(-2, 0, 0, 0)).conclude().warns
+    assert displacement(values(-1, -1, 1, 1), values(-2, -2, 0, 0)).conclude().warns
+
+
+def test_policies_that_moved_nothing_are_called_so() -> None:
+    assert "No response moved" in displacement(values(0, 0), values(0, 0)).conclude().sentence
+
+
+# Length
+
+
+def test_the_slope_and_the_residual_margins_are_those_of_least_squares() -> None:
+    """Differences −10, 0, 10, 20 with margins 0, 1, 1, 2: slope 0.06, residuals m − 0.06·d."""
+    margins, chosen, rejected = values(0, 1, 1, 2), values(10, 20, 30, 40), values(20, 20, 20, 20)
+    found = length_bias(margins, chosen, rejected)
+    assert found.slope == pytest.approx(0.06)
+    assert residual_margins(margins, chosen, rejected) == pytest.approx(values(0.6, 1.0, 0.4, 0.8))
+    assert found.correlation == pytest.approx(np.corrcoef(chosen - rejected, margins)[0, 1])
+    assert (found.longer, found.accuracy, found.residual_accuracy) == (0.5, 0.75, 1.0)
+
+
+def test_length_bins_have_every_pair_once_and_equal_differences_together() -> None:
+    longer = values(-5, 1, 1, 1, 1, 1, 1, 3, 9, 9)
+    found = length_bias(values(*range(-3, 7)), longer, values(*[0] * 10))
+    assert [(one.low, one.high, one.pairs, one.accuracy) for one in found.bins] == [
+        (-5, 1, 7, pytest.approx(3 / 7)),
+        (3, 3, 1, 1.0),
+        (9, 9, 2, 1.0),
+    ]
+
+
+def test_a_pair_of_unknown_length_is_left_out() -> None:
+    assert length_bias(values(1, 2, 3), values(1, math.nan, 3), values(1, 1, 1)).pairs == 2
+
+
+def test_without_a_difference_in_length_residual_margins_are_the_margins() -> None:
+    margins = values(1, -2, 3)
+    assert residual_margins(margins, values(5, 5, 5), values(3, 3, 3)).tolist() == [1, -2, 3]
+
+
+def test_length_bias_warns_from_a_correlation_of_three_tenths_on() -> None:
+    found = length_bias(values(1, 2, 3), values(1, 2, 3), values(0, 0, 0))
+    assert found.conclude().warns
+    assert "longer" in found.conclude().sentence
+    assert not replace(found, correlation=0.29).conclude().warns
+
+
+# Ranking
+
+
+def test_policy_reference_and_reward_are_ranked_by_sums_and_by_tokens() -> None:
+    """A: p −50 > −60, q −52 > −58, by token (20, 30) p −2.5 < −2, q −2.6 < −1.93; B the same but −2.5 > −2.67."""
+    p_w, p_l, q_w, q_l = (values(*both) for both in zip(A, B, strict=True))
+    found = ranking(p_w, p_l, q_w, q_l, values(20, 20), values(30, 30))
+    assert (found.reward, found.policy, found.ref) == (1.0, 1.0, 1.0)
+    assert (found.policy_normalised, found.ref_normalised, found.disagree) == (0.5, 0.5, 0.5)
+
+
+def test_a_tie_is_not_ranked_right() -> None:
+    same = values(-5.0)
+    found = ranking(same, same, same, same, values(1), values(1))
+    assert (found.reward, found.policy, found.ref) == (0.0, 0.0, 0.0)
+
+
+def test_ranking_warns_where_the_policy_is_far_behind_its_reward() -> None:
+    found = ranking(values(-9), values(-5), values(-12), values(-5), values(1), values(1))
+    assert (found.reward, found.policy) == (1.0, 0.0)
+    assert found.conclude().warns
+
+
+# Calibration
+
+
+def test_the_calibration_error_weighs_bins_by_their_pairs() -> None:
+    """σ(2) = 0.881 twice right and once wrong, σ(0.1) = 0.525 once right: (3·|2/3 − 0.881| + |1 − 0.525|)/4."""
+    found = calibration(values(2, 2, -2, 0.1, 0), beta=0.1)
+    assert found.error == pytest.approx((3 * (sigma(2) - 2 / 3) + 1 - sigma(0.1)) / 4)
+    assert (found.pairs, found.ties, found.accuracy) == (5, 1, 0.75)
+    assert [one.pairs for one in found.bins] == [1, 3]
+
+
+def test_the_best_beta_is_where_the_mean_loss_is_least() -> None:
+    """Three gaps of 1 and one of −1: σ(β) = 3/4, so β = log 3."""
+    assert best_beta(values(1, 1, 1, -1)) == pytest.approx(math.log(3), abs=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        ([1, 2, 3, 4], [2, 4, 8, 16], 1.0),
-        ([1, 2, 3, 4], [9, 3, 1, 0], -1.0),
-        ([1, 2, 3], [2, 1, 3], 0.5),
-        ([1, 2, 2, 3], [1, 2, 3, 4], 0.9486832980505138),  # ties have their mean rank
-        ([1, 2, math.nan, 3], [2, 1, 0, 3], 0.5),
-        ([1, 2, 3, math.inf], [2, 1, 3, 0], 0.5),
-    ],
+    ("gaps", "expected"),
+    [((1, 2, 0), math.inf), ((-1, -2), 0.0), ((1, -1), 0.0), ((1, -3), 0.0), ((0, 0), math.nan), ((), math.nan)],
+    ids=["separable", "all wrong", "even", "wrong in the mean", "ties", "none"],
 )
-def test_the_rank_correlation_is_that_of_the_finite_pairs(x: list[float], y: list[float], expected: float) -> None:
-    assert rank_correlation(np.array(x, dtype=float), np.array(y, dtype=float)) == pytest.approx(expected, abs=1e-12)
+def test_the_best_beta_has_its_edges(gaps: tuple[float, ...], expected: float) -> None:
+    assert best_beta(values(*gaps)) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize(("x", "y"), [([], []), ([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0]), ([math.nan] * 2, [1.0, 2.0])])
-def test_there_is_none_without_two_different_values(x: list[float], y: list[float]) -> None:
-    assert math.isnan(rank_correlation(np.array(x), np.array(y)))
+@given(hnp.arrays(np.float64, st.integers(2, 20), elements=st.floats(-1e6, 1e6)))
+def test_no_other_beta_fits_better_whatever_the_gaps(gaps: NDArray[np.float64]) -> None:
+    found = best_beta(gaps)
+    if math.isnan(found) or math.isinf(found):
+        return
+
+    def loss(beta: float) -> float:
+        return float(np.logaddexp(0, -beta * gaps).mean())
+
+    assert all(loss(found) <= loss(found * factor) * (1 + 1e-9) for factor in (0.5, 0.9, 1.1, 2.0))
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5, 1e15, 1e300], ids=["whole", "halves", "far apart", "beyond integers"])
-def test_ties_have_their_mean_rank_whatever_the_numbers_are(scale: float) -> None:
-    x = np.array([3.0, -1.0, 3.0, 0.0, 5.0, 3.0]) * scale  # ranks 4, 1, 4, 2, 6, 4
-    ranks = np.array([4.0, 1.0, 4.0, 2.0, 6.0, 4.0])
-    y = np.array([1.0, 2.0, 4.0, 3.0, 6.0, 5.0])
-    assert rank_correlation(x, y) == pytest.approx(np.corrcoef(ranks, y)[0, 1])
+def test_margins_as_large_as_they_are_right_are_called_calibrated() -> None:
+    margin = math.log(3)  # σ = 0.75
+    assert not calibration(values(margin, margin, margin, -margin)).conclude().warns
+
+
+def test_too_small_margins_ask_for_a_larger_beta() -> None:
+    found = calibration(values(*[0.1] * 9, -0.1), beta=0.1)
+    assert found.conclude().warns
+    assert "a larger beta" in found.conclude().sentence
+
+
+def test_too_large_margins_ask_for_a_smaller_beta() -> None:
+    found = calibration(values(5, 5, 5, -5), beta=0.1)
+    assert "a smaller beta" in found.conclude().sentence
+
+
+def test_labels_that_every_margin_agrees_with_have_no_finite_best_beta() -> None:
+    found = calibration(values(0.1, 0.2), beta=0.1)
+    assert found.conclude().figure == "ECE 0.463, no finite best beta"
+
+
+# Flipped labels
+
+
+def test_the_flip_posterior_is_bayes_rule() -> None:
+    """ρ = 0.1·σ(−m)/(0.1·σ(−m) + 0.9·σ(m)) at m = −1."""
+    expected = 0.1 * sigma(1) / (0.1 * sigma(1) + 0.9 * sigma(-1))
+    assert flip_posteriors(values(-1.0), 0.1) == pytest.approx([expected])
+
+
+def test_the_flip_posterior_never_overflows() -> None:
+    assert flip_posteriors(values(-1e300, 1e300, -math.inf), 0.1).tolist() == [1.0, 0.0, 1.0]
+
+
+@given(MARGINS)
+def test_a_step_of_em_leaves_the_noise_where_it_is(margins: NDArray[np.float64]) -> None:
+    noise = label_noise(margins)
+    if 0 < noise < 0.5:
+        assert float(flip_posteriors(margins, noise).mean()) == pytest.approx(noise, abs=1e-6)
+
+
+def test_margins_that_explain_their_labels_have_no_noise() -> None:
+    assert label_noise(values(1, 2, 3, -0.1)) == 0.0
+
+
+def test_a_share_of_sure_mistakes_is_the_noise() -> None:
+    assert label_noise(values(*[30.0] * 9, -30.0)) == pytest.approx(0.1)
+
+
+def test_flips_count_what_is_likelier_flipped_than_not() -> None:
+    found = flips(values(*[30.0] * 9, -30.0))
+    assert (found.pairs, found.suspects) == (10, 1)
+    assert found.threshold == pytest.approx(math.log(0.1 / 0.9))
+    assert found.conclude().warns
+
+
+def test_without_noise_posteriors_still_assume_one_flip_in_a_hundred() -> None:
+    found = flips(values(1, 2))
+    assert (found.noise, found.assumed, found.suspects, found.conclude().warns) == (0.0, 0.01, 0, False)
+
+
+# Gradient weights
+
+
+def test_the_effective_sample_size_is_that_of_kish() -> None:
+    assert gradient_weights(values(1, 2, 3)).effective == pytest.approx(36 / 14)
+
+
+def test_the_carriers_are_the_fewest_pairs_with_half_of_the_gradient() -> None:
+    found = gradient_weights(values(1, -4, 2, 1))
+    assert (found.carriers, found.threshold) == (1, 4.0)
+
+
+def test_equal_weights_are_all_effective() -> None:
+    found = gradient_weights(values(*[1e-200] * 4))
+    assert found.effective == pytest.approx(4)
+    assert found.carriers == 2
+
+
+def test_a_gradient_of_few_pairs_is_warned_of_and_so_is_none() -> None:
+    assert gradient_weights(values(100, *[0.1] * 19)).conclude().warns
+    assert gradient_weights(values(0, 0)).conclude().figure == "no gradient"
+    assert not gradient_weights(values(1, 1, 1)).conclude().warns
+
+
+# Tokens
+
+
+def test_the_shares_of_a_pair_are_those_of_its_tokens() -> None:
+    """Prefix "a b" of |Δ| 1 each on both sides, "c" against "x" 4 and −2, end "." 1 and 3: Σ|Δ| 14, h = 7 − 3."""
+    found = token_shares(["a", "b", "c", "."], ["a", "b", "x", "."], values(1, 1, 4, 1), values(1, 1, -2, 3))
+    assert found is not None
+    assert (found.tokens, found.gap, found.parting, found.ending) == (8, 4.0, 6.0, -2.0)
+    assert found.before == pytest.approx(4 / 14)
+    assert found.top == pytest.approx((4 + 3 + 2 + 1 + 1) / 14)
+
+
+def test_a_prefix_and_an_ending_never_share_a_token() -> None:
+    found = token_shares(["a"], ["a", "a"], values(2), values(2, 1))
+    assert found is not None
+    assert (found.parting, found.ending) == (-1.0, 0.0)
+
+
+@pytest.mark.parametrize("chosen", [[], [math.nan]])
+def test_a_pair_without_values_has_no_shares(chosen: list[float]) -> None:
+    assert token_shares(["a"] * len(chosen), ["b"], values(*chosen), values(1)) is None
+
+
+def test_endings_that_make_the_margin_are_warned_of() -> None:
+    ends = token_shares(["a", "b", "."], ["c", "d", "."], values(0.1, 0.1, 3), values(0, 0, 0))
+    content = token_shares(["a", "b", "."], ["c", "d", "."], values(0.1, 3, 0), values(0, 0, 0))
+    assert ends is not None
+    assert content is not None
+    assert concentration([ends]).ending == pytest.approx(3 / 3.2)
+    assert concentration([ends]).conclude().warns
+    assert not concentration([content]).conclude().warns
+
+
+# Subsets
+
+
+def test_a_subset_has_wilsons_and_students_intervals() -> None:
+    (found,) = subsets(values(1, 2, 3), np.zeros(3, dtype=np.int64), 1)
+    assert (found.pairs, found.accuracy, found.margin) == (3, 1.0, 2.0)
+    assert (found.accuracy_low, found.accuracy_high) == pytest.approx((0.438503, 1.0), abs=1e-6)
+    assert (found.margin_low, found.margin_high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / 3**0.5))
+
+
+def test_a_mean_of_one_pair_has_no_bound() -> None:
+    assert mean_interval(values(5)) == pytest.approx((5, math.nan, math.nan), nan_ok=True)
+
+
+@pytest.mark.parametrize(("freedom", "point"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (5, 2.57058), (30, 2.04227)])
+def test_the_bounds_of_few_pairs_are_students(freedom: int, point: float) -> None:
+    margins = np.zeros(freedom + 1)
+    margins[0] = 1.0
+    mean, _, high = mean_interval(margins)
+    assert (high - mean) / (margins.std(ddof=1) / math.sqrt(margins.size)) == pytest.approx(point, rel=2e-3)
+
+
+def test_only_what_chance_cannot_explain_stands_out() -> None:
+    margins, groups = values(*[1] * 30, *[-1] * 30, 1, -1), np.repeat([0, 1, 2], [30, 30, 2])
+    assert [one.differs for one in subsets(margins, groups, 3)] == [True, True, False]
+
+
+def test_a_single_wrong_pair_does_not_stand_out() -> None:
+    margins, groups = values(*[1] * 20, -1), np.repeat([0, 1], [20, 1])
+    assert [one.differs for one in subsets(margins, groups, 2)] == [False, False]
+
+
+def test_quantile_edges_leave_no_bin_empty() -> None:
+    assert quantile_edges(values(1, 1, 1, 1, 2, 3, math.nan), 3) == [2.0]
+    assert quantile_edges(values(), 5) == []

@@ -57,7 +57,7 @@ def test_the_mean_of_the_differences_has_its_paired_bound() -> None:
 
 def test_pairs_of_which_a_value_is_not_finite_are_left_out_of_both_means() -> None:
     found = Paired.of(np.array([1.0, math.nan, 3.0, math.inf]), np.array([2.0, 9.0, 4.0, 9.0]))
-    assert found == Paired(2.0, 3.0, 1.0, 0.0)
+    assert found == Paired(2.0, 3.0, 1.0, 1.0, 1.0)
 
 
 def test_one_pair_has_no_bound_and_none_no_mean() -> None:

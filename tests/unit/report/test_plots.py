@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from prefscope.report.axes import bins_around_zero, nice_ticks
 from prefscope.report.plots import (
-    bins_around_zero,
     curve,
     margin_histogram,
-    nice_ticks,
     quadrant_scatter,
     reward_scatter,
     scatter,

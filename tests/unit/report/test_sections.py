@@ -1,30 +1,26 @@
-"""A report's sections as text, Markdown and HTML: hostile texts stay harmless, and lines fit their width."""
+"""A report's sections as text: hostile texts stay harmless, and lines fit their width."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from markdown_it import MarkdownIt
 from rich.cells import cell_len
 from rich.console import Console
 
 from prefscope.ledger.table import load_ledger
-from prefscope.report.sections import Plot, Section, Table, build_sections, headline, number
+from prefscope.report.sections import Plot, Section, build_sections, headline, number
 from prefscope.report.summary import summarise
-from prefscope.report.tables import as_html, as_markdown, print_sections
+from prefscope.report.tables import print_sections
 from prefscope.settings import PreferenceSettings
 
 WRONG = {"logps": (-50.0, -60.0, -50.0, -63.0)}
 RIGHT = {"logps": (-50.0, -60.0, -52.0, -58.0)}
 HOSTILE = "\x1b]52;c;aGk=\x07\x9b31m\u202e[b]</td><script>"
-MARKED = "a|b *c* _d_ `e` [f](http://g.example) <b> # ~h~ \\i"
 
 
 def built(path: Path, width: int = 80) -> tuple[list[str], list[Section]]:
@@ -37,36 +33,6 @@ def printed(path: Path, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
     print_sections(console, *built(path, width))
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO above
-
-
-def markdown_cells(path: Path) -> list[list[str]]:
-    """Return the text of the cells of every table row, as a Markdown reader shows it."""
-    tokens = MarkdownIt("commonmark").enable("table").parse(as_markdown(*built(path)))
-    rows: list[list[str]] = []
-    for before, token in pairwise(tokens):
-        if before.type == "tr_open":
-            rows.append([])
-        if before.type in ("td_open", "th_open"):
-            rows[-1].append("".join(child.content for child in token.children or []))
-    return rows
-
-
-class Page(HTMLParser):
-    """The text, tags and attributes of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture
@@ -83,11 +49,6 @@ def test_no_control_of_a_text_or_a_name_reaches_the_terminal(hostile: Path) -> N
     assert "␛]52;c;aGk=␇" in text
 
 
-def test_no_control_reaches_a_report_file(hostile: Path) -> None:
-    for text in (as_markdown(*built(hostile)), as_html(*built(hostile, 120))):
-        assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) == []
-
-
 def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callable[..., Path]) -> None:
     compute = {"dtype": HOSTILE, "device": HOSTILE, "matrix_products": "", "numerics_version": 1}
     path = write_pairs([WRONG | {"flags": HOSTILE}], manifest={"compute": compute})
@@ -96,34 +57,6 @@ def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callabl
 
 def test_markup_in_a_text_is_no_markup(hostile: Path) -> None:
     assert "[b]</td><script>" in printed(hostile)
-
-
-def test_markdown_shows_a_text_as_it_is(write_pairs: Callable[..., Path]) -> None:
-    cells = markdown_cells(write_pairs([WRONG | {"prompt": MARKED}]))
-    assert cells[-1] == ["0", "1", "-0.3000", MARKED, ""]
-
-
-def test_markdown_shows_an_html_entity_as_it_is(write_pairs: Callable[..., Path]) -> None:
-    assert markdown_cells(write_pairs([WRONG | {"prompt": "&lt;b&gt;"}]))[-1][3] == "&lt;b&gt;"
-
-
-def test_a_markdown_table_has_the_cells_of_the_section(write_pairs: Callable[..., Path]) -> None:
-    path = write_pairs([WRONG, RIGHT])
-    tables = [section for section in built(path)[1] if isinstance(section, Table)]
-    assert markdown_cells(path) == [list(row) for table in tables for row in (table.header, *table.rows)]
-
-
-def test_markdown_keeps_plots_in_code_blocks(write_pairs: Callable[..., Path]) -> None:
-    path = write_pairs([WRONG, RIGHT])
-    blocks = [token.content for token in MarkdownIt().parse(as_markdown(*built(path))) if token.type == "fence"]
-    assert blocks == [f"{section.text}\n" for section in built(path)[1] if isinstance(section, Plot)]
-
-
-def test_an_html_report_is_one_page_without_outside_resources(hostile: Path) -> None:
-    page = Page(as_html(*built(hostile, 120)))
-    assert page.tags <= {"html", "head", "meta", "style", "body", "pre", "code", "span"}
-    assert page.attributes <= {"charset", "style"}
-    assert "</td><script>" in page.text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150])

@@ -103,7 +103,7 @@ def test_the_win_rate_has_wilsons_interval(summary: Summary) -> None:
 
 
 def test_no_outcome_at_all_has_no_rate() -> None:
-    outcomes = count_outcomes(np.array(["", ""]))
+    outcomes = count_outcomes(np.array([math.nan, math.nan]))
     assert outcomes.total == 0
     assert math.isnan(outcomes.win_rate)
     assert math.isnan(outcomes.low)

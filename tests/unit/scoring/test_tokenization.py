@@ -3,49 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
-from prefscope.data.records import BadRow, Message, PreferencePair, Text
+from prefscope.data.records import BadRow, Message, PreferencePair
 from prefscope.errors import ModelError
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair, common_prefix_length
 from prefscope.settings import TokenizationSettings, Truncation
-
-SPECIAL = ["<s>", "</s>"]
-WORDS = ["user", "assistant", "why", "un", "do", "undo", "yes", "no", "so", "think", "?"]
-IDS = {word: token for token, word in enumerate([*SPECIAL, *WORDS])}
-CHAT = (
-    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} </s> {% endfor %}"
-    "{% if add_generation_prompt %}assistant {% endif %}"
-)
-
-
-def word_tokenizer(
-    *, bos: bool = False, eos: str | None = "</s>", chat_template: str | None = None
-) -> PreTrainedTokenizerBase:
-    """Return a tokenizer of whole words, which can put a BOS before every text."""
-    model = Tokenizer(WordLevel(IDS, unk_token="?"))  # noqa: S106 (a word of the vocabulary)
-    model.pre_tokenizer = WhitespaceSplit()
-    model.add_special_tokens(SPECIAL)
-    if bos:
-        model.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=model,
-        bos_token="<s>",  # noqa: S106 (a word of the vocabulary)
-        eos_token=eos,
-        chat_template=chat_template,
-    )
-
-
-def chat(*turns: tuple[str, str]) -> tuple[Message, ...]:
-    return tuple(Message(role, content) for role, content in turns)
-
-
-def pair_of(prompt: Text, chosen: Text, rejected: Text) -> PreferencePair:
-    return PreferencePair(row=0, line=1, prompt=prompt, chosen=chosen, rejected=rejected)
+from tests.unit.scoring.word_pairs import CHAT, CONVERSATION, IDS, PLAIN, chat, pair_of, word_tokenizer, words
 
 
 def tokenize_pair(
@@ -59,20 +23,6 @@ def tokenize_pair(
     (result,) = PairTokenizer(tokenizer, settings, max_length, frozenset({IDS["</s>"]})).tokenize([pair])
     assert isinstance(result, TokenizedPair)
     return result
-
-
-def words(tokenized: TokenizedPair) -> tuple[str, str]:
-    """Return the scored words of both responses."""
-    names = {token: word for word, token in IDS.items()}
-    chosen, rejected = (
-        " ".join(names[token] for token in sequence.scored_ids.tolist())
-        for sequence in (tokenized.chosen, tokenized.rejected)
-    )
-    return chosen, rejected
-
-
-PLAIN = pair_of("why ", "yes", "no")
-CONVERSATION = pair_of(chat(("user", "why")), chat(("assistant", "yes")), chat(("assistant", "no")))
 
 
 def test_an_ordinary_text_has_no_flags_and_is_scored_to_its_end_token() -> None:

@@ -1,4 +1,4 @@
-"""What the numbers of all pairs together tell; pure functions of NumPy arrays."""
+"""Rank correlation of two quantities."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     1.0
     """
     finite = np.isfinite(x) & np.isfinite(y)
-    a, b = (_mean_ranks(values[finite]) for values in (x, y))
+    a, b = (_mean_ranks(values if finite.all() else values[finite]) for values in (x, y))
     if a.size == 0:
         return math.nan
-    a, b = a - a.mean(), b - b.mean()
+    a -= a.mean()
+    b -= b.mean()
     size = float(np.sqrt((a @ a) * (b @ b)))
     return float(np.clip(a @ b / size, -1.0, 1.0)) if size else math.nan
 
 
 def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rank of each value, equal ones with the mean of their ranks."""
-    with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    if values.size and np.array_equal(whole, values) and np.ptp(whole) < values.size:  # lengths: no sort is needed
-        groups = whole - whole.min()
-        counts = np.bincount(groups)
-    else:
-        _, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[groups]
+    order = np.argsort(values)
+    begins = np.flatnonzero(np.diff(values[order], prepend=np.nan))
+    ranks = np.empty(values.size)
+    if begins.size == values.size:  # no ties
+        ranks[order] = np.arange(1, values.size + 1)
+        return ranks
+    counts = np.diff(begins, append=values.size)
+    ranks[order] = np.repeat(begins + (counts + 1) / 2, counts)
     return ranks

@@ -1,0 +1,64 @@
+"""Trajectories: what became of each pair over the checkpoints of one training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.preference.arrays import sigmoid
+from prefscope.preference.diagnostics.diagnostic import Values
+
+COURSES = {
+    "always": "right at every checkpoint",
+    "learnt": "right at the last checkpoint, but not at all before",
+    "forgotten": "right before, not at the last checkpoint",
+    "never": "right at no checkpoint",
+}
+"""What can become of a pair; right is a margin above 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectories:
+    """The pairs over K checkpoints, each array of shape (pairs,)."""
+
+    confidence: Values
+    """μ, the mean of σ(m) over the checkpoints; from 0 to 1."""
+    variability: Values
+    """Its standard deviation over them; from 0 to 0.5."""
+    correctness: Values
+    """The share of checkpoints that rank the pair right."""
+    courses: NDArray[np.str_]
+    """A name of `COURSES` each."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pairs took each course."""
+        return {name: int(np.count_nonzero(self.courses == name)) for name in COURSES}
+
+
+def trajectories(margins: Values) -> Trajectories:
+    """Return what became of each pair.
+
+    Definition: with p_e = σ(m_e) at checkpoint e, confidence is mean_e p_e, variability √(mean_e (p_e − mean)²), and
+    correctness mean_e 1[m_e > 0].
+
+    Args:
+        margins: m in beta·nats, finite, the checkpoints in their order. Shape (checkpoints, pairs).
+
+    References:
+        Swayamdipta et al. 2020, "Dataset Cartography", arXiv 2009.10795, with σ(m) for the probability of the label.
+
+    >>> trajectories(np.array([[-1.0, 1.0], [1.0, -1.0]])).courses.tolist()
+    ['learnt', 'forgotten']
+    """
+    sure, right = sigmoid(margins), margins > 0
+    ever, last = right.any(axis=0), right[-1]
+    conditions = [right.all(axis=0), last, ever]
+    return Trajectories(
+        confidence=sure.mean(axis=0),
+        variability=sure.std(axis=0),
+        correctness=right.mean(axis=0),
+        courses=np.select(conditions, ["always", "learnt", "forgotten"], default="never"),
+    )

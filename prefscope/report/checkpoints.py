@@ -1,0 +1,90 @@
+"""Several runs on the same pairs, followed from the first to the last: what each pair's margin did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.columns import STORED
+from prefscope.ledger.pairing import Pairing, run_names
+from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics.trajectories import Trajectories, trajectories
+from prefscope.report.export import Block, write_table
+from prefscope.report.files import refuse_sources
+from prefscope.report.summary import finite_pairs
+from prefscope.settings import PreferenceSettings
+
+BLOCK_PAIRS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The pairs that all runs share and of which all margins are finite, in the order of the first run."""
+
+    names: tuple[str, ...]
+    ledgers: tuple[Ledger, ...]
+    positions: NDArray[np.int64]
+    """Of each pair in each ledger. Shape (runs, pairs)."""
+    margins: NDArray[np.float64]
+    """In beta·nats. Shape (runs, pairs)."""
+    trajectories: Trajectories
+
+
+def follow(ledgers: Sequence[Ledger], preferences: PreferenceSettings) -> Followed:
+    """Return the margins of the pairs that all runs share; each run needs a reference.
+
+    Args:
+        ledgers: In the order of training.
+        preferences: The knobs.
+    """
+    views = [View(ledger, preferences) for ledger in ledgers]
+    positions = _shared(ledgers)
+    finite = [finite_pairs(ledger)[places] for ledger, places in zip(ledgers, positions, strict=True)]
+    positions = positions[:, np.all(finite, axis=0)]
+    margins = np.array([view.column("margins")[places] for view, places in zip(views, positions, strict=True)])
+    return Followed(tuple(run_names(ledgers)), tuple(ledgers), positions, margins, trajectories(margins))
+
+
+def _shared(ledgers: Sequence[Ledger]) -> NDArray[np.int64]:
+    """Return where the pairs that all have are in each ledger. Shape (ledgers, shared)."""
+    first, *others = ledgers
+    places = np.full((len(ledgers), first.num_pairs), -1, dtype=np.int64)
+    places[0] = np.arange(first.num_pairs)
+    for number, other in enumerate(others, start=1):
+        own, theirs = Pairing(first, other).positions
+        places[number, own] = theirs
+    return places[:, (places >= 0).all(axis=0)]
+
+
+def write_followed(followed: Followed, path: Path) -> None:
+    """Write a line a pair: its margin in every run, its course, confidence and variability; the format by the suffix.
+
+    Raises:
+        UsageError: No format has that suffix, or the path is that of a ledger.
+        ResourceError: The file cannot be written.
+    """
+    for ledger in followed.ledgers:
+        refuse_sources(path, ledger)
+    kinds = {column.name: column.kind for column in STORED} | {"course": "text"}
+    write_table(path, _blocks(followed), kinds)
+
+
+def _blocks(followed: Followed) -> Iterator[Block]:
+    found, stored = followed.trajectories, followed.ledgers[0].stored
+    size = followed.positions.shape[1]
+    for start in range(0, max(size, 1), BLOCK_PAIRS):
+        part = slice(start, start + BLOCK_PAIRS)
+        own = followed.positions[0, part]
+        block = {name: stored[name][own].tolist() for name in ("row", "pair_id")}
+        block |= {
+            f"margins:{name}": values[part].tolist()
+            for name, values in zip(followed.names, followed.margins, strict=True)
+        }
+        block["course"] = found.courses[part].tolist()
+        block |= {name: getattr(found, name)[part].tolist() for name in ("confidence", "variability", "correctness")}
+        yield block

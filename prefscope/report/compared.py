@@ -1,0 +1,100 @@
+"""What `prefscope compare` finds: the first run against the last, and what became of each pair in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from prefscope.ledger.pairing import PairedView, Pairing, run_names
+from prefscope.ledger.table import Ledger
+from prefscope.report.checkpoints import Followed, follow
+from prefscope.report.compare_sections import comparison_sections, trajectory_sections
+from prefscope.report.comparison import Comparison, cautions, compare
+from prefscope.report.sections import Section
+from prefscope.report.summary import JSON_SCHEMA, finite_or_none
+from prefscope.report.visible import visible
+from prefscope.settings import PreferenceSettings
+from prefscope.statistics import bootstrap_bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two runs or more, on the pairs that were asked for."""
+
+    view: PairedView
+    """Of the first run, which is A, with the last one, B, beside it."""
+    comparison: Comparison
+    ledgers: tuple[Ledger, ...]
+    followed: Followed | None
+    """None where a ledger has no reference, and so no margins."""
+
+    def headline(self) -> list[str]:
+        """Return which runs these are and what to know about them, in a few lines of safe text."""
+        names = run_names(self.ledgers)
+        lines = [f"A {visible(names[0])}", f"B {visible(names[-1])}"]
+        lines += [f"   {self.comparison.pairs:,} shared pairs, beta {self.view.preferences.beta:g}"]
+        return lines + [f"   note: {sentence}." for sentence in cautions(self.view, self.comparison)]
+
+    def sections(self, width: int) -> list[Section]:
+        """Return what differs, and of three runs or more what became of the pairs, for a width in cells."""
+        several: list[Section] = []
+        if self.followed is not None and len(self.ledgers) > 2:  # noqa: PLR2004 (A and B)
+            several = trajectory_sections(self.followed, width)
+        return [*several, *comparison_sections(self.view, self.comparison)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values; those that are not finite are None."""
+        found, followed = self.comparison, self.followed
+        losses = {f"loss/{name}": paired for name, paired in found.losses.items()}
+        means = {"accuracy": found.accuracy, "margin": found.margin} | losses
+        names = run_names(self.ledgers)
+        value = {
+            "schema": JSON_SCHEMA,
+            "pairs": found.pairs,
+            "beta": self.view.preferences.beta,
+            "runs": [{"name": name, "ledger": str(one.path)} for name, one in zip(names, self.ledgers, strict=True)],
+            "differences": {name: asdict(paired) for name, paired in means.items()},
+            "quadrants": dict(found.quadrants),
+            "mcnemar_p": found.p_value,
+            "courses": None if followed is None else followed.trajectories.counts,
+            "notes": cautions(self.view, found),
+        }
+        cleaned: dict[str, Any] = finite_or_none(value)
+        return cleaned
+
+
+def compare_runs(ledgers: Sequence[Ledger], preferences: PreferenceSettings, where: str | None = None) -> Compared:
+    """Return what differs between the first ledger and the last, and what became of the pairs that all share.
+
+    Args:
+        ledgers: Two or more of the same pairs, in the order of training.
+        preferences: The knobs.
+        where: Only the pairs that match; columns of the last run have `_b` after their names.
+
+    Raises:
+        FilterError: The expression is none, or names no column.
+    """
+    first, *between, last = ledgers
+    view = _paired(first, last, preferences)
+    if where is not None:
+        first, last = _only(view, where)
+        view = _paired(first, last, preferences)
+    runs = (first, *between, last)
+    followed = follow(runs, preferences) if all(run.has_reference for run in runs) else None
+    return Compared(view, compare(view, bootstrap_bounds), runs, followed)
+
+
+def _only(view: PairedView, where: str) -> tuple[Ledger, Ledger]:
+    """Return both ledgers with those of their shared pairs that match."""
+    kept, other = view.filter(where), view.other.ledger
+    first, second = view.pairing.positions
+    masks = np.zeros(view.ledger.num_pairs, dtype=np.bool_), np.zeros(other.num_pairs, dtype=np.bool_)
+    masks[0][first[kept[first]]], masks[1][second[kept[first]]] = True, True
+    return view.ledger.only(masks[0]), other.only(masks[1])
+
+
+def _paired(first: Ledger, last: Ledger, preferences: PreferenceSettings) -> PairedView:
+    return PairedView(first, preferences, None, last, Pairing(first, last))

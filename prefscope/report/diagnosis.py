@@ -1,0 +1,140 @@
+"""A ledger's diagnosis: what each diagnostic finds, what that means, and which pairs it is about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic, Figures, token_shares
+from prefscope.report.summary import finite_pairs
+
+WEIGHTS = "weights"
+"""As an input: the gradient weights of the first loss."""
+MOST_READ = 2000
+"""So many pairs are read for what their tokens tell, of a larger ledger evenly spread ones."""
+SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one diagnostic says of a ledger."""
+
+    diagnostic: Diagnostic
+    figures: Figures
+    conclusion: Conclusion
+    about: str
+    """What the pairs are that it is about, empty for none."""
+    expression: str
+    """Finds these pairs in a view of the ledger."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures with what they mean."""
+        told = asdict(self.conclusion) | {"about": self.about, "where": self.expression}
+        return asdict(self.figures) | told  # type: ignore[call-overload,no-any-return]  # figures are dataclasses
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All findings, over the pairs whose log-probs are finite."""
+
+    pairs: int
+    left_out: int
+    """Pairs of which a log-prob is no finite number; they are flagged."""
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures of every finding by its name."""
+        found = {one.diagnostic.name: one.to_json() for one in self.findings}
+        return {"pairs": self.pairs, "left_out": self.left_out, **found}
+
+
+def diagnose(view: View, *, tokens: bool = True) -> Diagnosis:
+    """Return what every diagnostic finds that this ledger has the columns for.
+
+    Args:
+        view: The ledger with its knobs.
+        tokens: Whether to read the tokens of pairs, too.
+    """
+    finite = finite_pairs(view.ledger)
+    found = [_finding(view, one, finite) for one in DIAGNOSTICS.values() if _is_possible(view, one)]
+    if tokens and (read := token_finding(view.ledger)) is not None:
+        found.append(read)
+    left_out = int(np.count_nonzero(view.ledger.is_known & ~finite))
+    return Diagnosis(int(np.count_nonzero(finite)), left_out, tuple(found))
+
+
+def _is_possible(view: View, diagnostic: Diagnostic) -> bool:
+    needed = set(diagnostic.inputs) - {WEIGHTS}
+    has_loss = bool(view.ledger.usable_losses(view.preferences))
+    return needed <= view.names.kinds.keys() and (has_loss or WEIGHTS not in diagnostic.inputs)
+
+
+def _finding(view: View, diagnostic: Diagnostic, finite: NDArray[np.bool_]) -> Finding:
+    columns = [view.column(_weight(view) if name == WEIGHTS else name) for name in diagnostic.inputs]
+    known = finite & np.isfinite(columns[0]) if WEIGHTS in diagnostic.inputs else finite
+    knobs = {"beta": view.preferences.beta} if diagnostic.name == "calibration" else {}
+    figures = diagnostic.measure(*(column[known] for column in columns), **knobs)
+    about, expression = _PAIRS.get(diagnostic.name, _no_pairs)(view, figures)
+    return Finding(diagnostic, figures, figures.conclude(), about, expression)
+
+
+def _weight(view: View) -> str:
+    return f"{view.ledger.usable_losses(view.preferences)[0].name}_weight"
+
+
+def token_finding(ledger: Ledger) -> Finding | None:
+    """Return what the tokens of the pairs, or of some of them, tell; None where the ledger has none."""
+    if not (ledger.has_reference and ledger.has_tokens):
+        return None
+    names = [f"{role}_{side}_token_logps" for side in SIDES for role in ("policy", "ref")]
+    shares = []
+    for group in ledger.read([*names, "chosen_tokens", "rejected_tokens"], MOST_READ):
+        if not {*names} <= group.keys():  # a run that goes on has them in the store alone
+            return None
+        for at, (chosen, rejected) in enumerate(zip(group["chosen_tokens"], group["rejected_tokens"], strict=True)):
+            logps = [np.array(group[name][at] or (), dtype=np.float64) for name in names]
+            with np.errstate(invalid="ignore"):
+                found = token_shares(chosen or (), rejected or (), logps[0] - logps[1], logps[2] - logps[3])
+            shares += [found] if found else []
+    diagnostic = DIAGNOSTICS["concentration"]
+    figures = diagnostic.measure(shares)
+    return Finding(diagnostic, figures, figures.conclude(), "", "")
+
+
+def _no_pairs(_: View, __: Any) -> tuple[str, str]:
+    return "", ""
+
+
+def _suspects(_: View, figures: Any) -> tuple[str, str]:
+    return ("more likely flipped than not", "flip_posterior > 0.5") if figures.suspects else ("", "")
+
+
+def _won_by_length(_: View, figures: Any) -> tuple[str, str]:
+    known = not math.isnan(figures.slope)
+    return ("right only by length", "margins > 0 and residual_margins <= 0") if known else ("", "")
+
+
+def _carriers(view: View, figures: Any) -> tuple[str, str]:
+    known = figures.carriers > 0
+    return ("with half of the gradient", f"abs({_weight(view)}) >= {figures.threshold!r}") if known else ("", "")
+
+
+_PAIRS: Mapping[str, Callable[[View, Any], tuple[str, str]]] = {
+    "displacement": lambda *_: ("won by lowering both", "margins > 0 and chosen_logratios < 0"),
+    "length_bias": _won_by_length,
+    "ranking": lambda *_: (
+        "right by reward alone",
+        "margins > 0 and policy_chosen_logps <= policy_rejected_logps",
+    ),
+    "calibration": lambda *_: ("ranked wrong", "margins < 0"),
+    "flips": _suspects,
+    "gradient_weights": _carriers,
+}
+"""What pairs each finding is about, and the expression that finds them."""

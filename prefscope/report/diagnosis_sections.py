@@ -1,0 +1,89 @@
+"""A diagnosis, subsets and suspicious pairs as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from prefscope.report.diagnosis import Diagnosis
+from prefscope.report.sections import Table, number, shortened
+from prefscope.report.subsets import Grouping
+from prefscope.report.suspects import Suspect
+from prefscope.report.visible import visible
+
+WARNING = "⚠"
+STANDS_OUT = "✱"
+LONGEST_LABEL = 24
+LEAST = 0.001
+
+
+def diagnosis_table(diagnosis: Diagnosis, *, wide: bool = True) -> Table:
+    """Return what every diagnostic finds and what that means, a row each; narrow, both in one column."""
+    rows = []
+    for one in diagnosis.findings:
+        told = one.conclusion
+        title = f"{WARNING if told.warns else ' '} {one.diagnostic.title}"
+        rows.append((title, told.figure, told.sentence) if wide else (title, f"{told.figure}. {told.sentence}"))
+    left_out = diagnosis.left_out
+    note = f"left out because a log-prob is no finite number: {left_out:,} pairs" if left_out else ""
+    header = ("  finding", "figure", "what it means") if wide else ("  finding", "what it means")
+    return Table("Diagnosis", header, tuple(rows), (), note)
+
+
+def subsets_table(grouping: Grouping) -> Table:
+    """Return accuracy and margin of every group with their intervals."""
+    rows = tuple(
+        (
+            visible(_cut(group.label)),
+            f"{group.subset.pairs:,}",
+            f"{group.subset.accuracy:.1%}{STANDS_OUT if group.subset.differs else ' '}",
+            f"{100 * group.subset.accuracy_low:.0f}–{group.subset.accuracy_high:.0%}",
+            signed(group.subset.margin),
+            _interval(group.subset.margin_low, group.subset.margin_high),
+        )
+        for group in grouping.groups
+    )
+    column = visible(_cut(grouping.title))
+    mean = "margin" if grouping.by_margin else "gap"
+    header = (column, "pairs", "accuracy", "95%", mean, "95%")
+    note = f"{grouping.caution}."
+    return Table(f"Subsets by {column}", header, rows, (1, 2, 3, 4, 5), note)
+
+
+def suspects_table(suspects: Iterable[Suspect]) -> Table:
+    """Return the pairs whose labels are suspected, with their copies and contradictions."""
+    rows = tuple(
+        (
+            str(one.row),
+            str(one.line),
+            number(one.margin),
+            f"{one.posterior:.1%}",
+            visible(shortened(one.prompt)),
+            _relations(one),
+            visible(one.flags.replace(";", ", ")),
+        )
+        for one in suspects
+    )
+    header = ("row", "line", "margin", "flipped", "prompt", "copies, contradictions", "flags")
+    note = (
+        "Flipped: how likely the label is the wrong way round. Its order is that of the margins; read before dropping."
+    )
+    return Table("Worst-ranked pairs, the most suspicious labels", header, rows, (0, 1, 2, 3), note)
+
+
+def _relations(suspect: Suspect) -> str:
+    parts = (("copy of row", suspect.copies), ("contradicts row", suspect.contradictions))
+    return "; ".join(f"{what} {', '.join(map(str, rows[:3]))}" for what, rows in parts if rows)
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
+def signed(value: float) -> str:
+    """Return a margin for people: three decimals and its sign."""
+    return "nan" if math.isnan(value) else f"{value:+.3f}" if abs(value) >= LEAST or value == 0 else f"{value:+.1e}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{signed(low)} to {signed(high)}"

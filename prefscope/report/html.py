@@ -1,0 +1,171 @@
+"""A report as one HTML page that needs nothing else and lets no text of a data set become markup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from html import escape
+
+import numpy as np
+
+from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.view import View
+from prefscope.report import svg
+from prefscope.report.cards import Card, sides
+from prefscope.report.cases import Case, CaseList, Strip, Token
+from prefscope.report.diagnosis import Diagnosis, Finding
+from prefscope.report.diagnosis_sections import signed
+from prefscope.report.document import Document
+from prefscope.report.page import SCRIPT, STYLE, policy
+from prefscope.report.sections import Plot, Table
+from prefscope.report.token_steps import Steps
+from prefscope.report.visible import visible, visible_lines
+
+LONGEST_PROMPT = 2000
+SIGNS = {"chosen": "+", "rejected": "−"}
+
+
+def as_html(document: Document) -> str:
+    """Return the page; equal documents give equal bytes."""
+    return "\n".join(_page(document)) + "\n"
+
+
+def _page(document: Document) -> Iterator[str]:
+    yield "<!DOCTYPE html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{escape(policy())}">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>prefscope report</title><style>{STYLE}</style></head><body>"
+    yield "<header><h1>prefscope report</h1>"
+    yield from (f"<p>{_safe(line)}</p>" for line in document.lines)
+    yield "</header>"
+    yield f'<div class="cards">{"".join(map(_card, document.cards))}</div>'
+    yield from _plots(document)
+    for section in document.sections:
+        if isinstance(section, Plot):
+            continue
+        yield _table(section)
+        if section.title == "Diagnosis" and document.diagnosis is not None:
+            yield _formulas(document.diagnosis)
+    for cases in document.case_lists:
+        yield from _case_list(cases, document.steps)
+    yield "<h2>Manifest</h2><details><summary>What was scored with what, for somebody who wants the same numbers"
+    yield f"</summary><pre>{escape(document.manifest)}</pre></details>"
+    yield f"<script>{SCRIPT}</script></body></html>"
+
+
+def _safe(text: str) -> str:
+    """Return a text as it may stand in a page, on one line: controls visible, markup as text."""
+    return escape(visible(text))
+
+
+def _card(card: Card) -> str:
+    kind = "card warns" if card.warns else "card"
+    title, value, detail = map(_safe, (card.title, card.value, card.detail))
+    return f'<div class="{kind}"><span class="dim">{title}</span><b>{value}</b><span class="dim">{detail}</span></div>'
+
+
+def _plots(document: Document) -> Iterator[str]:
+    """Yield the plots of all pairs."""
+    drawn = [(title, picture) for title, picture in _pictures(document.view, document.diagnosis) if picture]
+    if drawn:
+        yield '<h2>Plots</h2><div class="plots">'
+        yield from (f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in drawn)
+        yield "</div>"
+
+
+def _pictures(view: View, diagnosis: Diagnosis | None) -> Iterator[tuple[str, str]]:
+    margins, chosen, rejected = sides(view)
+    by_margin = view.ledger.has_reference
+    margin = "margin, beta·nats" if by_margin else "chosen − rejected, nats a token"
+    what = ("chosen reward", "rejected reward") if by_margin else ("chosen, nats a token", "rejected, nats a token")
+    yield "Margins: hollow bars are ranked wrong", svg.histogram(margins, margin)
+    told = f"{what[1].capitalize()} against {what[0]}: right below the line"
+    yield told, svg.scatter(chosen, rejected, what, diagonal=True)
+    longer = (view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])).astype(np.float64)
+    labels = ("chosen longer by, tokens", "margin")
+    yield "Margin against difference in length", svg.scatter(longer, margins, labels, diagonal=False)
+    figures = {one.diagnostic.name: one.figures for one in diagnosis.findings} if diagnosis else {}
+    bins = getattr(figures.get("calibration"), "bins", ())
+    points = [svg.Interval(one.confidence, one.accuracy, one.accuracy_low, one.accuracy_high) for one in bins]
+    labels = ("confidence σ(|m|)", "share right")
+    yield (
+        "Calibration, 95% bounds: on the line margins are as large as they are right",
+        svg.intervals(points, labels, ((0.5, 0.5), (1.0, 1.0))),
+    )
+
+
+def _table(table: Table) -> str:
+    """Return a table whose columns can be sorted."""
+    kinds = [' class="number"' if index in table.numeric else "" for index in range(len(table.header))]
+    heads = "".join(
+        f'<th scope="col"{kind}><button type="button">{_safe(name.strip())}</button></th>'
+        for kind, name in zip(kinds, table.header, strict=True)
+    )
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td{kind}>{_safe(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    note = f'<p class="dim">{_safe(table.note)}</p>' if table.note else ""
+    prose = "" if table.numeric else ' class="prose"'
+    body = f"<table{prose}><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    return f'<h2>{_safe(table.title)}</h2><div class="wide">{body}</div>{note}'
+
+
+def _formulas(diagnosis: Diagnosis) -> str:
+    """Return formula, source and rule of every finding, to be unfolded."""
+    told = "".join(map(_formula, diagnosis.findings))
+    return f"<details><summary>Formulas, sources, and where papers disagree</summary><dl>{told}</dl></details>"
+
+
+def _formula(finding: Finding) -> str:
+    one = finding.diagnostic
+    parts = [one.formula, f"Source: {one.source}.", f"Rule: {one.rule}."]
+    parts += [f"Papers disagree: {one.dispute}."] if one.dispute else []
+    told = "<br>".join(map(_safe, parts))
+    if finding.about:
+        told += f"<br>Pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
+    return f"<dt>{_safe(one.title)}</dt><dd>{told}</dd>"
+
+
+def _case_list(cases: CaseList, steps: Steps) -> Iterator[str]:
+    yield f'<section><h2>{_safe(cases.title)}</h2><p class="dim">{_safe(cases.note)} {_legend(steps)}</p>'
+    yield from map(_case, cases.cases)
+    yield "</section>"
+
+
+def _legend(steps: Steps) -> str:
+    """Return what colours mean."""
+    low, middle, high = steps
+    more = f'<span class="p1">from {low:g}</span> <span class="p2">{middle:g}</span> <span class="p3">{high:g}</span>'
+    less = f'<span class="n1">{low:g}</span> <span class="n2">{middle:g}</span> <span class="n3">{high:g}</span>'
+    told = f"{more} more likely than under the reference (underlined), {less} less likely (dotted)"
+    return f"Δ of a token in nats: {told}."
+
+
+def _case(case: Case) -> str:
+    prompt = case.prompt if len(case.prompt) <= LONGEST_PROMPT else f"{case.prompt[:LONGEST_PROMPT]}…"
+    remarks = [f"line {case.line}", f"margin {signed(case.margin)}", case.remark, case.flags.replace(";", ", ")]
+    told = _safe(", ".join(filter(None, remarks)))
+    strips = "".join(map(_strip, case.strips))
+    return (
+        f'<article><h3>Row {case.row}</h3><p class="dim">{told}</p>'
+        f'<pre class="prompt">{escape(visible_lines(prompt))}</pre><div class="sides">{strips}</div></article>'
+    )
+
+
+def _strip(strip: Strip) -> str:
+    head = f"{SIGNS[strip.side]} {strip.side}, reward {signed(strip.reward)}"
+    text = "".join(map(_token, strip.tokens)) if strip.tokens else escape(visible_lines(strip.text[:LONGEST_PROMPT]))
+    left = strip.total - len(strip.tokens)
+    rest = f'<span class="dim"> … {left:,} more tokens</span>' if left else ""
+    return f'<div><span class="dim">{head}</span><pre>{text}{rest}</pre></div>'
+
+
+def _token(token: Token) -> str:
+    """Return a token with its numbers as a tooltip, coloured by its level."""
+    text = _safe(token.text).replace("⏎", "⏎\n")
+    if not math.isfinite(token.change):
+        return f'<span title="not scored">{text}</span>'
+    kind = f' class="{"p" if token.level > 0 else "n"}{abs(token.level)}"' if token.level else ""
+    return f'<span{kind} title="Δ {token.change:+.3f} = {token.policy:.3f} − {token.ref:.3f}">{text}</span>'

@@ -1,0 +1,108 @@
+"""A report as Markdown: cells are escaped, plots stand in code blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prefscope.report.cases import Case, CaseList, Strip
+from prefscope.report.diagnosis import Diagnosis
+from prefscope.report.diagnosis_sections import signed
+from prefscope.report.document import Document
+from prefscope.report.sections import Plot, Section, Table
+from prefscope.report.visible import visible, visible_lines
+
+STRONGEST = 5
+LONGEST_TEXT = 1000
+
+
+def as_markdown(document: Document) -> str:
+    """Return the report; equal documents give equal bytes."""
+    return "\n\n".join(_parts(document)) + "\n"
+
+
+def _parts(document: Document) -> Iterator[str]:
+    yield "# prefscope report"
+    yield "\n".join(f"- {_escaped(line)}" for line in document.lines)
+    for section in document.sections:
+        yield from _section(section)
+        if section.title == "Diagnosis" and document.diagnosis is not None:
+            yield from _formulas(document.diagnosis)
+    for cases in document.case_lists:
+        yield from _case_list(cases)
+    yield "## Manifest"
+    yield _block(document.manifest, "json")
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {_escaped(section.title)}"
+    if isinstance(section, Plot):
+        yield _block(section.text)
+        return
+    rules = ["---:" if index in section.numeric else "---" for index in range(len(section.header))]
+    lines = [_row(section.header), "| " + " | ".join(rules) + " |", *map(_row, section.rows)]
+    yield "\n".join(lines)
+    if isinstance(section, Table) and section.note:
+        yield _escaped(section.note)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_escaped(cell.strip()) for cell in cells) + " |"
+
+
+def _formulas(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield formula, source and rule of every finding."""
+    lines = []
+    for finding in diagnosis.findings:
+        one = finding.diagnostic
+        parts = [one.formula, f"Source: {one.source}", f"Rule: {one.rule}"]
+        parts += [f"Papers disagree: {one.dispute}"] if one.dispute else []
+        lines.append(f"- **{one.title}**: {_escaped('. '.join(parts))}.")
+    yield "\n".join(lines)
+
+
+def _case_list(cases: CaseList) -> Iterator[str]:
+    yield f"## {cases.title}"
+    yield cases.note
+    for case in cases.cases:
+        yield from _case(case)
+
+
+def _case(case: Case) -> Iterator[str]:
+    yield f"### Row {case.row}, line {case.line}, margin {signed(case.margin)}"
+    yield from (_escaped(visible(text)) for text in (case.remark, case.flags) if text)
+    yield _block(visible_lines(_cut(case.prompt)))
+    for strip in case.strips:
+        yield _strip(strip)
+
+
+def _strip(strip: Strip) -> str:
+    """Return a response with the tokens that moved most."""
+    text = "".join(token.text for token in strip.tokens) or strip.text
+    told = f"{strip.side}, reward {signed(strip.reward)}"
+    strong = ", ".join(f"{_code(token.text)} {token.change:+.2f}" for token in strip.strongest(STRONGEST))
+    moved = f"; most moved tokens, Δ in nats: {strong}" if strong else ""
+    return f"{told}{moved}\n\n{_block(visible_lines(_cut(text)))}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+
+
+def _code(token: str) -> str:
+    """Return a token as code, whatever backticks it has."""
+    return f"`` {visible(token)} ``" if "`" not in token else _escaped(f"'{visible(token)}'")
+
+
+def _block(text: str, language: str = "text") -> str:
+    """Return a code block that no line of the text can end."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    for mark in "\\`*_{}[]<>#|~&":
+        text = text.replace(mark, f"\\{mark}")
+    return text

@@ -1,0 +1,175 @@
+"""Pairs grouped by a column: accuracy and margin of every group, and the expression that finds its pairs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import UsageError
+from prefscope.ledger.filters import WORDS
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import Subset, quantile_edges, subsets
+from prefscope.report.cards import sides
+from prefscope.report.summary import finite_pairs
+
+BINS = 5
+"""Of a column of numbers that has more different ones than FEW."""
+FEW = 8
+MOST_GROUPS = 20
+"""The largest groups by name; all others are taken together."""
+OTHERS, ABSENT = "others", "(none)"
+WORTH_A_TABLE = range(2, MOST_GROUPS + 1)
+"""So many different values has a column that is shown unasked."""
+LEAST_PAIRS = 10
+"""So many pairs have the two largest groups of a column that is shown unasked."""
+MOST_UNASKED = 3
+_PLAIN = re.compile(r"[^\W\d]\w*")
+TRUTHS = ("true", "false")
+_FIXED_WORDS = WORDS | {*TRUTHS}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The pairs of one value of a column, or of a range of values."""
+
+    label: str
+    """From the data set; not safe to show as it is."""
+    expression: str
+    """Finds its pairs in a view; empty where no expression can."""
+    subset: Subset
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """All groups of a column, over the pairs whose log-probs are finite."""
+
+    column: str
+    title: str
+    """The name that it was asked by: its own or a short one."""
+    groups: tuple[Group, ...]
+    by_margin: bool
+    """Whether margins are those of rewards; without a reference they are log-probs a token, chosen − rejected."""
+
+    @property
+    def caution(self) -> str:
+        """What is to be kept in mind where many groups are looked at at once."""
+        count = len(self.groups)
+        chance = 1 - 0.95**count
+        return (
+            f"Wilson's and Student's intervals. With {count} groups, one or more misses by chance in {chance:.0%} of "
+            "such tables; ✱ marks what stands out even so (Fisher's exact test, Bonferroni)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures of every group."""
+        return {"caution": self.caution, "groups": [{"value": one.label, **asdict(one.subset)} for one in self.groups]}
+
+
+def group_by(view: View, name: str) -> Grouping:
+    """Return accuracy and mean margin of the pairs by a column: its values, or of many numbers five ranges.
+
+    Raises:
+        UsageError: The ledger has no such column.
+    """
+    column = view.names.full(name)
+    if column is None:
+        near = view.names.nearest(name)
+        listed = ", ".join(near or groupable(view) or ["outcome", "flags"])
+        raise UsageError(f"There is no column {name!r} to group by", hint=f"There is, for example, {listed}.")
+    margins, _, _ = sides(view)
+    known = finite_pairs(view.ledger) & np.isfinite(margins)
+    numbers, labels, expressions = _groups(view, column, known)
+    found = subsets(margins[known], numbers[known], len(labels))
+    groups = tuple(Group(*one) for one in zip(labels, expressions, found, strict=True) if one[2].pairs)
+    return Grouping(column, name, groups, view.ledger.has_reference)
+
+
+def groupable(view: View) -> list[str]:
+    """Return the data set's own columns that are worth a table unasked: few different values, of two many pairs."""
+    found = []
+    for name in view.ledger.extra_columns:
+        counts = [count for _, count in Counter(view.column(name).tolist()).most_common()]
+        if len(counts) in WORTH_A_TABLE and counts[1] >= LEAST_PAIRS:
+            found.append(name)
+    return found[:MOST_UNASKED]
+
+
+def _groups(view: View, column: str, known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str], list[str]]:
+    """Return the group of each pair, and of each group a label and an expression."""
+    values, name = view.column(column), _written(column)
+    if view.names.kinds[column] == "number":
+        numbers = values.astype(np.float64)
+        if np.unique(numbers[known & np.isfinite(numbers)]).size > FEW:
+            return _ranges(numbers, quantile_edges(numbers[known], BINS), name)
+        texts = [_number(value) for value in numbers.tolist()]
+        return _values(texts, known, name)
+    if view.names.kinds[column] == "truth":
+        texts = [TRUTHS[not value] for value in values.tolist()]
+        return _values(texts, known, name)
+    return _values([str(value) for value in values.tolist()], known, name, quoted=True)
+
+
+def _values(
+    texts: list[str], known: NDArray[np.bool_], name: str, *, quoted: bool = False
+) -> tuple[NDArray[np.int64], list[str], list[str]]:
+    """Group pairs by value, the largest groups first, those beyond the twentieth as one."""
+    counts = dict.fromkeys(sorted(set(texts)), 0) | Counter(itertools.compress(texts, known))
+    ordered = sorted(counts, key=lambda text: -counts[text])
+    ranks = {text: min(rank, MOST_GROUPS) for rank, text in enumerate(ordered)}
+    labels = ordered[:MOST_GROUPS]
+    expressions = [_equals(name, label, quoted=quoted) for label in labels]
+    if len(ordered) > MOST_GROUPS:
+        labels.append(f"{OTHERS} ({len(ordered) - MOST_GROUPS:,} values)")
+        expressions.append("")
+    groups = np.fromiter((ranks[text] for text in texts), dtype=np.int64, count=len(texts))
+    return groups, [label or ABSENT for label in labels], expressions
+
+
+def _ranges(
+    numbers: NDArray[np.float64], edges: list[float], name: str
+) -> tuple[NDArray[np.int64], list[str], list[str]]:
+    """Group pairs by ranges that are closed below and open above; absent numbers as a group of their own."""
+    finite = np.isfinite(numbers)
+    groups = np.where(finite, np.searchsorted(edges, np.where(finite, numbers, 0), side="right"), len(edges) + 1)
+    shown = [f"{edge:.4g}" for edge in edges]
+    labels, expressions = [], []
+    for low, high in zip(["", *shown], [*shown, ""], strict=True):
+        labels.append(f"{low} to below {high}" if low and high else f"below {high}" if high else f"{low} and above")
+    for least, beyond in zip([None, *edges], [*edges, None], strict=True):
+        parts = [
+            f"{name} >= {least!r}" if least is not None else "",
+            f"{name} < {beyond!r}" if beyond is not None else "",
+        ]
+        expressions.append(" and ".join(filter(None, parts)) or f"{name} == {name}")
+    if not name:
+        expressions = [""] * len(expressions)
+    return groups, [*labels, ABSENT], [*expressions, f"not {name} == {name}" if name else ""]
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.15g}"  # noqa: PLR0124 (nan)
+
+
+def _written(column: str) -> str:
+    """Return a column as an expression names it, empty where none can."""
+    if _PLAIN.fullmatch(column) and column not in _FIXED_WORDS:
+        return column
+    return "" if "`" in column else f"`{column}`"
+
+
+def _equals(name: str, label: str, *, quoted: bool) -> str:
+    """Return the expression for a value, empty where none can say it."""
+    if not name or len(label.splitlines()) > 1:
+        return ""
+    if quoted:
+        escaped = label.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{name} == "{escaped}"'
+    if label in TRUTHS:
+        return name if label == TRUTHS[0] else f"not {name}"
+    return f"{name} == {label}" if label else f"not {name} == {name}"

@@ -1,0 +1,161 @@
+"""Plots as SVG for report files, of the same data as the plots made of characters; styled by the page's classes.
+
+Sizes are of the view box; a page scales it. Texts are this program's own: nothing of a data set gets in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.report.axes import around_zero, histogram_edges, nice_ticks, range_without_tails, widened
+
+Values = NDArray[np.float64]
+WIDTH, HEIGHT = 520, 260
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
+MOST_DOTS = 1500
+"""Of more pairs the density is drawn: a file with a million dots opens nowhere."""
+CELLS = (57, 35)
+"""Of whole units of the view box, so that no seam shows between them."""
+SHADES = 6
+BARS = 60
+"""Cells that a histogram's bins are chosen for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point with its bounds."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where values are in the view box."""
+
+    across: tuple[float, float]
+    up: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.across
+        return LEFT + (min(max(value, low), high) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.up
+        return HEIGHT - BOTTOM - (min(max(value, low), high) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+
+def histogram(values: Values, label: str) -> str:
+    """Return a histogram, hollow bars below 0 and full ones above; empty without a finite value."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return ""
+    edges = histogram_edges(finite, 2 * BARS)
+    counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
+    frame = _Frame((float(edges[0]), float(edges[-1])), (0.0, float(counts.max())))
+    bars = []
+    for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True):
+        x, y = frame.x(low), frame.y(count)
+        kind = "wrong" if low + high < 0 else "right"
+        size = f'width="{max(frame.x(high) - x - 1, 0.5):.1f}" height="{HEIGHT - BOTTOM - y:.1f}"'
+        bars += [f'<rect class="{kind}" x="{x + 0.5:.1f}" y="{y:.1f}" {size}/>'] if count else []
+    return _drawn(frame, bars, label, "pairs", whole=True)
+
+
+def scatter(x: Values, y: Values, labels: tuple[str, str], *, diagonal: bool) -> str:
+    """Return y against x with the line y = x (`diagonal`) or y = 0; empty without a pair of finite values.
+
+    Of many pairs the density is drawn, and the outermost ones on the border.
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if not x.size:
+        return ""
+    if diagonal:
+        ranges = [range_without_tails(one) for one in (x, y)]
+        both = widened(min(low for low, _ in ranges), max(high for _, high in ranges))
+        frame = _Frame(both, both)
+        ends = (both[0], both[0]), (both[1], both[1])
+    else:
+        frame = _Frame(widened(*range_without_tails(x)), around_zero(y))
+        ends = (frame.across[0], 0.0), (frame.across[1], 0.0)
+    points = " ".join(f"{frame.x(one):.1f},{frame.y(other):.1f}" for one, other in ends)
+    marks = _dots(frame, x, y) if x.size <= MOST_DOTS else _density(frame, x, y)
+    return _drawn(frame, [*marks, f'<polyline class="line" points="{points}"/>'], *labels)
+
+
+def intervals(
+    points: Sequence[Interval], labels: tuple[str, str], line: tuple[tuple[float, float], tuple[float, float]]
+) -> str:
+    """Return points with their bounds, in shares from 0 to 1, and a straight line to compare with; empty without any.
+
+    Args:
+        points: By ascending x.
+        labels: Of the axes.
+        line: Its two ends.
+    """
+    if not points:
+        return ""
+    places = [one.x for one in points] + [x for x, _ in line]
+    frame = _Frame(widened(min(places), max(places)), (0.0, 1.0))
+    drawn = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line)
+    marks = [f'<polyline class="line" points="{drawn}"/>']
+    for one in points:
+        x = f"{frame.x(one.x):.1f}"
+        marks.append(f'<path class="bound" d="M{x} {frame.y(one.low):.1f}V{frame.y(one.high):.1f}"/>')
+        marks.append(f'<circle class="right" cx="{x}" cy="{frame.y(one.y):.1f}" r="4"/>')
+    return _drawn(frame, marks, *labels)
+
+
+def _dots(frame: _Frame, x: Values, y: Values) -> list[str]:
+    """Return all points as one path of dots."""
+    places = (f"M{frame.x(one):.1f} {frame.y(other):.1f}h0" for one, other in zip(x.tolist(), y.tolist(), strict=True))
+    return [f'<path class="dots" d="{"".join(places)}"/>']
+
+
+def _density(frame: _Frame, x: Values, y: Values) -> list[str]:
+    """Return cells in a few shades, each shade one path: the fuller a cell, the darker, by the root of its pairs."""
+    columns, rows = CELLS
+    edges = [np.linspace(*limits, number + 1) for limits, number in zip((frame.across, frame.up), CELLS, strict=True)]
+    clipped = (np.clip(x, *frame.across), np.clip(y, *frame.up))
+    counts, _, _ = np.histogram2d(*clipped, bins=edges)
+    shades = np.ceil(SHADES * np.sqrt(counts / counts.max())).astype(np.int64)
+    width, height = (WIDTH - LEFT - RIGHT) / columns, (HEIGHT - TOP - BOTTOM) / rows
+    found = []
+    for shade in range(1, SHADES + 1):
+        cells = (
+            f"M{LEFT + column * width:.1f} {HEIGHT - BOTTOM - (row + 1) * height:.1f}"
+            f"h{width:.1f}v{height:.1f}h-{width:.1f}z"
+            for column, row in np.argwhere(shades == shade).tolist()
+        )
+        found.append(f'<path class="cell shade{shade}" d="{"".join(cells)}"/>')
+    return found
+
+
+def _drawn(frame: _Frame, marks: Sequence[str], across: str, up: str, *, whole: bool = False) -> str:
+    """Return a picture with its axes, ticks and labels."""
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts = [f'<svg role="img" viewBox="0 0 {WIDTH} {HEIGHT}"><title>{escape(f"{up} against {across}")}</title>']
+    for tick in nice_ticks(*frame.across):
+        x = frame.x(tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>')
+    for tick in nice_ticks(*frame.up, 4):
+        if whole and not tick.is_integer():
+            continue
+        y = frame.y(tick)
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    parts += marks
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
+    parts.append(f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(across)}</text>')
+    middle = (TOP + bottom) // 2
+    turned = f'x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})"'
+    return "".join([*parts, f"<text {turned}>{escape(up)}</text></svg>"])

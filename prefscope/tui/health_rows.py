@@ -1,0 +1,123 @@
+"""What the rows of Health say: findings, flags, and the subsets of a column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import DIAGNOSTICS
+from prefscope.report.diagnosis import MOST_READ, Finding
+from prefscope.report.diagnosis_sections import STANDS_OUT, signed
+from prefscope.report.subsets import Group, Grouping
+from prefscope.report.visible import visible
+from prefscope.tui.numbers import minus
+
+SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch"})
+"""Flags of pairs whose numbers say little or nothing."""
+CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
+TOKENS = "concentration"
+"""The diagnostic that has to read the tokens of pairs."""
+EXAMPLE = 400
+"""Characters of each text of an example."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRow:
+    """A row, what it tells where there is more room, and which pairs it is about."""
+
+    key: str
+    glyph: str
+    name: str
+    figure: str
+    meaning: str
+    expression: str
+    detail: Callable[[], str]
+
+
+def finding_row(view: View, finding: Finding) -> HealthRow:
+    """Return the row of a finding."""
+    told, one = finding.conclusion, finding.diagnostic
+
+    def detail() -> str:
+        lines = [f"{one.title}: {told.figure}.", f"{told.sentence}.", "", one.formula, f"Source: {one.source}."]
+        lines.append(f"Rule: {one.rule}.")
+        lines += [f"Papers disagree: {one.dispute}."] if one.dispute else []
+        if finding.expression:
+            count = int(np.count_nonzero(view.filter(finding.expression)))
+            listed = "the pair" if count == 1 else f"the {count:,} pairs"
+            lines.insert(2, f"Enter lists {listed} {finding.about}." if count else f"No pair is {finding.about}.")
+        return "\n".join(lines)
+
+    glyph = WARNING if told.warns else CLEAN
+    return HealthRow(one.name, glyph, one.title, minus(told.figure), told.sentence, finding.expression, detail)
+
+
+def unread_row(view: View) -> HealthRow:
+    """Return the row of what the tokens would tell, before they are read."""
+    one = DIAGNOSTICS[TOKENS]
+    count = min(MOST_READ, view.ledger.num_pairs)
+    meaning = f"Enter reads the tokens of {count:,} pairs"
+    return HealthRow(one.name, "·", one.title, "not read yet", meaning, "", lambda: f"{one.title}: {one.formula}")
+
+
+def count_flags(view: View) -> Counter[str]:
+    """Return how many pairs carry each flag that occurs."""
+    counts: Counter[str] = Counter()
+    for joined, count in Counter(view.ledger.stored["flags"].tolist()).items():
+        counts.update(dict.fromkeys(set(joined.split(";")) & FLAGS.keys(), count))
+    return counts
+
+
+def flag_rows(view: View, *, clean: bool) -> Iterator[HealthRow]:
+    """Yield a row for every flag that occurs, the most frequent first; `clean`: for the others, too."""
+    counts = count_flags(view)
+    total = max(view.ledger.num_pairs, 1)
+    for flag in sorted(FLAGS, key=lambda flag: (-counts[flag], flag)):
+        count = counts[flag]
+        if count or clean:
+            glyph = CLEAN if not count else SEVERE if flag in SERIOUS else WARNING
+            figure = f"{count:,} pair{'' if count == 1 else 's'}, {count / total:.1%}"
+            yield HealthRow(flag, glyph, flag, figure, FLAGS[flag], f"flag({flag})", _example(view, flag))
+
+
+def _example(view: View, flag: str) -> Callable[[], str]:
+    """Return what tells the first pair that carries a flag."""
+
+    def detail() -> str:
+        found = np.flatnonzero(view.flagged(flag))
+        lines = [f"{flag}: {FLAGS[flag]}"]
+        if found.size:
+            pair = view.ledger.pair(int(found[0]))
+            texts = (("prompt", pair["prompt"]), ("+ chosen", pair["chosen"]), ("− rejected", pair["rejected"]))
+            lines.append(f"for example row {pair['row']}, line {pair['line']}")
+            lines += [f"{name:<11} {visible(text[:EXAMPLE])}" for name, text in texts]
+        return "\n".join(lines)
+
+    return detail
+
+
+def subset_rows(grouping: Grouping) -> Iterator[HealthRow]:
+    """Yield a row for every group of a column."""
+    for number, group in enumerate(grouping.groups):
+        one = group.subset
+        right = f"{one.accuracy:.1%} ({100 * one.accuracy_low:.0f}–{one.accuracy_high:.0%})"
+        bound = f" ({signed(one.margin_low)} to {signed(one.margin_high)})" if one.pairs > 1 else ""
+        margin = minus(f"{signed(one.margin)}{bound}")
+        glyph = STANDS_OUT if one.differs else ""
+        name = visible(group.label)
+        yield HealthRow(
+            str(number), glyph, name, f"{one.pairs:>6,}  {right:>17}", margin, group.expression, _told(grouping, group)
+        )
+
+
+def _told(grouping: Grouping, group: Group) -> Callable[[], str]:
+    """Return what tells a group in full."""
+    unlike = "Its accuracy is unlike that of the other pairs, beyond chance." if group.subset.differs else ""
+    listed = "Enter lists its pairs." if group.expression else "No filter can name its pairs."
+    lines = [f"{visible(grouping.title)}: {visible(group.label)}", unlike, listed]
+    return lambda: "\n".join(filter(None, lines))

@@ -1,0 +1,68 @@
+"""The dialog that chooses by which column the pairs are grouped."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.view import View
+from prefscope.tui.widgets.cells import fit, one_line
+from prefscope.tui.widgets.footer import Footer
+
+OURS = ("flags", *NUM_TOKENS, "quadrant")
+"""Columns of the ledger that are worth grouping by."""
+
+
+class ColumnChoice(ModalScreen[str | None]):
+    """Returns the column that was chosen, None for none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,b", "dismiss(None)", "Back", id="column-choice-back"),
+        Binding("j", "step('down')", "Down", show=False, id="column-choice-down"),
+        Binding("k", "step('up')", "Up", show=False, id="column-choice-up"),
+    ]
+    DEFAULT_CSS = """
+    ColumnChoice {
+        align: center middle;
+        & > OptionList { width: 56; max-width: 95%; height: auto; max-height: 90%; }
+        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
+        & > OptionList, & > OptionList:focus { border: round $primary; }
+    }
+    """
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        own = [*view.ledger.extra_columns]
+        self._columns = own + [name for name in OURS if name in view.names.kinds and name not in own]
+        self._count = len(own)
+
+    def compose(self) -> ComposeResult:
+        """Make the list, the data set's own columns first."""
+        options = OptionList(*(Option(self._line(number)) for number in range(len(self._columns))), markup=False)
+        options.border_title = "group pairs by"
+        yield options
+        yield Footer()
+
+    def _line(self, number: int) -> Content:
+        of = "of the data set" if number < self._count else ""
+        return Content(f"{fit(one_line(self._columns[number]), 30)} {of}")
+
+    @on(OptionList.OptionSelected)
+    def _choose(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._columns[event.option_index])
+
+    def action_step(self, direction: str) -> None:
+        """Move the highlight as the arrow keys do."""
+        options = self.query_one(OptionList)
+        if direction == "down":
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()

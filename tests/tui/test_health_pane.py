@@ -1,0 +1,101 @@
+"""Health: findings, flags and subsets, and the pairs that a row is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.panes import health
+from prefscope.tui.session import Session
+from tests.tui.pairs_app import write_pairs
+from tests.tui.terminal import Terminal
+
+Show = Callable[..., Terminal]
+
+
+def test_every_finding_is_told_with_its_figure(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6")
+    assert "✓ Displacement        1.8% won by lowering both" in terminal.text
+    assert "⚠ Calibration         ECE 0.362, best beta 1.79" in terminal.text
+    assert "✓ Token concentration top 5 tokens move 25%" in terminal.text
+
+
+def test_the_highlighted_finding_is_told_in_full_with_its_source(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", "down")
+    assert (
+        "The longer response gets the reward (43% of the variance): at equal length 90% right, not 91%."
+        in terminal.text
+    )
+    assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
+
+
+def test_enter_lists_the_pairs_that_a_finding_is_about(show_app: Show, demo: Session) -> None:
+    terminal = show_app()
+    terminal.press("6", "enter")
+    assert demo.expression == "margins > 0 and chosen_logratios < 0"
+    assert demo.order.size == 3
+
+
+def test_enter_lists_the_pairs_of_a_flag(show_app: Show, demo: Session) -> None:
+    terminal = show_app()
+    terminal.press("6", *["down"] * 7, "enter")
+    assert demo.expression == "flag(identical)"
+
+
+def test_a_moved_knob_moves_the_findings(show_app: Show, demo: Session) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("4", "right_square_bracket", "6")
+    assert demo.preferences.beta > 0.1
+    assert "Calibration         ECE 0.362" not in terminal.text
+    assert "best beta 1.79" in terminal.text
+
+
+def test_pairs_are_grouped_by_a_column_and_a_group_is_opened(show_app: Show, demo: Session) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", "b", "down", "enter")
+    assert "✱ train                  126     96.0% (91–98%)      +0.255 (+0.207 to +0.303)" in terminal.text
+    terminal.press("down", "enter")
+    assert demo.expression == 'split == "held_out"'
+    assert demo.order.size == 44
+
+
+def test_escape_goes_back_to_the_findings(show_app: Show) -> None:
+    terminal = show_app()
+    terminal.press("6", "b", "enter", "escape")
+    assert "Displacement" in terminal.text
+
+
+def test_tokens_of_many_pairs_are_read_when_they_are_asked_for(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "FEW", 10)
+    terminal = show_app((120, 36))
+    terminal.press("6", *["down"] * 6)
+    assert "Token concentration not read yet                   Enter reads the tokens of 170 pairs" in terminal.text
+    terminal.press("enter")
+    assert "✓ Token concentration top 5 tokens move 25%" in terminal.text
+    assert "Spread over 98 tokens a pair" in terminal.text
+
+
+def test_the_cursor_stays_in_its_row_when_the_window_changes(show_app: Show) -> None:
+    terminal = show_app()
+    terminal.press("6", "down", "down")
+    terminal.resize(120, 36)
+    assert "Ranking accuracy: policy 47.1%, reference 46.5%." in terminal.text
+
+
+def test_the_cursor_stays_in_its_row_when_clean_flags_are_shown(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", *["down"] * 7, "v")
+    assert "for example row 159, line 160" in terminal.text
+
+
+def test_a_ledger_without_a_reference_has_what_it_can_tell(tmp_path: Path) -> None:
+    session = write_pairs(tmp_path / "free.parquet", [{}, {}], has_reference=False)
+    with Terminal(PrefscopeApp(session)) as terminal:
+        terminal.press("6")
+        assert "Gradient weight" in terminal.text
+        assert "Displacement" not in terminal.text

@@ -1,0 +1,201 @@
+"""The diagnosis of a ledger: its findings are about the pairs that their expressions find; subsets and suspects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefscope.errors import UsageError
+from prefscope.ledger.table import load_ledger
+from prefscope.ledger.view import View
+from prefscope.preference.diagnostics import DIAGNOSTICS
+from prefscope.report.diagnosis import Diagnosis, diagnose
+from prefscope.report.examination import examine
+from prefscope.report.subsets import Grouping, group_by, groupable
+from prefscope.report.suspects import suspects
+from prefscope.settings import LossChoice, PreferenceSettings
+
+WIN = {"logps": (-50.0, -60.0, -52.0, -58.0)}  # margin 0.4
+LOWERED = {"logps": (-50.0, -80.0, -46.0, -70.0)}  # 0.6
+LOSS = {"logps": (-50.0, -60.0, -50.0, -63.0)}  # −0.3
+NAN = {"logps": (math.nan, -40.0, -30.0, -43.0), "flags": "non_finite"}
+Write = Callable[..., Path]
+
+
+def view_of(path: Path, preferences: PreferenceSettings | None = None) -> View:
+    return View(load_ledger(path), preferences or PreferenceSettings())
+
+
+@pytest.fixture(scope="module")
+def demo(samples: Path) -> View:
+    return view_of(samples / "demo.parquet")
+
+
+@pytest.fixture(scope="module")
+def diagnosis(demo: View) -> Diagnosis:
+    return diagnose(demo)
+
+
+def test_the_diagnosis_has_every_finding_in_order(diagnosis: Diagnosis) -> None:
+    assert [one.diagnostic.name for one in diagnosis.findings] == [*DIAGNOSTICS]
+
+
+def test_every_expression_of_a_finding_finds_pairs_as_many_as_it_counts(demo: View, diagnosis: Diagnosis) -> None:
+    found = {one.diagnostic.name: one for one in diagnosis.findings if one.expression}
+    counts = {name: int(demo.filter(one.expression).sum()) for name, one in found.items()}
+    figures: dict[str, Any] = {name: one.figures for name, one in found.items()}
+    assert counts["displacement"] == figures["displacement"].won_by_lowering_both
+    assert counts["gradient_weights"] >= figures["gradient_weights"].carriers
+    assert counts["calibration"] == 14
+    assert set(counts) == {"displacement", "length_bias", "ranking", "calibration", "gradient_weights"}
+
+
+def test_a_pair_that_is_not_finite_is_left_out_and_counted(write_pairs: Write) -> None:
+    found = diagnose(view_of(write_pairs([WIN, LOWERED, NAN])))
+    assert (found.pairs, found.left_out) == (2, 1)
+    assert {one.figures.pairs for one in found.findings} == {2}  # type: ignore[attr-defined]
+
+
+def test_gradient_weights_are_those_of_the_first_loss(write_pairs: Write) -> None:
+    view = view_of(write_pairs([WIN, LOSS]), PreferenceSettings(losses=(LossChoice("hinge"),)))
+    (found,) = (one for one in diagnose(view).findings if one.diagnostic.name == "gradient_weights")
+    assert found.expression.startswith("abs(hinge_weight) >= ")
+
+
+def test_without_a_reference_there_are_only_gradient_weights(write_pairs: Write) -> None:
+    path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
+    assert [one.diagnostic.name for one in diagnose(view_of(path)).findings] == ["gradient_weights"]
+
+
+def test_tokens_are_read_only_where_they_are_wanted(demo: View) -> None:
+    assert "concentration" not in {one.diagnostic.name for one in diagnose(demo, tokens=False).findings}
+
+
+def test_json_has_no_number_that_json_lacks(write_pairs: Write) -> None:
+    found = examine(view_of(write_pairs([WIN, LOWERED]))).to_json()
+    assert found["diagnosis"]["calibration"]["best_beta"] is None
+    assert "no finite best beta" in found["diagnosis"]["calibration"]["figure"]
+
+
+# Columns
+
+
+def test_columns_of_the_diagnosis_can_be_filtered_by(write_pairs: Write) -> None:
+    view = view_of(write_pairs([WIN, LOWERED, LOSS, NAN]))
+    assert view.column("quadrant").tolist() == ["up_down", "down_down", "still", ""]
+    assert view.filter('quadrant == "down_down"').tolist() == [False, True, False, False]
+    assert view.filter("flip_posterior > 0").tolist() == [True, True, True, False]
+
+
+def test_what_is_taken_over_all_pairs_stays_the_same_for_some_of_them(demo: View) -> None:
+    few = demo.filter("margins > 0.2")
+    part = View(demo.ledger.only(few), PreferenceSettings())
+    for name in ("flip_posterior", "residual_margins"):
+        assert np.array_equal(part.column(name), demo.column(name)[few])
+
+
+def test_a_data_sets_own_column_of_such_a_name_is_its_own(write_pairs: Write) -> None:
+    path = write_pairs([WIN, LOSS], extra={"quadrant": ("text", ["north", "south"])})
+    assert view_of(path).column("quadrant").tolist() == ["north", "south"]
+
+
+# Subsets
+
+
+def labels(grouping: Grouping) -> list[tuple[str, int]]:
+    return [(one.label, one.subset.pairs) for one in grouping.groups]
+
+
+def checked(view: View, name: str) -> Grouping:
+    """Return the subsets by a column, of which every expression finds the pairs of its group."""
+    found = group_by(view, name)
+    assert [int(view.filter(one.expression).sum()) for one in found.groups if one.expression] == [
+        one.subset.pairs for one in found.groups if one.expression
+    ]
+    return found
+
+
+def test_groups_of_a_text_are_its_values_the_largest_first(write_pairs: Write) -> None:
+    texts = ["b", "a", 'a "quoted\\', "b", "", "b"]
+    found = checked(view_of(write_pairs([WIN] * 6, extra={"odd name": ("text", texts)})), "odd name")
+    assert labels(found) == [("b", 3), ("(none)", 1), ("a", 1), ('a "quoted\\', 1)]
+    assert all(one.expression for one in found.groups)
+
+
+def test_a_value_of_two_lines_has_no_expression(write_pairs: Write) -> None:
+    found = group_by(view_of(write_pairs([WIN, LOSS], extra={"x": ("text", ["a\nb", "c"])})), "x")
+    assert [(one.label, one.expression) for one in found.groups] == [("a\nb", ""), ("c", 'x == "c"')]
+
+
+def test_groups_beyond_the_twenty_largest_are_taken_together(write_pairs: Write) -> None:
+    texts = [f"v{at:02}" for at in range(22)] * 2 + ["v00"]
+    found = checked(view_of(write_pairs([WIN] * 45, extra={"x": ("text", texts)})), "x")
+    assert labels(found)[:2] == [("v00", 3), ("v01", 2)]
+    assert labels(found)[-1] == ("others (2 values)", 4)
+
+
+def test_few_numbers_are_grouped_by_value_and_many_by_five_ranges(write_pairs: Write) -> None:
+    few, many = [1.0, 2.0, None] * 5, [float(at) for at in range(14)]
+    view = view_of(write_pairs([WIN] * 15, extra={"few": ("number", few), "many": ("number", [*many, None])}))
+    assert labels(checked(view, "few")) == [("(none)", 5), ("1", 5), ("2", 5)]
+    assert labels(checked(view, "many")) == [
+        ("below 2", 2),
+        ("2 to below 5", 3),
+        ("5 to below 8", 3),
+        ("8 to below 11", 3),
+        ("11 and above", 3),
+        ("(none)", 1),
+    ]
+
+
+def test_groups_of_a_condition_are_true_and_false(write_pairs: Write) -> None:
+    view = view_of(write_pairs([WIN, LOSS, LOSS], extra={"hard": ("boolean", [True, False, False])}))
+    assert labels(checked(view, "hard")) == [("false", 2), ("true", 1)]
+
+
+def test_a_subset_has_the_accuracy_and_the_margin_of_its_pairs(write_pairs: Write) -> None:
+    view = view_of(write_pairs([WIN, LOSS, LOWERED, NAN], extra={"x": ("text", ["a", "a", "b", "a"])}))
+    first, second = (one.subset for one in group_by(view, "x").groups)
+    assert [(one.pairs, one.accuracy) for one in (first, second)] == [(2, 0.5), (1, 1.0)]
+    assert [first.margin, second.margin] == pytest.approx([0.05, 0.6])
+
+
+def test_a_column_goes_by_its_alias_too(demo: View) -> None:
+    assert (group_by(demo, "len_c").column, group_by(demo, "len_c").title) == ("chosen_num_tokens", "len_c")
+
+
+def test_a_column_that_is_not_there_is_refused_with_those_near(demo: View) -> None:
+    with pytest.raises(UsageError, match=r"There is no column 'spilt' to group by\. There is, for example, split"):
+        group_by(demo, "spilt")
+
+
+def test_columns_of_many_values_or_of_single_pairs_are_no_table_unasked(demo: View) -> None:
+    assert groupable(demo) == ["category", "split"]
+
+
+# Suspects
+
+
+def test_suspects_are_the_pairs_ranked_wrong_the_worst_first(write_pairs: Write) -> None:
+    worse = {"logps": (-50.0, -60.0, -50.0, -69.0)}
+    found = suspects(view_of(write_pairs([LOSS, WIN, worse, NAN])))
+    assert [(one.row, round(one.margin, 6)) for one in found] == [(2, -0.9), (0, -0.3)]
+    assert found[0].posterior > found[1].posterior
+
+
+def test_suspects_know_their_copies_and_contradictions(write_pairs: Write) -> None:
+    texts = {"prompt": "p", "chosen": "x", "rejected": "y"}
+    swapped = {"prompt": "p", "chosen": "y", "rejected": "x"}
+    (found,) = suspects(view_of(write_pairs([LOSS | texts, WIN | texts, WIN | swapped, WIN])))
+    assert (found.copies, found.contradictions) == ((1,), (2,))
+
+
+def test_an_identical_pair_contradicts_no_copy_of_its_own(write_pairs: Write) -> None:
+    same = {"prompt": "p", "chosen": "x", "rejected": "x"}
+    (found,) = suspects(view_of(write_pairs([LOSS | same, WIN | same])))
+    assert (found.copies, found.contradictions) == ((1,), ())
