@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
+from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import TEXTS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Marks
-from prefscope.ledger.table import Columns, Ledger, load_ledger
+from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
+from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED
 from prefscope.ledger.file import open_parquet
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
@@ -29,23 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-Columns = dict[str, NDArray[Any]]
 CHUNK_PAIRS = 65_536
 """So many pairs are computed at once: what lies between stays in the cache."""
 STORED_NAMES = frozenset(column.name for column in STORED)
-
-
-class _ReadWhenAsked(Columns):
-    """Columns by name, each read when it is first asked for: a million pair_ids take 150 MB and are seldom wanted."""
-
-    def __init__(self, read: Callable[[str], Columns]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, name: str) -> NDArray[Any]:
-        for other, values in self._read(name).items():
-            self.setdefault(other, values)
-        return self[name]
 
 
 class Ledger:
@@ -62,7 +48,7 @@ class Ledger:
         self.num_pairs: int = self._file.metadata.num_rows
         self._positions = np.arange(self.num_pairs)
         self._whole = self
-        self.stored: Columns = _ReadWhenAsked(self._read_stored)
+        self.stored: Columns = ReadWhenAsked(self._read_stored)
 
     @property
     def extra_columns(self) -> Mapping[str, str]:
@@ -96,7 +82,7 @@ class Ledger:
         known = {name: values[wanted] for name, values in self.stored.items()}
         self._positions = self._positions[wanted]
         self.num_pairs = len(self._positions)
-        self.stored = _ReadWhenAsked(self._read_stored)
+        self.stored = ReadWhenAsked(self._read_stored)
         self.stored |= known
 
     def _read_stored(self, name: str) -> Columns:
@@ -109,7 +95,7 @@ class Ledger:
         table = self._file.read(columns=list(numbers) if name in numbers else [name])
         found: Columns = {}
         for column in table.column_names:
-            found[column] = _as_array(table.column(column))
+            found[column] = as_array(table.column(column))
             table = table.drop_columns([column])  # gives its memory back before the next one is copied
         pa.default_memory_pool().release_unused()
         whole = self.num_pairs == self._file.metadata.num_rows
@@ -123,15 +109,15 @@ class Ledger:
     @functools.cached_property
     def occurrences(self) -> NDArray[np.int64]:
         """How many pairs before each in the file have its pair_id. Shape (num_pairs,)."""
-        (ids,) = _numbered([self._ids])
-        return _counts_before(ids)[self._positions]
+        (ids,) = numbered([self._ids])
+        return counts_before(ids)[self._positions]
 
     def number_pairs(self, other: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return a number for each pair of this ledger and of another one: equal where pair_id and occurrence are."""
         if self._ids.equals(other._ids):  # two runs on one data set
             return self._positions, other._positions
-        ids = _numbered([self._ids, other._ids])
-        counts = [_counts_before(one) for one in ids]
+        ids = numbered([self._ids, other._ids])
+        counts = [counts_before(one) for one in ids]
         most = max(int(one.max(initial=0)) for one in counts) + 1
         ours, theirs = (one * most + count for one, count in zip(ids, counts, strict=True))
         return ours[self._positions], theirs[other._positions]
@@ -150,7 +136,7 @@ class Ledger:
             start, stop = self._starts[group : group + 2]
             first, last = np.searchsorted(self._positions, (start, stop))
             if first < last or group == 0:
-                wanted = _indices(self._positions[first:last] - start)
+                wanted = indices(self._positions[first:last] - start)
                 yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
 
     @functools.cached_property
@@ -192,7 +178,7 @@ class Ledger:
         group = self._group_of(position)
         start, stop = self._starts[group : group + 2]
         first, last = np.searchsorted(self._positions, (start, stop))
-        kept = _indices(self._positions[first:last] - start)
+        kept = indices(self._positions[first:last] - start)
         texts = self._file.read_row_group(group, columns=[column]).column(column).take(kept)
         return int(first), [text or "" for text in pc.utf8_slice_codeunits(texts, 0, length).to_pylist()]
 
@@ -307,45 +293,6 @@ class Ledger:
 def _computed(function: LossFunction, inputs: list[NDArray[Any]], parameters: Mapping[str, float]) -> NDArray[Any]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.asarray(function(*inputs, **parameters))
-
-
-def _as_array(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Return a stored column, absent numbers as nan; equal texts share one object.
-
-    pyarrow's `to_numpy` would import pandas.
-    """
-    values = column.combine_chunks()
-    if str(values.type) == "string":
-        encoded = values.dictionary_encode()
-        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
-        return np.asarray(texts[np.from_dlpack(encoded.indices)])
-    return np.from_dlpack(values.fill_null(math.nan) if values.null_count else values)
-
-
-def _numbered(texts: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
-    """Return columns of texts as numbers, equal texts as the same one; Arrow does it without an object a text."""
-    import pyarrow as pa
-
-    joined = pa.chunked_array([chunk for column in texts for chunk in column.chunks], type=pa.string())
-    codes = np.from_dlpack(joined.combine_chunks().dictionary_encode().indices).astype(np.int64)
-    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
-
-
-def _counts_before(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many before each are equal to it."""
-    order = np.argsort(ids, kind="stable")
-    begins = np.append(True, ids[order][1:] != ids[order][:-1])
-    places = np.arange(len(ids))
-    counts = np.empty(len(ids), dtype=np.int64)
-    counts[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    return counts
-
-
-def _indices(places: NDArray[np.int64]) -> pa.Array:
-    """Return places for pyarrow's `take`, which would import pandas for an array of NumPy or a list."""
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places.tobytes())])
 
 
 def load_ledger(path: str | Path) -> Ledger:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import DERIVED, DIAGNOSED, NUM_TOKENS, STORED, TEXTS, Column
 from prefscope.ledger.diagnosed import DIAGNOSED_NAMES, diagnosed
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
-from prefscope.ledger.table import STORED_NAMES, Columns, Ledger
+from prefscope.ledger.table import STORED_NAMES, Ledger
 from prefscope.preference.registry import LOSSES
 from prefscope.preference.rewards import outcomes
 from prefscope.settings import LossChoice, PreferenceSettings

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
-from prefscope.ledger.table import Columns, Ledger
+from prefscope.ledger.table import Ledger
 from prefscope.preference.noise import within_noise
 from prefscope.preference.registry import find_loss, resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import PrefscopeError
+from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.table import Columns, Ledger
+from prefscope.ledger.table import Ledger
 from prefscope.settings import LossChoice, PreferenceSettings
 
 State = Literal["fail", "warn", "ok", "skip"]

@@ -1,0 +1,67 @@
+"""Columns of a ledger file as NumPy arrays, without pandas, which pyarrow's own ways would import."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = dict[str, NDArray[Any]]
+
+
+class ReadWhenAsked(Columns):
+    """Columns by name, each read when it is first asked for: a million pair_ids take 150 MB and are seldom wanted."""
+
+    def __init__(self, read: Callable[[str], Columns]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        for other, values in self._read(name).items():
+            self.setdefault(other, values)
+        return self[name]
+
+
+def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a stored column, absent numbers as nan; equal texts share one object.
+
+    pyarrow's `to_numpy` would import pandas.
+    """
+    values = column.combine_chunks()
+    if str(values.type) == "string":
+        encoded = values.dictionary_encode()
+        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
+        return np.asarray(texts[np.from_dlpack(encoded.indices)])
+    return np.from_dlpack(values.fill_null(math.nan) if values.null_count else values)
+
+
+def numbered(texts: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
+    """Return columns of texts as numbers, equal texts as the same one; Arrow does it without an object a text."""
+    import pyarrow as pa
+
+    joined = pa.chunked_array([chunk for column in texts for chunk in column.chunks], type=pa.string())
+    codes = np.from_dlpack(joined.combine_chunks().dictionary_encode().indices).astype(np.int64)
+    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
+
+
+def counts_before(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many before each are equal to it."""
+    order = np.argsort(ids, kind="stable")
+    begins = np.append(True, ids[order][1:] != ids[order][:-1])
+    places = np.arange(len(ids))
+    counts = np.empty(len(ids), dtype=np.int64)
+    counts[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return counts
+
+
+def indices(places: NDArray[np.int64]) -> pa.Array:
+    """Return places for pyarrow's `take`, which would import pandas for an array of NumPy or a list."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places.tobytes())])
