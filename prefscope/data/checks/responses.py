@@ -15,8 +15,8 @@ LEAD_IN = 32
 """Characters that may stand before a repeated prompt, such as a role."""
 
 _TEMPLATED = re.compile(
-    r"<\|[a-zA-Z][a-zA-Z0-9_ ]*\|>|<｜[^｜>]{1,40}｜>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|<extra_id_\d+>"
-    r"|\A\s*<s>|</s>\s*\Z|\[/?SYSTEM_PROMPT\]|\A\s*\[gMASK\]"
+    r"<\|[a-zA-Z][a-zA-Z0-9_ ]*\|>|<｜[^｜>]{1,40}｜>|<</?SYS>>|</?(?:start|end)_of_turn>|<extra_id_\d+>"
+    r"|\A\s*<s>|</s>\s*\Z|\A\s*\[INST\]|\[/INST\]\s*\Z|\[/?SYSTEM_PROMPT\]|\A\s*\[gMASK\]"
 )
 _TRANSCRIPT = re.compile(r"\n\n(?:Human|Assistant): |^### (?:Instruction|Response):", re.MULTILINE)
 _ROLES = ("system", "developer")

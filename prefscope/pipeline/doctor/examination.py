@@ -18,7 +18,7 @@ from prefscope.preference.registry import resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings, ScoreSettings
 
 JSON_SCHEMA = 1
-NOISE_PAIRS = 8
+NOISE_PAIRS = 4
 """Computed twice, so few: the floor only has to be told from the margins."""
 
 

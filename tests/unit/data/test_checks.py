@@ -114,6 +114,7 @@ def test_what_is_wrong_with_one_pair_is_found_and_nothing_else(names: str, odd: 
 WELL = {
     "french in capitals": pair(40, "« CAFÉ » “CAFÉ” À ÉTÉ. Â propos, Ã. NÃO: “SÃO”"),
     "cyrillic": pair(40, "Привет, как дела?"),
+    "a marker that is talked about": pair(40, "What does [INST] mean in a llama prompt?"),
     "html": pair(40, "Use <s>this</s> tag, a[i] and <b>that</b>."),
     "short prompt said again": pair(40, "Hello", "Hello there."),
     "prompt quoted later": pair(40, "What is the capital?", f"{sentence(950)} You asked: What is the capital?"),
