@@ -112,6 +112,14 @@ MaxLength = Annotated[
     typer.Option(min=1, help="Cut sequences to N tokens. Default: the model's context.", show_default=False),
 ]
 TruncationSide = Annotated[Truncation, typer.Option(help="Which end of a long sequence to keep.")]
+TokenProfile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        envvar="PREFSCOPE_PROFILE",
+        help="Whose rules make token ids, and cut them: trl, trl-0.24, simpo, rewardbench.",
+    ),
+]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.", show_default=False)
 ]

@@ -45,6 +45,7 @@ def score(
     skip_bad_rows: opt.SkipBadRows = False,
     max_length: opt.MaxLength = None,
     truncation: opt.TruncationSide = "keep_start",
+    profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
@@ -99,7 +100,7 @@ def score(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template)),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
         compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens, noise_pairs),
     )
     path, seconds = _run(settings, outputs)
