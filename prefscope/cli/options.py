@@ -71,6 +71,17 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+POLICY_VARIABLE = "PREFSCOPE_POLICY"
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        help=f"Checkpoint folder, hub id, adapter folder or GGUF file ({POLICY_VARIABLE}). Repeatable: checkpoints of "
+        "one training, compared.",
+        show_default=False,
+    ),
+]
+"""Its variable is read in config.py: typer would part the value at spaces."""
 Ref = Annotated[
     str | None,
     typer.Option(
