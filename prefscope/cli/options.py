@@ -185,6 +185,14 @@ def read_preferences(
     return preferences
 
 
+def wants_collisions(preferences: PreferenceSettings) -> bool:
+    """Return whether a loss is asked for that needs how sure the policy was at each token."""
+    from prefscope.ledger.columns import COLLISION_LOGPS
+    from prefscope.preference.registry import find_loss
+
+    return any(name in find_loss(choice.name).inputs for choice in preferences.losses for name in COLLISION_LOGPS)
+
+
 def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None) -> None:
     """Refuse a reference or a base that has no policy beside it.
 

@@ -103,7 +103,15 @@ def score(
             trust_remote_code=trust_remote_code,
         ),
         tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
-        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens, noise_pairs),
+        compute=ComputeSettings(
+            cache,
+            not no_cache,
+            batch_tokens,
+            threads,
+            not no_tokens,
+            noise_pairs,
+            opt.wants_collisions(preferences),
+        ),
     )
     if len(policies) > 1:
         from prefscope.cli.score_several import score_several

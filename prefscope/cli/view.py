@@ -129,7 +129,9 @@ def open_(
         data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
         models=ModelSettings(policy or "", ref, base, dtype, device, device_map),
         tokenization=TokenizationSettings(max_length, profile=profile),
-        compute=ComputeSettings(cache, batch_tokens=batch_tokens, threads=threads),
+        compute=ComputeSettings(
+            cache, batch_tokens=batch_tokens, threads=threads, collisions=opt.wants_collisions(preferences)
+        ),
     )
     _show([], preferences, look, settings=settings, ledger=output)
 

@@ -62,7 +62,7 @@ COLLISIONS = (
     Column("policy_chosen_collision_logps", "number", "Σ log Σ_v π(v)² over the chosen tokens' positions", "nats"),
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
-"""How sure the policy was, for WPO; in a ledger that was scored with --wpo."""
+"""How sure the policy was, for WPO; in a ledger that was scored with --loss wpo."""
 DERIVED = (
     Column("chosen_logratios", "number", "policy − ref log-probs of the chosen response", "nats", stored=False),
     Column("rejected_logratios", "number", "policy − ref log-probs of the rejected response", "nats", stored=False),

@@ -268,7 +268,7 @@ class Ledger:
         if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= {*schema}:
             return "the log-probs of tokens"
         if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
-            return "how sure the policy was (score --wpo)"
+            return "how sure the policy was (score --loss wpo)"
         unknown = any(np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
         return "token counts" if unknown else ""
 

@@ -81,8 +81,7 @@ def _part(number: int, sequences: Iterator[TokenSequence]) -> Part:
 
 def plan_part(store: LogpStore, run_key: bytes, part: Part, model: ScoredModel, batch_tokens: int) -> NDArray[np.int32]:
     """Return the batch of each sequence of a part, -1 for one that needs none; kept in the store until the run ends."""
-    keys = _keys(part, model)
-    missing = store.missing(keys)
+    keys, missing = _keys(part, model), model.lacking(store, part.digests)
     known = store.find_plan(run_key, model.role, part.number)
     if known is not None and len(known) == len(keys):
         lost = [at < 0 and key in missing for at, key in zip(known.tolist(), keys, strict=True)]
@@ -134,7 +133,7 @@ def estimate(
 
 def _amount(part: Part, fresh: list[bool], store: LogpStore, model: ScoredModel, batch_tokens: int) -> Amount:
     keys = _keys(part, model)
-    missing = store.missing([key for key, new in zip(keys, fresh, strict=True) if new])
+    missing = model.lacking(store, [digest for digest, new in zip(part.digests, fresh, strict=True) if new])
     wanted = [sequence for sequence, key in zip(part.sequences, keys, strict=True) if key in missing]
     packed = model.verdict.path == "packed"
     batches = batches_of(part, _plan(part, model, batch_tokens, missing))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from prefscope.events import BatchScored, Event, Finished, Halved, LogpsKnown, Noted, Planned, Prepared
 from prefscope.folders import cache_folder, store_path
@@ -31,9 +32,10 @@ from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.engine import score_batch
+from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import LogpStore, sequence_key
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.tokenization import TokenTexts
 from prefscope.settings import ScoreSettings
 
@@ -82,7 +84,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
             written = ledger(run.key.hex())
             manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights, noise)
             scopes = {model.role: model.scope for model in models}
-            assemble(written, spool, store, scopes, manifest, texts, emit)
+            assemble(written, spool, store, scopes, manifest, texts, emit, collisions=settings.compute.collisions)
             store.drop_plan(run.key)
         finally:
             spool.close()
@@ -199,7 +201,7 @@ class Run:
 
     def _lacks(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
         """Return whether a batch is not committed yet, by this process or another."""
-        return bool(self.store.missing([sequence_key(model.scope, sequence.digest()) for sequence in batch]))
+        return bool(model.lacking(self.store, [sequence.digest() for sequence in batch]))
 
     def _score_batch(self, model: ScoredModel, batch: list[TokenSequence]) -> None:
         """Compute a batch and commit it."""
@@ -211,15 +213,15 @@ class Run:
             self._limits[role] = min(limit, self._limits.get(role, limit))
             self.emit(Halved(role, number, len(failed) // 2))
 
+        measure = token_logps_and_collisions if model.collides else token_logps
         with self.residents.loaded(model.candidate, path) as language_model:
             loaded = time.perf_counter()
             logps = [
                 found
                 for piece in _within(batch, self._limits.get(role), packed=path == "packed")
-                for found in score_batch(language_model, path, piece, halved)
+                for found in score_batch(language_model, path, piece, halved, measure)
             ]
-        keys = (sequence_key(model.scope, sequence.digest()) for sequence in batch)
-        self.store.commit(zip(keys, logps, strict=True))
+        self.store.commit(_rows(model, batch, logps))
         seconds = time.perf_counter() - loaded
         self.scoring_seconds += seconds
         tokens = sum(len(sequence.token_ids) for sequence in batch)
@@ -239,6 +241,17 @@ class Run:
             sums = tuple(float(logps.sum(dtype=np.float64)) for logps in found.values())
             for role in same if found else ():
                 self.emit(LogpsKnown(role, model.scope.hex(), names, sums))
+
+
+def _rows(
+    model: ScoredModel, batch: Sequence[TokenSequence], measured: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    """Yield what the store keeps of a batch: log-probs, and log Σ π² where that was measured."""
+    for sequence, found in zip(batch, measured, strict=True):
+        digest = sequence.digest()
+        yield sequence_key(model.scope, digest), found[:, 0] if model.collides else found
+        if model.collides:
+            yield collision_key(model.scope, digest), found[:, 1]
 
 
 def _within(batch: list[TokenSequence], limit: int | None, *, packed: bool) -> Iterator[list[TokenSequence]]:
