@@ -85,6 +85,8 @@ class ComputeSettings:
     """Keep per-token log-probs and token texts in the ledger."""
     noise_pairs: int = 0
     """Compute so many pairs anew in other batches, to tell how much of a margin is rounding."""
+    collisions: bool = False
+    """Keep how sure the policy was at each token, log Σ π², which WPO needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from prefscope.cli.doctor import doctor
 from prefscope.cli.export import export
 from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
+from prefscope.cli.parity import parity
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "view": view,
     "report": report,
     "compare": compare,
+    "parity": parity,
     "export": export,
     "curate": curate,
     "demo": demo,

@@ -10,12 +10,14 @@ pairs-sort = "f5"        # for the screens: other keys, by the ids of what they 
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from prefscope.cli.options import POLICY_VARIABLE
 from prefscope.errors import UsageError
 
 FILE = "prefscope.toml"
@@ -30,8 +32,17 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
     """
     path, content = _read()
     content = {key: value for key, value in content.items() if key != KEYS}
-    if not content:
-        return {}
+    return _with_policy({} if not content else _defaults_of(context, content, path))
+
+
+def _with_policy(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults with the policy that the environment names, which goes before the file's."""
+    if policy := os.environ.get(POLICY_VARIABLE):
+        defaults["score"] = {**defaults.get("score", {}), "policy": [policy]}
+    return defaults
+
+
+def _defaults_of(context: typer.Context, content: dict[str, Any], path: Path) -> dict[str, Any]:
     commands = getattr(context.command, "commands", {})
     options = {
         name: {
@@ -44,7 +55,11 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
     for name, known in options.items():
         own = content.get(name, {})
         _check(own, known, path)
-        defaults[name] = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
+        repeatable = {str(p.name) for p in commands[name].params if p.multiple}
+        asked = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
+        defaults[name] = {
+            key: [value] if key in repeatable and isinstance(value, str) else value for key, value in asked.items()
+        }
     _check(shared, {key: key for known in options.values() for key in known}, path)
     _check({key: value for key, value in content.items() if isinstance(value, dict)}, dict.fromkeys(commands, ""), path)
     return defaults

@@ -30,6 +30,7 @@ def doctor(
     revision: opt.Revision = None,
     max_length: opt.MaxLength = None,
     truncation: opt.TruncationSide = "keep_start",
+    profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
@@ -76,7 +77,7 @@ def doctor(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template)),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
         compute=ComputeSettings(cache, not no_cache, batch_tokens, threads),
     )
     with RunProgress() as progress:

@@ -71,6 +71,17 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+POLICY_VARIABLE = "PREFSCOPE_POLICY"
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        help=f"Checkpoint folder, hub id, adapter folder or GGUF file ({POLICY_VARIABLE}). Repeatable: checkpoints of "
+        "one training, compared.",
+        show_default=False,
+    ),
+]
+"""Its variable is read in config.py: typer would part the value at spaces."""
 Ref = Annotated[
     str | None,
     typer.Option(
@@ -112,6 +123,14 @@ MaxLength = Annotated[
     typer.Option(min=1, help="Cut sequences to N tokens. Default: the model's context.", show_default=False),
 ]
 TruncationSide = Annotated[Truncation, typer.Option(help="Which end of a long sequence to keep.")]
+TokenProfile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        envvar="PREFSCOPE_PROFILE",
+        help="Whose rules make token ids, and cut them: trl, trl-0.24, simpo, rewardbench.",
+    ),
+]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.", show_default=False)
 ]
@@ -164,6 +183,14 @@ def read_preferences(
     for choice in choices:
         resolve_parameters(choice, preferences)
     return preferences
+
+
+def wants_collisions(preferences: PreferenceSettings) -> bool:
+    """Return whether a loss is asked for that needs how sure the policy was at each token."""
+    from prefscope.ledger.columns import COLLISION_LOGPS
+    from prefscope.preference.registry import find_loss
+
+    return any(name in find_loss(choice.name).inputs for choice in preferences.losses for name in COLLISION_LOGPS)
 
 
 def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None) -> None:

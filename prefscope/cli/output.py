@@ -22,6 +22,7 @@ from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
+from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
 from prefscope.report.sections import build_sections, headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
@@ -120,6 +121,14 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
         return
     console = _console(out)
     print_sections(console, compared.headline(), compared.sections(console.width))
+
+
+def print_parity(parity: Parity, preferences: PreferenceSettings, *, as_json: bool) -> None:
+    """Print how two profiles differ: tables, or one JSON object."""
+    if as_json:
+        sys.stdout.write(json.dumps(parity_json(parity, preferences), ensure_ascii=False, indent=2) + "\n")
+        return
+    print_sections(_console(sys.stdout), parity_headline(parity), parity_sections(parity, preferences))
 
 
 def _console(stream: TextIO) -> Console:

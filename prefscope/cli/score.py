@@ -23,7 +23,7 @@ from prefscope.settings import (
 
 def score(
     data: opt.Data,
-    policy: opt.Policy = None,
+    policy: opt.Policies = None,
     ref: opt.Ref = None,
     base: opt.Base = None,
     output: opt.Outputs = None,
@@ -45,6 +45,7 @@ def score(
     skip_bad_rows: opt.SkipBadRows = False,
     max_length: opt.MaxLength = None,
     truncation: opt.TruncationSide = "keep_start",
+    profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
@@ -62,13 +63,15 @@ def score(
     """Score a preference data set, pair by pair.
 
     Gives every pair's log-probs, implicit rewards, margin and losses, prints a summary and keeps a ledger. Without
-    --policy and --ref the bundled tiny pair is used.
+    --policy and --ref the bundled tiny pair is used. Several policies, checkpoints of one training in their order,
+    make a ledger each; the reference is computed once, and what they do to the pairs is compared.
     """
     from prefscope.cli.output import STDOUT, check_outputs
 
-    outputs = output or []
-    check_outputs(outputs, data)
-    opt.refuse_reference_alone(policy, ref, base)
+    outputs, policies = output or [], policy or []
+    if len(policies) < 2:  # noqa: PLR2004 (several write into a folder)
+        check_outputs(outputs, data)
+    opt.refuse_reference_alone(policies[0] if policies else None, ref, base)
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
         if noise_floor:
@@ -89,7 +92,7 @@ def score(
             skip_bad_rows=skip_bad_rows,
         ),
         models=ModelSettings(
-            policy=policy or "",
+            policy=policies[0] if policies else "",
             ref=ref,
             base=base,
             dtype=dtype,
@@ -99,9 +102,22 @@ def score(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template)),
-        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads, not no_tokens, noise_pairs),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
+        compute=ComputeSettings(
+            cache,
+            not no_cache,
+            batch_tokens,
+            threads,
+            not no_tokens,
+            noise_pairs,
+            opt.wants_collisions(preferences),
+        ),
     )
+    if len(policies) > 1:
+        from prefscope.cli.score_several import score_several
+
+        score_several(settings, policies, outputs, preferences, as_json=as_json)
+        return
     path, seconds = _run(settings, outputs)
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
 

@@ -103,6 +103,7 @@ def open_(
     seed: opt.Seed = 0,
     skip_bad_rows: opt.SkipBadRows = False,
     max_length: opt.MaxLength = None,
+    profile: opt.TokenProfile = "trl",
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     device_map: opt.DeviceMap = None,
@@ -127,8 +128,10 @@ def open_(
     settings = ScoreSettings(
         data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
         models=ModelSettings(policy or "", ref, base, dtype, device, device_map),
-        tokenization=TokenizationSettings(max_length),
-        compute=ComputeSettings(cache, batch_tokens=batch_tokens, threads=threads),
+        tokenization=TokenizationSettings(max_length, profile=profile),
+        compute=ComputeSettings(
+            cache, batch_tokens=batch_tokens, threads=threads, collisions=opt.wants_collisions(preferences)
+        ),
     )
     _show([], preferences, look, settings=settings, ledger=output)
 

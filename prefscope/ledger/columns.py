@@ -51,6 +51,18 @@ TOKENS = (
     Column("ref_chosen_token_logps", "logps", "log ref of each chosen token", "nats"),
     Column("ref_rejected_token_logps", "logps", "log ref of each rejected token", "nats"),
 )
+TAILS = (
+    Column("policy_chosen_tail_logps", "number", "Σ log π(chosen token) beyond the shorter one", "nats", stored=False),
+    Column("policy_rejected_tail_logps", "number", "the same of the rejected response", "nats", stored=False),
+    Column("ref_chosen_tail_logps", "number", "Σ log ref(chosen token) beyond the shorter one", "nats", stored=False),
+    Column("ref_rejected_tail_logps", "number", "the same of the rejected response", "nats", stored=False),
+)
+"""Summed from the tokens' log-probs when a loss asks for them."""
+COLLISIONS = (
+    Column("policy_chosen_collision_logps", "number", "Σ log Σ_v π(v)² over the chosen tokens' positions", "nats"),
+    Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
+)
+"""How sure the policy was, for WPO; in a ledger that was scored with --loss wpo."""
 DERIVED = (
     Column("chosen_logratios", "number", "policy − ref log-probs of the chosen response", "nats", stored=False),
     Column("rejected_logratios", "number", "policy − ref log-probs of the rejected response", "nats", stored=False),
@@ -70,9 +82,12 @@ DIAGNOSED = (
 
 LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps"))
 """The four sums of log-probs."""
+TOKEN_LOGPS = tuple(column.name for column in TOKENS if column.kind == "logps")
+TAIL_LOGPS = tuple(column.name for column in TAILS)
+COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
-RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *DERIVED, *DIAGNOSED))
+RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED, *DIAGNOSED))
 
 FLAGS = {
     "truncated": "a sequence was longer than the longest length and lost tokens",

@@ -6,6 +6,7 @@ What a run in progress has not scored yet is nan, as is what cannot be scored; `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import LOGPS, TOKENS
 from prefscope.ledger.table import Ledger
+from prefscope.settings import LossChoice, PreferenceSettings
 
 DIGESTS = ("chosen_digest", "rejected_digest")
 """Columns of a preview that name the sequences."""
@@ -53,6 +55,10 @@ class LiveLedger(Ledger):
         """Whether all sums of each pair have been told. Shape (num_pairs,)."""
         known: NDArray[np.bool_] = np.all([*self._known.values()], axis=0)
         return known
+
+    def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
+        """Return the losses that can be given by now; those that need more than sums come with the finished ledger."""
+        return super().usable_losses(replace(preferences, explicit=False))
 
     def take(self, role: str, sums: Iterable[tuple[bytes, float]]) -> None:
         """Fill in the sums of sequences, which are given by their digests, for a role."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
 from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
-from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED
+from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
 from prefscope.ledger.file import open_parquet
+from prefscope.ledger.tails import tail_sums
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
 from prefscope.preference.rewards import implicit_reward, outcomes
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK_PAIRS = 65_536
 """So many pairs are computed at once: what lies between stays in the cache."""
-STORED_NAMES = frozenset(column.name for column in STORED)
+STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS))
+READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS)
 
 
 class Ledger:
@@ -91,12 +93,15 @@ class Ledger:
 
         if name not in STORED_NAMES:
             raise KeyError(name)
-        numbers = (*LOGPS, *NUM_TOKENS)
-        table = self._file.read(columns=list(numbers) if name in numbers else [name])
+        numbers = next((some for some in READ_TOGETHER if name in some), (name,))
         found: Columns = {}
-        for column in table.column_names:
-            found[column] = as_array(table.column(column))
-            table = table.drop_columns([column])  # gives its memory back before the next one is copied
+        if numbers == TAIL_LOGPS:
+            found = tail_sums(self._file)
+        else:
+            table = self._file.read(columns=[*numbers])
+            for column in table.column_names:
+                found[column] = as_array(table.column(column))
+                table = table.drop_columns([column])  # gives its memory back before the next one is copied
         pa.default_memory_pool().release_unused()
         whole = self.num_pairs == self._file.metadata.num_rows
         return found if whole else {name: values[self._positions] for name, values in found.items()}
@@ -259,6 +264,11 @@ class Ledger:
         loss = find_loss(name)
         if loss.needs_reference and not self.has_reference:
             return "a reference"
+        schema = self._file.schema_arrow.names
+        if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= {*schema}:
+            return "the log-probs of tokens"
+        if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
+            return "how sure the policy was (score --loss wpo)"
         unknown = any(np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
         return "token counts" if unknown else ""
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
-from prefscope.ledger.columns import carried_names
+from prefscope.ledger.columns import COLLISION_LOGPS, carried_names
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.live import DIGESTS
 from prefscope.pipeline.spool import Spool, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
-from prefscope.scoring.store import LogpStore, sequence_key
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.tokenization import TokenTexts
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
@@ -33,6 +33,8 @@ def assemble(
     manifest: Mapping[str, Any],
     token_texts: TokenTexts | None,
     emit: Callable[[Event], None],
+    *,
+    collisions: bool = False,
 ) -> None:
     """Write the ledger of a finished run; one without scopes has no log-probs, but names the sequences by digests.
 
@@ -44,6 +46,7 @@ def assemble(
         manifest: Goes into the file.
         token_texts: Gives the per-token columns; None leaves them out.
         emit: Called with progress, and with every pair whose log-probs are not finite.
+        collisions: Whether the store has log Σ π² of the policy, which goes into the ledger.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -53,6 +56,8 @@ def assemble(
     schema = build_schema(
         {names[column]: kind for column, kind in kinds.items()}, manifest, tokens=token_texts is not None
     )
+    for name in COLLISION_LOGPS if collisions else ():
+        schema = schema.append(pa.field(name, pa.float64()))
     for name in () if scopes else DIGESTS:
         schema = schema.append(pa.field(name, pa.binary(DIGEST_BYTES)))
 
@@ -60,6 +65,7 @@ def assemble(
         done = 0
         for batch in spool.batches():
             group = _group(batch, store, scopes, token_texts)
+            group |= _collisions(batch, store, scopes["policy"]) if collisions else {}
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
                     emit(PairFlagged(row, tuple(flags.split(";"))))
@@ -97,13 +103,25 @@ def _group(
     return group
 
 
-def stored_logps(store: LogpStore, scope: bytes, sequences: list[TokenSequence]) -> list[NDArray[np.float32]]:
-    """Return each sequence's per-token log-probs from the store, in nats.
+def _collisions(batch: pa.RecordBatch, store: LogpStore, scope: bytes) -> dict[str, NDArray[np.float64]]:
+    """Return Σ log Σ π² of the responses of a batch of pairs."""
+    found = (stored_logps(store, scope, sequences_of(batch, side), collision_key) for side in SIDES)
+    sums = (np.array([vector.sum(dtype=np.float64) for vector in vectors]) for vectors in found)
+    return dict(zip(COLLISION_LOGPS, sums, strict=True))
+
+
+def stored_logps(
+    store: LogpStore,
+    scope: bytes,
+    sequences: list[TokenSequence],
+    name: Callable[[bytes, bytes], bytes] = sequence_key,
+) -> list[NDArray[np.float32]]:
+    """Return each sequence's per-token log-probs from the store, in nats, or what else is kept under their names.
 
     Raises:
         ResourceError: The store lacks one.
     """
-    keys = [sequence_key(scope, sequence.digest()) for sequence in sequences]
+    keys = [name(scope, sequence.digest()) for sequence in sequences]
     found = store.lookup(keys)
     if any(key not in found for key in keys):
         raise ResourceError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefscope.errors import ResourceError
 from prefscope.events import BatchScored, LogpsKnown, Noted, Planned
@@ -21,7 +22,7 @@ from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import LogpStore, sequence_key
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.settings import ScoreSettings
 
 SUMS_AN_EVENT = 512
@@ -153,13 +154,13 @@ class Passes:
 
     def _lacks(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
         """Return whether a batch is not committed yet, by this process or another."""
-        return bool(self.store.missing([sequence_key(model.scope, sequence.digest()) for sequence in batch]))
+        return bool(model.lacking(self.store, [sequence.digest() for sequence in batch]))
 
     def _commit(self, model: ScoredModel, scored: Scored, width: int) -> None:
         """Keep a batch and tell of it."""
         batch, turn = scored.turn.sequences, scored.turn
         digests = [sequence.digest() for sequence in batch]
-        self.store.commit(zip((sequence_key(model.scope, digest) for digest in digests), scored.logps, strict=True))
+        self.store.commit(_rows(model, digests, scored.found))
         seconds = scored.seconds / width
         self.scoring_seconds += seconds
         if self.watched:
@@ -179,3 +180,13 @@ class Passes:
             sums = tuple(float(logps.sum(dtype=np.float64)) for logps in found.values())
             for role in same if found else ():
                 self.emit(LogpsKnown(role, model.scope.hex(), names, sums))
+
+
+def _rows(
+    model: ScoredModel, digests: Sequence[bytes], measured: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    """Yield what the store keeps of a batch: log-probs, and log Σ π² where that was measured."""
+    for digest, found in zip(digests, measured, strict=True):
+        yield sequence_key(model.scope, digest), found[:, 0] if model.collides else found
+        if model.collides:
+            yield collision_key(model.scope, digest), found[:, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -26,7 +26,7 @@ from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
-from prefscope.scoring.store import LogpStore
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
@@ -57,6 +57,17 @@ class ScoredModel:
     verdict: Verdict
     budget: Budget
     rope_limit: int | None
+    collides: bool = False
+    """Whether log Σ π² of each position is kept, too."""
+
+    def lacking(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
+        """Return the keys of those sequences, by their digests, of which the store lacks something."""
+        keys = {sequence_key(self.scope, digest): digest for digest in digests}
+        missing = store.missing(keys)
+        if self.collides:
+            more = {collision_key(self.scope, digest): key for key, digest in keys.items()}
+            missing |= {more[key] for key in store.missing(more)}
+        return missing
 
     @property
     def role(self) -> str:
@@ -154,7 +165,8 @@ class Residents:
             attention=candidate.attention,
         )
         limit = loading.rope_limit(loading.load_config(candidate.checkpoint.full, self.settings.models))
-        return ScoredModel(candidate, scope, verdict, budget, limit)
+        collides = self.settings.compute.collisions and candidate.role == "policy"
+        return ScoredModel(candidate, scope, verdict, budget, limit, collides)
 
     @contextmanager
     def loaded(self, candidate: Candidate, path: Path | None = None) -> Iterator[LanguageModel]:

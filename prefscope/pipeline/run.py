@@ -73,7 +73,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
             written = ledger(key.hex())
             manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights, noise)
             scopes = {model.role: model.scope for model in models}
-            assemble(written, spool, store, scopes, manifest, texts, emit)
+            assemble(written, spool, store, scopes, manifest, texts, emit, collisions=settings.compute.collisions)
             store.drop_plan(key)
         finally:
             spool.close()

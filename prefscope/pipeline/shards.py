@@ -128,7 +128,7 @@ def plan_shard(
 ) -> NDArray[np.int32]:
     """Return the batch of each sequence of a shard, -1 for none needed; kept in the store until the run ends."""
     keys = keys_of(shard, model)
-    missing = store.missing(keys)
+    missing = model.lacking(store, shard.digests)
     known = store.find_plan(run_key, model.role, shard.number)
     if known is not None and len(known) == len(keys):
         lost = [at < 0 and key in missing for at, key in zip(known.tolist(), keys, strict=True)]
@@ -177,7 +177,7 @@ def estimate(
 
 def _amount(shard: Shard, store: LogpStore, model: ScoredModel, batch_tokens: int) -> Amount:
     keys = keys_of(shard, model)
-    missing = store.missing(keys)
+    missing = model.lacking(store, shard.digests)
     wanted = [sequence for sequence, key in zip(shard.sequences, keys, strict=True) if key in missing]
     packed = model.verdict.path == "packed"
     batches = batches_of(shard, _plan(shard, model, batch_tokens, missing))

@@ -66,3 +66,8 @@ def sigmoid(x: Array) -> Array:
     """Return σ(x) without overflow."""
     xp = array_namespace(x)
     return xp.exp(-softplus_neg(x))
+
+
+def constant(x: Array) -> Array:
+    """Return values that no gradient flows through."""
+    return x.detach() if hasattr(x, "detach") else x

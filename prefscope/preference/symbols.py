@@ -4,6 +4,8 @@ a, c      log-ratios (policy − reference) of chosen and rejected, in nats
 p_w, p_l  log-probs of chosen and rejected under the policy, sums over scored tokens, in nats
 q_w, q_l  the same under the reference
 n_w, n_l  scored tokens of chosen and rejected
+u, v      the parts of a and c that lie beyond the length of the shorter response
+k_w, k_l  Σ over positions of log Σ over the vocabulary of π², for chosen and rejected: how sure the policy was
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ COLUMNS = (
     "ref_rejected_logps",
     "chosen_num_tokens",
     "rejected_num_tokens",
+    "policy_chosen_tail_logps",
+    "policy_rejected_tail_logps",
+    "ref_chosen_tail_logps",
+    "ref_rejected_tail_logps",
+    "policy_chosen_collision_logps",
+    "policy_rejected_collision_logps",
 )
 SYMBOLS: Mapping[str, tuple[str, ...]] = {
     "a": ("policy_chosen_logps", "ref_chosen_logps"),
@@ -31,6 +39,10 @@ SYMBOLS: Mapping[str, tuple[str, ...]] = {
     "q_l": ("ref_rejected_logps",),
     "n_w": ("chosen_num_tokens",),
     "n_l": ("rejected_num_tokens",),
+    "u": ("policy_chosen_tail_logps", "ref_chosen_tail_logps"),
+    "v": ("policy_rejected_tail_logps", "ref_rejected_tail_logps"),
+    "k_w": ("policy_chosen_collision_logps",),
+    "k_l": ("policy_rejected_collision_logps",),
 }
 """The columns of each symbol; of two, their difference."""
 

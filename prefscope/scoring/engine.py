@@ -20,8 +20,9 @@ from torch import Tensor
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.attention import attending
-from prefscope.scoring.head import decoder_of, head_logps
+from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
+from prefscope.scoring.logps import token_logps
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
@@ -46,6 +47,7 @@ def score_batch(
     path: Path,
     sequences: Sequence[TokenSequence],
     halved: Callable[[Sequence[TokenSequence]], None],
+    measure: Measure = token_logps,
 ) -> Logps:
     """Return the log-prob of every scored token of each sequence, in nats, in the order given.
 
@@ -54,15 +56,16 @@ def score_batch(
         path: How to compute.
         sequences: What to score; they share one forward pass.
         halved: Called with those sequences for which memory ran out, before they are tried again in halves.
+        measure: What to take of each position.
 
     Returns:
-        One array a sequence, shape (num_scored,).
+        One array a sequence, shape (num_scored,), or (num_scored, 2) where two numbers of a position are measured.
 
     Raises:
         ResourceError: A single sequence does not fit into memory.
     """
     try:
-        return forward(model, path, sequences)
+        return forward(model, path, sequences, measure)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -77,7 +80,7 @@ def score_batch(
     halved(sequences)
     middle = len(sequences) // 2
     halves = (sequences[:middle], sequences[middle:])
-    return [logps for half in halves for logps in score_batch(model, path, half, halved)]
+    return [logps for half in halves for logps in score_batch(model, path, half, halved, measure)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -87,17 +90,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @torch.inference_mode()
-def forward(model: LanguageModel, path: Path, sequences: Sequence[TokenSequence]) -> Logps:
+def forward(
+    model: LanguageModel, path: Path, sequences: Sequence[TokenSequence], measure: Measure = token_logps
+) -> Logps:
     """Return what `score_batch` does, from one forward pass, or fail for want of memory."""
     if sum(sequence.num_scored for sequence in sequences) == 0:
-        return [np.empty(0, dtype=np.float32) for _ in sequences]
+        width = () if measure is token_logps else (2,)
+        return [np.empty((0, *width), dtype=np.float32) for _ in sequences]
     _check_vocabulary(model, sequences)
     _, products = matrix_products(model.device, model.dtype)
     with products:
-        return {"packed": _packed, "padded": _padded}[path](model, sequences)
+        return {"packed": _packed, "padded": _padded}[path](model, sequences, measure)
 
 
-def _packed(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
+def _packed(model: LanguageModel, sequences: Sequence[TokenSequence], measure: Measure) -> Logps:
     row = pack(sequences)
     wanted = np.flatnonzero(row.scored)
     decoder = decoder_of(model.module)
@@ -108,12 +114,13 @@ def _packed(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
             use_cache=False,
         )
     hidden = output.last_hidden_state[0, _placed(row.predecessors[wanted], model)]
-    logps = np.full(len(row.token_ids), np.nan, dtype=np.float32)
-    logps[wanted] = head_logps(model.module, decoder, output, hidden, _placed(row.token_ids[wanted], model))
+    found = head_logps(model.module, decoder, output, hidden, _placed(row.token_ids[wanted], model), measure)
+    logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
+    logps[wanted] = found
     return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
 
 
-def _padded(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
+def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: Measure) -> Logps:
     counts = [sequence.num_scored for sequence in sequences]
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
     decoder = decoder_of(model.module)
@@ -122,7 +129,7 @@ def _padded(model: LanguageModel, sequences: Sequence[TokenSequence]) -> Logps:
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
     hidden = output.last_hidden_state[_placed(rows, model), _placed(columns, model)]
     targets = _placed(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64), model)
-    return np.split(head_logps(model.module, decoder, output, hidden, targets), np.cumsum(counts)[:-1])
+    return np.split(head_logps(model.module, decoder, output, hidden, targets, measure), np.cumsum(counts)[:-1])
 
 
 def _placed(indices: NDArray[np.int64], model: LanguageModel) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ CHUNK_LOGITS = 1 << 22
 CHUNK_LOGITS_GPU = 1 << 26
 """The same for a GPU, which wants large products."""
 FEWEST_ROWS = 64
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""Takes logits and the tokens that came next; see `token_logps` and `token_logps_and_collisions`."""
 
 
 def decoder_of(module: PreTrainedModel) -> nn.Module:
@@ -39,7 +41,12 @@ def decoder_of(module: PreTrainedModel) -> nn.Module:
 
 
 def head_logps(
-    module: PreTrainedModel, decoder: nn.Module, output: Any, hidden: Tensor, targets: Tensor
+    module: PreTrainedModel,
+    decoder: nn.Module,
+    output: Any,
+    hidden: Tensor,
+    targets: Tensor,
+    measure: Measure = token_logps,
 ) -> NDArray[np.float32]:
     """Return the log-prob of one target token a position, from final hidden states.
 
@@ -52,9 +59,10 @@ def head_logps(
         output: What the decoder returned; its other fields are passed on.
         hidden: Shape (N, hidden size).
         targets: Token ids, shape (N,).
+        measure: What to take of the logits.
 
     Returns:
-        Shape (N,), in nats.
+        What `measure` gives: shape (N,) or (N, 2), in nats.
     """
     embeddings: Any = module.get_output_embeddings()
     logits_at_once = CHUNK_LOGITS if hidden.device.type == "cpu" else CHUNK_LOGITS_GPU
@@ -69,7 +77,7 @@ def head_logps(
             ).logits
         if logits.shape[:2] != chunk.shape[:2]:
             raise ModelError("The model does not turn its decoder's hidden states into logits one by one")
-        parts.append(token_logps(logits[0], targets[start : start + size]))
+        parts.append(measure(logits[0], targets[start : start + size]))
     return torch.cat(parts).cpu().numpy()
 
 

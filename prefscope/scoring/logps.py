@@ -5,6 +5,8 @@ Shapes: B batch, T sequence, V vocabulary, N positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -26,9 +28,37 @@ def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
     Returns:
         Shape (N,), float32 (float64 for float64 logits).
     """
+    return torch.cat([_taken(logps, ids) for logps, ids in _softened(logits, token_ids)])
+
+
+def token_logps_and_collisions(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """Return beside each token's log-prob how sure the model was: log Σ_v P(v)², in nats.
+
+    It is the log-probability that two draws from the vocabulary are the same token, 0 where the model is certain.
+
+    Args:
+        logits: Scores of the vocabulary. Shape (N, V).
+        token_ids: The token that came next at each position. Shape (N,).
+
+    Returns:
+        Shape (N, 2), of the dtype that `token_logps` has; its first column is what that gives.
+    """
+    both = [
+        torch.stack([_taken(logps, ids), (2 * logps).logsumexp(-1)], dim=-1)
+        for logps, ids in _softened(logits, token_ids)
+    ]
+    return torch.cat(both)
+
+
+def _softened(logits: Tensor, token_ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield log-softmaxes of some positions with their tokens, at one time what fits into the cache of a CPU."""
     at_once = max(CACHED_LOGITS // logits.shape[-1], 1) if logits.device.type == "cpu" else max(len(logits), 1)
-    parts = zip(torch.split(logits, at_once), torch.split(token_ids, at_once), strict=True)
-    return torch.cat([_wide(part).log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1) for part, ids in parts])
+    for part, ids in zip(torch.split(logits, at_once), torch.split(token_ids, at_once), strict=True):
+        yield _wide(part).log_softmax(-1), ids
+
+
+def _taken(logps: Tensor, token_ids: Tensor) -> Tensor:
+    return logps.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefscope.data.records import PreferencePair, text_to_json
-from prefscope.errors import ModelError
+from prefscope.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -241,10 +241,10 @@ def find_profile(name: str) -> Profile | None:
     """Return a profile by its name, None for the default.
 
     Raises:
-        ModelError: There is none of that name.
+        UsageError: There is none of that name.
     """
     if name == TRL:
         return None
     if name not in PROFILES:
-        raise ModelError(f"There is no profile {name!r}", hint=f"Use one of {', '.join((TRL, *PROFILES))}.")
+        raise UsageError(f"There is no profile {name!r}", hint=f"Use one of {', '.join((TRL, *PROFILES))}.")
     return PROFILES[name]

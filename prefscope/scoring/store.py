@@ -53,6 +53,11 @@ def sequence_key(scope: bytes, digest: bytes) -> bytes:
     return hashlib.blake2b(scope + digest, digest_size=KEY_BYTES).digest()
 
 
+def collision_key(scope: bytes, digest: bytes) -> bytes:
+    """Return the store's key of what WPO needs besides a sequence's log-probs; the arguments are `sequence_key`'s."""
+    return sequence_key(scope + b"collisions", digest)
+
+
 class LogpStore:
     """An open store; use it as a context manager."""
 

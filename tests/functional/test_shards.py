@@ -84,9 +84,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
     """Return what becomes a list of the digests of each batch that is computed."""
     batches: list[list[bytes]] = []
 
-    def watch(model: Any, path: Any, sequences: Sequence[TokenSequence], halved: Any) -> Any:
+    def watch(model: Any, path: Any, sequences: Sequence[TokenSequence], *more: Any) -> Any:
         batches.append([sequence.digest() for sequence in sequences])
-        return score_batch(model, path, sequences, halved)
+        return score_batch(model, path, sequences, *more)
 
     monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
     return batches

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.functional.shards import write_rows
 from torch import nn
 from transformers import AutoModelForCausalLM, BloomConfig, PretrainedConfig, PreTrainedTokenizerBase, Qwen3NextConfig
 
@@ -35,6 +34,7 @@ from tests.functional.runs import (
     run,
     settings_of,
 )
+from tests.functional.shards import write_rows
 
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 12
@@ -243,9 +243,9 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
 ) -> None:
     tried: list[int] = []
 
-    def watch(model: Any, path: Any, sequences: Any, halved: Any) -> Any:
+    def watch(model: Any, path: Any, sequences: Any, *more: Any) -> Any:
         tried.append(len(sequences))
-        return score_batch(model, path, sequences, halved)
+        return score_batch(model, path, sequences, *more)
 
     first = {"prompt": "What?", "chosen": " No.", "rejected": " word" * 470}
     others = [{"prompt": f"What of {i}?", "chosen": " some" * 20, "rejected": " thing" * 20} for i in range(24)]

@@ -17,7 +17,7 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from prefscope.ledger.columns import LOGPS, NUM_TOKENS
+from prefscope.ledger.columns import COLLISION_LOGPS, LOGPS, NUM_TOKENS, TAIL_LOGPS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import find_loss
 
@@ -36,18 +36,29 @@ class Pairs:
 
     policy: tuple[list[torch.Tensor], list[torch.Tensor]]
     ref: tuple[list[torch.Tensor], list[torch.Tensor]]
+    collisions: tuple[list[torch.Tensor], list[torch.Tensor]]
+    """log Σ π² of the policy at each token."""
 
     @property
     def columns(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the ledger's columns."""
-        sums = [[float(one.sum()) for one in side] for model in (self.policy, self.ref) for side in model]
+        models = (self.policy, self.ref)
+        sums = [[float(one.sum()) for one in side] for model in models for side in model]
         counts = [[float(len(one)) for one in side] for side in self.policy]
-        return {name: np.array(values) for name, values in zip((*LOGPS, *NUM_TOKENS), (*sums, *counts), strict=True)}
+        shorter = [min(len(one), len(other)) for one, other in zip(*self.policy, strict=True)]
+        tails = [
+            [float(one[kept:].sum()) for one, kept in zip(side, shorter, strict=True)]
+            for model in models
+            for side in model
+        ]
+        sure = [[float(one.sum()) for one in side] for side in self.collisions]
+        names = (*LOGPS, *NUM_TOKENS, *TAIL_LOGPS, *COLLISION_LOGPS)
+        return {name: np.array(values) for name, values in zip(names, (*sums, *counts, *tails, *sure), strict=True)}
 
     def of(self, pair: int) -> Pairs:
         """Return one pair by itself."""
-        sides = [([model[0][pair]], [model[1][pair]]) for model in (self.policy, self.ref)]
-        return Pairs(sides[0], sides[1])
+        sides = [([model[0][pair]], [model[1][pair]]) for model in (self.policy, self.ref, self.collisions)]
+        return Pairs(sides[0], sides[1], sides[2])
 
     def __len__(self) -> int:
         return len(self.policy[0])
@@ -58,12 +69,14 @@ def some_pairs(draw: st.DrawFn) -> Pairs:
     number = draw(st.integers(1, 5))
     policy: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     ref: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    collisions: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for _ in range(number):
         for side in (0, 1):
             tokens = draw(st.lists(MEANS, min_size=1, max_size=12))
             policy[side].append(torch.tensor(tokens, dtype=torch.float64))
             ref[side].append(policy[side][-1] + draw(SHIFTS))
-    return Pairs(policy, ref)
+            collisions[side].append(torch.full((len(tokens),), draw(MEANS), dtype=torch.float64))
+    return Pairs(policy, ref, collisions)
 
 
 def trl_loss(pairs: Pairs, loss_type: str, dtype: torch.dtype = torch.float64, **settings: Any) -> float:
@@ -75,9 +88,11 @@ def trl_loss(pairs: Pairs, loss_type: str, dtype: torch.dtype = torch.float64, *
     for i, row in enumerate(rows):
         logps[i, : len(row)] = row.to(dtype)
         mask[i, 1 : len(row) + 1] = 1
-    zeros = torch.zeros_like(logps)
+    zeros, collisions = torch.zeros_like(logps), torch.zeros_like(logps)
+    for i, row in enumerate([*pairs.collisions[0], *pairs.collisions[1]]):
+        collisions[i, : len(row)] = row.to(dtype)
     outputs = SimpleNamespace(
-        log_probs=logps, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool(), log_sum_sq_probs=zeros
+        log_probs=logps, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool(), log_sum_sq_probs=collisions
     )
 
     def model(**_: Any) -> Any:
@@ -101,6 +116,7 @@ def trl_loss(pairs: Pairs, loss_type: str, dtype: torch.dtype = torch.float64, *
         f_alpha_divergence_coef=0.5,
         args=SimpleNamespace(discopop_tau=settings.pop("discopop_tau", 0.05)),
     )
+    given_inputs = settings.pop("inputs", {})
     vars(trainer).update(settings)
     inputs = {
         "input_ids": torch.ones_like(mask),
@@ -108,7 +124,7 @@ def trl_loss(pairs: Pairs, loss_type: str, dtype: torch.dtype = torch.float64, *
         "completion_mask": mask,
         "ref_chosen_logps": torch.stack([row.sum() for row in pairs.ref[0]]).to(dtype),
         "ref_rejected_logps": torch.stack([row.sum() for row in pairs.ref[1]]).to(dtype),
-    }
+    } | given_inputs
     return float(DPOTrainer._compute_loss(trainer, model, inputs, return_outputs=False))  # type: ignore[arg-type, no-untyped-call]
 
 
@@ -129,6 +145,32 @@ PAIRWISE = (
     "apo_down",
     "sigmoid_norm",
 )
+
+
+def ld_logps(pairs: Pairs, alpha: float) -> dict[str, torch.Tensor]:
+    """Return the reference's sums as TRL precomputes them with `ld_alpha`."""
+    found = {}
+    for name, side in zip(("ref_chosen_logps", "ref_rejected_logps"), pairs.ref, strict=True):
+        shorter = [min(len(one), len(other)) for one, other in zip(*pairs.ref, strict=True)]
+        sums = [one[:kept].sum() + alpha * one[kept:].sum() for one, kept in zip(side, shorter, strict=True)]
+        found[name] = torch.stack(sums)
+    return found
+
+
+@given(pairs=some_pairs(), beta=BETAS, alpha=st.floats(0.0, 1.0))
+def test_ld_dpo_is_trls(pairs: Pairs, beta: float, alpha: float) -> None:
+    ours = our_losses(pairs, "ld_dpo", beta=beta, alpha=alpha)
+    theirs = [
+        trl_loss(one, "sigmoid", beta=beta, ld_alpha=alpha, inputs=ld_logps(one, alpha))
+        for one in map(pairs.of, range(len(pairs)))
+    ]
+    assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+@given(pairs=some_pairs(), beta=BETAS)
+def test_wpo_is_trls(pairs: Pairs, beta: float) -> None:
+    theirs = [trl_loss(pairs.of(i), "sigmoid", beta=beta, use_weighting=True) for i in range(len(pairs))]
+    assert our_losses(pairs, "wpo", beta=beta) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss_type", PAIRWISE)
@@ -234,5 +276,5 @@ def test_the_odds_of_orpo_are_trls(pairs: Pairs, beta: float) -> None:
 def test_the_harness_gives_the_published_value() -> None:
     tokens = [[torch.full((count,), total / count, dtype=torch.float64)] for total, count in ((-50, 20), (-60, 30))]
     refs = [[torch.full((count,), total / count, dtype=torch.float64)] for total, count in ((-52, 20), (-58, 30))]
-    pairs = Pairs((tokens[0], tokens[1]), (refs[0], refs[1]))
+    pairs = Pairs((tokens[0], tokens[1]), (refs[0], refs[1]), (tokens[0], tokens[1]))
     assert math.isclose(trl_loss(pairs, "sigmoid"), 0.513015, abs_tol=1e-6)

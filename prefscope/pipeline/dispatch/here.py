@@ -10,6 +10,7 @@ from prefscope.events import Halved
 from prefscope.pipeline.dispatch.unit import Answer, Done, Emit, Scored, Turn, Unit
 from prefscope.pipeline.residents import Residents, ScoredModel
 from prefscope.scoring.engine import score_batch
+from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
 
@@ -42,14 +43,15 @@ class BatchScorer:
             self._limits[role] = min(limit, self._limits.get(role, limit))
             self.emit(Halved(role, turn.number, len(failed) // 2))
 
+        measure = token_logps_and_collisions if model.collides else token_logps
         with self.residents.loaded(model.candidate, path) as language_model:
             loaded = time.perf_counter()
-            logps = [
+            measured = [
                 found
                 for piece in _within(turn.sequences, self._limits.get(role), packed=path == "packed")
-                for found in score_batch(language_model, path, piece, halved)
+                for found in score_batch(language_model, path, piece, halved, measure)
             ]
-        return Scored(turn, tuple(logps), time.perf_counter() - loaded)
+        return Scored(turn, tuple(measured), time.perf_counter() - loaded)
 
 
 def _within(batch: Sequence[TokenSequence], limit: int | None, *, packed: bool) -> Iterator[Sequence[TokenSequence]]:

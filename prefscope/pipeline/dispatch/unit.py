@@ -40,8 +40,8 @@ class Scored:
     """A batch came back."""
 
     turn: Turn
-    logps: tuple[NDArray[np.float32], ...]
-    """Per-token log-probs of each sequence, in nats, shape (num_scored,)."""
+    found: tuple[NDArray[np.float32], ...]
+    """Per-token log-probs of each sequence, in nats, shape (num_scored,); with log Σ π² shape (num_scored, 2)."""
     seconds: float
 
 

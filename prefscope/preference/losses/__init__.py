@@ -32,6 +32,7 @@ from prefscope.preference.losses.population import (
 )
 from prefscope.preference.losses.reference_free import alphapo_loss, simpo_loss, slic_loss
 from prefscope.preference.losses.squared import ipo_azar_loss, ipo_loss, ipo_trl_loss, sppo_hard_loss
+from prefscope.preference.losses.weighted import ld_dpo_loss, wpo_loss
 
 __all__ = [
     "alphapo_loss",
@@ -54,6 +55,7 @@ __all__ = [
     "ipo_loss",
     "ipo_trl_loss",
     "kto_loss",
+    "ld_dpo_loss",
     "nca_pair_loss",
     "orpo_loss",
     "rdpo_loss",
@@ -63,4 +65,5 @@ __all__ = [
     "simpo_loss",
     "slic_loss",
     "sppo_hard_loss",
+    "wpo_loss",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from prefscope.preference.arrays import Array, sigmoid, softplus_neg
+from prefscope.preference.arrays import Array, constant, sigmoid, softplus_neg
 from prefscope.preference.losses.knobs import BETA, EACH, GAP, LABEL_SMOOTHING
 from prefscope.preference.registry import Parameter, register
 
@@ -17,18 +17,13 @@ ODDS_BETA = Parameter("beta", 0.1, 0.001, 10.0, "log", "share of the odds ratio 
 MEAN_LENGTH = "the mean length of chosen responses"
 
 
-def _constant(x: Array) -> Array:
-    """Return values that no gradient flows through."""
-    return x.detach() if hasattr(x, "detach") else x
-
-
 def _mean(x: Array, *others: Array) -> Array:
     """Return the mean of values where they and the others are finite, as a constant; nan where they never are."""
     xp = array_namespace(x)
-    x = _constant(x)
+    x = constant(x)
     finite = xp.isfinite(x)
     for other in others:
-        finite = finite & xp.isfinite(_constant(other))
+        finite = finite & xp.isfinite(constant(other))
     return xp.sum(xp.where(finite, x, xp.zeros_like(x))) / xp.sum(xp.astype(finite, x.dtype))
 
 
@@ -39,9 +34,9 @@ def _transported(x: Array, y: Array) -> Array:
     x, y = xp.reshape(x, (-1,)), xp.reshape(y, (-1,))
     finite = xp.isfinite(x) & xp.isfinite(y)
     last = xp.full_like(x, xp.inf)  # what takes no part goes to the end of both
-    order = xp.argsort(_constant(xp.where(finite, x, last)))
+    order = xp.argsort(constant(xp.where(finite, x, last)))
     ranks = xp.argsort(order)
-    partners = xp.take(xp.sort(_constant(xp.where(finite, y, last))), ranks, axis=0)
+    partners = xp.take(xp.sort(constant(xp.where(finite, y, last))), ranks, axis=0)
     return xp.reshape(xp.where(finite, x - partners, xp.full_like(x, xp.nan)), shape)
 
 

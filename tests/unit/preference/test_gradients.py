@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from prefscope.ledger.columns import COLLISION_LOGPS, TAIL_LOGPS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.losses import dpo_loss
 from prefscope.preference.registry import LOSSES, Parameter, find_loss
@@ -21,6 +22,7 @@ COLUMNS = st.fixed_dictionaries(
             ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps"), LOGPS
         ),
         **dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), COUNTS),
+        **dict.fromkeys((*TAIL_LOGPS, *COLLISION_LOGPS), LOGPS),
     }
 )
 SHARES = st.tuples(*[st.floats(0.0, 1.0)] * 3)

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from prefscope.data.records import BadRow, PreferencePair
-from prefscope.errors import ModelError
+from prefscope.errors import UsageError
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
@@ -133,6 +133,6 @@ def test_rewardbench_refuses_a_prompt_that_does_not_end_with_the_user() -> None:
 
 def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        ModelError, match=r"There is no profile 'trl-9'\. Use one of trl, trl-0\.24, simpo, rewardbench"
+        UsageError, match=r"There is no profile 'trl-9'\. Use one of trl, trl-0\.24, simpo, rewardbench"
     ):
         tokenize("trl-9", word_tokenizer(), PLAIN)

@@ -1,0 +1,102 @@
+"""`prefscope score` with several policies: a ledger each, the reference computed once, and what differs."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+import typer
+
+from prefscope.errors import UsageError
+from prefscope.settings import PreferenceSettings, ScoreSettings
+
+
+def score_several(
+    settings: ScoreSettings,
+    policies: Sequence[str],
+    outputs: Sequence[str],
+    preferences: PreferenceSettings,
+    *,
+    as_json: bool,
+) -> None:
+    """Score with one policy after the other, then compare them in their order.
+
+    Args:
+        settings: Of every run, but for the policy.
+        policies: Two or more.
+        outputs: The folder of the ledgers; empty for the usual place.
+        preferences: The knobs of the comparison.
+        as_json: Print the comparison as one JSON object.
+
+    Raises:
+        UsageError: A policy is given twice, the output is no folder, or the data can be read only once.
+    """
+    from prefscope.cli.output import print_compared
+    from prefscope.cli.progress import RunProgress
+    from prefscope.ledger.pairing import load_runs
+    from prefscope.pipeline.entry import score_or_import
+    from prefscope.report.compared import compare_runs
+
+    folder = _folder(outputs)
+    if len({*policies}) < len(policies):
+        raise UsageError("A policy is given twice", hint="Give each once.")
+    if settings.data.source == "-":
+        raise UsageError("Standard input can be read only once, not for several policies", hint="Save it to a file.")
+    ledgers = []
+    with _shared_store(settings) as shared:
+        for policy, name in zip(policies, ledger_names(policies), strict=True):
+            asked = replace(shared, models=replace(shared.models, policy=policy))
+            with RunProgress() as progress:
+                ledgers.append(score_or_import(asked, _place(settings, folder, name), progress))
+    print_compared(compare_runs(load_runs(ledgers), preferences), as_json=as_json)
+    paths = " ".join(shlex.quote(str(path)) for path in ledgers)
+    typer.echo(f"\nopen them: prefscope view {paths}", err=True)
+
+
+def _folder(outputs: Sequence[str]) -> Path | None:
+    """Return the folder that is asked for, if one is."""
+    if not outputs:
+        return None
+    if len(outputs) > 1 or PurePath(outputs[0]).suffix or outputs[0] == "-":
+        raise UsageError(
+            f"Several policies make several ledgers, and {outputs[-1]!r} is no folder",
+            hint="Name one folder with -o; export writes tables.",
+        )
+    return Path(outputs[0])
+
+
+def _place(settings: ScoreSettings, folder: Path | None, name: str) -> Callable[[str], Path]:
+    from prefscope.folders import unnamed_ledger
+
+    if folder is not None:
+        return lambda _: folder / f"{name}.parquet"
+    return lambda run_name: unnamed_ledger(settings.data.source, run_name)
+
+
+@contextmanager
+def _shared_store(settings: ScoreSettings) -> Iterator[ScoreSettings]:
+    """Give settings by which the runs share a store; one that goes at the end where none is to be kept."""
+    if settings.compute.use_cache:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
+        yield replace(settings, compute=replace(settings.compute, use_cache=True, cache_dir=folder))
+
+
+def ledger_names(policies: Sequence[str]) -> list[str]:
+    """Return a file name for each policy: its last part, with as many before it as it takes to tell it from the others.
+
+    >>> ledger_names(["run/ckpt-1", "run/ckpt-2"]), ledger_names(["a/final", "b/final"])
+    (['ckpt-1', 'ckpt-2'], ['a-final', 'b-final'])
+    """
+    parts = [[part for part in PurePath(policy).parts if part not in ("/", ".", "..")] for policy in policies]
+    names = []
+    for policy, one in zip(policies, parts, strict=True):
+        tails = (one[-depth:] for depth in range(1, len(one) + 1))
+        unlike = (tail for tail in tails if sum(other[-len(tail) :] == tail for other in parts) == 1)
+        names.append("-".join(next(unlike, [policy.replace("/", "-")])))
+    return names

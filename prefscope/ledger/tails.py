@@ -1,0 +1,54 @@
+"""What responses have beyond the length of the shorter one of their pair, summed from the log-probs of their tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.ledger.arrays import Columns
+from prefscope.ledger.columns import TAIL_LOGPS, TOKEN_LOGPS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+def tail_sums(file: pq.ParquetFile) -> Columns:
+    """Return Σ over the tokens after the first min(n_w, n_l) of each response, in nats, for both models.
+
+    A response that is not the longer one has 0. nan where a pair has no token log-probs, or where one is not finite.
+
+    Args:
+        file: A ledger with token log-probs.
+    """
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in TAIL_LOGPS}
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=[*TOKEN_LOGPS]).combine_chunks()
+        lists = {name: table.column(name).combine_chunks() for name in TOKEN_LOGPS}
+        counts = [np.diff(_offsets(lists[name])) for name in TOKEN_LOGPS[:2]]
+        shorter = np.minimum(*counts)
+        for tail, name in zip(TAIL_LOGPS, TOKEN_LOGPS, strict=True):
+            parts[tail].append(_beyond(lists[name], shorter))
+    return {name: np.concatenate([*found, np.empty(0)]) for name, found in parts.items()}
+
+
+def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    """Return where each list begins in the values of all, and at last where they end."""
+    offsets: NDArray[np.int64] = np.from_dlpack(lists.offsets).astype(np.int64)
+    begins: NDArray[np.int64] = offsets - offsets[0]
+    return begins
+
+
+def _beyond(lists: pa.ListArray, kept: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of each list after its first so many values, nan for one that is absent or shorter."""
+    offsets = _offsets(lists)
+    values = np.from_dlpack(lists.flatten()).astype(np.float64)
+    starts, ends = offsets[:-1] + kept, offsets[1:]
+    sums = np.full(len(kept), np.nan)
+    there = starts <= ends
+    for at in np.flatnonzero(there & (starts < ends)).tolist():
+        sums[at] = values[starts[at] : ends[at]].sum()
+    sums[there & (starts == ends)] = 0.0
+    return sums
