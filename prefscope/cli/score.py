@@ -59,6 +59,8 @@ def score(
     noise_floor: opt.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
+    parts: opt.Parts = None,
+    slice_: opt.Slice = None,
 ) -> None:
     """Score a preference data set, pair by pair.
 
@@ -112,14 +114,33 @@ def score(
             noise_pairs,
             opt.wants_collisions(preferences),
         ),
+        dispatch=opt.read_dispatch(parts, slice_),
     )
+    _check_parts(settings, policies, outputs)
     if len(policies) > 1:
         from prefscope.cli.score_several import score_several
 
         score_several(settings, policies, outputs, preferences, as_json=as_json)
         return
+    if settings.dispatch.slice_number is not None:
+        from prefscope.cli.score_slice import score_slice
+
+        score_slice(settings, as_json=as_json)
+        return
     path, seconds = _run(settings, outputs)
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
+
+
+def _check_parts(settings: ScoreSettings, policies: list[str], outputs: list[str]) -> None:
+    """Refuse what a folder of parts cannot give, before anything is computed."""
+    if settings.dispatch.parts is None:
+        return
+    if settings.compute.noise_pairs:
+        raise UsageError("--noise-floor is not measured with --parts", hint="Measure it on a --sample without --parts.")
+    if len(policies) > 1:
+        raise UsageError("--parts takes one policy at a time", hint="Score the next into the same folder.")
+    if settings.dispatch.slice_number is not None and outputs:
+        raise UsageError("A slice makes no ledger and no table", hint="Leave -o to `prefscope parts merge`.")
 
 
 def _check_reference_free(preferences: PreferenceSettings) -> None:

@@ -10,25 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from prefscope.events import Event, Finished, Noted, Prepared
 from prefscope.folders import cache_folder, store_path
-from prefscope.pipeline.assembly import assemble
+from prefscope.pipeline.assembly import LogpSource, StoredLogps, assemble
 from prefscope.pipeline.intake import DataSummary, read_pairs
 from prefscope.pipeline.manifest import build_manifest, preview_manifest
 from prefscope.pipeline.noise import Noise, measure_noise
+from prefscope.pipeline.parts.agreement import open_or_make
+from prefscope.pipeline.parts.folder import PartsFolder
+from prefscope.pipeline.parts.logps import PartLogps
 from prefscope.pipeline.passes import Passes
 from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights, gather
-from prefscope.pipeline.shards import make_plan
-from prefscope.pipeline.spool import Spool
-from prefscope.scoring.checkpoints import resolve
+from prefscope.pipeline.shards import Plan, make_plan
+from prefscope.pipeline.spool import Spool, SpooledPairs
+from prefscope.scoring.checkpoints import Checkpoint, resolve
 from prefscope.scoring.store import LogpStore
 from prefscope.scoring.tokenization import TokenTexts
+from prefscope.scoring.weights import Overlap
 from prefscope.settings import ScoreSettings
 
 Emit = Callable[[Event], None]
@@ -47,38 +52,134 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     Raises:
         PrefscopeError: Anything that a user can mend; what was scored until then is kept.
     """
+    with _at_work(settings, emit) as work:
+        passes, spool = work.passes(watched=preview is not None), work.spool
+        texts = TokenTexts.of(work.data.tokenizer) if settings.compute.keep_tokens else None
+        if preview is not None:
+            assemble(preview, spool, None, preview_manifest(settings, work.data, work.checkpoints), texts, emit)
+            emit(Prepared(str(preview), work.key.hex()))
+        models = passes.score_models()
+        noise = _measure_noise(passes, models) if settings.compute.noise_pairs else None
+        work.residents.release()
+        written = ledger(work.key.hex())
+        manifest = work.manifest(models, noise)
+        assemble(
+            written, spool, work.source(passes, models), manifest, texts, emit, collisions=settings.compute.collisions
+        )
+        work.store.drop_plan(work.key)
+    emit(Finished(str(written), work.data.pairs, passes.scoring_seconds))
+    return written
+
+
+def score_slice(settings: ScoreSettings, emit: Emit) -> float:
+    """Score one slice of the shards into a folder of parts and return the seconds that scoring took.
+
+    Raises:
+        PrefscopeError: Anything that a user can mend; what was scored until then is kept.
+    """
+    with _at_work(settings, emit) as work:
+        passes = work.passes()
+        models = passes.score_models()
+        work.source(passes, models)
+        work.store.drop_plan(work.key)
+    return passes.scoring_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What there is before anything is computed."""
+
+    settings: ScoreSettings
+    store: LogpStore
+    spool: SpooledPairs
+    plan: Plan
+    data: DataSummary
+    residents: Residents
+    weights: Overlap | None
+    folder: PartsFolder | None
+    emit: Emit
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The policy's, and the reference's if there is one."""
+        return [candidate.checkpoint for candidate in self.residents.candidates]
+
+    @property
+    def key(self) -> bytes:
+        """The hash that a rerun of the same work shares, whatever the store holds by then."""
+        settings = self.settings
+        shards = settings.dispatch.slice_number
+        parts = [
+            self.data.content_hash,
+            self.data.tokenizer_hash,
+            self.data.template_hash,
+            self.data.max_length,
+            asdict(settings.data) | {"source": ""},
+            asdict(settings.tokenization),
+            [settings.compute.batch_tokens, settings.models.attn, self.residents.dtype, self.residents.device.type],
+            [candidate.fingerprint for candidate in self.residents.candidates],
+            *([] if shards is None else [[shards, settings.dispatch.slices]]),
+        ]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+
+    def passes(self, *, watched: bool = False) -> Passes:
+        """Return what scores the shards that are asked for."""
+        asked, numbers = self.settings.dispatch, None
+        if asked.slice_number is not None:
+            numbers = range(asked.slice_number, len(self.plan), asked.slices)
+        return Passes(
+            self.settings,
+            self.store,
+            self.spool,
+            self.plan,
+            self.residents,
+            self.key,
+            self.emit,
+            watched=watched,
+            folder=self.folder,
+            numbers=numbers,
+        )
+
+    def manifest(self, models: Sequence[ScoredModel], noise: Noise | None = None) -> dict[str, Any]:
+        """Return the ledger's manifest."""
+        device, dtype = self.residents.device, self.residents.dtype
+        return build_manifest(self.settings, self.data, models, device, dtype, self.weights, noise)
+
+    def source(self, passes: Passes, models: Sequence[ScoredModel]) -> LogpSource:
+        """Return where the log-probs are, and leave in the folder of parts what makes a ledger of them."""
+        if self.folder is None:
+            return StoredLogps(self.store, {model.role: model.scope for model in models}, passes.crashed)
+        scopes = {model.role: model.scope.hex() for model in models}
+        name = hashlib.blake2b(json.dumps([scopes, models[0].collides]).encode(), digest_size=8).hexdigest()
+        self.folder.publish_run(name, scopes, self.manifest(models))
+        return PartLogps(self.folder, self.plan, scopes)
+
+
+@contextmanager
+def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
+    """Read the pairs or the plan of a folder, and look at the models; what is opened is closed afterwards."""
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
-    with _threads(settings.compute.threads), LogpStore(path) as store:
+    with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:
         if store.set_aside:
             emit(Noted(store.set_aside))
         if store.journal not in ("wal", "memory"):
             emit(Noted("The cache folder's file system has no WAL; the log-prob store uses a rollback journal."))
         policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
-        spool = Spool(cache_folder(settings.compute.cache_dir) if settings.compute.use_cache else None)
-        try:
-            data = read_pairs(settings, policy, ref, spool, emit)
-            checkpoints = [policy] if ref is None else [policy, ref]
-            residents = gather(settings, store, checkpoints, spool.some_token_ids(), emit)
-            weights = compare_weights(residents)
-            texts = TokenTexts.of(data.tokenizer) if settings.compute.keep_tokens else None
-            key = _run_key(residents, data)
-            plan = make_plan(spool.facts, settings.data.seed)
-            passes = Passes(settings, store, spool, plan, residents, key, emit, watched=preview is not None)
-            if preview is not None:
-                assemble(preview, spool, store, {}, preview_manifest(settings, data, checkpoints), texts, emit)
-                emit(Prepared(str(preview), key.hex()))
-            models = passes.score_models()
-            noise = _measure_noise(passes, models) if settings.compute.noise_pairs else None
-            residents.release()
-            written = ledger(key.hex())
-            manifest = build_manifest(settings, data, models, residents.device, residents.dtype, weights, noise)
-            scopes = {model.role: model.scope for model in models}
-            assemble(written, spool, store, scopes, manifest, texts, emit, collisions=settings.compute.collisions)
-            store.drop_plan(key)
-        finally:
-            spool.close()
-    emit(Finished(str(written), data.pairs, passes.scoring_seconds))
-    return written
+        fresh = Spool(cache_folder(settings.compute.cache_dir) if settings.compute.use_cache else None)
+        opened.callback(fresh.close)
+        folder, spool, plan = None, cast("SpooledPairs", fresh), None
+        if settings.dispatch.parts is not None:
+            folder = PartsFolder(Path(settings.dispatch.parts))
+            agreed = open_or_make(folder, settings, policy, ref, fresh, emit)
+            data, spool, plan = agreed.data, agreed.opened.spool, agreed.opened.plan
+            opened.callback(spool.close)
+        else:
+            data = read_pairs(settings, policy, ref, fresh, emit)
+        checkpoints = [policy] if ref is None else [policy, ref]
+        residents = gather(settings, store, checkpoints, spool.some_token_ids(), emit)
+        weights = compare_weights(residents)
+        plan = plan or make_plan(fresh.facts, settings.data.seed)
+        yield _Work(settings, store, spool, plan, data, residents, weights, folder, emit)
 
 
 @contextmanager
@@ -91,22 +192,6 @@ def _threads(asked: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(former)
-
-
-def _run_key(residents: Residents, data: DataSummary) -> bytes:
-    """Return the hash that a rerun of the same work shares, whatever the store holds by then."""
-    settings = residents.settings
-    parts = [
-        data.content_hash,
-        data.tokenizer_hash,
-        data.template_hash,
-        data.max_length,
-        asdict(settings.data) | {"source": ""},
-        asdict(settings.tokenization),
-        [settings.compute.batch_tokens, settings.models.attn, residents.dtype, residents.device.type],
-        [candidate.fingerprint for candidate in residents.candidates],
-    ]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
 
 
 def _measure_noise(passes: Passes, models: Sequence[ScoredModel]) -> Noise | None:

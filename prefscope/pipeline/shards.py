@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.pipeline.residents import ScoredModel
-from prefscope.pipeline.spool import PairFacts, Spool
+from prefscope.pipeline.spool import PairFacts, SpooledPairs
 from prefscope.scoring.planning import computed_tokens, cut_shards, draw_sample, plan_batches, trainer_tokens
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore, sequence_key
+
+if TYPE_CHECKING:  # it takes torch, and a plan is also read where there is none
+    from prefscope.pipeline.residents import ScoredModel
 
 SHARDS = 64
 """A data set is cut into about so many or up to twice as many, as far as the limits allow."""
@@ -50,21 +53,30 @@ class Plan:
     """The pairs of shard 0 ascending, of shard 1, …; shape (pairs,)."""
     starts: NDArray[np.int64]
     """Where each shard begins in that order, and the end; shape (shards + 1,)."""
-    first: NDArray[np.bool_]
-    """Whether chosen and rejected of a pair stand here for the first time, by the pair's number; shape (pairs, 2)."""
+    owners: NDArray[np.int64]
+    """The first sequence, in that order of pairs, with the tokens of each; 2i is chosen of pair i, 2i + 1 rejected."""
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def shard(self, spool: Spool, number: int) -> Shard:
+    def pairs(self, number: int) -> NDArray[np.int64]:
+        """Return the pairs of a shard by their numbers in the spool, ascending."""
+        return self.order[self.starts[number] : self.starts[number + 1]]
+
+    def owned(self, number: int) -> NDArray[np.int64]:
+        """Return the sequences that a shard has and none before it, by their numbers."""
+        return _owned(self.pairs(number), self.owners)
+
+    def shard(self, spool: SpooledPairs, number: int) -> Shard:
         """Return a shard with its sequences."""
-        pairs = self.order[self.starts[number] : self.starts[number + 1]]
-        mask = self.first[pairs].ravel().tolist()
-        sequences = tuple(one for one, is_first in zip(spool.sequences_of_pairs(pairs), mask, strict=True) if is_first)
+        pairs = self.pairs(number)
+        numbers = _sequences(pairs)
+        is_owned = (self.owners[numbers] == numbers).tolist()
+        sequences = tuple(one for one, mine in zip(spool.sequences_of_pairs(pairs), is_owned, strict=True) if mine)
         return Shard(number, self.names[number], sequences, tuple(one.digest() for one in sequences))
 
-    def shards(self, spool: Spool) -> Iterator[Shard]:
+    def shards(self, spool: SpooledPairs) -> Iterator[Shard]:
         """Yield all shards, one in memory at a time."""
         return (self.shard(spool, number) for number in range(len(self)))
 
@@ -83,13 +95,24 @@ def make_plan(facts: PairFacts, seed: int) -> Plan:
         numbers = cut_shards(facts.tokens[members], begins, most_tokens, MOST_PAIRS)
         starts += (starts[-1] + np.cumsum(np.bincount(numbers))).tolist()
     order = np.concatenate([sample, others])
-    first = np.zeros((pairs, 2), dtype=np.bool_)
-    in_order = facts.digests[order].ravel()
-    found = np.unique(in_order, return_index=True)[1]
-    first[order[found // 2], found % 2] = True
-    cut = [order[start:stop] for start, stop in pairwise(starts)]
-    names = tuple(_name(facts.digests[members][first[members]]) for members in cut)
-    return Plan(order, np.array(starts), first, names)
+    owners = np.empty(2 * pairs, dtype=np.int64)
+    in_order = _sequences(order)
+    digests = facts.digests.ravel()
+    _, first, same = np.unique(digests[in_order], return_index=True, return_inverse=True)
+    owners[in_order] = in_order[first[same]]
+    owned = (_owned(order[start:stop], owners) for start, stop in pairwise(starts))
+    return Plan(order, np.array(starts), owners, tuple(_name(digests[members]) for members in owned))
+
+
+def _sequences(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sequences of pairs by their numbers: chosen and rejected of the first, of the second, and so on."""
+    return np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel()
+
+
+def _owned(pairs: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    sequences = _sequences(pairs)
+    owned: NDArray[np.int64] = sequences[owners[sequences] == sequences]
+    return owned
 
 
 def _power_of_two(number: int) -> int:

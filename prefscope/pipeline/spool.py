@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +60,50 @@ class PairFacts:
     """The beginnings of the digests of chosen and rejected, shape (pairs, 2)."""
 
 
-class Spool:
+class SpooledPairs:
+    """Tokenized pairs in a file, to read."""
+
+    num_pairs: int
+    chunk_pairs: list[int]
+    """Pairs of each chunk."""
+    _file: IO[bytes]
+    _reader: pa.RecordBatchFileReader
+
+    @property
+    def extra_kinds(self) -> dict[str, ExtraKind]:
+        """How each of the data set's own columns is stored, by its name in the data set."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file; a temporary one's disk space is given back."""
+        self._file.close()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the chunks as they were written."""
+        for chunk in range(len(self.chunk_pairs)):
+            yield self._reader.get_batch(chunk)
+
+    def sequences(self, chunk: int) -> list[TokenSequence]:
+        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
+        batch = self._reader.get_batch(chunk)
+        sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
+        return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
+
+    def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
+        """Yield chosen and rejected of pairs given by their ascending numbers."""
+        starts = np.cumsum([0, *self.chunk_pairs])
+        chunks = np.searchsorted(starts, pairs, side="right") - 1
+        for chunk in np.unique(chunks).tolist():
+            sequences = self.sequences(chunk)
+            for place in (pairs[chunks == chunk] - starts[chunk]).tolist():
+                yield from sequences[2 * place : 2 * place + 2]
+
+    def some_token_ids(self) -> NDArray[np.int32]:
+        """Return token ids of the first pairs."""
+        return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
+
+
+class Spool(SpooledPairs):
     """A growing list of tokenized pairs, then a list to read."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -70,9 +115,7 @@ class Spool:
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
         self._folder = folder
-        self._reader: pa.RecordBatchFileReader | None = None
-        self.chunk_pairs: list[int] = []
-        """Pairs of each chunk."""
+        self.chunk_pairs = []
         self._facts: list[NDArray[np.uint64]] = []
         self._kinds: dict[str, ExtraKind | None] = {}
         self.num_pairs = 0
@@ -98,9 +141,13 @@ class Spool:
             self._file.seek(0)
             self._reader = pa.ipc.open_file(self._file)
 
-    def close(self) -> None:
-        """Give the disk space back."""
-        self._file.close()
+    def save(self, path: Path) -> None:
+        """Write the finished spool to a file that stays (`SavedSpool`)."""
+        with path.open("wb") as stream:
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     @property
     def facts(self) -> PairFacts:
@@ -113,32 +160,32 @@ class Spool:
         """How each of the data set's own columns is stored, by its name in the data set."""
         return {name: kind or "text" for name, kind in self._kinds.items()}
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the chunks as they were written."""
-        for chunk in range(len(self.chunk_pairs)):
-            yield self._read(chunk)
 
-    def _read(self, chunk: int) -> pa.RecordBatch:
-        return cast("pa.RecordBatchFileReader", self._reader).get_batch(chunk)
+class SavedSpool(SpooledPairs):
+    """A spool that was saved."""
 
-    def sequences(self, chunk: int) -> list[TokenSequence]:
-        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
-        batch = self._read(chunk)
-        sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
-        return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
+    def __init__(self, path: Path, chunk_pairs: Sequence[int], kinds: Mapping[str, ExtraKind]) -> None:
+        """Open the file.
 
-    def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
-        """Yield chosen and rejected of pairs given by their ascending numbers."""
-        starts = np.cumsum([0, *self.chunk_pairs])
-        chunks = np.searchsorted(starts, pairs, side="right") - 1
-        for chunk in np.unique(chunks).tolist():
-            sequences = self.sequences(chunk)
-            for place in (pairs[chunks == chunk] - starts[chunk]).tolist():
-                yield from sequences[2 * place : 2 * place + 2]
+        Args:
+            path: Where it was saved.
+            chunk_pairs: Of the spool.
+            kinds: Its `extra_kinds`.
 
-    def some_token_ids(self) -> NDArray[np.int32]:
-        """Return token ids of the first pairs."""
-        return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
+        Raises:
+            OSError: The file cannot be read.
+            pyarrow.ArrowException: It is no spool, or was cut.
+        """
+        self._file = path.open("rb")
+        self._reader = pa.ipc.open_file(self._file)
+        self.chunk_pairs = [*chunk_pairs]
+        self.num_pairs = sum(chunk_pairs)
+        self._kinds = dict(kinds)
+
+    @property
+    def extra_kinds(self) -> dict[str, ExtraKind]:
+        """How each of the data set's own columns is stored, by its name in the data set."""
+        return self._kinds
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
