@@ -93,6 +93,10 @@ class ComputeSettings:
 class DispatchSettings:
     """Who computes what, and where it is gathered; no number depends on it."""
 
+    workers: int | None = None
+    """Processes of this machine, each on a device of its own as far as there are several; None: this process."""
+    patience: float = 300.0
+    """Seconds that a worker may take for a batch at least, before it counts as hanging and is ended."""
     parts: str | None = None
     """Folder that this process and others fill with a part for each shard; None: the store alone."""
     slice_number: int | None = None

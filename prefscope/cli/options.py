@@ -162,6 +162,15 @@ AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin wei
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Compute in N processes of this machine, each on a GPU of its own as far as there are several.",
+        show_default=False,
+    ),
+]
 Parts = Annotated[
     str | None,
     typer.Option(
@@ -248,14 +257,14 @@ def read_template(path: Path | None) -> str | None:
         raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error
 
 
-def read_dispatch(parts: str | None, slice_: str | None) -> DispatchSettings:
+def read_dispatch(workers: int | None, parts: str | None, slice_: str | None) -> DispatchSettings:
     """Return who computes what.
 
     Raises:
         UsageError: The slice is none, or has no folder of parts.
     """
     if slice_ is None:
-        return DispatchSettings(parts=parts)
+        return DispatchSettings(workers, parts=parts)
     number, _, slices = slice_.partition("/")
     if not (number.isascii() and number.isdigit() and slices.isascii() and slices.isdigit()):
         raise UsageError(f"--slice {slice_} is no slice", hint="Write 0/4 for the first of four.")
@@ -265,4 +274,4 @@ def read_dispatch(parts: str | None, slice_: str | None) -> DispatchSettings:
         )
     if parts is None:
         raise UsageError("--slice needs a folder for its parts", hint="Name one that all slices see with --parts.")
-    return DispatchSettings(parts=parts, slice_number=int(number), slices=int(slices))
+    return DispatchSettings(workers, parts=parts, slice_number=int(number), slices=int(slices))

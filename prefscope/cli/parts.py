@@ -147,3 +147,4 @@ def merge(
         path = merge_parts(PartsFolder(folder), run, place, progress)
     quoted = shlex.quote(str(path))
     typer.echo(f"ledger: {path}\nsummary: prefscope report {quoted}\nopen it: prefscope view {quoted}", err=True)
+    progress.conclude()

@@ -249,18 +249,17 @@ def wait_for_parts(folder: Path, more_than: int, process: subprocess.Popen[bytes
 def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
     data: Path, whole: bytes, filled: Path, tmp_path: Path
 ) -> None:
-    """Both start at one time, so both make the plan; each is killed as soon as it has written something more."""
+    """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
     folder = tmp_path / "killed"
     expected = parts_in(filled)
-    for parts in (0, 3):
-        processes = [start(data, folder, f"{number}/2") for number in range(2)]
-        wait_for_parts(folder, parts, processes[0])
-        for process in processes:
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
-        found = parts_in(folder)
-        assert found.items() <= expected.items()
-        assert len(found) > parts
+    processes = [start(data, folder, f"{number}/2") for number in range(2)]
+    wait_for_parts(folder, 2, processes[0])
+    for process in processes:
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    found = parts_in(folder)
+    assert found.items() <= expected.items()
+    assert len(found) > 2
     for number in range(2):
         assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "--slice", f"{number}/2") == 0
     assert parts_in(folder) == expected

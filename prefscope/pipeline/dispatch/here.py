@@ -29,6 +29,16 @@ class BatchScorer:
     _limits: dict[str, int] = field(default_factory=dict)
     """Tokens that fitted into memory after a batch had to be halved, by role."""
 
+    def load(self) -> None:
+        """Load the models beforehand.
+
+        Raises:
+            PrefscopeError: One cannot be loaded.
+        """
+        for model in self.models.values():
+            with self.residents.loaded(model.candidate):
+                pass
+
     def score(self, turn: Turn) -> Scored:
         """Compute a batch.
 
@@ -69,7 +79,11 @@ class Here:
     """One batch after the other, in this process."""
 
     scorer: BatchScorer
-    width: int = 1
+
+    @property
+    def width(self) -> int:
+        """One."""
+        return 1
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:  # noqa: ARG002 (nobody survives a death)
         """Yield the batches of each unit and its end."""

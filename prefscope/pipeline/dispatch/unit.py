@@ -65,8 +65,9 @@ Answer: TypeAlias = Scored | Done | Dropped
 class Dispatcher(Protocol):
     """Hands units out and yields what comes back, in any order; batches of one unit come in theirs."""
 
-    width: int
-    """How many batches are computed at one time."""
+    @property
+    def width(self) -> int:
+        """How many batches are computed at one time."""
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
         """Yield the answers to all units; one that kills its worker so many times is dropped.
