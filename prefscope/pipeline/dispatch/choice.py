@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from prefscope.events import Noted
 from prefscope.pipeline.dispatch.here import BatchScorer, Here
 from prefscope.pipeline.dispatch.job import Job
+from prefscope.pipeline.dispatch.ray_cluster import RayCluster
+from prefscope.pipeline.dispatch.ray_job import RayJob
 from prefscope.pipeline.dispatch.unit import Dispatcher, Emit
 from prefscope.pipeline.dispatch.workers import Workers
 from prefscope.pipeline.residents import Residents, ScoredModel
@@ -20,15 +24,41 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 @contextmanager
 def open_dispatcher(residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> Iterator[Dispatcher]:
-    """Give a dispatcher for models that are resident together; its workers are gone afterwards."""
-    workers = residents.settings.dispatch.workers
-    if workers is None:
+    """Give a dispatcher for models that are resident together; its workers are gone afterwards.
+
+    Raises:
+        MissingExtraError: Ray is asked for and not installed.
+    """
+    asked = residents.settings.dispatch
+    if asked.engine == "local" and asked.workers is None:
         yield Here(BatchScorer(residents, {model.role: model for model in models}, emit))
         return
     residents.release()
+    dispatcher = _open_ray(residents, models, emit) if asked.engine == "ray" else _open_workers(residents, models, emit)
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.close()
+
+
+def _open_ray(residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> RayCluster:
+    asked = residents.settings.dispatch
+    folder = None if asked.parts is None else str(Path(asked.parts).resolve())
+    job = RayJob(_job(residents, models, asked.cpus_per_worker), folder, socket.gethostname())
+    cluster = RayCluster(job, asked, residents.device, emit, width=asked.workers or 1)
+    cluster.open()
+    return cluster
+
+
+def _open_workers(residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> Workers:
+    workers = residents.settings.dispatch.workers or 1
     emit(Noted(f"{workers} workers, each with its own copy of the weights" if workers > 1 else "1 worker"))
-    threads = residents.settings.compute.threads or max((os.cpu_count() or 1) // workers, 1)
-    job = Job(
+    job = _job(residents, models, max((os.cpu_count() or 1) // workers, 1))
+    return Workers(job, tuple(_environment(residents.device, number) for number in range(workers)), emit)
+
+
+def _job(residents: Residents, models: Sequence[ScoredModel], threads: int) -> Job:
+    return Job(
         residents.settings,
         residents.device,
         residents.dtype,
@@ -36,13 +66,8 @@ def open_dispatcher(residents: Residents, models: Sequence[ScoredModel], emit: E
         residents.together,
         residents.token_ids,
         tuple(models),
-        threads,
+        residents.settings.compute.threads or threads,
     )
-    crew = Workers(job, tuple(_environment(residents.device, number) for number in range(workers)), emit)
-    try:
-        yield crew
-    finally:
-        crew.close()
 
 
 def _environment(device: torch.device, number: int) -> Mapping[str, str]:
