@@ -84,7 +84,7 @@ class Passes:
         if not left:
             self.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are there"))
             return
-        with open_dispatcher(self.residents, models, self.emit) as dispatcher:
+        with open_dispatcher(self.settings.dispatch, self.residents, models, self.emit) as dispatcher:
             if not self._announce(models, left, dispatcher.width) and self.folder is None:
                 return
             units: Iterator[Unit] = (
