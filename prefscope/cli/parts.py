@@ -16,12 +16,17 @@ Folder = Annotated[Path, typer.Argument(help="The folder of parts, as of `score 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 parts = typer.Typer(
-    help="Score with many processes: plan, look at and merge what `score --parts` fills.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
+
+
+@parts.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    """Score with many processes: plan, look at and merge what `score --parts` fills."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @parts.command()
@@ -46,9 +51,9 @@ def plan(
     chat_template: opt.ChatTemplate = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Read and tokenize a data set once, and cut it into shards that all slices share.
+    """Cut a data set into shards for all slices.
 
-    No weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with the same options.
+    It is read and tokenized once; no weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with the same options.
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.entry import plan_parts
@@ -78,7 +83,7 @@ def plan(
 
 @parts.command()
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Tell how many of the shards have their parts, and which models they are of."""
+    """Tell how far a folder of parts is."""
     from prefscope.cli.output import print_folder_status
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
@@ -93,9 +98,9 @@ def verify(
         bool, typer.Option("--delete", help="Delete what is damaged, so that it is scored again.")
     ] = False,
 ) -> None:
-    """Read all parts and name those that are cut, damaged or of another plan.
+    """Name the parts that are damaged.
 
-    Exits with 1 if there are any and they stay.
+    All are read: those that are cut, changed or of another plan are named. Exits with 1 if there are any and they stay.
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.parts.folder import PartsFolder
@@ -130,7 +135,10 @@ def merge(
         typer.Option(help="Which run, where the folder has several: `status` names them.", show_default=False),
     ] = None,
 ) -> None:
-    """Make the ledger of parts that are all there; it takes neither models nor a GPU."""
+    """Make the ledger of a complete folder.
+
+    It takes neither models nor a GPU.
+    """
     from prefscope.cli.output import check_ledger
     from prefscope.cli.progress import RunProgress
     from prefscope.folders import unnamed_ledger

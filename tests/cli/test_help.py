@@ -14,16 +14,21 @@ from prefscope.cli.app import app
 
 Program = Callable[..., tuple[int, str, str]]
 ROOT: Any = typer.main.get_command(app)
-PARAMETERS = [(name, parameter) for name, command in ROOT.commands.items() for parameter in command.params]
+COMMANDS: dict[str, Any] = {
+    f"{name} {own}".strip(): one
+    for name, command in ROOT.commands.items()
+    for own, one in {"": command, **getattr(command, "commands", {})}.items()
+}
+PARAMETERS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]
 
 
 def test_the_commands_are_those_of_the_contract() -> None:
     assert {"score", "report", "export", "curate", "losses", "cache"} <= set(ROOT.commands)
 
 
-@pytest.mark.parametrize("name", ROOT.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_says_in_a_sentence_what_it_does(name: str) -> None:
-    first = ROOT.commands[name].help.split("\n\n")[0]
+    first = COMMANDS[name].help.split("\n\n")[0]
     assert re.fullmatch(r"[A-Z][^\n]*[.:]?.*\.", first, re.DOTALL)
 
 
@@ -35,10 +40,10 @@ def test_an_option_says_what_it_is_for(command: str, parameter: Any) -> None:
     assert parameter.help.strip().endswith((".", ")")), parameter.help
 
 
-@pytest.mark.parametrize("name", ROOT.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_lists_every_option(program: Program, name: str) -> None:
-    code, out, _ = program(name, "--help")
-    options = [option for parameter in ROOT.commands[name].params for option in parameter.opts if option[0] == "-"]
+    code, out, _ = program(*name.split(), "--help")
+    options = [option for parameter in COMMANDS[name].params for option in parameter.opts if option[0] == "-"]
     assert code == 0
     assert [option for option in options if option not in out] == []
 
