@@ -53,7 +53,8 @@ def plan(
 ) -> None:
     """Cut a data set into shards for all slices.
 
-    It is read and tokenized once; no weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with the same options.
+    It is read and tokenized once; no weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with
+    the same options.
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.entry import plan_parts

@@ -59,7 +59,8 @@ def main() -> None:
         timed(["export", ledger, "-o", str(table)])
         report(f"plan {planning:.1f}, 2 slices {scoring:.1f}, merge {merging:.1f}", planning + scoring + merging, table)
         if asked.ray:
-            report("--engine ray, 2 workers", timed([*common, "--engine", "ray", "--workers", "2", "-o", str(table)]), table)
+            seconds = timed([*common, "--engine", "ray", "--workers", "2", "-o", str(table)])
+            report("--engine ray, 2 workers", seconds, table)
 
 
 if __name__ == "__main__":

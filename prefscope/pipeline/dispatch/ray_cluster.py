@@ -116,7 +116,9 @@ class RayCluster:
             return
         _check_amount(payload for _, payload in given)
         answered = set[int]()
-        for number, answer in self._ask(tuple(pickle.dumps(payload) for _, payload in given), tries):
+        packed = tuple(pickle.dumps(payload) for _, payload in given)
+        in_flight = 2 if all(unit.is_whole for unit, _ in given) else 1
+        for number, answer in self._ask(packed, tries, in_flight):
             answered.add(number)
             yield from _unpacked(*given[number], pickle.loads(answer))  # noqa: S301 (our own actor's)
         for number, (unit, _) in enumerate(given):
@@ -124,7 +126,7 @@ class RayCluster:
                 self.emit(Noted(f"shard {unit.shard} ended the Ray workers that computed it"))
                 yield Dropped(unit)
 
-    def _ask(self, units: tuple[bytes, ...], tries: int) -> Iterator[tuple[int, bytes]]:
+    def _ask(self, units: tuple[bytes, ...], tries: int, in_flight: int) -> Iterator[tuple[int, bytes]]:
         """Yield the answers of the process that speaks with Ray, each with the number of its unit."""
         asked = self.asked
         gpus = float(self.device.type == "cuda") if asked.gpus_per_worker is None else asked.gpus_per_worker
@@ -132,7 +134,7 @@ class RayCluster:
         if self._connection is None:
             raise RuntimeError("the cluster is not open")
         with suppress(OSError):  # if it has died, that is heard next
-            self._connection.send(Request(pickle.dumps(self.job), units, cluster, tries))
+            self._connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
         while (said := self._hear(self._connection)) is not None:
             if isinstance(said, int):
                 self.width = said

@@ -39,6 +39,8 @@ class Request:
     """A pickled unit's turns each, or the number of a shard."""
     cluster: Cluster
     tries: int
+    in_flight: int
+    """Units that an actor has at a time: one that ends it takes the others along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +135,16 @@ def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
     if hasattr(context, "max_consecutive_actor_init_deaths"):
         context.max_consecutive_actor_init_deaths = MOST_DEATHS_WHILE_LOADING
     items = [{"number": number, "unit": unit} for number, unit in enumerate(request.units)]
+    pool = ray.data.ActorPoolStrategy(
+        min_size=workers, max_size=workers, max_tasks_in_flight_per_actor=request.in_flight
+    )
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _ScoreUnits,
         fn_constructor_kwargs={"version": prefscope.__version__, "job": request.job},
         batch_size=None,
         num_cpus=request.cluster.cpus,
         num_gpus=request.cluster.gpus,
-        compute=ray.data.ActorPoolStrategy(min_size=workers, max_size=workers, max_tasks_in_flight_per_actor=2),
+        compute=pool,
         max_restarts=-1,
         max_task_retries=request.tries - 1,
     )
