@@ -175,6 +175,34 @@ def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
 
 
 @needs_ray
+def test_a_node_that_is_lost_costs_no_pair(data: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes on this machine, each a raylet with a core; one is killed as soon as a batch has come back."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    before = set(of_ray())
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        lost: list[int] = []
+
+        def lose_a_node(event: Event) -> None:
+            if isinstance(event, BatchScored) and not lost:
+                lost.append(node.all_processes["raylet"][0].process.pid)
+                os.kill(lost[0], signal.SIGKILL)
+
+        dispatch = DispatchSettings(workers=2, engine="ray", address=cluster.address, parts="parts")
+        asked = replace(settings_of(data=data, limit=PAIRS, batch_tokens=256), dispatch=dispatch)
+        path = score(asked, lambda _: Path("all.parquet"), lose_a_node)
+    finally:
+        cluster.shutdown()
+    export(load_ledger(path), PreferenceSettings(), Path("all.csv"))
+    assert len(lost) == 1
+    assert Path("all.csv").read_bytes() == whole
+    wait_until(lambda: set(of_ray()) <= before, seconds=20)
+
+
+@needs_ray
 def test_a_cluster_that_is_too_small_is_told_in_a_sentence(
     options: list[str], program: Callable[..., tuple[int, str, str]]
 ) -> None:
