@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -33,7 +35,8 @@ from prefscope.settings import LossChoice, PreferenceSettings
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text(encoding="utf-8")
 DPO = PreferenceSettings(losses=(LossChoice("dpo"),))
-SPANS = re.compile(r"`([^`]+)`")
+SPANS = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+Program: TypeAlias = Callable[..., tuple[int, str, str]]
 LISTED: Mapping[str, Iterable[str]] = {
     "stored columns": [column.name for column in STORED],
     "text columns": [column.name for column in TEXTS],
@@ -74,6 +77,18 @@ def sections(block: str, level: str) -> dict[str, str]:
 def formula_of(section: str) -> str:
     """Return what stands in a section's block of code."""
     return section.split("```text\n", 1)[1].split("\n```", 1)[0]
+
+
+def numbers_in(value: Any, name: str) -> Iterator[str]:
+    """Yield the names of numbers in JSON, those of what was scored and how aside."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from () if key == "manifest" else numbers_in(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from numbers_in(inner, name)
+    elif value is None or isinstance(value, float) or type(value) is int:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +140,11 @@ def test_every_diagnostic_has_its_formula_and_no_other_has_one() -> None:
     }
 
 
+def test_the_losses_over_all_pairs_are_told() -> None:
+    told = PAGE.split("- **Losses over all pairs** (", 1)[1].split(")", 1)[0]
+    assert {*SPANS.findall(told)} == {name for name, loss in LOSSES.items() if loss.population}
+
+
 def test_the_names_of_another_trainer_lead_to_losses() -> None:
     named = spans(row[2] for row in table_after("### The loss by another name"))
     assert len(named) > 30
@@ -153,13 +173,30 @@ def test_the_rows_of_a_comparison_are_those_of_compare(demo: Ledger) -> None:
     assert spans(row[0] for row in table_after("## Comparison")) == [row[0] for row in differences.rows]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "demo.parquet", "--by", "category"),
+        ("compare", "demo-early.parquet", "demo.parquet"),
+        ("lint", "pairs.jsonl"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_number_in_json_is_on_the_page(command: tuple[str, ...], samples: Path, program: Program) -> None:
+    name, *ledgers = command
+    arguments = [samples / one if (samples / one).exists() else one for one in ledgers]
+    _, shown, _ = program(name, *arguments, "--json")
+    told = {part for span in SPANS.findall(PAGE) for part in (span, *span.split("."))}
+    assert {*numbers_in(json.loads(shown), "")} - told == set()
+
+
 def test_what_is_spelled_like_a_column_is_one(demo: Ledger) -> None:
     like = re.compile(
         r"\w+_(?:logps|logratios|rewards|num_tokens|tokens|loss|weight|posterior|margins)|margins|outcome"
     )
     spelled = {name for name in SPANS.findall(PAGE) if like.fullmatch(name)}
-    tokens = {column.name for column in TOKENS}
-    assert spelled - {"batch_tokens"} - names_of(demo).kinds.keys() - tokens == set()
+    others = {column.name for column in TOKENS} | DOCTOR_CHECKS.keys() | {"batch_tokens"}
+    assert spelled - names_of(demo).kinds.keys() - others == set()
 
 
 def test_every_link_within_the_page_has_its_heading() -> None:
