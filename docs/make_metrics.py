@@ -18,7 +18,7 @@ from pathlib import Path
 from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the checks)
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
 from prefscope.events import Planned
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, FLAGS, STORED, TEXTS, TOKENS, Column
+from prefscope.ledger.columns import COLLISIONS, DERIVED, DIAGNOSED, FLAGS, STORED, TAILS, TEXTS, TOKENS, Column
 from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the doctor's checks)
 from prefscope.pipeline.doctor.verdict import CHECKS as DOCTOR_CHECKS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
@@ -208,6 +208,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "stored columns": lambda: columns(STORED),
     "text columns": lambda: columns(TEXTS),
     "token columns": lambda: columns(TOKENS),
+    "columns of losses": lambda: columns((*TAILS, *COLLISIONS)),
     "derived columns": lambda: columns(DERIVED),
     "diagnosed columns": lambda: columns(DIAGNOSED),
     "flags": flags,

@@ -15,7 +15,7 @@ import pytest
 
 from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the checks)
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, FLAGS, STORED, TEXTS, TOKENS
+from prefscope.ledger.columns import COLLISIONS, DERIVED, DIAGNOSED, FLAGS, STORED, TAILS, TEXTS, TOKENS
 from prefscope.ledger.pairing import PairedView, Pairing
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View, names_of
@@ -41,6 +41,7 @@ LISTED: Mapping[str, Iterable[str]] = {
     "stored columns": [column.name for column in STORED],
     "text columns": [column.name for column in TEXTS],
     "token columns": [column.name for column in TOKENS],
+    "columns of losses": [column.name for column in (*TAILS, *COLLISIONS)],
     "derived columns": [column.name for column in DERIVED],
     "diagnosed columns": [column.name for column in DIAGNOSED],
     "flags": FLAGS,
@@ -195,7 +196,7 @@ def test_what_is_spelled_like_a_column_is_one(demo: Ledger) -> None:
         r"\w+_(?:logps|logratios|rewards|num_tokens|tokens|loss|weight|posterior|margins)|margins|outcome"
     )
     spelled = {name for name in SPANS.findall(PAGE) if like.fullmatch(name)}
-    others = {column.name for column in TOKENS} | DOCTOR_CHECKS.keys() | {"batch_tokens"}
+    others = {column.name for column in (*TOKENS, *TAILS, *COLLISIONS)} | DOCTOR_CHECKS.keys() | {"batch_tokens"}
     assert spelled - names_of(demo).kinds.keys() - others == set()
 
 
