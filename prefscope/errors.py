@@ -25,6 +25,10 @@ class PrefscopeError(Exception):
         self.hint = hint
         super().__init__(str(self))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker's error is told by the process that started it.
+        return _rebuilt, (type(self), self.what, self.where, self.hint)
+
     def __str__(self) -> str:
         # After a place the sentence goes on; without one it begins.
         first = self.what[:1].lower() if self.where else self.what[:1].upper()
@@ -73,3 +77,10 @@ class ResourceError(PrefscopeError):
     """The machine stopped the work: disk, memory or network."""
 
     exit_code = 3
+
+
+def _rebuilt(kind: type[PrefscopeError], what: str, where: str, hint: str) -> PrefscopeError:
+    """Return an error that came from another process."""
+    error = kind.__new__(kind)
+    PrefscopeError.__init__(error, what, where=where, hint=hint)
+    return error

@@ -90,6 +90,21 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """Who computes what, and where it is gathered; no number depends on it."""
+
+    workers: int | None = None
+    """Processes of this machine, each on a device of its own as far as there are several; None: this process."""
+    patience: float = 300.0
+    """Seconds that a worker may take for a batch at least, before it counts as hanging and is ended."""
+    parts: str | None = None
+    """Folder that this process and others fill with a part for each shard; None: the store alone."""
+    slice_number: int | None = None
+    """Score only the shards of one of `slices` slices, counted from 0, and leave the ledger to `parts merge`."""
+    slices: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreSettings:
     """All that decides what a run computes."""
 
@@ -97,6 +112,7 @@ class ScoreSettings:
     models: ModelSettings
     tokenization: TokenizationSettings = field(default_factory=TokenizationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    dispatch: DispatchSettings = field(default_factory=DispatchSettings)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; `from_json` reads them back."""
@@ -110,6 +126,7 @@ class ScoreSettings:
             models=ModelSettings(**value["models"]),
             tokenization=TokenizationSettings(**value["tokenization"]),
             compute=ComputeSettings(**value["compute"]),
+            dispatch=DispatchSettings(**value["dispatch"]),
         )
 
 

@@ -20,6 +20,7 @@ from prefscope.cli.export import export
 from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
 from prefscope.cli.parity import parity
+from prefscope.cli.parts import parts
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.add_typer(parts, name="parts")
 ROOT_OPTIONS = ("-h", "--help", "--version")
 
 
@@ -117,7 +119,7 @@ def _with_command(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with a command before them: a first word that is none is a path, which the screens open."""
     if not arguments and not sys.stdout.isatty():
         return ["--help"]
-    if arguments and arguments[0] in {*COMMANDS, *ROOT_OPTIONS}:
+    if arguments and arguments[0] in {*COMMANDS, "parts", *ROOT_OPTIONS}:
         return [*arguments]
     return ["open", *arguments]
 

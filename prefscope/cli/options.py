@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from prefscope.errors import UsageError
-from prefscope.settings import DEFAULT_LOSSES, Dtype, LossChoice, PreferenceSettings, Truncation
+from prefscope.settings import DEFAULT_LOSSES, DispatchSettings, Dtype, LossChoice, PreferenceSettings, Truncation
 
 Beta = Annotated[
     float,
@@ -162,6 +162,32 @@ AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load .bin wei
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the model code that comes with a checkpoint.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Compute in N processes of this machine, each on a GPU of its own as far as there are several.",
+        show_default=False,
+    ),
+]
+Parts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep a part of every shard in a folder that other processes fill, too; see `prefscope parts`.",
+        show_default=False,
+    ),
+]
+Slice = Annotated[
+    str | None,
+    typer.Option(
+        "--slice",
+        metavar="I/N",
+        help="Score only slice I of N (0/N is the first) into --parts; `prefscope parts merge` makes the ledger.",
+        show_default=False,
+    ),
+]
 
 
 def read_preferences(
@@ -229,3 +255,23 @@ def read_template(path: Path | None) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error
+
+
+def read_dispatch(workers: int | None, parts: str | None, slice_: str | None) -> DispatchSettings:
+    """Return who computes what.
+
+    Raises:
+        UsageError: The slice is none, or has no folder of parts.
+    """
+    if slice_ is None:
+        return DispatchSettings(workers, parts=parts)
+    number, _, slices = slice_.partition("/")
+    if not (number.isascii() and number.isdigit() and slices.isascii() and slices.isdigit()):
+        raise UsageError(f"--slice {slice_} is no slice", hint="Write 0/4 for the first of four.")
+    if int(number) >= int(slices):
+        raise UsageError(
+            f"There is no slice {slice_}", hint=f"The slices of {slices} are 0/{slices} to {int(slices) - 1}/{slices}."
+        )
+    if parts is None:
+        raise UsageError("--slice needs a folder for its parts", hint="Name one that all slices see with --parts.")
+    return DispatchSettings(workers, parts=parts, slice_number=int(number), slices=int(slices))

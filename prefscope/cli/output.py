@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from prefscope.report.document import build_document
 from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
+from prefscope.report.folder_status import folder_lines
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
 from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
@@ -150,6 +151,26 @@ def check_outputs(outputs: Sequence[str], source: str | Path) -> None:
                 raise UsageError(f"The output {name} is the file that is to be read", hint="Choose another name.")
     if len(set(outputs)) < len(outputs):
         raise UsageError("An output is named twice", hint="Name each -o once.")
+
+
+def check_ledger(path: Path) -> None:
+    """Refuse a name that no ledger can have.
+
+    Raises:
+        UsageError: It does not end in .parquet.
+    """
+    if path.suffix != ".parquet":
+        raise UsageError(f"A ledger's name ends in .parquet, and {path.name!r} does not", hint="Use -o x.parquet.")
+
+
+def print_folder_status(folder: Path, status: dict[str, Any], *, as_json: bool) -> None:
+    """Print how far a folder of parts is, as its `to_json` gives it: lines, or one JSON object."""
+    out = sys.stdout
+    if as_json:
+        out.write(json.dumps(status, ensure_ascii=False, indent=2) + "\n")
+        return
+    for line in folder_lines(str(folder), status):
+        out.write(f"{visible(line)}\n")
 
 
 def write_tables(ledger: Ledger, preferences: PreferenceSettings, outputs: Sequence[str], *, texts: bool) -> None:

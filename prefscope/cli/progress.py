@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,10 +21,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from prefscope.events import BatchScored, Event, Finished, Halved, Noted, Planned, Progressed
+from prefscope.events import BatchScored, Event, Finished, Halved, Noted, PairFlagged, Planned, Progressed
 from prefscope.report.visible import visible, visible_lines
 
 SECONDS_BETWEEN_LINES = 10.0
+EXIT_FOUND = 1
+LISTED_ROWS = 20
 
 
 class _CountColumn(ProgressColumn):
@@ -55,6 +58,8 @@ class RunProgress:
         self.console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self.live = self.console.is_terminal
         self.scoring_seconds = 0.0
+        self.crashed: list[int] = []
+        """Rows of the pairs that end every process which computes them."""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -93,10 +98,22 @@ class RunProgress:
                 self._score(event)
             case Halved(role, batch, sequences):
                 self.say(f"{role} batch {batch}: out of memory, tried again with {sequences} sequences at a time")
+            case PairFlagged(row, flags) if "crashed" in flags:
+                self.crashed.append(row)
             case Finished(scoring_seconds=seconds):
                 self.scoring_seconds = seconds
             case _:
                 pass
+
+    def conclude(self) -> None:
+        """Tell of the pairs that could not be computed and leave with exit code 1, if there are any."""
+        if not self.crashed:
+            return
+        listed = ", ".join(str(row) for row in self.crashed[:LISTED_ROWS])
+        more = ", …" if len(self.crashed) > LISTED_ROWS else ""
+        noun = "pair ends" if len(self.crashed) == 1 else "pairs end"
+        self.say(f"{len(self.crashed):,} {noun} every process that computes it: row {listed}{more}; flagged crashed")
+        raise typer.Exit(EXIT_FOUND)
 
     def load(self, step: str) -> None:
         """Show a step of unknown length."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,6 +20,9 @@ from prefscope.settings import (
     ScoreSettings,
     TokenizationSettings,
 )
+
+if TYPE_CHECKING:
+    from prefscope.cli.progress import RunProgress
 
 
 def score(
@@ -59,6 +63,9 @@ def score(
     noise_floor: opt.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
+    workers: opt.Workers = None,
+    parts: opt.Parts = None,
+    slice_: opt.Slice = None,
 ) -> None:
     """Score a preference data set, pair by pair.
 
@@ -112,14 +119,35 @@ def score(
             noise_pairs,
             opt.wants_collisions(preferences),
         ),
+        dispatch=opt.read_dispatch(workers, parts, slice_),
     )
+    _check_parts(settings, policies, outputs)
     if len(policies) > 1:
         from prefscope.cli.score_several import score_several
 
         score_several(settings, policies, outputs, preferences, as_json=as_json)
         return
-    path, seconds = _run(settings, outputs)
+    if settings.dispatch.slice_number is not None:
+        from prefscope.cli.score_slice import score_slice
+
+        score_slice(settings, as_json=as_json)
+        return
+    path, progress = _run(settings, outputs)
+    seconds = progress.scoring_seconds
     _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
+    progress.conclude()
+
+
+def _check_parts(settings: ScoreSettings, policies: list[str], outputs: list[str]) -> None:
+    """Refuse what a folder of parts cannot give, before anything is computed."""
+    if settings.dispatch.parts is None:
+        return
+    if settings.compute.noise_pairs:
+        raise UsageError("--noise-floor is not measured with --parts", hint="Measure it on a --sample without --parts.")
+    if len(policies) > 1:
+        raise UsageError("--parts takes one policy at a time", hint="Score the next into the same folder.")
+    if settings.dispatch.slice_number is not None and outputs:
+        raise UsageError("A slice makes no ledger and no table", hint="Leave -o to `prefscope parts merge`.")
 
 
 def _check_reference_free(preferences: PreferenceSettings) -> None:
@@ -131,8 +159,8 @@ def _check_reference_free(preferences: PreferenceSettings) -> None:
         raise UsageError(f"Loss {needing[0]} needs a reference, and --ref none gives none", hint="Name one with --ref.")
 
 
-def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
-    """Score, showing progress on stderr, and return the ledger's path and the seconds that scoring took."""
+def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress]:
+    """Score, showing progress on stderr, and return the ledger's path and what was shown."""
     from prefscope.cli.progress import RunProgress
     from prefscope.folders import unnamed_ledger
     from prefscope.pipeline.entry import score_or_import
@@ -145,7 +173,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, float]:
         return Path(named[0]) if named else unnamed_ledger(settings.data.source, run_name)
 
     with RunProgress() as progress:
-        return score_or_import(settings, place, progress), progress.scoring_seconds
+        return score_or_import(settings, place, progress), progress
 
 
 def _tell_results(

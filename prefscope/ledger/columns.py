@@ -98,6 +98,7 @@ FLAGS = {
     "nothing_scored": "a response has no scored token, so its sums are 0",
     "identical": "chosen and rejected are the same",
     "non_finite": "a log-prob is NaN or infinite",
+    "crashed": "a response ends every process that computes it, so its log-probs are NaN",
     "scores_user_turns": "turns that are not the assistant's are among the scored tokens",
 }
 """Every flag and what it means."""

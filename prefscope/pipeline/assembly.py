@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,38 +16,92 @@ from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.ledger.columns import COLLISION_LOGPS, carried_names
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.live import DIGESTS
-from prefscope.pipeline.spool import Spool, extras_of, sequences_of
+from prefscope.pipeline.spool import SpooledPairs, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
-from prefscope.scoring.tokenization import TokenTexts
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
 SIDES = ("chosen", "rejected")
 ROLES = ("policy", "ref")
+Name = Callable[[bytes, bytes], bytes]
+"""Gives the store's key of a sequence from scope and digest."""
+
+
+Found = NDArray[np.float32] | None
+"""Per-token log-probs in nats, shape (num_scored,); None for a sequence that ends every process which computes it."""
+
+
+class Texts(Protocol):
+    """What each token looks like."""
+
+    def texts(self, ids: NDArray[np.int32]) -> list[str]:
+        """Return the text of each token."""
+
+
+class LogpSource(Protocol):
+    """Where the log-probs of all sequences are."""
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Of the models that were run."""
+
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
+        """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`."""
+
+    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
+        """Return log Σ π² in their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogps:
+    """A store as the source, which has everything but what crashed."""
+
+    store: LogpStore
+    scopes: Mapping[str, bytes]
+    """The first part of the store keys, by role."""
+    crashed: Mapping[str, Container[bytes]] = field(default_factory=dict)
+    """Digests, by role."""
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Of the models that were run."""
+        return self.scopes
+
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:  # noqa: ARG002
+        """Return the log-probs of sequences, wherever they stand."""
+        return self._find(role, sequences, sequence_key)
+
+    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:  # noqa: ARG002
+        """Return log Σ π² of sequences, wherever they stand."""
+        return self._find(role, sequences, collision_key)
+
+    def _find(self, role: str, sequences: Sequence[TokenSequence], name: Name) -> Sequence[Found]:
+        lost = self.crashed.get(role, ())
+        alive = [one for one in sequences if one.digest() not in lost] if lost else [*sequences]
+        found = iter(stored_logps(self.store, self.scopes[role], alive, name))
+        return [None if lost and one.digest() in lost else next(found) for one in sequences]
 
 
 def assemble(
     path: Path,
-    spool: Spool,
-    store: LogpStore,
-    scopes: Mapping[str, bytes],
+    spool: SpooledPairs,
+    source: LogpSource | None,
     manifest: Mapping[str, Any],
-    token_texts: TokenTexts | None,
+    token_texts: Texts | None,
     emit: Callable[[Event], None],
     *,
     collisions: bool = False,
 ) -> None:
-    """Write the ledger of a finished run; one without scopes has no log-probs, but names the sequences by digests.
+    """Write the ledger of a finished run; one without a source has no log-probs, but names the sequences by digests.
 
     Args:
         path: Where the ledger goes.
         spool: The tokenized pairs.
-        store: Holds the log-probs of every sequence by now, where there are scopes.
-        scopes: The first part of the store keys, by role.
+        source: Has the log-probs of every sequence by now.
         manifest: Goes into the file.
         token_texts: Gives the per-token columns; None leaves them out.
         emit: Called with progress, and with every pair whose log-probs are not finite.
-        collisions: Whether the store has log Σ π² of the policy, which goes into the ledger.
+        collisions: Whether the source has log Σ π² of the policy, which goes into the ledger.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -58,63 +113,74 @@ def assemble(
     )
     for name in COLLISION_LOGPS if collisions else ():
         schema = schema.append(pa.field(name, pa.float64()))
-    for name in () if scopes else DIGESTS:
+    for name in () if source else DIGESTS:
         schema = schema.append(pa.field(name, pa.binary(DIGEST_BYTES)))
 
     def groups() -> Iterator[dict[str, Any]]:
         done = 0
         for batch in spool.batches():
-            group = _group(batch, store, scopes, token_texts)
-            group |= _collisions(batch, store, scopes["policy"]) if collisions else {}
+            group = _group(batch, done, source, token_texts)
+            group |= _collisions(batch, done, source) if source and collisions else {}
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
                     emit(PairFlagged(row, tuple(flags.split(";"))))
             yield group | {names[column]: values for column, values in extras_of(batch, kinds).items()}
             done += batch.num_rows
-            emit(Progressed("writing the ledger" if scopes else "writing the preview", done, spool.num_pairs))
+            emit(Progressed("writing the ledger" if source else "writing the preview", done, spool.num_pairs))
 
     write_ledger(path, schema, groups())
 
 
-def _group(
-    batch: pa.RecordBatch, store: LogpStore, scopes: Mapping[str, bytes], token_texts: TokenTexts | None
-) -> dict[str, Any]:
-    """Return the stored columns of one batch of pairs."""
+def _group(batch: pa.RecordBatch, start: int, source: LogpSource | None, token_texts: Texts | None) -> dict[str, Any]:
+    """Return the stored columns of one batch of pairs, the first of which has the number `start`."""
     group: dict[str, Any] = {name: batch.column(name) for name in COPIED}
-    finite = np.ones(batch.num_rows, dtype=bool)
+    finite, crashed = np.ones(batch.num_rows, dtype=bool), np.zeros(batch.num_rows, dtype=bool)
     for side in SIDES:
         sequences = sequences_of(batch, side)
-        if not scopes:
+        if source is None:
             group[f"{side}_digest"] = [sequence.digest() for sequence in sequences]
         group[f"{side}_num_tokens"] = np.array([sequence.num_scored for sequence in sequences])
         if token_texts is not None:
             group[f"{side}_tokens"] = [token_texts.texts(sequence.scored_ids) for sequence in sequences]
         for role in ROLES:
-            logps = stored_logps(store, scopes[role], sequences) if role in scopes else None
+            found = source.logps(role, side, start, sequences) if source and role in source.roles else None
+            crashed |= False if found is None else [vector is None for vector in found]
+            logps = None if found is None else _known(found, sequences)
             sums = None if logps is None else np.array([vector.sum(dtype=np.float64) for vector in logps])
             finite &= True if sums is None else np.isfinite(sums)
             group[f"{role}_{side}_logps"] = pa.nulls(batch.num_rows, pa.float64()) if sums is None else sums
             if token_texts is not None:
                 group[f"{role}_{side}_token_logps"] = logps or [None] * batch.num_rows
     group["flags"] = [
-        flags if good else ";".join(filter(None, (flags, "non_finite")))
-        for flags, good in zip(batch.column("flags").to_pylist(), finite, strict=True)
+        ";".join(filter(None, (flags, "" if good else "non_finite", "crashed" if lost else "")))
+        for flags, good, lost in zip(batch.column("flags").to_pylist(), finite, crashed, strict=True)
     ]
     return group
 
 
-def _collisions(batch: pa.RecordBatch, store: LogpStore, scope: bytes) -> dict[str, NDArray[np.float64]]:
+def _collisions(batch: pa.RecordBatch, start: int, source: LogpSource) -> dict[str, NDArray[np.float64]]:
     """Return Σ log Σ π² of the responses of a batch of pairs."""
-    found = (stored_logps(store, scope, sequences_of(batch, side), collision_key) for side in SIDES)
-    sums = (np.array([vector.sum(dtype=np.float64) for vector in vectors]) for vectors in found)
+    sums = []
+    for side in SIDES:
+        sequences = sequences_of(batch, side)
+        found = _known(source.collisions("policy", side, start, sequences), sequences)
+        sums.append(np.array([vector.sum(dtype=np.float64) for vector in found]))
     return dict(zip(COLLISION_LOGPS, sums, strict=True))
+
+
+def _known(found: Sequence[Found], sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
+    """Return log-probs with NaN where there are none."""
+    return [
+        np.full(sequence.num_scored, np.nan, dtype=np.float32) if vector is None else vector
+        for vector, sequence in zip(found, sequences, strict=True)
+    ]
 
 
 def stored_logps(
     store: LogpStore,
     scope: bytes,
     sequences: list[TokenSequence],
-    name: Callable[[bytes, bytes], bytes] = sequence_key,
+    name: Name = sequence_key,
 ) -> list[NDArray[np.float32]]:
     """Return each sequence's per-token log-probs from the store, in nats, or what else is kept under their names.
 

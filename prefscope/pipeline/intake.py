@@ -64,8 +64,8 @@ def read_pairs(
         ModelError: There is no tokenizer or chat template, or policy and reference disagree on a token in use (a
             `TemplateError`, a `VocabularyError`).
     """
-    tokenizer, differing = _load_tokenizers(policy, ref, settings.models, emit)
-    max_length = _longest(settings, [policy] if ref is None else [policy, ref])
+    tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
+    max_length = longest(settings, [policy] if ref is None else [policy, ref])
     end = loading.end_tokens(policy, tokenizer)
     pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
     reading = _Reading(settings.data, emit)
@@ -169,7 +169,7 @@ def _ahead(
             yield waiting.popleft().result()
 
 
-def _load_tokenizers(
+def load_tokenizers(
     policy: Checkpoint, ref: Checkpoint | None, models: ModelSettings, emit: Emit
 ) -> tuple[PreTrainedTokenizerBase, dict[int, tuple[str, str]]]:
     """Return the tokenizer to use, the policy's, and the ids that mean something else to the reference."""
@@ -191,7 +191,7 @@ def _load_tokenizers(
     return tokenizer, differing
 
 
-def _longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
+def longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
     """Return the longest sequence that fits both models and the user's limit, or without one the profile's."""
     contexts = [loading.context_length(checkpoint, settings.models) for checkpoint in checkpoints]
     asked, profile = settings.tokenization.max_length, find_profile(settings.tokenization.profile)

@@ -70,7 +70,7 @@ def build_manifest(
             "truncation": settings.tokenization.truncation,
             "profile": settings.tokenization.profile,
         },
-        "settings": settings.to_json(),
+        "settings": {name: value for name, value in settings.to_json().items() if name != "dispatch"},
         "versions": versions(),
     }
 

@@ -15,7 +15,7 @@ from prefscope.errors import ResourceError
 from prefscope.events import Noted, Progressed
 from prefscope.pipeline.assembly import stored_logps
 from prefscope.pipeline.residents import Residents, ScoredModel, gather
-from prefscope.pipeline.spool import Spool
+from prefscope.pipeline.spool import SpooledPairs
 from prefscope.preference.noise import noise_floor
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.headers import BYTES
@@ -44,7 +44,7 @@ class Noise:
 
 
 def measure_noise(
-    residents: Residents, models: Sequence[ScoredModel], spool: Spool, budgets: Mapping[str, int]
+    residents: Residents, models: Sequence[ScoredModel], spool: SpooledPairs, budgets: Mapping[str, int]
 ) -> Noise:
     """Return the noise of a finished run with a reference, which the store has all log-probs of.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -243,9 +244,14 @@ def gather(
         candidates.append(Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention))
     groups = _sharing(candidates)
     sizes = _sizes(groups)
-    room = SHARE_FOR_TWO * available_bytes(device) / BYTES[dtype]
+    room = SHARE_FOR_TWO * available_bytes(device) / BYTES[dtype] / _sharers(settings.dispatch.workers or 1, device)
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
     return Residents(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
+
+
+def _sharers(workers: int, device: torch.device) -> int:
+    """Return how many workers have to share the memory of a device."""
+    return math.ceil(workers / torch.cuda.device_count()) if device.type == "cuda" else workers
 
 
 def _sharing(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:

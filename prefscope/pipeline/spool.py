@@ -1,17 +1,21 @@
 """Pairs on their way from text to log-probs: a temporary file of tokenized pairs, read in constant memory.
 
 The text of a data set is read, normalised and tokenized once, and lies in an unlinked Arrow file that vanishes with the
-process. It is written and read in chunks of some hundred pairs; two numbers a chunk are all that stays in memory.
+process. It is written and read in chunks of some hundred pairs; some thirty bytes a pair are all that stays in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +27,8 @@ from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
+LEAST_SHARED = 16
+"""Pairs that share fewer tokens than this have no prompt in common that would be worth keeping together."""
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -42,7 +48,62 @@ _SCHEMA = pa.schema(
 )
 
 
-class Spool:
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """Each pair in a few numbers."""
+
+    tokens: NDArray[np.int64]
+    """Of both sequences, shape (pairs,)."""
+    prompts: NDArray[np.uint64]
+    """What tells one prompt from another, 0 for one of a few tokens, shape (pairs,)."""
+    digests: NDArray[np.uint64]
+    """The beginnings of the digests of chosen and rejected, shape (pairs, 2)."""
+
+
+class SpooledPairs:
+    """Tokenized pairs in a file, to read."""
+
+    num_pairs: int
+    chunk_pairs: list[int]
+    """Pairs of each chunk."""
+    _file: IO[bytes]
+    _reader: pa.RecordBatchFileReader
+
+    @property
+    def extra_kinds(self) -> dict[str, ExtraKind]:
+        """How each of the data set's own columns is stored, by its name in the data set."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file; a temporary one's disk space is given back."""
+        self._file.close()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the chunks as they were written."""
+        for chunk in range(len(self.chunk_pairs)):
+            yield self._reader.get_batch(chunk)
+
+    def sequences(self, chunk: int) -> list[TokenSequence]:
+        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
+        batch = self._reader.get_batch(chunk)
+        sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
+        return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
+
+    def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
+        """Yield chosen and rejected of pairs given by their ascending numbers."""
+        starts = np.cumsum([0, *self.chunk_pairs])
+        chunks = np.searchsorted(starts, pairs, side="right") - 1
+        for chunk in np.unique(chunks).tolist():
+            sequences = self.sequences(chunk)
+            for place in (pairs[chunks == chunk] - starts[chunk]).tolist():
+                yield from sequences[2 * place : 2 * place + 2]
+
+    def some_token_ids(self) -> NDArray[np.int32]:
+        """Return token ids of the first pairs."""
+        return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
+
+
+class Spool(SpooledPairs):
     """A growing list of tokenized pairs, then a list to read."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -54,9 +115,8 @@ class Spool:
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
         self._folder = folder
-        self._reader: pa.RecordBatchFileReader | None = None
-        self.chunk_sizes: list[tuple[int, int]] = []
-        """Tokens and pairs of each chunk."""
+        self.chunk_pairs = []
+        self._facts: list[NDArray[np.uint64]] = []
         self._kinds: dict[str, ExtraKind | None] = {}
         self.num_pairs = 0
 
@@ -64,8 +124,8 @@ class Spool:
         """Add pairs, as one chunk unless there are none."""
         if not pairs:
             return
-        tokens = sum(len(item.chosen.token_ids) + len(item.rejected.token_ids) for item in pairs)
-        self.chunk_sizes.append((tokens, len(pairs)))
+        self.chunk_pairs.append(len(pairs))
+        self._facts.append(np.array([_facts(item) for item in pairs], dtype=np.uint64))
         for item in pairs:
             for name, value in item.pair.columns.items():
                 self._kinds[name] = widen(self._kinds.get(name), value)
@@ -81,41 +141,51 @@ class Spool:
             self._file.seek(0)
             self._reader = pa.ipc.open_file(self._file)
 
-    def close(self) -> None:
-        """Give the disk space back."""
-        self._file.close()
+    def save(self, path: Path) -> None:
+        """Write the finished spool to a file that stays (`SavedSpool`)."""
+        with path.open("wb") as stream:
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @property
+    def facts(self) -> PairFacts:
+        """What a plan needs to know of all pairs."""
+        columns = np.concatenate(self._facts).T if self._facts else np.empty((4, 0), dtype=np.uint64)
+        return PairFacts(columns[0].astype(np.int64), columns[1], columns[2:].T)
 
     @property
     def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the data set."""
         return {name: kind or "text" for name, kind in self._kinds.items()}
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the chunks as they were written."""
-        for chunk in range(len(self.chunk_sizes)):
-            yield self._read(chunk)
 
-    def _read(self, chunk: int) -> pa.RecordBatch:
-        return cast("pa.RecordBatchFileReader", self._reader).get_batch(chunk)
+class SavedSpool(SpooledPairs):
+    """A spool that was saved."""
 
-    def sequences(self, chunk: int) -> list[TokenSequence]:
-        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
-        batch = self._read(chunk)
-        sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
-        return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
+    def __init__(self, path: Path, chunk_pairs: Sequence[int], kinds: Mapping[str, ExtraKind]) -> None:
+        """Open the file.
 
-    def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
-        """Yield chosen and rejected of pairs given by their ascending numbers."""
-        starts = np.cumsum([0, *(count for _, count in self.chunk_sizes)])
-        chunks = np.searchsorted(starts, pairs, side="right") - 1
-        for chunk in np.unique(chunks).tolist():
-            sequences = self.sequences(chunk)
-            for place in (pairs[chunks == chunk] - starts[chunk]).tolist():
-                yield from sequences[2 * place : 2 * place + 2]
+        Args:
+            path: Where it was saved.
+            chunk_pairs: Of the spool.
+            kinds: Its `extra_kinds`.
 
-    def some_token_ids(self) -> NDArray[np.int32]:
-        """Return token ids of the first pairs."""
-        return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
+        Raises:
+            OSError: The file cannot be read.
+            pyarrow.ArrowException: It is no spool, or was cut.
+        """
+        self._file = path.open("rb")
+        self._reader = pa.ipc.open_file(self._file)
+        self.chunk_pairs = [*chunk_pairs]
+        self.num_pairs = sum(chunk_pairs)
+        self._kinds = dict(kinds)
+
+    @property
+    def extra_kinds(self) -> dict[str, ExtraKind]:
+        """How each of the data set's own columns is stored, by its name in the data set."""
+        return self._kinds
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
@@ -144,6 +214,15 @@ def _told(folder: Path | None) -> Iterator[None]:
             where=str(folder or tempfile.gettempdir()),
             hint="Free disk space, or choose another folder with --cache DIR.",
         ) from error
+
+
+def _facts(item: TokenizedPair) -> tuple[int, int, int, int]:
+    """Return tokens, prompt and digests of a pair, as `PairFacts` has them."""
+    ids, start = item.chosen.token_ids, item.chosen.completion_start
+    prompt = hashlib.blake2b(ids[:start].tobytes(), digest_size=8).digest() if start >= LEAST_SHARED else bytes(8)
+    digests = (item.chosen.digest(), item.rejected.digest())
+    first, second, third = (int.from_bytes(digest[:8], "little") for digest in (prompt, *digests))
+    return len(ids) + len(item.rejected.token_ids), first, second, third
 
 
 def _record(item: TokenizedPair) -> dict[str, Any]:

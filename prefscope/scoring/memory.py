@@ -14,8 +14,8 @@ from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
 
 LIBRARY_BYTES = 650 << 20
 """Python, torch, transformers, tokenizer and the kernels that are kept."""
-WINDOW_BYTES = 200 << 20
-"""The sequences of one window (pipeline/parts.py), twice: token ids, digests and plan."""
+SHARD_BYTES = 200 << 20
+"""The sequences of one shard (pipeline/shards.py), twice: token ids, digests and plan."""
 
 
 def available_bytes(device: torch.device) -> int:
@@ -53,7 +53,7 @@ def resident_bytes(module: nn.Module) -> int:
 def bytes_beside_weights(
     config: PretrainedConfig, tokens: int, longest: int, *, device: torch.device, width: int, writes_scores: bool
 ) -> int:
-    """Return how much a process takes beside the weights at most: libraries, one window of token ids, one forward pass.
+    """Return how much a process takes beside the weights at most: libraries, one shard of token ids, one forward pass.
 
     Args:
         config: The model's.
@@ -72,4 +72,4 @@ def bytes_beside_weights(
     activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
     queries = tokens if writes_scores else min(tokens, QUERY_BLOCK)
     scores = 4 * heads * queries * longest * max(width, 4)  # as computed, capped, masked, and as weights
-    return LIBRARY_BYTES + WINDOW_BYTES + activations + scores + 3 * logits * 4
+    return LIBRARY_BYTES + SHARD_BYTES + activations + scores + 3 * logits * 4

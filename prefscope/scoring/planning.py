@@ -1,8 +1,9 @@
 """Which sequences share a forward pass.
 
 Planning is arithmetic on token ids. A seeded random sample of the data set goes first, so that early figures are right
-within bounds; then come windows of neighbouring pairs, so that memory does not grow with the data set. Within each the
-longest go first, so that memory trouble and over-long estimates show at once. This module imports no torch.
+within bounds; then come the other pairs in their order. Both are cut into shards of neighbours, so that memory does not
+grow with the data set and several workers can share it. Within each shard the longest go first, so that memory trouble
+and over-long estimates show at once. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -151,13 +152,25 @@ def _chunked(lengths: list[int], size: int) -> Iterator[list[int]]:
         yield lengths[start : start + size]
 
 
-def in_windows(sizes: Sequence[int], limit: int) -> list[range]:
-    """Return ranges of neighbouring chunks whose sizes add up to at most a limit; a larger chunk stands alone."""
-    windows: list[range] = []
-    start, filled = 0, 0
-    for i, size in enumerate(sizes):
-        if i > start and filled + size > limit:
-            windows.append(range(start, i))
-            start, filled = i, 0
-        filled += size
-    return [*windows, range(start, len(sizes))] if len(sizes) > start else windows
+def cut_shards(
+    tokens: NDArray[np.int64], begins: NDArray[np.bool_], most_tokens: int, most_pairs: int
+) -> NDArray[np.int32]:
+    """Return the number of the shard of each pair: neighbours within the limits, cut only where a prompt begins.
+
+    Args:
+        tokens: Of both sequences of each pair, shape (pairs,).
+        begins: Whether a pair has another prompt than the pair before it, shape (pairs,).
+        most_tokens: Of a shard; the pairs of a single prompt may have more.
+        most_pairs: The same for pairs; those of a single prompt are cut there.
+    """
+    heads = np.flatnonzero(begins | (np.arange(len(tokens)) % most_pairs == 0))
+    sizes = np.add.reduceat(tokens, heads) if len(heads) else tokens
+    counts = np.diff([*heads, len(tokens)])
+    numbers = np.empty(len(heads), dtype=np.int32)
+    number, filled, held = 0, 0, 0
+    for i, (size, count) in enumerate(zip(sizes.tolist(), counts.tolist(), strict=True)):
+        if held and (filled + size > most_tokens or held + count > most_pairs):
+            number, filled, held = number + 1, 0, 0
+        numbers[i] = number
+        filled, held = filled + size, held + count
+    return np.repeat(numbers, counts)

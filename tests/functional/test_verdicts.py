@@ -34,7 +34,7 @@ from tests.functional.runs import (
     run,
     settings_of,
 )
-from tests.functional.windows import write_rows
+from tests.functional.shards import write_rows
 
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 12
@@ -253,7 +253,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
     whole = run(replace(settings, compute=replace(settings.compute, cache_dir="other"))).batches
     assert whole[0].sequences == 2
     run(settings_of(ref="none", limit=1))
-    monkeypatch.setattr("prefscope.pipeline.run.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
     loads.hooks.append(full_above(whole[0].computed - 1, []))
     assert len(run(settings).halvings) == 1
     assert len(tried) <= 2 * len(whole)

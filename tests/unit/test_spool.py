@@ -54,8 +54,21 @@ def test_single_pairs_are_found_in_their_chunks(spool: Spool) -> None:
     assert found == [([], 0), ([7], 0), ([1, 2, 3], 1), ([1, 2, 3], 2)]
 
 
-def test_a_chunk_knows_its_tokens_and_pairs(spool: Spool) -> None:
-    assert spool.chunk_sizes == [(8, 2), (6, 1)]
+def test_the_spool_knows_the_tokens_and_digests_of_every_pair(spool: Spool) -> None:
+    facts = spool.facts
+    assert facts.tokens.tolist() == [7, 1, 6]
+    digests = [item.digest()[:8] for pair in (FIRST, SECOND, THIRD) for item in (pair.chosen, pair.rejected)]
+    assert facts.digests.astype("<u8").tobytes() == b"".join(digests)
+
+
+def test_only_prompts_of_some_tokens_are_told_apart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    starts = ([1] * 16, [1] * 16, [2] * 16, [1] * 15)
+    pairs = [(sequence([*ids, 7], len(ids)), sequence([*ids, 8], len(ids))) for ids in starts]
+    spool.write([tokenized(row, *pair) for row, pair in enumerate(pairs)])
+    first, second, third, fourth = spool.facts.prompts.tolist()
+    assert first == second != third
+    assert fourth == 0
 
 
 def test_a_side_of_a_batch_has_its_own_sequences(spool: Spool) -> None:

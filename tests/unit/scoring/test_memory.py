@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import Path as ForwardPath
 from prefscope.scoring.engine import forward
-from prefscope.scoring.memory import LIBRARY_BYTES, WINDOW_BYTES, bytes_beside_weights, resident_bytes
+from prefscope.scoring.memory import LIBRARY_BYTES, SHARD_BYTES, bytes_beside_weights, resident_bytes
 from prefscope.scoring.models import LanguageModel, load_config, load_model
 from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
@@ -64,7 +64,7 @@ def bound(
     whole = bytes_beside_weights(
         config, rows * length, length, device=torch.device(device), width=width, writes_scores=eager
     )
-    return whole - LIBRARY_BYTES - WINDOW_BYTES
+    return whole - LIBRARY_BYTES - SHARD_BYTES
 
 
 @pytest.mark.parametrize("path", ["packed", "padded"])

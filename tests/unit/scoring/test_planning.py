@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from prefscope.scoring.packing import pack
 from prefscope.scoring.planning import (
     SAMPLE_PAIRS,
     computed_tokens,
+    cut_shards,
     draw_sample,
-    in_windows,
     plan_batches,
     trainer_tokens,
 )
@@ -116,11 +115,29 @@ def test_the_sample_is_drawn_by_its_seed_without_repetition() -> None:
     assert len(first) == SAMPLE_PAIRS
 
 
-@given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 100))
-def test_windows_take_neighbouring_chunks_up_to_the_limit(sizes: list[int], limit: int) -> None:
-    windows = in_windows(sizes, limit)
-    assert [chunk for window in windows for chunk in window] == list(range(len(sizes)))
-    for window in windows:
-        assert sum(sizes[chunk] for chunk in window) <= limit or len(window) == 1
-    for window, after in pairwise(windows):
-        assert sum(sizes[chunk] for chunk in window) + sizes[after[0]] > limit
+PAIRS = st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40)
+
+
+@given(PAIRS, st.integers(1, 100), st.integers(1, 10))
+def test_shards_are_neighbours_within_the_limits_and_as_many_as_fit(
+    pairs: list[tuple[int, bool]], most_tokens: int, most_pairs: int
+) -> None:
+    tokens = np.array([size for size, _ in pairs], dtype=np.int64)
+    begins = np.array([new or i % most_pairs == 0 for i, (_, new) in enumerate(pairs)], dtype=np.bool_)
+    numbers = cut_shards(tokens, begins, most_tokens, most_pairs)
+    assert len(numbers) == len(pairs)
+    steps = np.diff(numbers, prepend=numbers[:1])
+    assert set(steps.tolist()) <= {0, 1}
+    assert not (steps.astype(bool) & ~begins).any()
+    groups = np.cumsum(begins)
+    for number in np.unique(numbers):
+        members = numbers == number
+        assert members.sum() <= most_pairs
+        assert tokens[members].sum() <= most_tokens or len(np.unique(groups[members])) == 1
+        after = members | ((numbers == number + 1) & (groups == groups[members][-1] + 1))
+        assert number == numbers.max() or tokens[after].sum() > most_tokens or after.sum() > most_pairs
+
+
+def test_the_pairs_of_a_prompt_stay_together_though_they_are_more_than_a_shard_takes() -> None:
+    tokens, begins = np.array([5, 5, 5, 5]), np.array([True, True, False, True])
+    assert cut_shards(tokens, begins, most_tokens=8, most_pairs=9).tolist() == [0, 1, 1, 2]

@@ -1,4 +1,4 @@
-"""Data and settings with which some pairs fill a window."""
+"""Data and settings with which some pairs fill a shard."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 
 from prefscope.folders import sample_data
-from prefscope.pipeline import intake, parts
+from prefscope.pipeline import intake, shards
 from prefscope.scoring import planning, probe
 
 PAIRS = 90
 CHUNK, SAMPLE = 10, 16
-WINDOW_TOKENS = 2 * CHUNK * parts.WEIGHT_OF_A_PAIR  # of so short pairs: two chunks
-LAST_PART = 5
+MOST_PAIRS = 2 * CHUNK
+LAST_SHARD = 4
 BATCH_TOKENS = 512
 SMALL: list[tuple[Any, str, int]] = [
     (intake, "CHUNK_PAIRS", CHUNK),
     (planning, "SAMPLE_PAIRS", SAMPLE),
-    (parts, "WINDOW_TOKENS", WINDOW_TOKENS),
+    (shards, "MOST_PAIRS", MOST_PAIRS),
     (probe, "ENOUGH_SECONDS", 0),  # its first pass is enough here
 ]
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a window."""
+    """Let some pairs fill a shard."""
     for module, name, value in SMALL:
         patch.setattr(module, name, value)
 
@@ -43,7 +43,7 @@ def read_rows(path: Path) -> list[Any]:
 
 
 def write_distinct_pairs(path: Path) -> Path:
-    """Write short bundled pairs in which no sequence occurs twice, as a data set of some windows."""
+    """Write short bundled pairs in which no sequence occurs twice, as a data set of some shards."""
     seen: set[str] = set()
     kept = []
     for row in sorted(read_rows(sample_data() / "pairs.jsonl"), key=lambda row: len(json.dumps(row))):

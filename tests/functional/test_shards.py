@@ -1,4 +1,4 @@
-"""A data set of several windows: planned and scored part by part, with the numbers of one window."""
+"""A data set of several shards: planned and scored part by part, with the numbers of one shard."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from prefscope.data.dialects import normalise
 from prefscope.data.records import SourceRow
 from prefscope.data.sources import open_source
 from prefscope.events import BatchScored, Event
-from prefscope.pipeline.parts import plan_part
+from prefscope.pipeline.shards import plan_shard
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.planning import draw_sample
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ScoreSettings, TokenizationSettings
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
-from tests.functional.windows import (
+from tests.functional.shards import (
     BATCH_TOKENS,
     CHUNK,
-    LAST_PART,
+    LAST_SHARD,
     PAIRS,
     SAMPLE,
     make_small,
@@ -37,7 +37,7 @@ from tests.functional.windows import (
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a window."""
+    """Let some pairs fill a shard."""
     make_small(monkeypatch)
 
 
@@ -66,14 +66,14 @@ def planned() -> list[tuple[str, int]]:
 def undisturbed(
     settings: ScoreSettings, planned: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> Outcome:
-    """Return a run of several windows."""
+    """Return a run of several shards."""
 
-    def watch(store: Any, key: Any, part: Any, model: Any, budget: Any) -> Any:
-        planned.append((model.role, part.number))
-        return plan_part(store, key, part, model, budget)
+    def watch(store: Any, key: Any, shard: Any, model: Any, budget: Any) -> Any:
+        planned.append((model.role, shard.number))
+        return plan_shard(store, key, shard, model, budget)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefscope.pipeline.run.plan_part", watch)
+        patch.setattr("prefscope.pipeline.passes.plan_shard", watch)
         make_small(patch)
         patch.chdir(tmp_path_factory.mktemp("undisturbed"))
         return run(settings)
@@ -88,7 +88,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
         batches.append([sequence.digest() for sequence in sequences])
         return score_batch(model, path, sequences, *more)
 
-    monkeypatch.setattr("prefscope.pipeline.run.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
     return batches
 
 
@@ -101,13 +101,13 @@ def digests_of(data: Path, tokenizer: PreTrainedTokenizerBase) -> list[tuple[byt
 
 
 @pytest.mark.usefixtures("undisturbed")
-def test_the_sample_is_planned_first_and_then_window_after_window_for_both_models(
+def test_the_sample_is_planned_first_and_then_shard_after_shard_for_both_models(
     planned: list[tuple[str, int]],
 ) -> None:
-    assert planned == [(role, number) for number in range(LAST_PART + 1) for role in ("policy", "ref")]
+    assert planned == [(role, number) for number in range(LAST_SHARD + 1) for role in ("policy", "ref")]
 
 
-def test_windows_give_the_log_probs_of_one_window(undisturbed: Outcome, settings: ScoreSettings) -> None:
+def test_shards_give_the_log_probs_of_one_shard(undisturbed: Outcome, settings: ScoreSettings) -> None:
     whole = run(settings)
     assert len(whole.batches) < len(undisturbed.batches)
     for role in ("policy", "ref"):
@@ -157,7 +157,7 @@ def test_the_first_batches_are_the_pairs_of_a_seeded_random_sample(
 
 
 @pytest.mark.usefixtures("small")
-def test_a_sequence_of_the_sample_or_of_two_windows_is_scored_once(
+def test_a_sequence_of_the_sample_or_of_two_shards_is_scored_once(
     data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     rows = read_rows(data)
@@ -172,7 +172,7 @@ def test_a_sequence_of_the_sample_or_of_two_windows_is_scored_once(
 
 
 @pytest.mark.usefixtures("small")
-def test_only_two_windows_of_sequences_are_in_memory_at_a_time(policy_alone: ScoreSettings) -> None:
+def test_only_two_shards_of_sequences_are_in_memory_at_a_time(policy_alone: ScoreSettings) -> None:
     alive: list[int] = []
 
     def count(event: Event) -> None:
@@ -180,5 +180,5 @@ def test_only_two_windows_of_sequences_are_in_memory_at_a_time(policy_alone: Sco
             alive.append(sum(type(thing) is TokenSequence for thing in gc.get_objects()))
 
     run(policy_alone, count)
-    assert len(alive) > LAST_PART
+    assert len(alive) > LAST_SHARD
     assert max(alive) <= 2 * 2 * 2 * CHUNK < 2 * PAIRS

@@ -1,4 +1,4 @@
-"""A run over several windows that is interrupted, or whose store is damaged then, ends as if nothing had happened."""
+"""A run over several shards that is interrupted, or whose store is damaged then, ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefscope.folders import store_path
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
-from tests.functional.windows import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
+from tests.functional.shards import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
 
 CHILD = """
 import importlib, json, sys
@@ -50,7 +50,7 @@ class Interrupted(BaseException):
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a window."""
+    """Let some pairs fill a shard."""
     make_small(monkeypatch)
 
 
@@ -71,7 +71,7 @@ def policy_alone(data: Path) -> ScoreSettings:
 
 @pytest.fixture(scope="module")
 def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Return a run of several windows."""
+    """Return a run of several shards."""
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
         patch.chdir(tmp_path_factory.mktemp("undisturbed"))
@@ -94,7 +94,7 @@ def interrupt(settings: ScoreSettings, batches: int) -> None:
         run(settings, stop_after(batches))
 
 
-def parts_in_store(folder: Path) -> list[int]:
+def shards_in_store(folder: Path) -> list[int]:
     """Return the parts that were planned and are kept."""
     with closing(sqlite3.connect(store_path(str(folder / "cache")))) as database:
         return [row[0] for row in database.execute("SELECT DISTINCT part FROM plans ORDER BY part")]
@@ -107,7 +107,7 @@ def assert_as_if_nothing_had_happened(finished: Outcome, undisturbed: Outcome, b
     assert finished.table.equals(undisturbed.table)
     without_time = [{**outcome.manifest, "created": ""} for outcome in (finished, undisturbed)]
     assert without_time[0] == without_time[1]
-    assert parts_in_store(Path()) == []
+    assert shards_in_store(Path()) == []
 
 
 def committed() -> int:
@@ -115,7 +115,7 @@ def committed() -> int:
         return store.counts()[0]
 
 
-def test_a_run_killed_in_a_later_window_is_finished_by_the_next_as_if_nothing_had_happened(
+def test_a_run_killed_in_a_later_shard_is_finished_by_the_next_as_if_nothing_had_happened(
     settings: ScoreSettings, undisturbed: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = [(module.__name__, name, value) for module, name, value in SMALL]
@@ -126,7 +126,7 @@ def test_a_run_killed_in_a_later_window_is_finished_by_the_next_as_if_nothing_ha
             assert child.stdout.readline() == "BatchScored\n"
         child.kill()
     assert child.returncode == -signal.SIGKILL
-    assert max(parts_in_store(Path())) >= 2
+    assert max(shards_in_store(Path())) >= 2
     before = committed()
     make_small(monkeypatch)
     assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
@@ -170,7 +170,7 @@ BYTE_LOST = "substr(batches, 1, length(batches) - 1)"
 )
 def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSettings, undisturbed: Outcome) -> None:
     interrupt(policy_alone, len(undisturbed.batches) // 4)
-    last = parts_in_store(Path())[-1]
+    last = shards_in_store(Path())[-1]
     assert last >= 2
     damage(f"UPDATE plans SET batches = {left} WHERE part = ?", last)  # noqa: S608 (written here)
     finished = run(policy_alone)
@@ -178,7 +178,7 @@ def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSet
 
 
 @pytest.mark.usefixtures("small")
-def test_rows_that_vanished_after_their_window_was_planned_are_scored_again(
+def test_rows_that_vanished_after_their_shard_was_planned_are_scored_again(
     policy_alone: ScoreSettings, undisturbed: Outcome
 ) -> None:
     interrupt(policy_alone, len(undisturbed.batches) // 4)

@@ -1,0 +1,150 @@
+"""`prefscope parts`: what many processes fill together, planned, looked at and made a ledger."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefscope.cli import options as opt
+from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+
+EXIT_FOUND = 1
+Folder = Annotated[Path, typer.Argument(help="The folder of parts, as of `score --parts`.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+parts = typer.Typer(
+    help="Score with many processes: plan, look at and merge what `score --parts` fills.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+@parts.command()
+def plan(
+    folder: Folder,
+    data: opt.Data,
+    policy: opt.Policy = None,
+    ref: opt.Ref = None,
+    base: opt.Base = None,
+    limit: opt.Limit = None,
+    sample: opt.Sample = None,
+    seed: opt.Seed = 0,
+    format_: opt.Format = "auto",
+    mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
+    config: opt.Config = None,
+    revision: opt.Revision = None,
+    skip_bad_rows: opt.SkipBadRows = False,
+    max_length: opt.MaxLength = None,
+    truncation: opt.TruncationSide = "keep_start",
+    profile: opt.TokenProfile = "trl",
+    chat_template: opt.ChatTemplate = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Read and tokenize a data set once, and cut it into shards that all slices share.
+
+    No weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with the same options.
+    """
+    from prefscope.cli.progress import RunProgress
+    from prefscope.pipeline.entry import plan_parts
+
+    opt.refuse_reference_alone(policy, ref, base)
+    settings = ScoreSettings(
+        data=DataSettings(
+            data,
+            dialect=format_,
+            mapping=opt.read_mapping(mapping),
+            split=split,
+            config=config,
+            revision=revision,
+            limit=limit,
+            sample=sample,
+            seed=seed,
+            skip_bad_rows=skip_bad_rows,
+        ),
+        models=ModelSettings(policy or "", ref, base, trust_remote_code=trust_remote_code),
+        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
+    )
+    with RunProgress() as progress:
+        plan_parts(folder, settings, progress)
+    quoted = shlex.quote(str(folder))
+    typer.echo(f"score it: prefscope score DATA … --parts {quoted} --slice 0/N, 1/N, … (any N)", err=True)
+
+
+@parts.command()
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Tell how many of the shards have their parts, and which models they are of."""
+    from prefscope.cli.output import print_folder_status
+    from prefscope.pipeline.parts.folder import PartsFolder
+    from prefscope.pipeline.parts.merge import status_of
+
+    print_folder_status(folder, status_of(PartsFolder(folder)).to_json(), as_json=as_json)
+
+
+@parts.command()
+def verify(
+    folder: Folder,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what is damaged, so that it is scored again.")
+    ] = False,
+) -> None:
+    """Read all parts and name those that are cut, damaged or of another plan.
+
+    Exits with 1 if there are any and they stay.
+    """
+    from prefscope.cli.progress import RunProgress
+    from prefscope.pipeline.parts.folder import PartsFolder
+    from prefscope.pipeline.parts.merge import damaged_parts
+    from prefscope.report.visible import visible
+
+    with RunProgress() as progress:
+        found = []
+        for path in damaged_parts(PartsFolder(folder), progress):
+            found.append(path)
+            if delete:
+                path.unlink()
+    for path in found:
+        typer.echo(f"{'deleted' if delete else 'damaged'}: {visible(str(path))}")
+    if not found:
+        typer.echo("All parts are sound.")
+    elif delete:
+        typer.echo("Run their slices again: what is there is not scored twice.", err=True)
+    else:
+        typer.echo("With --delete they go, and their slices score them again.", err=True)
+        raise typer.Exit(EXIT_FOUND)
+
+
+@parts.command()
+def merge(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="x.parquet: the ledger.", show_default=False)
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Which run, where the folder has several: `status` names them.", show_default=False),
+    ] = None,
+) -> None:
+    """Make the ledger of parts that are all there; it takes neither models nor a GPU."""
+    from prefscope.cli.output import check_ledger
+    from prefscope.cli.progress import RunProgress
+    from prefscope.folders import unnamed_ledger
+    from prefscope.pipeline.parts.folder import PartsFolder
+    from prefscope.pipeline.parts.merge import merge as merge_parts
+
+    if output is not None:
+        check_ledger(output)
+
+    def place(source: str, run_name: str) -> Path:
+        return output if output is not None else unnamed_ledger(source, run_name)
+
+    with RunProgress() as progress:
+        path = merge_parts(PartsFolder(folder), run, place, progress)
+    quoted = shlex.quote(str(path))
+    typer.echo(f"ledger: {path}\nsummary: prefscope report {quoted}\nopen it: prefscope view {quoted}", err=True)
+    progress.conclude()

@@ -1,0 +1,31 @@
+"""`prefscope score --slice`: some of the shards into a folder of parts, and what is left there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import typer
+
+from prefscope.settings import ScoreSettings
+
+
+def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
+    """Score a slice, showing progress on stderr, and tell how far the folder is."""
+    from prefscope.cli.output import print_folder_status
+    from prefscope.cli.progress import RunProgress
+    from prefscope.pipeline.entry import score_slice as score
+    from prefscope.pipeline.parts.folder import PartsFolder
+    from prefscope.pipeline.parts.merge import status_of
+
+    folder = Path(str(settings.dispatch.parts))
+    with RunProgress() as progress:
+        seconds = score(settings, progress)
+    status = status_of(PartsFolder(folder)).to_json()
+    if as_json:
+        typer.echo(json.dumps(status | {"timing": {"scoring_seconds": seconds}}, ensure_ascii=False, indent=2))
+        return
+    print_folder_status(folder, status, as_json=False)
+    if any(run["missing"] == 0 for run in status["runs"]):
+        typer.echo(f"make the ledger: prefscope parts merge {shlex.quote(str(folder))} -o ledger.parquet", err=True)

@@ -1,0 +1,1 @@
+"""Who computes the batches of a plan: this process, several of this machine, or a Ray cluster."""

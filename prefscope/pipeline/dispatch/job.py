@@ -1,0 +1,54 @@
+"""What a worker has to know, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prefscope.pipeline.dispatch.here import BatchScorer
+from prefscope.pipeline.dispatch.unit import Emit, Turn
+from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import ScoreSettings
+
+TIMES_LONGER = 10
+"""A batch that takes so many times as long as it should hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker has to know before its first unit."""
+
+    settings: ScoreSettings
+    device: torch.device
+    dtype: str
+    groups: tuple[tuple[Candidate, ...], ...]
+    together: bool
+    token_ids: NDArray[np.int32]
+    models: tuple[ScoredModel, ...]
+    threads: int
+
+    def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
+        """Return what computes the batches."""
+        residents = Residents(
+            self.settings, store, emit, self.device, self.dtype, self.groups, self.together, self.token_ids
+        )
+        return BatchScorer(residents, {model.role: model for model in self.models}, emit)
+
+    def patience(self, turn: Turn) -> float:
+        """Return how many seconds a batch may take."""
+        (model,) = (model for model in self.models if model.role == turn.role)
+        tokens = sum(len(sequence.token_ids) for sequence in turn.sequences)
+        expected = tokens / model.budget.tokens_per_second
+        return max(self.settings.dispatch.patience, TIMES_LONGER * expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of the unit in hand came out."""
+
+    found: tuple[NDArray[np.float32], ...]
+    seconds: float

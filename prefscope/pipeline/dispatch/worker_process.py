@@ -1,0 +1,60 @@
+"""One of the processes of `--workers`: units in, log-probs out.
+
+It is told what to do over a socket, whose number is the argument, and holds models but no data: what it was computing
+when it dies is given to another. It ends when its starter is gone, which the end of stdin tells, and when a batch takes
+far longer than it should. What it prints goes to a log.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+
+import torch
+
+from prefscope.errors import PrefscopeError
+from prefscope.pipeline.dispatch.job import Batch, Job
+from prefscope.scoring.store import LogpStore
+
+EXIT_BUG = 70
+
+
+def main() -> int:
+    """Compute units until there are no more and return the exit code."""
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+    connection = Connection(int(sys.argv[1]))
+    try:
+        job: Job = connection.recv()
+        torch.set_num_threads(job.threads)
+        with LogpStore(None) as store:
+            scorer = job.scorer(store, connection.send)
+            scorer.load()
+            connection.send(None)  # ready
+            while True:
+                for turn in connection.recv():
+                    faulthandler.dump_traceback_later(job.patience(turn), exit=True)
+                    scored = scorer.score(turn)
+                    faulthandler.cancel_dump_traceback_later()
+                    connection.send(Batch(scored.found, scored.seconds))
+    except PrefscopeError as error:
+        connection.send(error)
+    except (EOFError, OSError):  # the starter has no more, or is gone
+        return 0
+    except Exception:  # noqa: BLE001 (one sequence may be to blame: the starter tries others)
+        traceback.print_exc()
+        return EXIT_BUG
+    return 0
+
+
+def _end_with_starter() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

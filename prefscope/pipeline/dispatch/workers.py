@@ -1,0 +1,190 @@
+"""Several processes of this machine, each with the models on a device of its own as far as there are several.
+
+A process that dies is started again and its unit goes on with the next batch; a unit that kills it again and again is
+dropped, and told to be.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from prefscope.errors import PrefscopeError, ResourceError
+from prefscope.events import Halved, Noted
+from prefscope.folders import worker_log
+from prefscope.pipeline.dispatch.job import Batch, Job
+from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Turn, Unit
+
+COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.worker_process")
+DEATHS_WHILE_LOADING = 3
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A process, and what it has in hand."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    log: Path
+    is_ready: bool = False
+    """Whether its models are loaded."""
+    unit: Unit | None = None
+    left: deque[Turn] = field(default_factory=deque)
+    """The batches of the unit that have not come back."""
+    tries: int = 0
+
+    def end(self) -> int:
+        """End the process and return its exit code."""
+        self.connection.close()
+        self.process.kill()
+        code = self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        if self.log.is_file() and self.log.stat().st_size == 0:
+            self.log.unlink()
+        return code
+
+
+@dataclass(slots=True)
+class Workers:
+    """Processes of this machine; `close` ends them."""
+
+    job: Job
+    environments: tuple[Mapping[str, str], ...]
+    """Of each process."""
+    emit: Emit
+    _alive: dict[int, _Worker] = field(default_factory=dict)
+    _deaths_while_loading: int = 0
+
+    @property
+    def width(self) -> int:
+        """How many batches are computed at one time."""
+        return len(self.environments)
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._alive.values():
+            worker.end()
+        self._alive.clear()
+
+    def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
+        """Yield what comes back of units, in the order in which it comes.
+
+        Raises:
+            ResourceError: Workers die before they have loaded the models.
+            PrefscopeError: What a worker raised.
+        """
+        fresh, again = iter(units), deque[tuple[Unit, tuple[Turn, ...], int]]()
+        while True:
+            for number in range(self.width):
+                yield from self._employ(number, fresh, again)
+            busy = {worker.connection: worker for worker in self._alive.values() if worker.unit is not None}
+            if not busy:
+                return
+            for ready in wait([*busy]):
+                yield from self._hear(busy[ready], again, tries)  # type: ignore[index]  # what was waited for
+
+    def _employ(
+        self, number: int, fresh: Iterator[Unit], again: deque[tuple[Unit, tuple[Turn, ...], int]]
+    ) -> Iterator[Answer]:
+        """Give an idle worker something to do, and start it if need be; units without batches are done at once."""
+        worker = self._alive.get(number)
+        if worker is not None and worker.unit is not None:
+            return
+        while True:
+            if again:
+                unit, turns, tries = again.popleft()
+            else:
+                found = next(fresh, None)
+                if found is None:
+                    return
+                unit, turns, tries = found, tuple(found.turns), 0
+            if turns:
+                break
+            yield Done(unit)
+        if worker is None:
+            worker = self._alive[number] = self._start(number)
+        worker.unit, worker.left, worker.tries = unit, deque(turns), tries
+        try:
+            worker.connection.send(turns)
+        except OSError:  # it has died in the meantime, which is heard next
+            return
+
+    def _start(self, number: int) -> _Worker:
+        ours, theirs = Pipe()
+        log = worker_log(f"{os.getpid()}-{number}")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            process = subprocess.Popen(  # noqa: S603 (this program)
+                [*COMMAND, str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=[theirs.fileno()],
+                env=dict(self.environments[number]),
+                start_new_session=True,  # ctrl+C is for this process, which then ends its workers
+            )
+        theirs.close()
+        worker = _Worker(number, process, ours, log)
+        ours.send(self.job)
+        return worker
+
+    def _hear(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
+        """Take what a worker says, or the news of its death."""
+        try:
+            said = worker.connection.recv()
+        except (EOFError, OSError):
+            yield from self._bury(worker, again, tries)
+            return
+        match said:
+            case None:
+                worker.is_ready, self._deaths_while_loading = True, 0
+            case PrefscopeError():
+                raise said
+            case Halved():
+                self.emit(said)
+            case Batch(found, seconds):
+                yield Scored(worker.left.popleft(), found, seconds)
+                if not worker.left and worker.unit is not None:
+                    unit, worker.unit = worker.unit, None
+                    yield Done(unit)
+            case _:  # which step of loading it is at concerns nobody
+                pass
+
+    def _bury(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
+        """Put what a dead worker had in hand back, or drop it."""
+        code = self._alive.pop(worker.number).end()
+        unit, left = worker.unit, tuple(worker.left)
+        how = _told(code)
+        if not worker.is_ready:
+            self._deaths_while_loading += 1
+            if self._deaths_while_loading == DEATHS_WHILE_LOADING:
+                raise ResourceError(
+                    f"Workers end while they load the models ({how})",
+                    where=str(worker.log) if worker.log.is_file() else "",
+                    hint="Take fewer --workers, if memory is short; what was scored is kept.",
+                )
+        self.emit(Noted(f"worker {worker.number} has died ({how}) and is started again"))
+        tried = worker.tries + worker.is_ready
+        if unit is not None and tried < tries:
+            again.append((unit, left, tried))
+        elif unit is not None:
+            yield Dropped(Unit(unit.shard, left))
+
+
+def _told(code: int) -> str:
+    """Return how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

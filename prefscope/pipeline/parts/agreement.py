@@ -1,0 +1,116 @@
+"""A run and the plan of its folder: made if there is none, refused if it is of something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefscope.errors import UsageError
+from prefscope.events import Event, Noted
+from prefscope.pipeline.bad_rows import counted
+from prefscope.pipeline.intake import DataSummary, load_tokenizers, longest, read_pairs
+from prefscope.pipeline.parts.folder import PartsFolder
+from prefscope.pipeline.parts.plan_file import OpenedPlan, asked_of, open_plan, publish_plan, size_of
+from prefscope.pipeline.spool import Spool
+from prefscope.scoring import models as loading
+from prefscope.scoring.checkpoints import Checkpoint, resolve
+from prefscope.scoring.tokenization import TokenTexts
+from prefscope.settings import ScoreSettings
+
+TOKENS = ("tokenizer_hash", "template_hash", "max_length")
+LONGEST_VALUE = 40
+Emit = Callable[[Event], None]
+
+
+def agree(folder: Path, settings: ScoreSettings, emit: Emit) -> None:
+    """Make the plan of a folder; one that is there is checked against the settings.
+
+    Raises:
+        PrefscopeError: What `open_or_make` raises, or a checkpoint is not there.
+    """
+    policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
+    with closing(Spool(None)) as spool:
+        open_or_make(PartsFolder(folder), settings, policy, ref, spool, emit).opened.spool.close()
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedPlan:
+    """A plan, and what was read when it was made."""
+
+    opened: OpenedPlan
+    data: DataSummary
+
+
+def open_or_make(
+    folder: PartsFolder, settings: ScoreSettings, policy: Checkpoint, ref: Checkpoint | None, spool: Spool, emit: Emit
+) -> AgreedPlan:
+    """Return the plan of a folder; made now where there is none.
+
+    Args:
+        folder: Of the parts.
+        settings: What to score and how.
+        policy: The policy's checkpoint.
+        ref: The reference's, None without one.
+        spool: Empty; takes the pairs if they have to be read.
+        emit: Called with what is noted.
+
+    Raises:
+        UsageError: The plan is of other data or of another tokenization.
+        ResourceError: The folder cannot be read or written.
+        PrefscopeError: What `read_pairs` raises.
+    """
+    if settings.data.source == "-":
+        raise UsageError("Several processes cannot share standard input", hint="Save it to a file.")
+    if not folder.plan_path.exists():
+        data = read_pairs(settings, policy, ref, spool, emit)
+        known = TokenTexts.of(data.tokenizer).texts(np.arange(len(data.tokenizer), dtype=np.int32))
+        publish_plan(folder, settings, spool, data, known)
+    opened = open_plan(folder)
+    shards = counted(len(opened.plan), "shard")
+    emit(Noted(f"{folder.path}: a plan of {counted(opened.spool.num_pairs, 'pair')} in {shards}"))
+    return AgreedPlan(opened, _checked(folder, opened, settings, policy, ref, emit))
+
+
+def _checked(
+    folder: PartsFolder,
+    opened: OpenedPlan,
+    settings: ScoreSettings,
+    policy: Checkpoint,
+    ref: Checkpoint | None,
+    emit: Emit,
+) -> DataSummary:
+    """Return what was read when the plan was made, or refuse settings that would have given another."""
+    tokenizer, _ = load_tokenizers(policy, ref, settings.models, emit)
+    kept = DataSummary(**opened.content["data"], tokenizer=tokenizer)
+    now = replace(
+        kept,
+        tokenizer_hash=loading.tokenizer_hash(tokenizer),
+        template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
+        max_length=longest(settings, [policy] if ref is None else [policy, ref]),
+    )
+    asked, planned = asked_of(settings), opened.content["asked"]
+    asked |= {name: getattr(now, name) for name in TOKENS}
+    planned |= {name: getattr(kept, name) for name in TOKENS}
+    size = size_of(settings.data.source)
+    if size is not None:
+        asked["size of the data set"], planned["size of the data set"] = size, opened.content["source"]["size"]
+    for name, value in asked.items():
+        if value != planned.get(name):
+            raise UsageError(
+                f"The parts of this folder are planned with another {name.replace('_', ' ')}: "
+                f"{_short(planned.get(name))} there, {_short(value)} now",
+                where=str(folder.path),
+                hint="Choose another folder with --parts, or give the options that it was planned with.",
+            )
+    return kept
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

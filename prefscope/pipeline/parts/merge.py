@@ -1,0 +1,200 @@
+"""What became of a folder of parts: how far it is, whether it is sound, and the ledger that it makes.
+
+All of it takes neither models nor torch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import ResourceError, UsageError
+from prefscope.events import Event, Finished, Progressed
+from prefscope.pipeline.assembly import assemble
+from prefscope.pipeline.bad_rows import counted
+from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder, RunRecord
+from prefscope.pipeline.parts.logps import PartLogps
+from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many of the plan's shards have a part under a model, or of all models of a run."""
+
+    shards: int
+    tokens: int
+    """Of the pairs of these shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run that a folder has a record of."""
+
+    record: RunRecord
+    progress: dict[str, Progress]
+    """By role."""
+
+    def lacks(self, total: int) -> int:
+        """Return how many parts are missing of a plan of so many shards."""
+        return sum(total - one.shards for one in self.progress.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """How far the parts of a folder are."""
+
+    pairs: int
+    shards: int
+    tokens: int
+    runs: tuple[RunStatus, ...]
+    others: dict[str, Progress]
+    """Models that no run is recorded of yet, by their scopes: their first slice is not finished."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as JSON values."""
+        return {
+            "schema": 1,
+            "pairs": self.pairs,
+            "shards": self.shards,
+            "tokens": self.tokens,
+            "runs": [
+                {
+                    "run": one.record.name,
+                    "models": {role: _name(one.record, role) for role in one.progress},
+                    "shards": {role: progress.shards for role, progress in one.progress.items()},
+                    "missing": one.lacks(self.shards),
+                }
+                for one in self.runs
+            ],
+            "unrecorded": {scope: progress.shards for scope, progress in self.others.items()},
+        }
+
+
+def _name(record: RunRecord, role: str) -> str:
+    return str(record.manifest["models"][role]["name"])
+
+
+def status_of(folder: PartsFolder) -> FolderStatus:
+    """Return how far a folder is, from the names in it alone.
+
+    Raises:
+        UsageError: It has no plan.
+        ResourceError: Its plan or a record is damaged.
+    """
+    opened = open_plan(folder)
+    with closing(opened.spool):
+        shards = opened.content["shards"]
+        runs = folder.runs()
+        known = {scope for run in runs for scope in run.scopes.values()}
+        others = [scope for scope in folder.scopes() if scope.removesuffix(COLLISIONS) not in known]
+        return FolderStatus(
+            pairs=opened.spool.num_pairs,
+            shards=len(shards),
+            tokens=sum(shard["tokens"] for shard in shards),
+            runs=tuple(
+                RunStatus(run, {role: _progress(folder, shards, scope) for role, scope in run.scopes.items()})
+                for run in runs
+            ),
+            others={scope: _progress(folder, shards, scope) for scope in others},
+        )
+
+
+def _progress(folder: PartsFolder, shards: Sequence[dict[str, Any]], scope: str) -> Progress:
+    listed = folder.listed(scope)
+    done = [shard for shard in shards if shard["name"] in listed]
+    return Progress(len(done), sum(shard["tokens"] for shard in done))
+
+
+def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[Path]:
+    """Yield the parts that are not as they were written, or not of the folder's plan; all values are read.
+
+    Raises:
+        UsageError: The folder has no plan.
+        ResourceError: Its plan is damaged.
+    """
+    opened = open_plan(folder)
+    with closing(opened.spool):
+        sizes = {shard["name"]: shard["sequences"] for shard in opened.content["shards"]}
+    parts = [(scope, name) for scope in folder.scopes() for name in sorted(folder.listed(scope))]
+    for done, (scope, name) in enumerate(parts, start=1):
+        try:
+            sound = len(folder.read_part(scope, name)) == sizes.get(name)
+        except ResourceError:
+            sound = False
+        if not sound:
+            yield folder.part_path(scope, name)
+        emit(Progressed("reading parts", done, len(parts)))
+
+
+def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Path], emit: Emit) -> Path:
+    """Write the ledger of a folder whose parts are all there, in the order of the pairs, and return its path.
+
+    Args:
+        folder: Of the parts.
+        run: The name of a run, or its beginning; None where there is but one.
+        ledger: Gives the ledger's path for the data set's name and the run's.
+        emit: Called with progress.
+
+    Raises:
+        UsageError: There is no plan or no run, or several runs and none is named.
+        ResourceError: Parts are missing or damaged, or the ledger cannot be written.
+    """
+    opened = open_plan(folder)
+    with closing(opened.spool):
+        record = _choose(folder, run)
+        _check_complete(folder, opened, record)
+        compute = record.manifest["settings"]["compute"]
+        manifest = {**record.manifest, "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
+        path = ledger(str(opened.content["source"]["name"]), record.name)
+        texts = _KnownTexts(opened.texts) if compute["keep_tokens"] else None
+        source = PartLogps(folder, opened.plan, record.scopes)
+        assemble(path, opened.spool, source, manifest, texts, emit, collisions=compute["collisions"])
+        emit(Finished(str(path), opened.spool.num_pairs, 0.0))
+    return path
+
+
+def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
+    runs = folder.runs()
+    where = str(folder.path)
+    if not runs:
+        raise UsageError("No slice of these parts is finished", where=where, hint="Look at prefscope parts status.")
+    found = [run for run in runs if run.name.startswith(asked or "")]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"{run.name} ({_name(run, 'policy')})" for run in runs)
+    what = "There are several runs in these parts" if asked is None else f"Not one run is called {asked}"
+    raise UsageError(f"{what}: {listed}", where=where, hint="Name one with --run.")
+
+
+def _check_complete(folder: PartsFolder, opened: OpenedPlan, record: RunRecord) -> None:
+    """Refuse to merge as long as a part is missing."""
+    for role, scope in record.scopes.items():
+        listed = folder.listed(scope)
+        missing = [number for number, name in enumerate(opened.plan.names) if name not in listed]
+        if missing:
+            first = ", ".join(map(str, missing[:5]))
+            raise ResourceError(
+                f"{counted(len(missing), 'part')} of the {role}'s {len(opened.plan)} are missing (shards {first}"
+                f"{', …' if len(missing) > 5 else ''})",  # noqa: PLR2004 (as many as are listed)
+                where=str(folder.path),
+                hint="Run the slices that are left: slice I of N has the shards I, I + N, I + 2N, …",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownTexts:
+    """What each token looks like, from a plan."""
+
+    known: Sequence[str]
+
+    def texts(self, ids: NDArray[np.int32]) -> list[str]:
+        return [self.known[token] if token < len(self.known) else f"<{token}>" for token in ids.tolist()]

@@ -1,0 +1,267 @@
+"""Slices fill a folder of parts, and its ledger is the one of a single run; what is damaged is told and done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefscope.cli.app import run
+from prefscope.pipeline import shards
+from tests.functional.runs import POLICY, REF
+from tests.functional.shards import write_distinct_pairs
+
+Program = Callable[..., tuple[int, str, str]]
+PAIRS = 40
+FEWEST_TOKENS = 1 << 10  # so that some pairs make several shards
+OPTIONS = ["--policy", str(POLICY), "--ref", str(REF), "--threads", "1", "--batch-tokens", "512", "--limit", str(PAIRS)]
+SLICE = """
+import sys
+from prefscope.cli.app import main
+from prefscope.pipeline import shards
+shards.FEWEST_TOKENS = int(sys.argv[1])
+main(sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "FEWEST_TOKENS", FEWEST_TOKENS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the table of a single run."""
+    table = tmp_path_factory.mktemp("whole") / "whole.csv"
+    assert call("score", data, *OPTIONS, "--no-cache", "-o", table) == 0
+    return table.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def filled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that two slices have filled, each with a store of its own."""
+    folder = tmp_path_factory.mktemp("filled") / "parts"
+    for number in range(2):
+        assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "--slice", f"{number}/2") == 0
+    return folder
+
+
+@pytest.fixture
+def copied(filled: Path, tmp_path: Path) -> Path:
+    """Return a folder of parts to do something to."""
+    return Path(shutil.copytree(filled, tmp_path / "copied"))
+
+
+def call(*arguments: str | Path) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+def table_of(folder: Path) -> bytes:
+    """Return the table of the ledger that the parts make."""
+    assert call("parts", "merge", folder, "-o", "merged.parquet") == 0
+    assert call("export", "merged.parquet", "-o", "merged.csv") == 0
+    return Path("merged.csv").read_bytes()
+
+
+def parts_in(folder: Path) -> dict[str, bytes]:
+    """Return the content of all parts by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_slices_make_the_table_of_a_single_run(filled: Path, whole: bytes) -> None:
+    assert table_of(filled) == whole
+
+
+def test_a_slice_that_is_run_again_computes_nothing_and_writes_nothing(
+    filled: Path, data: Path, program: Program
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")}
+    code, out, err = program("score", data, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2")
+    assert (code, err.count("all parts are there"), "to compute" in err) == (0, 1, False)
+    assert "complete" in out
+    assert {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")} == before
+
+
+def test_a_part_has_the_same_bytes_whoever_writes_it(filled: Path, data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    for number in (2, 0, 1):
+        assert call("score", data, *OPTIONS, "--no-cache", "--parts", again, "--slice", f"{number}/3") == 0
+    assert parts_in(again) == parts_in(filled)
+
+
+def test_without_a_slice_a_run_fills_the_folder_and_makes_its_ledger(
+    filled: Path, data: Path, whole: bytes, tmp_path: Path
+) -> None:
+    assert call("score", data, *OPTIONS, "--no-cache", "--parts", "parts", "-o", "all.csv") == 0
+    assert Path("all.csv").read_bytes() == whole
+    assert parts_in(tmp_path / "parts") == parts_in(filled)
+
+
+def test_what_other_slices_have_done_is_taken_from_their_parts(copied: Path, data: Path, whole: bytes) -> None:
+    some = sorted(copied.rglob("*.parquet"))[::3]
+    for part in some:
+        part.unlink()
+    assert call("score", data, *OPTIONS, "--no-cache", "--parts", copied, "-o", "all.csv") == 0
+    assert Path("all.csv").read_bytes() == whole
+
+
+def test_the_status_counts_the_parts_of_each_model(copied: Path, program: Program) -> None:
+    total = len(json.loads((copied / "plan" / "plan.json").read_text(encoding="utf-8"))["shards"])
+    assert total > 4
+    (scope, *_) = sorted((copied / "parts").iterdir())
+    next(scope.iterdir()).unlink()
+    found = json.loads(program("parts", "status", copied, "--json")[1])
+    assert (found["schema"], found["pairs"], found["shards"]) == (1, PAIRS, total)
+    (one,) = found["runs"]
+    assert sorted(one["shards"].values()) == [total - 1, total]
+    assert one["missing"] == 1
+    assert one["models"] == {"policy": str(POLICY), "ref": str(REF)}
+
+
+def test_parts_that_are_missing_are_no_ledger(copied: Path, program: Program) -> None:
+    min(copied.rglob("*.parquet")).unlink()
+    code, _, err = program("parts", "merge", copied, "-o", "merged.parquet")
+    assert code == 3
+    assert "1 part of the" in err
+    assert "slice I of N has the shards I, I + N" in err
+    assert not Path("merged.parquet").exists()
+
+
+def cut(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-20])
+
+
+def flip(part: Path) -> None:
+    content = bytearray(part.read_bytes())
+    content[len(content) // 3] ^= 1
+    part.write_bytes(content)
+
+
+def exchange(part: Path) -> None:
+    other = next(path for path in sorted(part.parent.iterdir()) if path != part)
+    part.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, flip, exchange])
+def test_a_damaged_part_is_refused_and_found_and_done_again(
+    damage: Callable[[Path], None], copied: Path, data: Path, whole: bytes, program: Program
+) -> None:
+    part = sorted(copied.rglob("*.parquet"))[1]
+    damage(part)
+    code, _, err = program("parts", "merge", copied, "-o", "merged.parquet")
+    assert (code, f"{part.name}: this part is damaged" in err) == (3, True)
+    assert program("parts", "verify", copied)[:2] == (1, f"damaged: {part}\n")
+    assert program("parts", "verify", copied, "--delete")[:2] == (0, f"deleted: {part}\n")
+    for number in range(2):
+        assert call("score", data, *OPTIONS, "--no-cache", "--parts", copied, "--slice", f"{number}/2") == 0
+    assert program("parts", "verify", copied)[:2] == (0, "All parts are sound.\n")
+    assert table_of(copied) == whole
+
+
+def test_a_cut_part_is_done_again_by_its_slice_unasked(copied: Path, data: Path, whole: bytes) -> None:
+    cut(sorted(copied.rglob("*.parquet"))[1])
+    for number in range(2):
+        assert call("score", data, *OPTIONS, "--no-cache", "--parts", copied, "--slice", f"{number}/2") == 0
+    assert table_of(copied) == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param(["--limit", "7"], "another limit: 40 there, 7 now", id="limit"),
+        pytest.param(["--max-length", "9"], "there, 9 now", id="length"),
+        pytest.param(["--truncation", "keep_end"], "another truncation", id="truncation"),
+    ],
+)
+def test_the_parts_of_another_plan_are_refused(
+    options: list[str], told: str, filled: Path, data: Path, program: Program
+) -> None:
+    code, out, err = program("score", data, *OPTIONS, *options, "--no-cache", "--parts", filled, "--slice", "0/2")
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+def test_another_data_set_is_refused(filled: Path, data: Path, program: Program) -> None:
+    other = Path("other.jsonl")
+    other.write_text(data.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    code, _, err = program("score", other, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2")
+    assert (code, "another size of the data set" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "order.npz", "pairs.arrow", "tokens.json"])
+def test_a_damaged_plan_is_told(name: str, copied: Path, program: Program) -> None:
+    path = copied / "plan" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, out, err = program("parts", "merge", copied, "-o", "merged.parquet")
+    assert (code, out) == (3, "")
+    assert "the plan of these parts is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        pytest.param(["parts", "status", "nowhere"], 2, "nowhere: this folder has no plan of parts", id="no plan"),
+        pytest.param(["score", "x", "--slice", "0/2"], 2, "--slice needs a folder", id="no folder"),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "2/2"], 2, "There is no slice 2/2", id="beyond"),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "a/2"], 2, "--slice a/2 is no slice", id="no number"),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "0/1", "-o", "y.csv"], 2, "no ledger", id="output"),
+        pytest.param(["score", "x", "--parts", "p", "--noise-floor"], 2, "--noise-floor", id="noise"),
+        pytest.param(["score", "-", "--parts", "p"], 2, "cannot share standard input", id="stdin"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_a_sentence(
+    arguments: list[str], code: int, told: str, program: Program
+) -> None:
+    found, out, err = program(*arguments)
+    assert (found, out) == (code, "")
+    assert told in err
+
+
+def start(data: Path, folder: Path, slice_: str) -> subprocess.Popen[bytes]:
+    options = [*map(str, OPTIONS), "--no-cache", "--parts", str(folder), "--slice", slice_]
+    command = [sys.executable, "-c", SLICE, str(FEWEST_TOKENS), "score", str(data), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for_parts(folder: Path, more_than: int, process: subprocess.Popen[bytes]) -> None:
+    while len(list(folder.rglob("*.parquet"))) <= more_than and process.poll() is None:
+        time.sleep(0.005)
+
+
+def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
+    data: Path, whole: bytes, filled: Path, tmp_path: Path
+) -> None:
+    """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
+    folder = tmp_path / "killed"
+    expected = parts_in(filled)
+    processes = [start(data, folder, f"{number}/2") for number in range(2)]
+    wait_for_parts(folder, 2, processes[0])
+    for process in processes:
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    found = parts_in(folder)
+    assert found.items() <= expected.items()
+    assert len(found) > 2
+    for number in range(2):
+        assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "--slice", f"{number}/2") == 0
+    assert parts_in(folder) == expected
+    assert leftovers(folder) == []
+    assert table_of(folder) == whole
