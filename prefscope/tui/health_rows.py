@@ -118,7 +118,7 @@ def lint_rows(report: LintReport) -> Iterator[HealthRow]:
         glyph = SEVERE if check.severity == "fail" else WARNING
         name = check.name.replace("_", " ")
         expression = f"lint({check.name})" if count else ""
-        yield HealthRow(check.name, glyph, name, figure, check.meaning, expression, _lint_detail(finding))
+        yield HealthRow(f"{LINT} {check.name}", glyph, name, figure, check.meaning, expression, _lint_detail(finding))
 
 
 def unlinted_row(view: View, *, is_running: bool) -> HealthRow:

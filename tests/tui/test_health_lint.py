@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from prefscope.data.checks import lint_pairs
+from prefscope.data.records import PreferencePair
+from prefscope.report.diagnosis import diagnose
+from prefscope.tui.health_rows import finding_row, lint_rows
 from prefscope.tui.panes import health
+from prefscope.tui.session import Session
 from tests.tui.terminal import Terminal
 
 Show = Callable[..., Terminal]
@@ -30,3 +35,12 @@ def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypat
     terminal.press(*["down"] * 12, "enter")
     terminal.wait_for(lambda: "contradictions" in terminal.text)
     assert "not looked at yet" not in terminal.text
+
+
+def test_a_finding_and_a_check_of_one_name_stand_beside_each_other(demo: Session) -> None:
+    keys = [finding_row(demo.view, one).key for one in diagnose(demo.view).findings]
+    longer = [PreferencePair(row, row + 1, f"{row}?", "no" * row, "yes") for row in range(40)]
+    keys += [row.key for row in lint_rows(lint_pairs(longer))]
+    assert "length_bias" in keys
+    assert "lint length_bias" in keys
+    assert len({*keys}) == len(keys)
