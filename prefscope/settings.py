@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Truncation = Literal["keep_start", "keep_end"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["local", "ray"]
 NOISE_PAIRS = 64
 """Enough for a noise floor."""
 Palette = Literal["sky-orange", "blue-red", "mono"]
@@ -94,7 +95,15 @@ class DispatchSettings:
     """Who computes what, and where it is gathered; no number depends on it."""
 
     workers: int | None = None
-    """Processes of this machine, each on a device of its own as far as there are several; None: this process."""
+    """Processes of this machine, each on a device of its own as far as there are several; None: this process. With
+    Ray: actors; None: as many as the cluster has room for."""
+    engine: Engine = "local"
+    address: str | None = None
+    """Of the Ray cluster; None: one that is started here."""
+    gpus_per_worker: float | None = None
+    """Of a Ray worker; None: 1 where this machine computes on one, else 0."""
+    cpus_per_worker: int = 1
+    """Of a Ray worker."""
     patience: float = 300.0
     """Seconds that a worker may take for a batch at least, before it counts as hanging and is ended."""
     parts: str | None = None

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prefscope.errors import UsageError
-from prefscope.settings import DEFAULT_LOSSES, DispatchSettings, Dtype, LossChoice, PreferenceSettings, Truncation
+from prefscope.settings import (
+    DEFAULT_LOSSES,
+    DispatchSettings,
+    Dtype,
+    Engine,
+    LossChoice,
+    PreferenceSettings,
+    Truncation,
+)
 
 Beta = Annotated[
     float,
@@ -171,6 +180,18 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+EngineOfChoice = Annotated[
+    Engine, typer.Option("--engine", help="local: this machine; ray: the actors of a Ray cluster.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join (auto: the one of this node). Default: start Ray here.", show_default=False),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(min=0, help="GPUs of a Ray worker. Default: 1 where this machine has one.", show_default=False),
+]
+CpusPerWorker = Annotated[int, typer.Option(min=1, help="CPU cores of a Ray worker.")]
 Parts = Annotated[
     str | None,
     typer.Option(
@@ -257,14 +278,25 @@ def read_template(path: Path | None) -> str | None:
         raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error
 
 
-def read_dispatch(workers: int | None, parts: str | None, slice_: str | None) -> DispatchSettings:
+def read_dispatch(
+    workers: int | None,
+    engine: Engine,
+    address: str | None,
+    gpus_per_worker: float | None,
+    cpus_per_worker: int,
+    parts: str | None,
+    slice_: str | None,
+) -> DispatchSettings:
     """Return who computes what.
 
     Raises:
-        UsageError: The slice is none, or has no folder of parts.
+        UsageError: The slice is none or has no folder of parts, or an option of Ray's stands without Ray.
     """
+    if engine != "ray" and (address is not None or gpus_per_worker is not None or cpus_per_worker != 1):
+        raise UsageError("--address, --gpus-per-worker and --cpus-per-worker are of Ray", hint="Add --engine ray.")
+    asked = DispatchSettings(workers, engine, address, gpus_per_worker, cpus_per_worker, parts=parts)
     if slice_ is None:
-        return DispatchSettings(workers, parts=parts)
+        return asked
     number, _, slices = slice_.partition("/")
     if not (number.isascii() and number.isdigit() and slices.isascii() and slices.isdigit()):
         raise UsageError(f"--slice {slice_} is no slice", hint="Write 0/4 for the first of four.")
@@ -274,4 +306,4 @@ def read_dispatch(workers: int | None, parts: str | None, slice_: str | None) ->
         )
     if parts is None:
         raise UsageError("--slice needs a folder for its parts", hint="Name one that all slices see with --parts.")
-    return DispatchSettings(workers, parts=parts, slice_number=int(number), slices=int(slices))
+    return replace(asked, slice_number=int(number), slices=int(slices))

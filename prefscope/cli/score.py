@@ -64,6 +64,10 @@ def score(
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     workers: opt.Workers = None,
+    engine: opt.EngineOfChoice = "local",
+    address: opt.Address = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1,
     parts: opt.Parts = None,
     slice_: opt.Slice = None,
 ) -> None:
@@ -119,7 +123,7 @@ def score(
             noise_pairs,
             opt.wants_collisions(preferences),
         ),
-        dispatch=opt.read_dispatch(workers, parts, slice_),
+        dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)
     if len(policies) > 1:

@@ -67,8 +67,7 @@ class Passes:
         scored = []
         for stage in stages:
             models = [self.residents.judge(candidate) for candidate in stage]
-            self._models |= {model.role: model for model in models}
-            self._score_stage(models)
+            self.score_shards(models)
             scored += models
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]
 
@@ -78,16 +77,19 @@ class Passes:
             return 1
         return self.settings.compute.batch_tokens or model.budget.batch_tokens
 
-    def _score_stage(self, models: Sequence[ScoredModel]) -> None:
+    def score_shards(self, models: Sequence[ScoredModel]) -> None:
         """Score all shards with models that are resident together; what kills its workers is isolated."""
+        self._models |= {model.role: model for model in models}
         left = self._left(models)
         if not left:
             self.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are there"))
             return
-        with open_dispatcher(self.residents, models, self.emit) as dispatcher:
+        with open_dispatcher(self.settings.dispatch, self.residents, models, self.emit) as dispatcher:
             if not self._announce(models, left, dispatcher.width) and self.folder is None:
                 return
-            units: Iterator[Unit] = (Unit(number, self._turns(number, some)) for number, some in left.items())
+            units: Iterator[Unit] = (
+                Unit(number, self._turns(number, some), is_whole=True) for number, some in left.items()
+            )
             dropped = self._hand_out(dispatcher, units, left, TRIES)
             isolated = {unit.shard for unit in dropped}
             if len(isolated) > MOST_DROPPED:
@@ -144,7 +146,9 @@ class Passes:
                     self._commit(answer, dispatcher.width)
                 case Dropped(unit):
                     dropped.append(unit)
-                case Done(unit) if unit.shard in left:
+                case BatchScored():
+                    self._tell(answer, dispatcher.width)
+                case Done(unit, is_written) if unit.shard in left and not is_written:
                     self._write_parts(unit.shard, left[unit.shard])
         return dropped
 
@@ -209,13 +213,17 @@ class Passes:
         model = self._models[turn.role]
         digests = [sequence.digest() for sequence in batch]
         self.store.commit(_rows(model, digests, scored.found))
-        seconds = scored.seconds / width
-        self.scoring_seconds += seconds
         if self.watched:
             self._tell_sums(model, digests)
         tokens = sum(len(sequence.token_ids) for sequence in batch)
         computed = computed_tokens(batch, packed=model.verdict.path == "packed")
-        self.emit(BatchScored(turn.role, turn.number, len(batch), tokens, computed, seconds))
+        self._tell(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
+
+    def _tell(self, batch: BatchScored, width: int) -> None:
+        """Tell of a batch, whose seconds are shared by as many others as are computed at one time."""
+        seconds = batch.seconds / width
+        self.scoring_seconds += seconds
+        self.emit(replace(batch, seconds=seconds))
 
     def _tell_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
         """Tell the sums of those sequences that the store has, of every role whose model this is."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from prefscope.pipeline.dispatch.here import BatchScorer
-from prefscope.pipeline.dispatch.unit import Emit, Turn
+from prefscope.pipeline.dispatch.unit import Emit
 from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
@@ -38,12 +38,10 @@ class Job:
         )
         return BatchScorer(residents, {model.role: model for model in self.models}, emit)
 
-    def patience(self, turn: Turn) -> float:
-        """Return how many seconds a batch may take."""
-        (model,) = (model for model in self.models if model.role == turn.role)
-        tokens = sum(len(sequence.token_ids) for sequence in turn.sequences)
-        expected = tokens / model.budget.tokens_per_second
-        return max(self.settings.dispatch.patience, TIMES_LONGER * expected)
+    def patience(self, tokens: int) -> float:
+        """Return how many seconds so many tokens may take under any of the models."""
+        speed = min(model.budget.tokens_per_second for model in self.models)
+        return max(self.settings.dispatch.patience, TIMES_LONGER * tokens / speed)
 
 
 @dataclass(frozen=True, slots=True)

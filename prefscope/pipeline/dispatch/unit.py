@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.events import Event
+from prefscope.events import BatchScored, Event
 from prefscope.scoring.sequences import TokenSequence
 
 Emit = Callable[[Event], None]
@@ -25,6 +25,11 @@ class Turn:
     """How many batches of the role were handed out before."""
     sequences: tuple[TokenSequence, ...]
 
+    @property
+    def tokens(self) -> int:
+        """Of all sequences."""
+        return sum(len(sequence.token_ids) for sequence in self.sequences)
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -33,6 +38,8 @@ class Unit:
     shard: int
     turns: Iterable[Turn]
     """In their order; made when they are asked for."""
+    is_whole: bool = False
+    """Whether this is all that is left of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class Done:
     """All batches of a unit came back."""
 
     unit: Unit
+    is_written: bool = False
+    """Whether the worker has written its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,8 @@ class Dropped:
     unit: Unit
 
 
-Answer: TypeAlias = Scored | Done | Dropped
+Answer: TypeAlias = Scored | BatchScored | Done | Dropped
+"""A `BatchScored` is told of a batch that does not come back, because the worker writes it into a part."""
 
 
 class Dispatcher(Protocol):

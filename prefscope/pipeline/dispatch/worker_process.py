@@ -36,7 +36,7 @@ def main() -> int:
             connection.send(None)  # ready
             while True:
                 for turn in connection.recv():
-                    faulthandler.dump_traceback_later(job.patience(turn), exit=True)
+                    faulthandler.dump_traceback_later(job.patience(turn.tokens), exit=True)
                     scored = scorer.score(turn)
                     faulthandler.cancel_dump_traceback_later()
                     connection.send(Batch(scored.found, scored.seconds))

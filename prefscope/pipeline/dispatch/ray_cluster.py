@@ -1,0 +1,182 @@
+"""Actors of a Ray cluster: the process that speaks with Ray, as seen by the run. No ray is imported here.
+
+Without a folder of parts units carry their token ids to the actors, and log-probs come back to be committed here. With
+one, units are the numbers of shards: actors read the plan in the folder and write the parts themselves, so that next to
+nothing passes through this process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+import torch
+
+from prefscope.errors import MissingExtraError, PrefscopeError, ResourceError, UsageError
+from prefscope.events import BatchScored, Noted
+from prefscope.folders import worker_log
+from prefscope.pipeline.bad_rows import counted
+from prefscope.pipeline.dispatch.job import Batch
+from prefscope.pipeline.dispatch.ray_driver import Cluster, Request, end_session
+from prefscope.pipeline.dispatch.ray_job import Payload, RayJob
+from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Unit
+from prefscope.settings import DispatchSettings
+
+COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.ray_driver")
+MOST_TOKENS = 1 << 27
+"""Of all units that carry their token ids: they are in Ray's object store before the first is computed."""
+SECONDS_TO_END = 15.0
+
+
+@dataclass(slots=True)
+class RayCluster:
+    """Actors that compute units; `close` ends them, and Ray if it was started for them."""
+
+    job: RayJob
+    asked: DispatchSettings
+    device: torch.device
+    emit: Emit
+    width: int = 1
+    """How many batches are computed at one time, known once the cluster is."""
+    _process: subprocess.Popen[bytes] | None = None
+    _connection: Connection | None = None
+    _folder: str = ""
+    _has_failed: bool = False
+    """Whether the log is worth keeping."""
+    _log: Path = field(default_factory=lambda: worker_log(f"{os.getpid()}-ray"))
+
+    def open(self) -> None:
+        """Start the process that speaks with Ray.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+        """
+        if importlib.util.find_spec("ray") is None:
+            raise MissingExtraError("--engine ray", "ray")
+        ours, theirs = Pipe()
+        self._folder = tempfile.mkdtemp(prefix="prefscope-ray-")
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        token = {} if self.asked.address else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else it writes one to ~
+        with self._log.open("ab") as stream:
+            self._process = subprocess.Popen(  # noqa: S603 (this program)
+                [*COMMAND, str(theirs.fileno()), self._folder],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | token,
+                start_new_session=True,
+            )
+        theirs.close()
+        self._connection = ours
+
+    def close(self) -> None:
+        """End Ray's processes, if they are of this run, and delete its files."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_END)
+            end_session(self._process.pid)
+            self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._has_failed:
+            self._log.unlink(missing_ok=True)
+
+    def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
+        """Yield what comes back of units, in the order in which it comes.
+
+        Raises:
+            UsageError: The units are too much to carry their token ids.
+            ResourceError: Ray cannot go on, or the cluster is too small.
+            PrefscopeError: What an actor raised.
+        """
+        given: list[tuple[Unit, Payload]] = []
+        for unit in units:
+            if self.job.folder is not None and unit.is_whole:
+                given.append((unit, unit.shard))
+            elif turns := tuple(unit.turns):
+                given.append((replace(unit, turns=turns), turns))
+            else:
+                yield Done(unit)
+        if not given:
+            return
+        _check_amount(payload for _, payload in given)
+        answered = set[int]()
+        for number, answer in self._ask(tuple(pickle.dumps(payload) for _, payload in given), tries):
+            answered.add(number)
+            yield from _unpacked(*given[number], pickle.loads(answer))  # noqa: S301 (our own actor's)
+        for number, (unit, _) in enumerate(given):
+            if number not in answered:
+                self.emit(Noted(f"shard {unit.shard} ended the Ray workers that computed it"))
+                yield Dropped(unit)
+
+    def _ask(self, units: tuple[bytes, ...], tries: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the answers of the process that speaks with Ray, each with the number of its unit."""
+        asked = self.asked
+        gpus = float(self.device.type == "cuda") if asked.gpus_per_worker is None else asked.gpus_per_worker
+        cluster = Cluster(asked.address, asked.workers, gpus, asked.cpus_per_worker, self._folder)
+        if self._connection is None:
+            raise RuntimeError("the cluster is not open")
+        with suppress(OSError):  # if it has died, that is heard next
+            self._connection.send(Request(pickle.dumps(self.job), units, cluster, tries))
+        while (said := self._hear(self._connection)) is not None:
+            if isinstance(said, int):
+                self.width = said
+                self.emit(Noted(f"Ray: {counted(said, 'worker')}"))
+            else:
+                yield said
+
+    def _hear(self, connection: Connection) -> int | tuple[int, bytes] | None:
+        try:
+            said = connection.recv()
+        except (EOFError, OSError) as error:
+            self._has_failed = True
+            raise ResourceError(
+                "The process that speaks with Ray has died",
+                where=str(self._log),
+                hint="The same command goes on from here.",
+            ) from error
+        if isinstance(said, PrefscopeError):
+            self._has_failed = True
+            raise said
+        return said  # type: ignore[no-any-return]
+
+
+def _check_amount(payloads: Iterable[Payload]) -> None:
+    """Refuse more tokens than Ray's object store should hold."""
+    tokens = sum(turn.tokens for payload in payloads if not isinstance(payload, int) for turn in payload)
+    if tokens > MOST_TOKENS:
+        raise UsageError(
+            f"Ray would have to carry {tokens:,} tokens to its workers",
+            hint="Give --parts FOLDER on a disk that all nodes see: workers then read and write there.",
+        )
+
+
+def _unpacked(
+    unit: Unit, payload: Payload, answer: PrefscopeError | list[Batch] | list[BatchScored]
+) -> Iterator[Answer]:
+    """Yield what an actor has made of a unit."""
+    if isinstance(answer, PrefscopeError):
+        raise answer
+    if isinstance(payload, int):
+        yield from (batch for batch in answer if isinstance(batch, BatchScored))
+        yield Done(unit, is_written=True)
+        return
+    for turn, batch in zip(payload, answer, strict=True):
+        if isinstance(batch, Batch):
+            yield Scored(turn, batch.found, batch.seconds)
+    yield Done(unit)

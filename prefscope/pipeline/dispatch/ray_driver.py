@@ -1,0 +1,201 @@
+"""The process that speaks with Ray: units in, what actors make of them out. The only file that imports ray.
+
+Ray places the actors, gives them their GPUs, starts them again and tries a unit again; what a unit is and when it
+counts as done is not its business. It has a process and a session of its own, because it writes to stdout as it likes
+and leaves processes behind when it is killed: whoever ends the session ends all of them.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import prefscope
+from prefscope.errors import ModelError, PrefscopeError, ResourceError
+
+EXIT_BUG = 70
+LOCAL_STORE_BYTES = 256 << 20
+MOST_DEATHS_WHILE_LOADING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be computed."""
+
+    job: bytes
+    """A pickled `RayJob`: unpickled only where the same version runs."""
+    units: tuple[bytes, ...]
+    """A pickled unit's turns each, or the number of a shard."""
+    cluster: Cluster
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where, and with what."""
+
+    address: str | None
+    """Of a cluster that runs; None: one is started here."""
+    workers: int | None
+    """Actors; None: as many as the cluster has room for."""
+    gpus: float
+    cpus: int
+    folder: str
+    """For Ray's own files, where it is started here."""
+
+
+def main() -> int:
+    """Answer one request after the other and return the exit code."""
+    connection = Connection(int(sys.argv[1]))
+    threading.Thread(target=_end_with_starter, args=(sys.argv[2],), daemon=True).start()
+    os.environ |= {
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        "RAY_USAGE_STATS_ENABLED": "0",  # nothing is uploaded
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    import ray
+
+    try:
+        while True:
+            request: Request = connection.recv()
+            workers = _connect(request.cluster)
+            connection.send(workers)
+            for answer in _answers(request, workers):
+                connection.send(answer)
+            connection.send(None)
+    except EOFError:
+        return 0
+    except PrefscopeError as error:
+        connection.send(error)
+    except Exception as error:  # noqa: BLE001 (Ray raises what it likes)
+        traceback.print_exc()
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        connection.send(ResourceError(f"Ray could not go on ({first})", hint="The same command goes on from here."))
+    finally:
+        ray.shutdown()
+    return 0
+
+
+def _connect(cluster: Cluster) -> int:
+    """Start Ray or join it, once, and return how many workers there are.
+
+    Raises:
+        ResourceError: The cluster is not there or too small.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        quiet = {"logging_level": "error", "log_to_driver": False, "configure_logging": True}
+        if cluster.address is None:
+            cpus = max(os.cpu_count() or 1, (cluster.workers or 1) * cluster.cpus)
+            local = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": cluster.folder}
+            ray.init(address="local", object_store_memory=LOCAL_STORE_BYTES, **local, **quiet)
+        else:
+            try:
+                ray.init(address=cluster.address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ResourceError(
+                    "There is no Ray cluster to join", where=cluster.address, hint="Start one with ray start --head."
+                ) from error
+    has = ray.cluster_resources()
+    gpus, cpus = has.get("GPU", 0.0), has.get("CPU", 0.0)
+    room = int(min(cpus // cluster.cpus, gpus // cluster.gpus if cluster.gpus else cpus))
+    wanted = cluster.workers or max(room, 1)
+    if room < wanted:
+        raise ResourceError(
+            f"The Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {wanted} workers need "
+            f"{wanted * cluster.cpus} and {wanted * cluster.gpus:g}",
+            where=cluster.address or "",
+            hint="Give --workers, --cpus-per-worker or --gpus-per-worker that fit.",
+        )
+    return wanted
+
+
+def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the answer to each unit that did not kill its actors, by its number."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a unit that is lost is missed afterwards
+    if hasattr(context, "max_consecutive_actor_init_deaths"):
+        context.max_consecutive_actor_init_deaths = MOST_DEATHS_WHILE_LOADING
+    items = [{"number": number, "unit": unit} for number, unit in enumerate(request.units)]
+    found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _ScoreUnits,
+        fn_constructor_kwargs={"version": prefscope.__version__, "job": request.job},
+        batch_size=None,
+        num_cpus=request.cluster.cpus,
+        num_gpus=request.cluster.gpus,
+        compute=ray.data.ActorPoolStrategy(min_size=workers, max_size=workers, max_tasks_in_flight_per_actor=2),
+        max_restarts=-1,
+        max_task_retries=request.tries - 1,
+    )
+    for block in found.iter_batches(batch_size=None, prefetch_batches=0):
+        yield from zip(block["number"].tolist(), block["answer"].tolist(), strict=True)
+
+
+class _ScoreUnits:
+    """An actor: models loaded once, then unit after unit."""
+
+    def __init__(self, version: str, job: bytes) -> None:
+        self.scorer: Any = None
+        self.error: PrefscopeError | None = None
+        try:
+            if version != prefscope.__version__:
+                raise ModelError(
+                    f"A node of the cluster has prefscope {prefscope.__version__}, and this is {version}",
+                    hint="Install the same version on all nodes.",
+                )
+            self.scorer = pickle.loads(job).scorer()  # noqa: S301 (the driver's)
+        except PrefscopeError as error:
+            self.error = error
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return the answers to units: an error that a user can mend, or what came out."""
+        answers = []
+        for unit in batch["unit"]:
+            try:
+                answers.append(self.error or self.scorer.score(pickle.loads(unit)))  # noqa: S301 (the driver's)
+            except PrefscopeError as error:
+                answers.append(error)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+        return {"number": list(batch["number"]), "answer": [pickle.dumps(answer) for answer in answers]}
+
+
+def _end_with_starter(folder: str) -> None:
+    """Wait for the end of stdin, which is the starter's, then end the session and what Ray has written."""
+    while os.read(0, 1):
+        pass
+    end_session(os.getsid(0), spare=os.getpid())
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def end_session(session: int, spare: int = -1) -> None:
+    """End all processes of a session; some of Ray's do not end with it."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            process = int(stat.parent.name)
+            of = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[3])
+            if of == session and process != spare:
+                os.kill(process, 9)
+
+
+if __name__ == "__main__":  # under its own name, by which the actors find the class
+    from prefscope.pipeline.dispatch.ray_driver import main as start
+
+    sys.exit(start())

@@ -1,0 +1,131 @@
+"""What an actor of a Ray cluster has to know and does; it knows nothing of Ray."""
+
+from __future__ import annotations
+
+import faulthandler
+import platform
+import socket
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from prefscope.errors import ModelError, ResourceError
+from prefscope.events import BatchScored, Event
+from prefscope.folders import store_path
+from prefscope.pipeline.dispatch.here import BatchScorer
+from prefscope.pipeline.dispatch.job import Batch, Job
+from prefscope.pipeline.dispatch.unit import Turn
+from prefscope.pipeline.parts.folder import PartsFolder
+from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
+from prefscope.scoring.checkpoints import fingerprint
+from prefscope.scoring.engine import compute_scope
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import DispatchSettings
+
+Payload = int | tuple[Turn, ...]
+"""A shard whose parts are to be written, or batches whose log-probs are to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RayJob:
+    """What an actor has to know before its first unit."""
+
+    job: Job
+    folder: str | None
+    """Of the parts that actors write; None: log-probs go back."""
+    host: str
+    """The machine that has looked at the models."""
+
+    def scorer(self) -> RayScorer:
+        """Load the models.
+
+        Raises:
+            ModelError: The node would compute other numbers: it has another checkpoint, torch or device.
+            ResourceError: It does not see the folder of parts.
+        """
+        torch.set_num_threads(self.job.threads)
+        self._check_node()
+        opened = None
+        if self.folder is not None:
+            if not Path(self.folder).is_dir():
+                raise ResourceError(
+                    f"The node {socket.gethostname()} does not see the folder of parts",
+                    where=self.folder,
+                    hint="Give --parts on a disk that all nodes share.",
+                )
+            opened = open_plan(PartsFolder(Path(self.folder)))
+        scorer = self.job.scorer(LogpStore(None), lambda _: None)
+        scorer.load()
+        return RayScorer(self.job, scorer, opened, self.folder)
+
+    def _check_node(self) -> None:
+        node = socket.gethostname()
+        hint = "Give all nodes the same packages and a path of checkpoints that all of them see."
+        for model in self.job.models:
+            candidate = model.candidate
+            if node != self.host:
+                with LogpStore(store_path(self.job.settings.compute.cache_dir)) as store:
+                    allow = self.job.settings.models.allow_pickle
+                    found = fingerprint(candidate.checkpoint, store, allow_pickle=allow, progress=lambda *_: None)
+                if found != candidate.fingerprint:
+                    raise ModelError(f"The node {node} has other weights", where=candidate.checkpoint.name, hint=hint)
+            scope = compute_scope(
+                fingerprint=candidate.fingerprint,
+                dtype=self.job.dtype,
+                device=self.job.device,
+                path=model.verdict.path,
+                attention=candidate.attention,
+            )
+            if scope != model.scope:
+                have = f"Python {platform.python_version()}, torch {torch.__version__}"
+                raise ModelError(f"The node {node} would compute other numbers: it has {have}", hint=hint)
+
+
+@dataclass(slots=True)
+class RayScorer:
+    """The models of an actor."""
+
+    job: Job
+    scorer: BatchScorer
+    opened: OpenedPlan | None
+    folder: str | None
+
+    def score(self, payload: Payload) -> list[Batch] | list[BatchScored]:
+        """Compute batches, or write the parts of a shard and tell of its batches."""
+        if isinstance(payload, int):
+            return self._write(payload)
+        found = []
+        for turn in payload:
+            self._watch(turn.tokens)
+            scored = self.scorer.score(turn)
+            found.append(Batch(scored.found, scored.seconds))
+        return found
+
+    def _write(self, number: int) -> list[BatchScored]:
+        from prefscope.pipeline.passes import Passes  # it takes dispatchers, and so this module
+
+        if self.opened is None or self.folder is None:
+            raise RuntimeError("a shard without a plan")
+        self._watch(len(self.job.models) * self.opened.content["shards"][number]["tokens"])
+        events: list[Event] = []
+        settings = replace(self.job.settings, dispatch=DispatchSettings())
+        with LogpStore(None) as store:
+            passes = Passes(
+                settings,
+                store,
+                self.opened.spool,
+                self.opened.plan,
+                self.scorer.residents,
+                b"",
+                events.append,
+                folder=PartsFolder(Path(self.folder)),
+                numbers=[number],
+            )
+            passes.score_shards(self.job.models)
+        return [event for event in events if isinstance(event, BatchScored)]
+
+    def _watch(self, tokens: int) -> None:
+        """End this process if so many tokens take far too long."""
+        faulthandler.dump_traceback_later(self.job.patience(tokens), exit=True, file=sys.__stderr__ or sys.stderr)
