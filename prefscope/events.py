@@ -43,6 +43,7 @@ class Planned:
     role: str
     """`policy` or `ref`."""
     pairs: int
+    """Of the data set."""
     sequences: int
     """Distinct sequences of the data set (of each window of it, where it is large)."""
     missing: int

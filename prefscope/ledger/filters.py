@@ -38,7 +38,26 @@ Kind: TypeAlias = Literal["number", "text", "truth"]
 Values: TypeAlias = Any
 """An array with a value a pair, or one value for all pairs."""
 MARKS = ("any", "keep", "drop", "swap", "note")
-CHOICES: Mapping[str, tuple[str, ...]] = {"flag": tuple(FLAGS), "mark": MARKS}
+LINT_CHECKS = (
+    "duplicate_pairs",
+    "contradictions",
+    "chosen_and_rejected",
+    "duplicate_prompts",
+    "near_duplicate_pairs",
+    "near_duplicate_prompts",
+    "leaked_prompts",
+    "telling_phrase",
+    "identical_responses",
+    "empty_responses",
+    "repeated_prompt",
+    "templated_text",
+    "role_order",
+    "encoding_damage",
+    "white_space",
+    "length_bias",
+)
+"""The checks of `prefscope lint`, but for rows that are no pairs. They are imported only when one is asked for."""
+CHOICES: Mapping[str, tuple[str, ...]] = {"flag": tuple(FLAGS), "mark": MARKS, "lint": LINT_CHECKS}
 """What the functions of one word take."""
 WORDS = frozenset({"and", "or", "not"})
 KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}
@@ -55,6 +74,9 @@ class Source(Protocol):
 
     def marked(self, mark: str) -> NDArray[np.bool_]:
         """Return which pairs a person has marked so."""
+
+    def linted(self, check: str) -> NDArray[np.bool_]:
+        """Return which pairs a check of the data falls on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +292,7 @@ class _Parser:
             return _Part("number", function.start, closing.stop, lambda source: np.abs(part.evaluate(source)))
         choices = CHOICES.get(function.text)
         if choices is None:
-            hint = "There are abs, flag and mark."
+            hint = "There are abs, flag, lint and mark."
             self._fail(f"There is no function {function.text}", function.start, function.stop, hint)
         argument = self.next
         wanted = argument.text.strip("\"'")
@@ -279,9 +301,15 @@ class _Parser:
             self._fail(f"There is no such {function.text}", argument.start, argument.stop, hint)
         self.at += 1
         closing = self._close(function)
-        if function.text == "flag":
-            return _Part("truth", function.start, closing.stop, lambda source: source.flagged(wanted))
-        return _Part("truth", function.start, closing.stop, lambda source: source.marked(wanted))
+        pick = _FUNCTIONS[function.text]
+        return _Part("truth", function.start, closing.stop, lambda source: pick(source, wanted))
+
+
+_FUNCTIONS: Mapping[str, Callable[[Source, str], NDArray[np.bool_]]] = {
+    "flag": lambda source, name: source.flagged(name),
+    "mark": lambda source, name: source.marked(name),
+    "lint": lambda source, name: source.linted(name),
+}
 
 
 def _number(lexeme: Lexeme) -> _Part:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
+from prefscope.data.checks import LintReport, lint_pairs
 from prefscope.data.dialects import NotAPairError, normalise
 from prefscope.data.records import PreferencePair, SourceRow
 from prefscope.ledger.table import Ledger
 
+_REPORTS: WeakKeyDictionary[Ledger, LintReport] = WeakKeyDictionary()
 _COLUMNS = ["row", "line", "prompt", "chosen", "rejected", "source_json"]
+
+
+def lint_of(ledger: Ledger) -> LintReport:
+    """Return what the checks of `prefscope lint` find in a ledger's texts; kept as long as the ledger is."""
+    if ledger not in _REPORTS:
+        _REPORTS[ledger] = lint_pairs(source_pairs(ledger))
+    return _REPORTS[ledger]
+
+
+def is_linted(ledger: Ledger) -> bool:
+    """Return whether that is known already."""
+    return ledger in _REPORTS
 
 
 def source_pairs(ledger: Ledger) -> Iterator[PreferencePair]:

@@ -83,6 +83,12 @@ class View:
         found: dict[str, bool] = {flags: flag in flags.split(";") for flags in set(self.ledger.stored["flags"])}
         return np.array([found[flags] for flags in self.ledger.stored["flags"]], dtype=np.bool_)
 
+    def linted(self, check: str) -> NDArray[np.bool_]:
+        """Return which pairs a check of `prefscope lint` falls on; the first time, all texts are read for it."""
+        from prefscope.ledger.source_pairs import lint_of  # with all checks, which few filters need
+
+        return np.isin(self.ledger.stored["row"], lint_of(self.ledger).rows_of(check))
+
     def marked(self, mark: str) -> NDArray[np.bool_]:
         """Return which pairs a person marked so: `keep`, `drop`, `swap`, `note` or `any`."""
         marks = load_marks(self.ledger.path) if self.marks is None else self.marks

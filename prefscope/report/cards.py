@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
+from prefscope.preference.noise import within_noise
 from prefscope.report.summary import count_outcomes, finite_pairs, mean_logps
 from prefscope.statistics import Z_95
 
@@ -46,6 +47,8 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     outcomes = count_outcomes(margins)
     half = (outcomes.high - outcomes.low) / 2
     ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
+    if measured := view.ledger.manifest.get("noise"):  # which ties are within, too
+        ties = f", {np.count_nonzero(within_noise(margins, measured['floor'], view.preferences.beta)):,} in noise"
     losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
     liked = float(np.mean(rejected > 0)) if rejected.size else math.nan
     return [

@@ -41,7 +41,9 @@ class Paired:
 
     a: float
     b: float
+    """The mean in each run."""
     difference: float
+    """Mean of b − a over the pairs."""
     low: float
     high: float
     """Of the 95% interval of the difference; nan of fewer than two pairs."""

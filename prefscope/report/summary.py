@@ -28,9 +28,12 @@ class Spread:
     """How a quantity is distributed over the pairs whose log-probs and own value are finite."""
 
     mean: float
+    """What a trainer logs."""
     median: float
+    """Half of the pairs lie below."""
     q1: float
     q3: float
+    """First and third quartile, interpolated linearly: the interquartile range."""
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Spread:
@@ -48,10 +51,14 @@ class Outcomes:
     """Wins, ties and losses, with a 95% interval of the win rate."""
 
     win: int
+    """Pairs with a margin above 0."""
     tie: int
+    """Pairs with a margin of exactly 0."""
     loss: int
+    """Pairs with a margin below 0."""
     low: float
     high: float
+    """Wilson's 95% interval of win / (win + tie + loss)."""
 
     @property
     def total(self) -> int:
@@ -69,9 +76,13 @@ class LossSummary:
     """A loss over all pairs, with what it was computed with."""
 
     name: str
+    """As in `--loss`."""
     title: str
+    """In words: the form."""
     parameters: dict[str, float]
+    """All of them, as they were resolved."""
     spread: Spread
+    """Of the values of the pairs; its mean is the loss that a trainer logs."""
     target_gap: tuple[float, str] | None
     """For the IPO family: the gap at which the loss is zero, and its unit."""
     target_is_far: bool
@@ -85,10 +96,12 @@ class WorstPair:
     row: int
     line: int
     pair_id: str
+    """As in the columns of these names."""
     value: float
     """Its margin; without a reference its first loss."""
     prompt: str
     flags: str
+    """As in the columns of these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +123,27 @@ class Summary:
     """All that a report says of a ledger."""
 
     ledger: str
+    """Its path."""
     pairs: int
+    """All of the ledger, those with log-probs that are not finite, too."""
     beta: float
+    """β of rewards and of the losses with a reference that have none of their own."""
     metrics: dict[str, Spread]
     """TRL's keys except accuracies; the trainer logs the means."""
     accuracy: float | None
     """TRL's `rewards/accuracies`: the share of margins above 0, a tie counted as wrong. None without a reference."""
     outcomes: Outcomes | None
+    """How often each occurs; None without a reference."""
     losses: tuple[LossSummary, ...]
+    """One a loss that was chosen and that the ledger can give."""
     noise: NoiseSummary | None
     """Where the run measured it."""
     flags: dict[str, int]
+    """Pairs that carry each flag."""
     worst: tuple[WorstPair, ...]
+    """Ten pairs of the least margins below 0, the least first; without a reference of the greatest first loss."""
     manifest: dict[str, Any]
+    """What was scored, with what, how."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""

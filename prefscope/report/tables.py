@@ -52,8 +52,12 @@ def _rich_table(section: Table) -> RichTable:
 
 def as_svg(lines: Sequence[str], sections: Sequence[Section]) -> str:
     """Return a report as a picture of a terminal, in whatever monospaced font the viewer has."""
-    picture = _recorded(lines, sections).export_svg(title="prefscope report")
-    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # rich would have fonts fetched
+    return without_fonts(_recorded(lines, sections).export_svg(title="prefscope report"))
+
+
+def without_fonts(picture: str) -> str:
+    """Return a picture of rich's or Textual's without the fonts that it would have fetched when it is looked at."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
 def _recorded(lines: Sequence[str], sections: Sequence[Section]) -> Console:

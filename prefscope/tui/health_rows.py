@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +18,17 @@ from prefscope.report.subsets import Group, Grouping
 from prefscope.report.visible import visible
 from prefscope.tui.numbers import minus
 
+if TYPE_CHECKING:
+    from prefscope.data.checks import Finding as LintFinding
+    from prefscope.data.checks import LintReport
+
 SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch"})
 """Flags of pairs whose numbers say little or nothing."""
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
 TOKENS = "concentration"
 """The diagnostic that has to read the tokens of pairs."""
+LINT = "lint"
+"""The row that stands for all checks of the data before they have looked."""
 EXAMPLE = 400
 """Characters of each text of an example."""
 
@@ -97,6 +104,46 @@ def _example(view: View, flag: str) -> Callable[[], str]:
             lines.append(f"for example row {pair['row']}, line {pair['line']}")
             lines += [f"{name:<11} {visible(text[:EXAMPLE])}" for name, text in texts]
         return "\n".join(lines)
+
+    return detail
+
+
+def lint_rows(report: LintReport) -> Iterator[HealthRow]:
+    """Yield a row for everything that the checks of the data found, the severe first."""
+    found = (one for one in report.findings if not one.is_clean)
+    for finding in sorted(found, key=lambda one: one.check.severity):
+        check, count = finding.check, len(finding.found.rows)
+        some = f"{count:,} pair{'' if count == 1 else 's'}, {count / max(report.pairs, 1):.1%}"
+        figure = some if count else "all pairs"
+        glyph = SEVERE if check.severity == "fail" else WARNING
+        name = check.name.replace("_", " ")
+        expression = f"lint({check.name})" if count else ""
+        yield HealthRow(f"{LINT} {check.name}", glyph, name, figure, check.meaning, expression, _lint_detail(finding))
+
+
+def unlinted_row(view: View, *, is_running: bool) -> HealthRow:
+    """Return the row of what the checks of the data would tell, before they have looked."""
+    count = view.ledger.num_pairs
+    meaning = f"Looking at {count:,} pairs …" if is_running else f"Enter looks at the texts of {count:,} pairs"
+
+    def detail() -> str:
+        return (
+            "Repeated and contradicting pairs, leaked templates, what gives the label away: as `prefscope lint` does."
+        )
+
+    return HealthRow(LINT, "·", "data", "not looked at yet", meaning, "", detail)
+
+
+def _lint_detail(finding: LintFinding) -> Callable[[], str]:
+    check, found = finding.check, finding.found
+
+    def detail() -> str:
+        lines = [f"{check.name}: {check.meaning}."]
+        lines += [f"{visible(found.told[:1].upper() + found.told[1:])}."] if found.told else []
+        for one in found.examples:
+            like = f" like {visible(one.like)}" if one.like else ""
+            lines.append(f"line {one.line}{like}: {visible(one.excerpt[:EXAMPLE])}")
+        return "\n".join([*lines, f"→ {check.advice}"])
 
     return detail
 

@@ -41,7 +41,11 @@ NAMES = [
 ]
 """TRL's; `ipo` is `ipo_trl` here."""
 LOSSES = {name: "ipo_trl" if name == "ipo" else find_loss(name).name for name in NAMES}
-BATCH = 24
+BATCH = 8
+MOST_ROWS = 24
+"""Of a batch of TRL."""
+LONGEST = 96
+"""Tokens that sequences are cut to."""
 TIE = 1e-5
 FAR_FROM_ROUNDING = 0.01
 CONTEXT = 900
@@ -79,7 +83,7 @@ def evaluate(
         output_dir=str(folder / "trl"),
         beta=BETA,
         max_length=max_length,
-        per_device_eval_batch_size=largest_divisor(len(rows), BATCH),
+        per_device_eval_batch_size=largest_divisor(len(rows), MOST_ROWS),
         label_smoothing=SMOOTHING,
         bf16=False,
         use_cpu=True,
@@ -134,88 +138,109 @@ def save_random_adapter(base: Path, folder: Path) -> None:
 
 
 def disagreements(ours: pd.DataFrame, trl: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return our mean and TRL's for each summary key in which they differ by more than the tolerance."""
-    metrics = {key.removeprefix("eval_"): value for key, value in trl["sigmoid"].items()}
-    pairs = []
-    for side in ("chosen", "rejected"):
-        rounding = 1e-5 * ours[f"{side}_num_tokens"].mean()
-        pairs += [
-            (f"logps/{side}", ours[f"policy_{side}_logps"].mean(), rounding),
-            (f"rewards/{side}", ours[f"{side}_rewards"].mean(), BETA * rounding),
-        ]
-    both = ours["chosen_num_tokens"].mean() + ours["rejected_num_tokens"].mean()
-    pairs.append(("rewards/margins", ours["margins"].mean(), BETA * 1e-5 * both))
-    found = [(key, mean, metrics[key], 1e-4 * abs(metrics[key]) + rounding) for key, mean, rounding in pairs]
+    """Return our value and TRL's for each of the seven summary keys in which they differ by more than the tolerance."""
+    tokens = {side: ours[f"{side}_num_tokens"].mean() for side in ("chosen", "rejected")}
+    means = {
+        "rewards/margins": (ours["margins"].mean(), BETA * 1e-5 * (tokens["chosen"] + tokens["rejected"])),
+        **{f"logps/{side}": (ours[f"policy_{side}_logps"].mean(), 1e-5 * tokens[side]) for side in tokens},
+        **{f"rewards/{side}": (ours[f"{side}_rewards"].mean(), BETA * 1e-5 * tokens[side]) for side in tokens},
+    }
+    accuracy = (ours["margins"] > 0).mean()
     ties = (ours["margins"].abs() < TIE).mean()
-    accuracies = (ours["margins"] > 0).mean()
-    found.append(("rewards/accuracies", accuracies, metrics["rewards/accuracies"], ties + 1e-6))
-    losses = {name: (ours[f"{LOSSES[name]}_loss"].mean(), theirs["eval_loss"]) for name, theirs in trl.items()}
-    found += [(f"loss of {name}", *both, 1e-5 * (1 + abs(both[1]))) for name, both in losses.items()]
-    return {key: (mean, theirs) for key, mean, theirs, tolerance in found if not abs(mean - theirs) <= tolerance}
+    found = []
+    for name, metrics in trl.items():
+        theirs = {key.removeprefix("eval_"): value for key, value in metrics.items()}
+        found += [
+            (name, key, ours, theirs[key], 1e-4 * abs(theirs[key]) + least) for key, (ours, least) in means.items()
+        ]
+        found.append((name, "rewards/accuracies", accuracy, theirs["rewards/accuracies"], ties + 1e-6))
+        loss = ours[f"{LOSSES[name]}_loss"].mean()
+        found.append((name, "loss", loss, theirs["loss"], 1e-5 * (1 + abs(theirs["loss"]))))
+    return {
+        f"{key} of {name}": (mean, theirs) for name, key, mean, theirs, most in found if not abs(mean - theirs) <= most
+    }
+
+
+def as_texts(pair: PreferencePair) -> Row:
+    """Return a conversation as plain texts."""
+    return {
+        "prompt": readable(pair.prompt) + "\n\n",
+        "chosen": readable(pair.chosen),
+        "rejected": readable(pair.rejected),
+    }
+
+
+def prompt_size(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens a prompt has."""
+    text = row["prompt"]
+    if not isinstance(text, str):
+        text = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
+    return len(tokenizer(str(text), add_special_tokens=False)["input_ids"])
 
 
 @pytest.fixture(scope="module")
-def conversations(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    rows = [{key: pair.source[key] for key in ("prompt", "chosen", "rejected")} for pair in bundled_pairs]
-    return fitting_rows(rows, tiny_tokenizer)
+def all_rows(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Row]]:
+    """Return the bundled pairs as messages and as plain texts, shortest first."""
+    messages = [{key: pair.source[key] for key in ("prompt", "chosen", "rejected")} for pair in bundled_pairs]
+    forms = {"messages": messages, "texts": [*map(as_texts, bundled_pairs)]}
+    return {form: fitting_rows(rows, tiny_tokenizer) for form, rows in forms.items()}
 
 
 @pytest.fixture(scope="module")
-def texts(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    rows = [
-        {"prompt": readable(pair.prompt) + "\n\n", "chosen": readable(pair.chosen), "rejected": readable(pair.rejected)}
-        for pair in bundled_pairs
-    ]
-    return fitting_rows(rows, tiny_tokenizer)
+def batches(all_rows: dict[str, list[Row]], tiny_tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Row]]:
+    """Return some of the shorter pairs in each form, one batch; cut to LONGEST, each has something left to score."""
+    found = {}
+    for form, rows in all_rows.items():
+        short = [row for row in rows[: len(rows) // 2] if prompt_size(row, tiny_tokenizer) < LONGEST - 1]
+        found[form] = short[:: len(short) // BATCH][:BATCH]
+    return found
 
 
-def test_the_summary_of_conversations_is_trls(
-    conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+@pytest.fixture(scope="module")
+def adapter(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    save_random_adapter(samples / "tiny-ref", folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "adapter"])
+@pytest.mark.parametrize("max_length", [None, LONGEST], ids=["whole", "cut"])
+@pytest.mark.parametrize("form", ["messages", "texts"])
+def test_every_loss_and_summary_key_is_trls(
+    form: str,
+    max_length: int | None,
+    kind: str,
+    batches: dict[str, list[Row]],
+    adapter: Path,
+    samples: Path,
+    tiny_tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
 ) -> None:
-    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
-    ours = our_table(conversations, policy, ref, tmp_path)
+    rows, ref = batches[form], samples / "tiny-ref"
+    policy = adapter if kind == "adapter" else samples / "tiny-policy"
+    loaded = PeftModel.from_pretrained(load(ref), str(adapter)) if kind == "adapter" else load(policy)
+    ours = our_table(rows, policy, "base" if kind == "adapter" else ref, tmp_path, max_length=max_length)
     assert ours["margins"].abs().median() > FAR_FROM_ROUNDING
-    assert disagreements(ours, evaluate(conversations, load(policy), load(ref), tiny_tokenizer, tmp_path)) == {}
-
-
-def test_every_loss_of_trl_is_its_evaluation_of_one_batch(
-    conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    rows = conversations[:BATCH]  # some losses depend on all pairs of a batch
-    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
-    ours = our_table(rows, policy, ref, tmp_path)
-    trl = evaluate(rows, load(policy), load(ref), tiny_tokenizer, tmp_path, loss_types=NAMES)
+    assert ours["flags"].str.contains("truncated").any() == (max_length is not None)
+    trl = evaluate(rows, loaded, load(ref), tiny_tokenizer, tmp_path, max_length=max_length, loss_types=NAMES)
     assert disagreements(ours, trl) == {}
 
 
-def test_the_summary_of_plain_texts_is_trls(
-    texts: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+def test_the_summary_of_several_batches_is_trls(
+    all_rows: dict[str, list[Row]], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
-    ours = our_table(texts, policy, ref, tmp_path)
-    assert disagreements(ours, evaluate(texts, load(policy), load(ref), tiny_tokenizer, tmp_path)) == {}
+    rows, policy, ref = all_rows["messages"][::2], samples / "tiny-policy", samples / "tiny-ref"
+    ours = our_table(rows, policy, ref, tmp_path)
+    assert disagreements(ours, evaluate(rows, load(policy), load(ref), tiny_tokenizer, tmp_path)) == {}
 
 
-def test_the_summary_of_pairs_cut_to_a_length_is_trls_over_the_pairs_that_trl_keeps(
-    conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+def test_pairs_without_a_scored_token_are_those_that_trl_drops(
+    all_rows: dict[str, list[Row]], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    policy, ref = samples / "tiny-policy", samples / "tiny-ref"
-    ours = our_table(conversations, policy, ref, tmp_path, max_length=128)
+    rows, policy, ref = all_rows["messages"][::3], samples / "tiny-policy", samples / "tiny-ref"
+    ours = our_table(rows, policy, ref, tmp_path, max_length=LONGEST)
     scored = ~ours["flags"].str.contains("nothing_scored")
-    assert ours["flags"].str.contains("truncated").any()
-    assert not scored.all()
-    rows = [row for row, keep in zip(conversations, scored, strict=True) if keep]
-    trl = evaluate(rows, load(policy), load(ref), tiny_tokenizer, tmp_path, max_length=128)
+    assert 0 < scored.sum() < len(rows)
+    kept = [row for row, keep in zip(rows, scored, strict=True) if keep]
+    trl = evaluate(kept, load(policy), load(ref), tiny_tokenizer, tmp_path, max_length=LONGEST)
     assert disagreements(ours[scored], trl) == {}
-
-
-def test_the_summary_of_an_adapter_and_its_base_is_trls(
-    conversations: list[Row], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    rows = conversations[::2]
-    ref, adapter = samples / "tiny-ref", tmp_path / "adapter"
-    save_random_adapter(ref, adapter)
-    ours = our_table(rows, adapter, "base", tmp_path)
-    assert ours["margins"].abs().median() > FAR_FROM_ROUNDING
-    policy = PeftModel.from_pretrained(load(ref), str(adapter))
-    assert disagreements(ours, evaluate(rows, policy, load(ref), tiny_tokenizer, tmp_path)) == {}

@@ -181,6 +181,12 @@ def test_a_loss_of_a_pair_is_trls(loss_type: str, pairs: Pairs, beta: float) -> 
     assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
+@given(pairs=some_pairs(), beta=BETAS, label_smoothing=SMOOTHING)
+def test_trl_ignores_the_label_smoothing_of_its_sigmoid(pairs: Pairs, beta: float, label_smoothing: float) -> None:
+    theirs = trl_loss(pairs, "sigmoid", beta=beta, label_smoothing=label_smoothing)
+    assert np.mean(our_losses(pairs, "dpo", beta=beta)) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
 @pytest.mark.parametrize("loss_type", ["exo_pair", "robust"])
 @given(pairs=some_pairs(), beta=BETAS, label_smoothing=SMOOTHING)
 def test_a_loss_with_label_smoothing_is_trls(loss_type: str, pairs: Pairs, beta: float, label_smoothing: float) -> None:

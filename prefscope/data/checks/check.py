@@ -62,29 +62,33 @@ class Check:
     of_data: DataTest | None = None
     compares: bool = False
     """Whether it compares with another data set, and is left out where none is given."""
+    rule: str = ""
+    """By which thresholds it judges; empty where the meaning says all."""
 
 
 CHECKS: dict[str, Check] = {}
 """Every check by its name, in the order in which findings are told."""
 
 
-def check_of_pair(name: str, severity: Severity, meaning: str, advice: str) -> Callable[[PairTest], PairTest]:
+def check_of_pair(
+    name: str, severity: Severity, meaning: str, advice: str, *, rule: str = ""
+) -> Callable[[PairTest], PairTest]:
     """Register a function that looks at one pair."""
 
     def register(test: PairTest) -> PairTest:
-        CHECKS[name] = Check(name, severity, meaning, advice, of_pair=test)
+        CHECKS[name] = Check(name, severity, meaning, advice, of_pair=test, rule=rule)
         return test
 
     return register
 
 
 def check_of_data(
-    name: str, severity: Severity, meaning: str, advice: str, *, compares: bool = False
+    name: str, severity: Severity, meaning: str, advice: str, *, compares: bool = False, rule: str = ""
 ) -> Callable[[DataTest], DataTest]:
     """Register a function that looks at all pairs together."""
 
     def register(test: DataTest) -> DataTest:
-        CHECKS[name] = Check(name, severity, meaning, advice, of_data=test, compares=compares)
+        CHECKS[name] = Check(name, severity, meaning, advice, of_data=test, compares=compares, rule=rule)
         return test
 
     return register

@@ -11,6 +11,7 @@ from prefscope.data.checks.sketch import near_matches
 
 NEAR_PROMPT = 0.9
 NEAR_PAIR = 0.8
+ALIKE = "from {:.0%} likeness on, the Jaccard index of all stretches of 8 bytes, white space and case aside"
 _FACTOR, _OTHER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT = np.uint64(31)
 
@@ -126,6 +127,7 @@ def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -
     "note",
     "nearly the prompt, chosen and rejected of an earlier pair",
     "Keep one of each unless the difference matters.",
+    rule=ALIKE.format(NEAR_PAIR),
 )
 def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
     """Find pairs that are nearly an earlier one."""
@@ -138,6 +140,7 @@ def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Fo
     "note",
     "nearly the prompt of an earlier pair",
     "Keep them in the same split, and one of each where they mean the same.",
+    rule=ALIKE.format(NEAR_PROMPT),
 )
 def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
     """Find prompts that are nearly an earlier one, system messages aside."""
@@ -150,6 +153,7 @@ def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> 
     "a prompt of the other data set, word for word or nearly",
     "Take these out of one of the two, else an evaluation measures memory.",
     compares=True,
+    rule=ALIKE.format(NEAR_PROMPT),
 )
 def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
     """Find prompts that another data set has, too."""

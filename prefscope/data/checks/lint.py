@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefscope.data.checks import duplicates, phrases, responses, shortcuts  # noqa: F401 (they register the checks)
 from prefscope.data.checks.check import CHECKS, EXAMPLES, NOTHING, Check, Example, Found
@@ -53,6 +54,10 @@ class LintReport:
     def checks_of(self, row: int) -> tuple[str, ...]:
         """Return the names of the checks that the pair at a position in the source falls under."""
         return self._by_row.get(row, ())
+
+    def rows_of(self, check: str) -> NDArray[np.int64]:
+        """Return the pairs that a check falls on, by their positions in the source, ascending."""
+        return next((one.found.rows for one in self.findings if one.check.name == check), NOTHING.rows)
 
     def to_json(self) -> dict[str, Json]:
         """Return the report as JSON values; excerpts are as they are in the data set."""

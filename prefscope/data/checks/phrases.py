@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.checks.check import NOTHING, Example, Found, check_of_data
 from prefscope.data.checks.distilled import Distilled
-from prefscope.data.checks.words import LONGEST_PHRASE, WordSample, phrase_keys
+from prefscope.data.checks.words import LONGEST_PHRASE, SAMPLED_PAIRS, WordSample, phrase_keys
 from prefscope.statistics import upper_tail
 
 PRECISION = 0.95
@@ -158,6 +158,11 @@ def _joined(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     "fail",
     "a phrase of a few words alone tells which response is chosen",
     "A model can learn the phrase in place of the preference: take it out of the responses, or balance it.",
+    rule=(
+        f"1 to {LONGEST_PHRASE} words, on one side in at least {PRECISION:.0%} of the pairs in which only one response "
+        f"has them, which are at least {LEAST_PAIRS} and {LEAST_SHARE:.0%} of all; binomial test against what lengths "
+        f"alone would give, Bonferroni, p ≤ {SIGNIFICANCE:g}; in a sample of {SAMPLED_PAIRS:,} pairs"
+    ),
 )
 def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
     """Find phrases that predict the label."""

@@ -58,6 +58,7 @@ def _says_nothing(text: Text) -> bool:
     "fail",
     "a response begins with the whole prompt",
     "Take the prompt off the responses, else it is scored as if the model had said it.",
+    rule=f"of at least {SHORTEST_PROMPT} characters, after at most {LEAD_IN} others",
 )
 def find_repeated_prompt(texts: PairTexts) -> str | None:
     """Find a response that begins with what was asked."""

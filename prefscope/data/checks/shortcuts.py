@@ -21,6 +21,10 @@ BIASED = 0.6
     "fail",
     "white space at the start or the end of responses tells which one is chosen",
     "Strip both responses alike, else a model learns the white space.",
+    rule=(
+        f"right in at least {PRECISION:.0%} of the pairs in which only one response has it, which are at least "
+        f"{LEAST_PAIRS} and {LEAST_SHARE:.0%} of all; binomial test against ½, Bonferroni, p ≤ {SIGNIFICANCE:g}"
+    ),
 )
 def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
     """Find a rule "starts (or ends) with white space" that predicts the label where only one response does."""
@@ -51,6 +55,7 @@ def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
     "note",
     "length alone predicts the label",
     "Compare with the accuracy of the policy; a length-controlled loss or more balanced pairs help.",
+    rule=f"the 95% interval of Wilson lies above {BIASED:.0%} or below {1 - BIASED:.0%}; a tie counts half",
 )
 def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
     """Find how often the longer response is the chosen one, a tie counted half."""

@@ -18,12 +18,14 @@ COARSE = 0.1
 """Rounding of more than this share of the median margin is worth a warning."""
 SATURATED_LOSS = 1e-3
 """At beta 0.1 a difference of 69 nats; nothing is left to learn from such a pair."""
+OF_ALL = f"fails from {MOST:.0%} of the pairs on, warns from the first"
 
 
 @doctor_check(
     "tokenizers",
     "Give the reference that the policy was trained from; it has the policy's vocabulary.",
     answers_refusals=True,
+    rule="fails where a token id in use means something else to the reference, warns where only unused ones do",
 )
 def check_tokenizers(evidence: Evidence) -> Answer:
     """Fail where a token in use means something else to the reference."""
@@ -41,6 +43,8 @@ def check_tokenizers(evidence: Evidence) -> Answer:
     "The policy's is used for both. Name the one that both were trained with by --chat-template FILE, or give the "
     "reference that the policy was trained from.",
     answers_refusals=True,
+    rule="fails where conversations have no template, or the two models have each their own; warns where the "
+    "reference has none",
 )
 def check_chat_template(evidence: Evidence) -> Answer:
     """Fail where there is none for conversations, or the two models have each their own."""
@@ -59,7 +63,9 @@ def check_chat_template(evidence: Evidence) -> Answer:
 
 
 @doctor_check(
-    "same_model", "Name the trained checkpoint with --policy and the one that its training started from with --ref."
+    "same_model",
+    "Name the trained checkpoint with --policy and the one that its training started from with --ref.",
+    rule="fails where the weights are the same, or every log-ratio is exactly 0",
 )
 def check_same_model(evidence: Evidence) -> Answer:
     """Fail where the policy is the reference, so that every reward is 0."""
@@ -83,6 +89,7 @@ def _chosen_nats(evidence: Evidence) -> float:
     "wrong_reference",
     "Give the checkpoint that this training started from, after supervised fine-tuning; of a base model, margins "
     "measure that, too.",
+    rule=f"the median log-ratio a token of chosen responses: fails above {SFT_NATS:g} nats, warns above {MUCH_NATS:g}",
 )
 def check_reference(evidence: Evidence) -> Answer:
     """Fail where the policy likes the chosen responses better than preference training would make it.
@@ -118,6 +125,7 @@ def _judge_flag(evidence: Evidence, flag: str, told: str) -> Answer:
 @doctor_check(
     "double_bos",
     "Take the BOS out of the texts or the chat template: the tokenizer adds one, and models expect one.",
+    rule=OF_ALL,
 )
 def check_double_bos(evidence: Evidence) -> Answer:
     """Fail where sequences begin with two BOS tokens."""
@@ -127,6 +135,7 @@ def check_double_bos(evidence: Evidence) -> Answer:
 @doctor_check(
     "missing_eos",
     "Let the chat template end the assistant's turn; the end is not trained otherwise. Is the template the right one?",
+    rule=f"{OF_ALL}; of those that are not truncated",
 )
 def check_missing_eos(evidence: Evidence) -> Answer:
     """Fail where responses that are not cut do not end with an end token."""
@@ -141,20 +150,30 @@ def check_missing_eos(evidence: Evidence) -> Answer:
     "prefix_mismatch",
     "Some of the prompt is scored as response: use a template whose generation prompt is how the assistant's turn "
     "begins; of plain text, move white space from the prompt's end to the responses.",
+    rule=OF_ALL,
 )
 def check_prefix_mismatch(evidence: Evidence) -> Answer:
     """Fail where prompt and response together do not begin with the prompt's tokens."""
     return _judge_flag(evidence, "prefix_mismatch", "begin with other tokens than their prompt")
 
 
-@doctor_check("truncation", "Raise --max-length, or leave it out to use the model's whole context.")
+@doctor_check(
+    "truncation",
+    "Raise --max-length, or leave it out to use the model's whole context.",
+    rule=OF_ALL,
+)
 def check_truncation(evidence: Evidence) -> Answer:
     """Fail where most pairs are cut."""
     limit = evidence.manifest["tokenization"]["max_length"]
     return _judge_flag(evidence, "truncated", f"are cut to {limit:,} tokens" if limit else "are cut")
 
 
-@doctor_check("dtype", "Score with --dtype float32; of checkpoints saved in 16 bits, save the training's own weights.")
+@doctor_check(
+    "dtype",
+    "Score with --dtype float32; of checkpoints saved in 16 bits, save the training's own weights.",
+    rule="fails where the noise floor, or that of float32 against the dtype, reaches the median |h|, or rounding to 16 "
+    f"bits made weights equal; warns from {COARSE:.0%} of the median |h| on",
+)
 def check_dtype(evidence: Evidence) -> Answer:
     """Fail where rounding moves a margin by as much as the margins are large."""
     dtype, noise = evidence.manifest["compute"]["dtype"], evidence.manifest["noise"]
@@ -177,6 +196,7 @@ def check_dtype(evidence: Evidence) -> Answer:
 @doctor_check(
     "saturated_loss",
     "Such pairs teach nothing more: an earlier checkpoint, a smaller beta or harder pairs will tell more.",
+    rule=f"fails where the median DPO loss is below {SATURATED_LOSS:g}; skipped where wrong_reference fails",
 )
 def check_saturated_loss(evidence: Evidence) -> Answer:
     """Fail where the loss of most pairs is all but 0, unless a wrong reference made it so."""

@@ -92,26 +92,29 @@ DoctorCheck: TypeAlias = Callable[[Evidence], Answer]
 
 
 @dataclass(frozen=True, slots=True)
-class _Registered:
+class Registered:
+    """A check with what is told of it."""
+
     advice: str
+    """What to do where it fails or warns."""
+    rule: str
+    """By which thresholds it judges."""
     answers_refusals: bool
+    """Whether it is asked even where nothing could be scored."""
     check: DoctorCheck
 
 
-_CHECKS: dict[str, _Registered] = {}
+CHECKS: dict[str, Registered] = {}
+"""Every check by its name, in the order in which verdicts are told; doctor/checks.py fills it."""
 
 
-def doctor_check(name: str, advice: str, *, answers_refusals: bool = False) -> Callable[[DoctorCheck], DoctorCheck]:
-    """Register a check.
-
-    Args:
-        name: Its name.
-        advice: What to do where it fails or warns.
-        answers_refusals: Whether it is asked even where nothing could be scored.
-    """
+def doctor_check(
+    name: str, advice: str, *, rule: str, answers_refusals: bool = False
+) -> Callable[[DoctorCheck], DoctorCheck]:
+    """Register a check under its name; what else it takes is told by `Registered`."""
 
     def register(check: DoctorCheck) -> DoctorCheck:
-        _CHECKS[name] = _Registered(advice, answers_refusals, check)
+        CHECKS[name] = Registered(advice, rule, answers_refusals, check)
         return check
 
     return register
@@ -120,7 +123,7 @@ def doctor_check(name: str, advice: str, *, answers_refusals: bool = False) -> C
 def judge(evidence: Evidence) -> tuple[Verdict, ...]:
     """Return what every check says, in the order of their registration."""
     verdicts = []
-    for name, registered in _CHECKS.items():
+    for name, registered in CHECKS.items():
         if evidence.refusal is not None and not registered.answers_refusals:
             verdicts.append(Verdict(name, "skip", "nothing could be scored", ""))
             continue

@@ -25,11 +25,16 @@ class ReliabilityBin:
 
     low: float
     high: float
+    """Of σ(|m|); the upper one belongs to the next bin, but for 1."""
     pairs: int
+    """Without ties."""
     confidence: float
+    """Mean σ(|m|)."""
     accuracy: float
+    """Share of m > 0."""
     accuracy_low: float
     accuracy_high: float
+    """Wilson's 95% interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +42,21 @@ class Calibration:
     """Confidence σ(|m|) against how often the sign of the margin is right."""
 
     pairs: int
+    """All that were looked at, ties too."""
     ties: int
     """Pairs of margin 0, which predict nothing and are left out."""
     beta: float
+    """β of the margins."""
     error: float
-    """Expected calibration error; nan without a pair that is no tie."""
+    """ECE = Σ_b (n_b/N)·|accuracy_b − confidence_b| over the bins; nan without a pair that is no tie."""
     confidence: float
+    """Mean σ(|m|), without ties."""
     accuracy: float
+    """Share of m > 0, without ties."""
     best_beta: float
     """Beta at which the mean of −log σ(βh) is least; inf where no pair is wrong, nan where no pair has a margin."""
     bins: tuple[ReliabilityBin, ...]
+    """Ten of equal width in [½, 1], those without a pair left out."""
 
     def conclude(self) -> Conclusion:
         """Return whether margins are too small or too large."""

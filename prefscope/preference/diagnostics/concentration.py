@@ -39,8 +39,9 @@ class Concentration:
     """Where margins come from, over the pairs whose tokens were read."""
 
     pairs: int
+    """Of a large ledger 2,000, evenly spread."""
     tokens: float
-    """Median of both responses together."""
+    """Median number of a pair's tokens, both responses together."""
     top: float
     """Median share of Σ|Δ| in five tokens."""
     before: float

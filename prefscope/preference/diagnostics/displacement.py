@@ -21,11 +21,17 @@ class Displacement:
     """How often the policy moved chosen and rejected responses up and down against the reference."""
 
     pairs: int
+    """All that were looked at."""
     up_down: int
+    """Chosen up, rejected down: a > 0, c < 0."""
     up_up: int
+    """Both up."""
     down_down: int
+    """Both down."""
     down_up: int
+    """Chosen down, rejected up."""
     still: int
+    """One of the two did not move: a = 0 or c = 0."""
     won_by_lowering_both: int
     """Pairs with a margin above 0 whose chosen response became less likely: its rejected one fell further."""
 

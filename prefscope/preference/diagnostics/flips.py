@@ -23,6 +23,7 @@ class Flips:
     """Noise of the labels as far as margins tell, and the pairs that are more likely flipped than not."""
 
     pairs: int
+    """All that were looked at."""
     noise: float
     """ε of greatest likelihood, which EM comes to; 0 to 0.5."""
     assumed: float

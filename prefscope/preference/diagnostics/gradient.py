@@ -19,6 +19,7 @@ class GradientWeights:
     """How the pull of the loss is spread over the pairs."""
 
     pairs: int
+    """All with a finite weight."""
     effective: float
     """Effective sample size (Σw)²/Σw²: with equal weights the number of pairs."""
     carriers: int

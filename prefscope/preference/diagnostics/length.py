@@ -21,10 +21,14 @@ class LengthBin:
 
     low: float
     high: float
+    """Least and greatest n_w − n_l."""
     pairs: int
+    """In the bin."""
     accuracy: float
+    """Share of m > 0."""
     accuracy_low: float
     accuracy_high: float
+    """Wilson's 95% interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +36,19 @@ class LengthBias:
     """How margins go with n_w − n_l, the tokens that chosen is longer by."""
 
     pairs: int
+    """Those whose counts are known."""
     slope: float
     """Beta·nats a token; nan where all differences are the same."""
     correlation: float
+    """Pearson's r of m and n_w − n_l; nan where one of the two never changes."""
     longer: float
     """Share of the pairs whose chosen response is the longer one: a length-only rule ranks these right."""
     accuracy: float
+    """Share of m > 0."""
     residual_accuracy: float
     """Share of residual margins above 0: what would be ranked right were both responses of the same length."""
     bins: tuple[LengthBin, ...]
+    """Five of about equal size by n_w − n_l; equal differences are in one."""
 
     def conclude(self) -> Conclusion:
         """Return whether length tells the margin."""

@@ -19,13 +19,17 @@ class Ranking:
     """Shares of the pairs that are ranked right, a tie not counted as right; nan where nothing tells."""
 
     pairs: int
+    """All that were looked at."""
     reward: float
+    """Share of a > c."""
     policy: float
-    """By the summed log-prob under the policy."""
+    """Share of p_w > p_l: by the summed log-prob under the policy."""
     policy_normalised: float
-    """By the log-prob a token."""
+    """Share of p_w/n_w > p_l/n_l: by the log-prob a token."""
     ref: float
+    """Share of q_w > q_l."""
     ref_normalised: float
+    """Share of q_w/n_w > q_l/n_l."""
     disagree: float
     """Share of the pairs that reward and the policy's log-prob a token rank differently."""
 

@@ -17,15 +17,17 @@ class Subset:
     """Some of the pairs."""
 
     pairs: int
+    """In the group, with finite log-probs."""
     accuracy: float
     """Share of margins above 0."""
     accuracy_low: float
     accuracy_high: float
     """Wilson's 95% interval."""
     margin: float
+    """Mean margin, in beta·nats."""
     margin_low: float
     margin_high: float
-    """Student's 95% interval of the mean margin, in beta·nats; nan of a single pair."""
+    """Student's 95% interval of the mean margin; nan of a single pair."""
     differs: bool
     """Whether the accuracy is unlike that of all other pairs by Fisher's exact test, so far that by chance alone one
     table in twenty at most would have such a group (Bonferroni)."""

@@ -12,11 +12,11 @@ from prefscope.preference.diagnostics.diagnostic import Values
 
 COURSES = {
     "always": "right at every checkpoint",
-    "learnt": "right at the last checkpoint, but not at all before",
-    "forgotten": "right before, not at the last checkpoint",
+    "learnt": "right at the last checkpoint, wrong at one before at least",
+    "forgotten": "wrong at the last checkpoint, right at one before at least",
     "never": "right at no checkpoint",
 }
-"""What can become of a pair; right is a margin above 0."""
+"""What can become of a pair; right is a margin above 0, wrong any other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,24 +83,29 @@ def alphapo_loss(
 DELTA = Parameter("delta", 1.0, 0.0, 100.0, "linear", "how far ahead the chosen response is to be, in nats")
 
 
-def _slic_weight(p_w: Array, p_l: Array, delta: float = 1.0) -> Array:
+REGULARISER = Parameter("regulariser", 0.1, 0.0, 10.0, "linear", "λ, share of the chosen response's negative log-prob")
+
+
+def _slic_weight(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float = 0.1) -> Array:
     xp = array_namespace(p_w)
-    return xp.where(p_w - p_l < delta, xp.ones_like(p_w), xp.zeros_like(p_w))
+    return xp.where(p_w - p_l < delta, xp.ones_like(p_w), xp.zeros_like(p_w)) + regulariser
 
 
 @register(
-    title="SLiC, without its regulariser",
-    formula="max(0, δ − p_w + p_l)",
-    source="Zhao et al. 2023, arXiv 2305.10425, its first term; the second, λ·(−p) of a target, is `sft`",
+    title="SLiC",
+    formula="max(0, δ − p_w + p_l) − λ·p_w",
+    source="Zhao et al. 2023, arXiv 2305.10425, its target the chosen response as in HALOs",
     convention="sums, no scale",
-    parameters=(DELTA,),
+    parameters=(DELTA, REGULARISER),
     weight=_slic_weight,
 )
-def slic_loss(p_w: Array, p_l: Array, delta: float = 1.0) -> Array:
-    """Return the rank calibration loss of each pair, in nats.
+def slic_loss(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float = 0.1) -> Array:
+    """Return the rank calibration loss of each pair and its regulariser, in nats.
 
-    >>> slic_loss(-60.0, -50.0, delta=1.0)
-    11.0
+    With a regulariser of 0 it is the calibration alone.
+
+    >>> slic_loss(-60.0, -50.0, delta=1.0, regulariser=0.1)
+    17.0
     """
     xp = array_namespace(p_w)
-    return xp.clip(delta - p_w + p_l, 0.0, math.inf)
+    return xp.clip(delta - p_w + p_l, 0.0, math.inf) - regulariser * p_w

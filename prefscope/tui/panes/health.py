@@ -1,4 +1,4 @@
-"""Health: what the numbers of all pairs mean, every flag, and subsets; a row opens its pairs."""
+"""Health: what the numbers of all pairs mean, every flag, checks of the data, and subsets; a row opens its pairs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from prefscope.report.subsets import Grouping, group_by
 from prefscope.report.visible import visible
 from prefscope.tui.health_rows import (
     CLEAN,
+    LINT,
     TOKENS,
     HealthRow,
     count_flags,
     finding_row,
     flag_rows,
+    lint_rows,
     subset_rows,
+    unlinted_row,
     unread_row,
 )
 from prefscope.tui.messages import PairsAsked
@@ -44,8 +47,8 @@ class HealthPane(Pane):
     """What there is to know about all pairs before believing a number."""
 
     HELP = (
-        "What the numbers of all pairs mean, by formula and source, then every flag. Enter lists the pairs that a row "
-        "is about; b groups the pairs by a column; v shows the flags that no pair carries."
+        "What the numbers of all pairs mean, by formula and source, then every flag, then what is wrong with the data. "
+        "Enter lists the pairs that a row is about; b groups the pairs by a column; v shows flags without pairs."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b", "group", "Subsets by", id="health-group"),
@@ -68,6 +71,8 @@ class HealthPane(Pane):
         self._read: tuple[Ledger, Finding | None] | None = None
         """What the tokens of a ledger tell; they depend on no knob."""
         self._rows: dict[str, HealthRow] = {}
+        self._linting: Ledger | None = None
+        """The ledger whose texts are looked at."""
 
     def compose(self) -> ComposeResult:
         """Make the table and the place for details."""
@@ -78,7 +83,7 @@ class HealthPane(Pane):
     def draw(self) -> None:
         """List findings and flags, or the subsets; the cursor stays in its row."""
         grouping = self._grouping()
-        rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags()]
+        rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags(), *self._lint()]
         titles = _titles(grouping) if grouping else ("", "what", "figure", "")
         table = self.query_one(DataTable)
         former = self._place_in(rows, table.cursor_row)
@@ -120,6 +125,31 @@ class HealthPane(Pane):
 
     def _flags(self) -> Iterator[HealthRow]:
         return flag_rows(self.session.view, clean=self._all)
+
+    def _lint(self) -> Iterator[HealthRow]:
+        from prefscope.ledger.source_pairs import is_linted, lint_of  # with what reads data sets
+
+        ledger = self.session.ledger
+        if ledger.num_pairs <= FEW or is_linted(ledger):
+            return lint_rows(lint_of(ledger))
+        return iter([unlinted_row(self.session.view, is_running=self._linting is ledger)])
+
+    def _look_at_texts(self) -> None:
+        """Let the checks of the data look beside what is shown."""
+        ledger = self._linting = self.session.ledger
+
+        def look() -> None:
+            from prefscope.ledger.source_pairs import lint_of
+
+            lint_of(ledger)
+            self.app.call_from_thread(self._redraw_if_shown)
+
+        self.run_worker(look, thread=True, group="lint", exclusive=True)
+        self.draw()
+
+    def _redraw_if_shown(self) -> None:
+        if self._column is None:
+            self.draw()
 
     def _grouping(self) -> Grouping | None:
         """Return the subsets that are shown, None where there are none."""
@@ -193,6 +223,8 @@ class HealthPane(Pane):
         elif row is not None and row.key == TOKENS:
             self._read_tokens()
             self.draw()
+        elif row is not None and row.key == LINT and self._linting is not self.session.ledger:
+            self._look_at_texts()
 
 
 def _titles(grouping: Grouping) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ FLAG_LETTERS = {
     "identical": "I",
     "non_finite": "F",
     "scores_user_turns": "U",
+    "crashed": "C",
 }
 MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"

@@ -41,6 +41,9 @@ class Four:
     def marked(self, mark: str) -> NDArray[np.bool_]:
         return np.array([False, mark == "drop", False, False])
 
+    def linted(self, check: str) -> NDArray[np.bool_]:
+        return np.array([False, False, check == "contradictions", False])
+
 
 PAIRS = Four(
     {
@@ -100,6 +103,7 @@ def matching(expression: str) -> list[int]:
         ("flag(truncated)", [0, 3]),
         ('flag("empty")', [3]),
         ("mark(drop)", [1]),
+        ("lint(contradictions)", [2]),
         ("margin\n<\n0", [0, 1]),
     ],
 )
@@ -130,7 +134,7 @@ def test_an_expression_matches_these_pairs(expression: str, expected: list[int])
         ("margin & 3", "& 3", "This means nothing here"),
         ("flag(broken)", "broken", "There is no such flag. Choose from: truncated,"),
         ("mark(keep", "mark", "This bracket is not closed"),
-        ("open(margin)", "open", "There is no function open. There are abs, flag and mark."),
+        ("open(margin)", "open", "There is no function open. There are abs, flag, lint and mark."),
         ("__import__", "__import__", "There is no column __import__"),
         ("not", "", "Something is missing at the end"),
     ],

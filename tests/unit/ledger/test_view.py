@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prefscope.ledger.filters import FilterError
+from prefscope.data.checks import CHECKS
+from prefscope.ledger.filters import LINT_CHECKS, FilterError
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -116,3 +117,15 @@ def test_an_empty_slice_still_has_its_columns(ledger: Ledger) -> None:
     assert list(nothing.read(["row", "prompt"])) == [{"row": [], "prompt": []}]
     assert View(nothing, DEFAULT).column("margins").tolist() == []
     assert rows(nothing, 'margin < 0 and prompt ~ "x"') == []
+
+
+def test_a_check_of_the_data_picks_the_pairs_it_falls_on(write_pairs: Callable[..., Path]) -> None:
+    logps = (-1.0, -2.0, -1.0, -2.0)
+    texts = [("why?", "yes", "no"), ("how?", "so", "thus"), ("why?", "no", "yes")]
+    rows = [{"logps": logps, **dict(zip(("prompt", "chosen", "rejected"), one, strict=True))} for one in texts]
+    view = View(load_ledger(write_pairs(rows)), PreferenceSettings())
+    assert view.filter("lint(contradictions)").tolist() == [True, False, True]
+
+
+def test_filters_know_every_check_that_falls_on_pairs() -> None:
+    assert {*LINT_CHECKS, "bad_rows"} == {*CHECKS}

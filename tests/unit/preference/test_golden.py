@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +62,24 @@ NUMPY_DTYPES = [np.float32, np.float64]
 TORCH_DTYPES = [torch.float32, torch.float64]
 
 golden = pytest.mark.parametrize("case", GOLDEN.values(), ids=GOLDEN)
+MARGINS, SIGMOIDS = (0.4, 0.6), (0.401312, 0.354344)
+SCORES = {"dpo_js": (2.0, 5.981895), "dpo_forward_kl": (7.253721, 21971.867645)}
+"""δ, the difference of a divergence's scores."""
+LOG_ODDS = (-0.559763, 0.180302)
+"""Of ORPO, chosen against rejected."""
+LIKELIHOOD = 2.5
+"""−p_w/n_w of both pairs, beside which ORPO has the odds."""
+MAKERS: dict[str, tuple[Callable[[float], Any], float]] = {
+    "float": (float, 1e-6),
+    "NumPy float64": (partial(np.array, dtype=np.float64), 1e-6),
+    "NumPy float32": (partial(np.array, dtype=np.float32), 5e-6),
+    "torch float64": (partial(torch.tensor, dtype=torch.float64), 1e-6),
+    "torch float32": (partial(torch.tensor, dtype=torch.float32), 5e-6),
+}
+"""What makes a number of each kind, and how near what is computed of it has to be: absolutely, or in proportion."""
+
+every_kind = pytest.mark.parametrize(("make", "tolerance"), MAKERS.values(), ids=MAKERS)
+both_pairs = pytest.mark.parametrize("place", [0, 1], ids=["A", "B"])
 
 
 def compute(case: Golden, columns: dict[str, Any]) -> Array:
@@ -66,8 +87,13 @@ def compute(case: Golden, columns: dict[str, Any]) -> Array:
     return loss.compute(*(columns[name] for name in loss.inputs), **case.parameters)
 
 
+def argument_of(loss: Array) -> float:
+    """Return the x of which −log σ(x) is a loss."""
+    return -math.log(math.expm1(float(loss)))
+
+
 @golden
-@pytest.mark.parametrize("place", [0, 1], ids=["A", "B"])
+@both_pairs
 def test_plain_floats_give_the_golden_value_as_a_float(case: Golden, place: int) -> None:
     value = compute(case, {name: values[place] for name, values in PAIRS.items()})
     assert type(value) is float
@@ -108,17 +134,42 @@ def test_a_plain_number_beside_an_array_takes_its_dtype() -> None:
     assert dpo_loss(policy, -60.0, -52.0, -58.0).dtype == np.float32
 
 
-def test_the_dpo_weight_is_beta_times_the_golden_sigma() -> None:
-    policy_chosen, policy_rejected, ref_chosen, ref_rejected = (np.array(PAIRS[name]) for name in FOUR_SUMS.split(", "))
-    weights = find_loss("dpo").weight(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1)
-    assert weights / 0.1 == pytest.approx([0.401312, 0.354344], abs=1e-6)
+@every_kind
+@both_pairs
+def test_the_dpo_weight_is_beta_times_the_golden_sigma(
+    place: int, make: Callable[[float], Any], tolerance: float
+) -> None:
+    weight = find_loss("dpo").weight(*(make(PAIRS[name][place]) for name in FOUR_SUMS.split(", ")), beta=0.1)
+    assert float(weight) / 0.1 == pytest.approx(SIGMOIDS[place], abs=tolerance)
 
 
-def test_the_margins_are_the_golden_ones() -> None:
-    columns = {name: np.array(pair) for name, pair in PAIRS.items()}
-    chosen = implicit_reward(columns["policy_chosen_logps"], columns["ref_chosen_logps"], beta=0.1)
-    rejected = implicit_reward(columns["policy_rejected_logps"], columns["ref_rejected_logps"], beta=0.1)
-    assert chosen - rejected == pytest.approx([0.4, 0.6], abs=1e-12)
+@every_kind
+@both_pairs
+def test_the_margins_are_the_golden_ones(place: int, make: Callable[[float], Any], tolerance: float) -> None:
+    rewards = [
+        implicit_reward(make(PAIRS[f"policy_{side}_logps"][place]), make(PAIRS[f"ref_{side}_logps"][place]), beta=0.1)
+        for side in ("chosen", "rejected")
+    ]
+    assert float(rewards[0] - rewards[1]) == pytest.approx(MARGINS[place], abs=tolerance)
+
+
+@every_kind
+@both_pairs
+@pytest.mark.parametrize("name", SCORES)
+def test_the_scores_of_a_divergence_differ_by_the_golden_delta(
+    name: str, place: int, make: Callable[[float], Any], tolerance: float
+) -> None:
+    delta = SCORES[name][place]
+    loss = find_loss(name).compute(*(make(PAIRS[column][place]) for column in FOUR_SUMS.split(", ")), beta=1 / delta)
+    assert argument_of(loss) * delta == pytest.approx(delta, rel=tolerance, abs=tolerance)
+
+
+@every_kind
+@both_pairs
+def test_orpo_compares_by_the_golden_log_odds(place: int, make: Callable[[float], Any], tolerance: float) -> None:
+    loss = find_loss("orpo")
+    value = loss.compute(*(make(PAIRS[column][place]) for column in loss.inputs), beta=1.0)
+    assert argument_of(value - LIKELIHOOD) == pytest.approx(LOG_ODDS[place], abs=tolerance)
 
 
 def test_the_implicit_reward_is_beta_times_the_log_ratio() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
@@ -66,6 +67,22 @@ def test_the_weight_is_minus_the_derivative_for_the_chosen_log_prob(
     assert policy.grad is not None
     weight = loss.weight(*(columns[column] for column in loss.inputs), **parameters)
     assert weight == pytest.approx(-policy.grad.item(), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.population])
+@given(pairs=st.lists(COLUMNS, min_size=2, max_size=6), shares=SHARES)
+def test_the_weight_among_several_pairs_is_minus_the_derivative_of_their_sum_with_the_rest_held_constant(
+    name: str, pairs: list[dict[str, float]], shares: tuple[float, float]
+) -> None:
+    loss = LOSSES[name]
+    parameters = {knob.name: value_at(knob, share) for knob, share in zip(loss.parameters, shares, strict=False)}
+    assume(all(is_smooth(name, columns, parameters) for columns in pairs))
+    arrays = {column: np.array([columns[column] for columns in pairs], dtype=np.float64) for column in loss.inputs}
+    inputs = {column: torch.from_numpy(values.copy()) for column, values in arrays.items()}
+    policy = inputs["policy_chosen_logps"].requires_grad_()
+    loss.compute(*inputs.values(), **parameters).sum().backward()
+    assert policy.grad is not None
+    assert loss.weight(*arrays.values(), **parameters) == pytest.approx(-policy.grad.numpy(), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefscope.preference.losses import dpo_loss, ipo_azar_loss, ipo_loss, simpo_loss
+from prefscope.preference.losses import dpo_loss, ipo_azar_loss, ipo_loss, robust_loss, simpo_loss
 from prefscope.preference.registry import LOSSES
 from prefscope.preference.rewards import implicit_reward
 
@@ -39,6 +39,26 @@ def test_the_dpo_losses_of_opposite_margins_differ_by_the_margin(four: Four, bet
 def test_cdpo_with_half_the_labels_flipped_is_symmetric(four: Four, beta: float) -> None:
     losses = [dpo_loss(*pair, beta=beta, label_smoothing=0.5) for pair in (four, swapped(four))]
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+@given(FOUR, BETAS)
+def test_robust_dpo_without_flipped_labels_is_dpo(four: Four, beta: float) -> None:
+    assert robust_loss(*four, beta=beta, label_smoothing=0.0) == dpo_loss(*four, beta=beta)
+
+
+@given(FOUR, BETAS)
+def test_the_dpo_weight_is_beta_times_the_probability_of_the_other_order(four: Four, beta: float) -> None:
+    expected = beta / (1.0 + math.exp(min(margin(four, beta), 700.0)))
+    assert LOSSES["dpo"].weight(*four, beta=beta) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@given(st.lists(st.tuples(LOGPS, LOGPS), min_size=1, max_size=20), BETAS)
+def test_the_rewards_of_tokens_add_up_to_the_reward_of_their_response(
+    tokens: list[tuple[float, float]], beta: float
+) -> None:
+    policy, ref = np.array(tokens).T
+    whole = implicit_reward(policy.sum(), ref.sum(), beta=beta)
+    assert implicit_reward(policy, ref, beta=beta).sum() == pytest.approx(whole, rel=1e-9, abs=1e-9)
 
 
 @given(LOGPS, LOGPS, BETAS)

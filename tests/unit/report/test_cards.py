@@ -39,6 +39,12 @@ def test_the_figures_are_those_of_the_pairs_with_finite_log_probs(figures: Calla
     assert found["r rejected"] == Card("r rejected", "-0.067 ▼", "0% above 0")
 
 
+def test_margins_within_the_measured_noise_are_told_with_the_accuracy(write_pairs: Callable[..., Path]) -> None:
+    noise = {"noise": {"pairs": 64, "floor": 2.5, "float32_floor": None}}  # nats; of gaps +4, −2 and 0
+    ledger = load_ledger(write_pairs([WIN, LOSS, TIE], manifest=noise))
+    assert cards(View(ledger, PreferenceSettings()))[0].detail == "1 wrong, 2 in noise"
+
+
 def test_a_loss_above_that_of_an_untrained_policy_warns(figures: Callable[..., dict[str, Card]]) -> None:
     assert figures(LOSS)["dpo loss"].warns
     assert not figures(WIN)["dpo loss"].warns

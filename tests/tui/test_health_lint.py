@@ -1,0 +1,46 @@
+"""Health tells what is wrong with the data: at once for few pairs, on request for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from prefscope.data.checks import lint_pairs
+from prefscope.data.records import PreferencePair
+from prefscope.report.diagnosis import diagnose
+from prefscope.tui.health_rows import finding_row, lint_rows
+from prefscope.tui.panes import health
+from prefscope.tui.session import Session
+from tests.tui.terminal import Terminal
+
+Show = Callable[..., Terminal]
+
+
+def test_enter_lists_the_pairs_that_a_check_falls_on(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", "down", "down", "down", "down", "down", "down", "down", "down", "down")
+    assert "line 78 like line 154" in terminal.text
+    terminal.press("enter")
+    assert "lint(contradictions)" in terminal.text
+    assert "2/170" in terminal.text
+
+
+def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "FEW", 0)
+    terminal = show_app((120, 36))
+    terminal.press("6")
+    assert "not looked at yet" in terminal.text
+    assert "contradictions" not in terminal.text
+    terminal.press(*["down"] * 12, "enter")
+    terminal.wait_for(lambda: "contradictions" in terminal.text)
+    assert "not looked at yet" not in terminal.text
+
+
+def test_a_finding_and_a_check_of_one_name_stand_beside_each_other(demo: Session) -> None:
+    keys = [finding_row(demo.view, one).key for one in diagnose(demo.view).findings]
+    longer = [PreferencePair(row, row + 1, f"{row}?", "no" * row, "yes") for row in range(40)]
+    keys += [row.key for row in lint_rows(lint_pairs(longer))]
+    assert "length_bias" in keys
+    assert "lint length_bias" in keys
+    assert len({*keys}) == len(keys)
