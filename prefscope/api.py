@@ -9,7 +9,14 @@ from pathlib import Path
 from prefscope.events import Event
 from prefscope.folders import unnamed_ledger
 from prefscope.ledger.table import Ledger, load_ledger
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+from prefscope.settings import (
+    ComputeSettings,
+    DataSettings,
+    DispatchSettings,
+    ModelSettings,
+    ScoreSettings,
+    TokenizationSettings,
+)
 
 
 def score(
@@ -21,6 +28,7 @@ def score(
     model_settings: ModelSettings | None = None,
     tokenization: TokenizationSettings | None = None,
     compute: ComputeSettings | None = None,
+    dispatch: DispatchSettings | None = None,
     output: str | Path | None = None,
     emit: Callable[[Event], None] = lambda _: None,
 ) -> Ledger:
@@ -34,6 +42,7 @@ def score(
         model_settings: How to load; its checkpoints give way to `policy` and `ref`.
         tokenization: How text becomes tokens.
         compute: How to spend the machine.
+        dispatch: Who computes: several processes, a Ray cluster.
         output: Where the ledger goes; None is the user's data folder.
         emit: Called with every event of the run.
 
@@ -51,6 +60,7 @@ def score(
         models=replace(model_settings or ModelSettings(""), policy=str(policy), ref=None if ref is None else str(ref)),
         tokenization=tokenization or TokenizationSettings(),
         compute=compute or ComputeSettings(),
+        dispatch=dispatch or DispatchSettings(),
     )
 
     def place(run_name: str) -> Path:

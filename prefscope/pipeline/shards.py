@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # it takes torch, and a plan is also read where there is none
 
 SHARDS = 64
 """A data set is cut into about so many or up to twice as many, as far as the limits allow."""
-FEWEST_TOKENS = 1 << 14
+FEWEST_TOKENS = 1 << 13
 MOST_TOKENS = 1 << 23
 """A shard's sequences are in memory at one time."""
 MOST_PAIRS = 16_384

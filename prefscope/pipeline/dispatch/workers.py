@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -40,6 +41,11 @@ class _Worker:
     left: deque[Turn] = field(default_factory=deque)
     """The batches of the unit that have not come back."""
     tries: int = 0
+
+    def hand_over(self) -> None:
+        """Send what is in hand."""
+        with suppress(OSError):  # it has died in the meantime, which is heard next
+            self.connection.send(tuple(self.left))
 
     def end(self) -> int:
         """End the process and return its exit code."""
@@ -113,10 +119,8 @@ class Workers:
         if worker is None:
             worker = self._alive[number] = self._start(number)
         worker.unit, worker.left, worker.tries = unit, deque(turns), tries
-        try:
-            worker.connection.send(turns)
-        except OSError:  # it has died in the meantime, which is heard next
-            return
+        if worker.is_ready:  # one that still loads would not take a large unit, and keep this process waiting
+            worker.hand_over()
 
     def _start(self, number: int) -> _Worker:
         ours, theirs = Pipe()
@@ -147,6 +151,7 @@ class Workers:
         match said:
             case None:
                 worker.is_ready, self._deaths_while_loading = True, 0
+                worker.hand_over()
             case PrefscopeError():
                 raise said
             case Halved():
