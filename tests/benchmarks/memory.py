@@ -35,9 +35,9 @@ from prefscope.pipeline.dispatch import here
 
 compute, count = here.score_batch, itertools.count()
 
-def score_batch(model, path, sequences, halved):
+def score_batch(model, path, sequences, halved, *more):
     if next(count) < 24:
-        return compute(model, path, sequences, halved)
+        return compute(model, path, sequences, halved, *more)
     return [np.zeros(sequence.num_scored, dtype=np.float32) for sequence in sequences]
 
 here.score_batch = score_batch
