@@ -31,16 +31,16 @@ PROGRAM = """
 import itertools, sys
 import numpy as np
 from prefscope.cli import main
-from prefscope.pipeline import run
+from prefscope.pipeline.dispatch import here
 
-compute, count = run.score_batch, itertools.count()
+compute, count = here.score_batch, itertools.count()
 
-def score_batch(model, path, sequences, halved):
+def score_batch(model, path, sequences, halved, *more):
     if next(count) < 24:
-        return compute(model, path, sequences, halved)
+        return compute(model, path, sequences, halved, *more)
     return [np.zeros(sequence.num_scored, dtype=np.float32) for sequence in sequences]
 
-run.score_batch = score_batch
+here.score_batch = score_batch
 main(sys.argv[1:])
 """
 SIZES = {"MB": 1.0, "GB": 1000.0}

@@ -40,15 +40,15 @@ PAIRS = 40
 SLOW = """
 import sys, time
 from prefscope import worker
-from prefscope.pipeline import run
+from prefscope.pipeline.dispatch import here
 
-score_batch = run.score_batch
+score_batch = here.score_batch
 
 def slowly(*arguments):
     time.sleep(0.5)
     return score_batch(*arguments)
 
-run.score_batch = slowly
+here.score_batch = slowly
 sys.exit(worker.main())
 """
 Show = Callable[..., Terminal]
