@@ -65,7 +65,7 @@ def test_steps_of_a_linear_knob_are_even_and_stay_within_its_span(demo: Session)
     assert knob.value(knob.moved(demo.preferences, 1000)) == knob.span[1]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "wpo"])  # which the demo ledger cannot give
 def test_every_knob_of_every_loss_stays_where_its_loss_is_defined(demo: Session, name: str) -> None:
     preferences = PreferenceSettings(losses=(LossChoice(name),), explicit=True)
     view = View(demo.ledger, preferences)
