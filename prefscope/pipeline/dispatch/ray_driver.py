@@ -12,7 +12,6 @@ import os
 import pickle
 import shutil
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import prefscope
+from prefscope.children import end_with_starter
 from prefscope.errors import ModelError, PrefscopeError, ResourceError
 
 EXIT_BUG = 70
@@ -60,7 +60,7 @@ class Cluster:
 def main() -> int:
     """Answer one request after the other and return the exit code."""
     connection = Connection(int(sys.argv[1]))
-    threading.Thread(target=_end_with_starter, args=(sys.argv[2],), daemon=True).start()
+    end_with_starter(lambda: _clear_up(sys.argv[2]))
     os.environ |= {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_USAGE_STATS_ENABLED": "0",  # nothing is uploaded
@@ -181,13 +181,10 @@ class _ScoreUnits:
         return {"number": list(batch["number"]), "answer": [pickle.dumps(answer) for answer in answers]}
 
 
-def _end_with_starter(folder: str) -> None:
-    """Wait for the end of stdin, which is the starter's, then end the session and what Ray has written."""
-    while os.read(0, 1):
-        pass
+def _clear_up(folder: str) -> None:
+    """End the session and delete what Ray has written."""
     end_session(os.getsid(0), spare=os.getpid())
     shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def end_session(session: int, spare: int = -1) -> None:

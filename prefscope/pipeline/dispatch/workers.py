@@ -7,16 +7,14 @@ dropped, and told to be.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
+from multiprocessing.connection import wait
 
+from prefscope.children import Child, start_child, told
 from prefscope.errors import PrefscopeError, ResourceError
 from prefscope.events import Halved, Noted
 from prefscope.folders import worker_log
@@ -32,9 +30,7 @@ class _Worker:
     """A process, and what it has in hand."""
 
     number: int
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    log: Path
+    child: Child
     is_ready: bool = False
     """Whether its models are loaded."""
     unit: Unit | None = None
@@ -45,18 +41,7 @@ class _Worker:
     def hand_over(self) -> None:
         """Send what is in hand."""
         with suppress(OSError):  # it has died in the meantime, which is heard next
-            self.connection.send(tuple(self.left))
-
-    def end(self) -> int:
-        """End the process and return its exit code."""
-        self.connection.close()
-        self.process.kill()
-        code = self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        if self.log.is_file() and self.log.stat().st_size == 0:
-            self.log.unlink()
-        return code
+            self.child.connection.send(tuple(self.left))
 
 
 @dataclass(slots=True)
@@ -78,7 +63,7 @@ class Workers:
     def close(self) -> None:
         """End all processes."""
         for worker in self._alive.values():
-            worker.end()
+            worker.child.end()
         self._alive.clear()
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
@@ -92,7 +77,7 @@ class Workers:
         while True:
             for number in range(self.width):
                 yield from self._employ(number, fresh, again)
-            busy = {worker.connection: worker for worker in self._alive.values() if worker.unit is not None}
+            busy = {worker.child.connection: worker for worker in self._alive.values() if worker.unit is not None}
             if not busy:
                 return
             for ready in wait([*busy]):
@@ -123,28 +108,15 @@ class Workers:
             worker.hand_over()
 
     def _start(self, number: int) -> _Worker:
-        ours, theirs = Pipe()
         log = worker_log(f"{os.getpid()}-{number}")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:
-            process = subprocess.Popen(  # noqa: S603 (this program)
-                [*COMMAND, str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=[theirs.fileno()],
-                env=dict(self.environments[number]),
-                start_new_session=True,  # ctrl+C is for this process, which then ends its workers
-            )
-        theirs.close()
-        worker = _Worker(number, process, ours, log)
-        ours.send(self.job)
+        worker = _Worker(number, start_child(COMMAND, log, environment=self.environments[number]))
+        worker.child.connection.send(self.job)
         return worker
 
     def _hear(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
         """Take what a worker says, or the news of its death."""
         try:
-            said = worker.connection.recv()
+            said = worker.child.connection.recv()
         except (EOFError, OSError):
             yield from self._bury(worker, again, tries)
             return
@@ -166,15 +138,14 @@ class Workers:
 
     def _bury(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
         """Put what a dead worker had in hand back, or drop it."""
-        code = self._alive.pop(worker.number).end()
+        how = told(self._alive.pop(worker.number).child.end())
         unit, left = worker.unit, tuple(worker.left)
-        how = _told(code)
         if not worker.is_ready:
             self._deaths_while_loading += 1
             if self._deaths_while_loading == DEATHS_WHILE_LOADING:
                 raise ResourceError(
                     f"Workers end while they load the models ({how})",
-                    where=str(worker.log) if worker.log.is_file() else "",
+                    where=worker.child.where,
                     hint="Take fewer --workers, if memory is short; what was scored is kept.",
                 )
         self.emit(Noted(f"worker {worker.number} has died ({how}) and is started again"))
@@ -183,13 +154,3 @@ class Workers:
             again.append((unit, left, tried))
         elif unit is not None:
             yield Dropped(Unit(unit.shard, left))
-
-
-def _told(code: int) -> str:
-    """Return how a process ended."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
