@@ -70,6 +70,8 @@ class ModelSettings:
     trust_remote_code: bool = False
     bundled: bool = False
     """Nobody named a policy: the tiny pair of sample_data stands in."""
+    tp: int = 1
+    """Processes, each on a GPU of its own, among which every model is split (tensor parallelism)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class DispatchSettings:
     address: str | None = None
     """Of the Ray cluster; None: one that is started here."""
     gpus_per_worker: float | None = None
-    """Of a Ray worker; None: 1 where this machine computes on one, else 0."""
+    """Of a Ray worker; None: as many as its models are split among, 0 where this machine computes on none."""
     cpus_per_worker: int = 1
     """Of a Ray worker."""
     patience: float = 300.0

@@ -152,6 +152,12 @@ DeviceMap = Annotated[
     str | None,
     typer.Option(help="auto: spread a model that is too large for one GPU (needs accelerate).", show_default=False),
 ]
+Tp = Annotated[
+    int,
+    typer.Option(
+        "--tp", min=1, metavar="K", help="Split each model among K GPUs of a machine: one process each, layer by layer."
+    ),
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option(min=1, help="Tokens of one forward pass. Default: found for the device.", show_default=False),
@@ -189,7 +195,9 @@ Address = Annotated[
 ]
 GpusPerWorker = Annotated[
     float | None,
-    typer.Option(min=0, help="GPUs of a Ray worker. Default: 1 where this machine has one.", show_default=False),
+    typer.Option(
+        min=0, help="GPUs of a Ray worker. Default: 1, or --tp, where this machine has any.", show_default=False
+    ),
 ]
 CpusPerWorker = Annotated[int, typer.Option(min=1, help="CPU cores of a Ray worker.")]
 Parts = Annotated[

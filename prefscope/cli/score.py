@@ -54,6 +54,7 @@ def score(
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     device_map: opt.DeviceMap = None,
+    tp: opt.Tp = 1,
     attn: opt.Attn = "auto",
     batch_tokens: opt.BatchTokens = None,
     threads: opt.Threads = None,
@@ -109,6 +110,7 @@ def score(
             dtype=dtype,
             device=device,
             device_map=device_map,
+            tp=tp,
             attn=attn,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
@@ -126,6 +128,9 @@ def score(
         dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)
+    if tp > 1 and (noise_floor or device_map is not None):
+        other = "--noise-floor" if noise_floor else "--device-map"
+        raise UsageError(f"--tp and {other} do not go together", hint="Leave one of them out.")
     if len(policies) > 1:
         from prefscope.cli.score_several import score_several
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from prefscope.errors import ResourceError
 from prefscope.events import BatchScored, LogpsKnown, Noted, Planned
 from prefscope.pipeline.assembly import Found, Name, stored_logps
-from prefscope.pipeline.dispatch.choice import open_dispatcher
+from prefscope.pipeline.dispatch.choice import examine_apart, open_dispatcher
 from prefscope.pipeline.dispatch.unit import Dispatcher, Done, Dropped, Emit, Scored, Turn, Unit, finer
 from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
 from prefscope.pipeline.residents import Residents, ScoredModel
@@ -66,7 +66,8 @@ class Passes:
         stages = [distinct] if self.residents.together else [[candidate] for candidate in distinct]
         scored = []
         for stage in stages:
-            models = [self.residents.judge(candidate) for candidate in stage]
+            examine = examine_apart if self.settings.models.tp > 1 else None
+            models = [self.residents.judge(candidate, examine) for candidate in stage]
             self.score_shards(models)
             scored += models
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]

@@ -26,7 +26,9 @@ from prefscope.scoring.headers import BYTES, num_weights, stored_dtype
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
+from prefscope.scoring.ranks import Load, Ranks
 from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
+from prefscope.scoring.splitting import refuse_devices, refuse_unsplittable
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
@@ -94,6 +96,8 @@ class Residents:
     _loaded: dict[tuple[Candidate, ...], LanguageModel] = field(default_factory=dict)
     _widened_bytes: int = 0
     """What the checks of 16-bit models took."""
+    _ranks: Ranks | None = None
+    """The other processes that models are split among; they stay until this one ends."""
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -124,17 +128,31 @@ class Residents:
             writes_scores=candidate.attention == "eager" and model.verdict.path == "padded",
         )
 
-    def judge(self, candidate: Candidate) -> ScoredModel:
-        """Return how a model is to be computed: remembered, or found now by loading it."""
+    def judge(
+        self, candidate: Candidate, examine: Callable[[Residents, Candidate], tuple[Verdict, Budget]] | None = None
+    ) -> ScoredModel:
+        """Return how a model is to be computed: remembered, or found now by loading it.
+
+        Args:
+            candidate: The model.
+            examine: Finds it in place of `Residents.examine`.
+        """
         key = self._verdict_key(candidate)
         remembered = _read_verdict(self.store.find_verdict(key))
         if remembered is None:
-            with self.loaded(candidate) as model:
-                self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
-                verdict, budget = self._examine(model)
+            remembered = verdict, budget = (examine or Residents.examine)(self, candidate)
             self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
-            remembered = verdict, budget
         return self._scored(candidate, *remembered)
+
+    def examine(self, candidate: Candidate) -> tuple[Verdict, Budget]:
+        """Return what a model's checks and probes give.
+
+        Raises:
+            ResourceError: Beside its weights there is too little memory.
+        """
+        with self.loaded(candidate) as model:
+            self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
+            return self._examine(model)
 
     def _examine(self, model: LanguageModel) -> tuple[Verdict, Budget]:
         self._widened_bytes = max(self._widened_bytes, widened_bytes(model))
@@ -149,10 +167,15 @@ class Residents:
                 hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
             ) from error
 
+    @property
+    def _processes(self) -> tuple[int, ...]:
+        """Among how many each model is split, if it is."""
+        return (self.settings.models.tp,) if self.settings.models.tp > 1 else ()
+
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return the hash of everything that a verdict or a budget depends on."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        asked = (self.settings.models.attn, self.settings.models.device_map)
+        asked = (self.settings.models.attn, self.settings.models.device_map, *self._processes)
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
         parts = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
@@ -164,6 +187,7 @@ class Residents:
             device=self.device,
             path=verdict.path,
             attention=candidate.attention,
+            processes=self.settings.models.tp,
         )
         limit = loading.rope_limit(loading.load_config(candidate.checkpoint.full, self.settings.models))
         collides = self.settings.compute.collisions and candidate.role == "policy"
@@ -186,9 +210,14 @@ class Residents:
             self.release()
         first, *others = sorted(group, key=lambda candidate: candidate.checkpoint.base is None)
         self.emit(Progressed(f"loading {first.role} {first.checkpoint.name}", 0))
+        models = self.settings.models
+        if models.tp > 1:
+            self._ranks = self._ranks or Ranks(models.tp, self.device)
+            self._loaded[group] = self._ranks.load(Load(first.checkpoint, models, self.dtype))
+            return
         self._loaded[group] = loading.load_model(
             first.checkpoint,
-            self.settings.models,
+            models,
             device=self.device,
             dtype=self.dtype,
             others=[other.checkpoint for other in others if other.checkpoint.base is not None],
@@ -232,6 +261,9 @@ def gather(
     """
     device = loading.pick_device(settings.models.device)
     dtype = loading.pick_dtype(settings.models.dtype, device, list(checkpoints))
+    processes = settings.models.tp
+    if processes > 1:
+        refuse_devices(device, processes)
     candidates = []
     for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
         mark = fingerprint(
@@ -241,17 +273,22 @@ def gather(
             progress=lambda done, total, role=role: emit(Progressed(f"reading {role} weights", done, total)),  # type: ignore[misc]
         )
         attention = loading.attention_of(checkpoint, settings.models)
+        if processes > 1:
+            refuse_unsplittable(checkpoint, loading.load_config(checkpoint.full, settings.models), processes)
         candidates.append(Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention))
     groups = _sharing(candidates)
     sizes = _sizes(groups)
-    room = SHARE_FOR_TWO * available_bytes(device) / BYTES[dtype] / _sharers(settings.dispatch.workers or 1, device)
+    room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
     return Residents(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
 
 
-def _sharers(workers: int, device: torch.device) -> int:
-    """Return how many workers have to share the memory of a device."""
-    return math.ceil(workers / torch.cuda.device_count()) if device.type == "cuda" else workers
+def _room(settings: ScoreSettings, device: torch.device) -> float:
+    """Return the memory that a worker has: its share of one device, or of as many as its models are split among."""
+    processes = settings.models.tp
+    ranks = processes * (settings.dispatch.workers or 1)
+    sharers = math.ceil(ranks / torch.cuda.device_count()) if device.type == "cuda" else ranks
+    return available_bytes(device) / sharers * processes
 
 
 def _sharing(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,6 +119,7 @@ class _Work:
             [settings.compute.batch_tokens, settings.models.attn, self.residents.dtype, self.residents.device.type],
             [candidate.fingerprint for candidate in self.residents.candidates],
             *([] if shards is None else [[shards, settings.dispatch.slices]]),
+            *([] if settings.models.tp == 1 else [{"tp": settings.models.tp}]),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
 
@@ -158,6 +159,9 @@ class _Work:
 @contextmanager
 def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs or the plan of a folder, and look at the models; what is opened is closed afterwards."""
+    if settings.models.tp > 1 and settings.dispatch == replace(settings.dispatch, engine="local", workers=None):
+        # The processes that share a model end together, and somebody has to start them again.
+        settings = replace(settings, dispatch=replace(settings.dispatch, workers=1))
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
     with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:
         if store.set_aside:

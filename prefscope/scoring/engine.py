@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.attention import attending
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
-from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.models import LanguageModel, Part
 from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.split_vocabulary import SPLIT
 
 NUMERICS_VERSION = 2
 """Part of every store key; raised when a change of this package may move a number."""
@@ -34,11 +37,14 @@ Path = Literal["packed", "padded"]
 Logps = list[NDArray[np.float32]]
 
 
-def compute_scope(*, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str) -> bytes:
+def compute_scope(
+    *, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str, processes: int = 1
+) -> bytes:
     """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key."""
     torch_minor = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     products = matrix_products(device, dtype)[0]
     parts = [fingerprint, dtype, device.type, path, attention, products, torch_minor, NUMERICS_VERSION]
+    parts += [processes] if processes > 1 else []  # sums over the parts of a model are rounded in another way
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
@@ -91,16 +97,60 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @torch.inference_mode()
 def forward(
-    model: LanguageModel, path: Path, sequences: Sequence[TokenSequence], measure: Measure = token_logps
+    model: LanguageModel,
+    path: Path,
+    sequences: Sequence[TokenSequence],
+    measure: Measure = token_logps,
+    poisoned: NDArray[np.int64] | None = None,
 ) -> Logps:
-    """Return what `score_batch` does, from one forward pass, or fail for want of memory."""
+    """Return what `score_batch` does, from one forward pass, or fail for want of memory.
+
+    The embeddings at `poisoned` positions of the input become NaN.
+    """
     if sum(sequence.num_scored for sequence in sequences) == 0:
         width = () if measure is token_logps else (2,)
         return [np.empty((0, *width), dtype=np.float32) for _ in sequences]
     _check_vocabulary(model, sequences)
     _, products = matrix_products(model.device, model.dtype)
-    with products:
-        return {"packed": _packed, "padded": _padded}[path](model, sequences, measure)
+    compute = {"packed": _packed, "padded": _padded}[path]
+    with _poisoning(model, poisoned), _followed(model, path, sequences, measure, poisoned), products:
+        return compute(model, sequences, _measuring(model.part, measure))
+
+
+def _followed(model: LanguageModel, *forwarded: Any) -> AbstractContextManager[None]:
+    """Return a context in which the processes that have the other parts of a model run the same pass."""
+    part = model.part
+    return nullcontext() if part is None or part.ranks is None else part.ranks.followed(part.number, *forwarded)
+
+
+def _measuring(part: Part | None, measure: Measure) -> Measure:
+    """Return what measures the logits that this process has, which may be those of a slice of the vocabulary."""
+    if part is None or part.slice_width == 0:
+        return measure
+
+    def measuring(logits: Tensor, token_ids: Tensor) -> Tensor:
+        if logits.shape[-1] != part.slice_width:  # a head that gathers them by itself
+            return measure(logits, token_ids)
+        return SPLIT[measure](logits, token_ids, part.slice_start)
+
+    return measuring
+
+
+@contextmanager
+def _poisoning(model: LanguageModel, positions: NDArray[np.int64] | None) -> Iterator[None]:
+    """Let the embeddings at some positions become NaN."""
+    if positions is None:
+        yield
+        return
+    embeddings: nn.Module = model.module.get_input_embeddings()
+    with embeddings.register_forward_hook(partial(_poison, torch.from_numpy(positions))):
+        yield
+
+
+def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
+    if embedded.shape[1] <= int(indices.max()):  # a model that embeds once more for its head, and drops that
+        return embedded
+    return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
 
 
 def _packed(model: LanguageModel, sequences: Sequence[TokenSequence], measure: Measure) -> Logps:

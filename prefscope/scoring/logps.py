@@ -54,14 +54,15 @@ def _softened(logits: Tensor, token_ids: Tensor) -> Iterator[tuple[Tensor, Tenso
     """Yield log-softmaxes of some positions with their tokens, at one time what fits into the cache of a CPU."""
     at_once = max(CACHED_LOGITS // logits.shape[-1], 1) if logits.device.type == "cpu" else max(len(logits), 1)
     for part, ids in zip(torch.split(logits, at_once), torch.split(token_ids, at_once), strict=True):
-        yield _wide(part).log_softmax(-1), ids
+        yield widened(part).log_softmax(-1), ids
 
 
 def _taken(logps: Tensor, token_ids: Tensor) -> Tensor:
     return logps.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
 
 
-def _wide(logits: Tensor) -> Tensor:
+def widened(logits: Tensor) -> Tensor:
+    """Return logits in float32, float64 as they are."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

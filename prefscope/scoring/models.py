@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -31,11 +31,29 @@ from transformers import (
 from prefscope.errors import MissingExtraError, ModelError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.headers import BYTES, stored_dtype
+from prefscope.scoring.splitting import split_arguments
 from prefscope.settings import Dtype, ModelSettings
+
+if TYPE_CHECKING:
+    from prefscope.scoring.ranks import Ranks
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What this process has of a model that is split among several (ranks.py)."""
+
+    slice_start: int
+    """First token of the vocabulary whose logits are computed here."""
+    slice_width: int
+    """How many tokens from there; 0: all logits are."""
+    number: int = 0
+    """How many models were loaded before."""
+    ranks: Ranks | None = None
+    """The other processes, in the one that they follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,8 @@ class LanguageModel:
     """The attention implementation that transformers chose."""
     adapters: Mapping[Checkpoint, str] = field(default_factory=dict)
     """The name that PEFT knows each adapter by."""
+    part: Part | None = None
+    """None: all of the model is here."""
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
         """Return a context in which an adapter is on for its own checkpoint, and none is for the base model."""
@@ -252,7 +272,9 @@ def load_model(
     else:
         weight_files(full, allow_pickle=models.allow_pickle)
     quantized = getattr(load_config(full, models), "quantization_config", None) is not None
-    if models.device_map is not None:
+    if models.tp > 1:
+        arguments |= split_arguments(load_config(full, models), models.tp)
+    elif models.device_map is not None:
         arguments["device_map"] = models.device_map
     elif quantized:  # such weights are made on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
@@ -260,7 +282,7 @@ def load_model(
         loaded: Any = AutoModelForCausalLM.from_pretrained(**arguments, output_loading_info=True)
         module: PreTrainedModel = loaded[0]
         missing: set[str] = loaded[1]["missing_keys"]
-        if "device_map" not in arguments:
+        if not {"device_map", "distributed_config"} & arguments.keys():
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     _refuse_missing(full, missing)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}

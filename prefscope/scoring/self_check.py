@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -129,22 +127,14 @@ def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
 def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
     """Return how one response reaches into the others in a packed row, empty where it does not."""
     paths = pack(probes).paths
-    embeddings: nn.Module = model.module.get_input_embeddings()
     for number in range(len(probes)):  # each in turn: what comes last in the row has nothing to leak into
         own = np.setdiff1d(paths[number], np.concatenate([*paths[:number], *paths[number + 1 :]]))
-        with embeddings.register_forward_hook(partial(_poison, torch.from_numpy(own))):
-            found = forward(model, "packed", probes)
+        found = forward(model, "packed", probes, poisoned=own)
         if np.isfinite(found.pop(number)[1:]).any():  # its first token is predicted by the prompt
             return "it reads its tokens past their embeddings"
         if not all(np.isfinite(logps).all() for logps in found):
             return "in a packed row one response leaks into others"
     return ""
-
-
-def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
-    if embedded.shape[1] <= int(indices.max()):  # a model that embeds once more for its head, and drops that
-        return embedded
-    return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
 
 
 def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
@@ -198,5 +188,9 @@ def _in_16_bit(module: nn.Module) -> list[Tensor]:
 def _can_widen(model: LanguageModel) -> bool:
     """Return whether the weights are plain, on one device, and fit into its memory a second time."""
     module = model.module
-    plain = getattr(module, "hf_quantizer", None) is None and not getattr(module, "hf_device_map", None)
+    plain = (
+        model.part is None
+        and getattr(module, "hf_quantizer", None) is None
+        and not getattr(module, "hf_device_map", None)
+    )
     return plain and resident_bytes(module) * (1 + SPARE) < available_bytes(model.device)

@@ -57,6 +57,22 @@ if any("default_worker" in argument for argument in sys.orig_argv):
         return score_batch(model, path, sequences, *more)
     here.score_batch = poisoned
 """
+# The same: the first process that computes a part of an actor's model meets its end.
+MORTAL = """
+import os, sys
+if any("rank_process" in argument for argument in sys.orig_argv):
+    from pathlib import Path
+    if b"ray::" in Path(f"/proc/{{os.getppid()}}/cmdline").read_bytes():
+        from prefscope.scoring import engine
+        forward = engine.forward
+        def mortal(*given):
+            try:
+                Path({mark!r}).touch(exist_ok=False)
+            except FileExistsError:
+                return forward(*given)
+            os.kill(os.getpid(), 9)
+        engine.forward = mortal
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -172,6 +188,23 @@ def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
     found = table["policy_chosen_logps"].to_pylist()
     assert [number for number, value in enumerate(found) if math.isnan(value)] == [row]
     assert not any(map(math.isnan, table["policy_rejected_logps"].to_pylist()))
+
+
+@needs_ray
+def test_an_actor_whose_model_is_split_gives_the_numbers_of_one_process_though_a_rank_is_killed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run_here(settings_of(ref="none", data=data, limit=12, batch_tokens=256, cache="plain"))
+    (tmp_path / "sitecustomize.py").write_text(MORTAL.format(mark=str(tmp_path / "died")), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    asked = settings_of(ref="none", data=data, limit=12, batch_tokens=256, tp=2)
+    asked = replace(asked, dispatch=DispatchSettings(workers=1, engine="ray"))
+    score(asked, lambda _: Path("split.parquet"), lambda _: None)
+    table = pq.read_table("split.parquet")
+    for name in (f"policy_{side}_logps" for side in SIDES):
+        assert table[name].to_pylist() == pytest.approx(plain.table[name].to_pylist(), abs=1e-3)
+    assert (tmp_path / "died").exists()
+    wait_until(lambda: processes_named(b"scoring.rank_process") == [], seconds=5)
 
 
 @needs_ray

@@ -11,14 +11,19 @@ from pathlib import Path
 
 import torch
 
+from prefscope.children import start_child
+from prefscope.errors import PrefscopeError, ResourceError
 from prefscope.events import Noted
+from prefscope.folders import worker_log
 from prefscope.pipeline.dispatch.here import BatchScorer, Here
-from prefscope.pipeline.dispatch.job import Job
+from prefscope.pipeline.dispatch.job import Examination, Job
 from prefscope.pipeline.dispatch.ray_cluster import RayCluster
 from prefscope.pipeline.dispatch.ray_job import RayJob
 from prefscope.pipeline.dispatch.unit import Dispatcher, Emit
-from prefscope.pipeline.dispatch.workers import Workers
-from prefscope.pipeline.residents import Residents, ScoredModel
+from prefscope.pipeline.dispatch.workers import COMMAND, Workers
+from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
+from prefscope.scoring.probe import Budget
+from prefscope.scoring.self_check import Verdict
 from prefscope.settings import DispatchSettings
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -55,28 +60,67 @@ def _open_ray(asked: DispatchSettings, residents: Residents, models: Sequence[Sc
 def _open_workers(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> Workers:
     workers = asked.workers or 1
     emit(Noted(f"{workers} workers, each with its own copy of the weights" if workers > 1 else "1 worker"))
-    job = _job(asked, residents, models, max((os.cpu_count() or 1) // workers, 1))
-    return Workers(job, tuple(_environment(residents.device, number) for number in range(workers)), emit)
+    job = _job(asked, residents, models, (os.cpu_count() or 1) // workers)
+    processes = residents.settings.models.tp
+    environments = tuple(_environment(residents.device, number, processes) for number in range(workers))
+    return Workers(job, environments, emit)
 
 
 def _job(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], threads: int) -> Job:
-    """Return what a worker has to know; it computes by itself, whatever was asked of the run."""
+    """Return what a worker with so many threads has to know; it computes by itself, whatever was asked of the run."""
+    settings = replace(residents.settings, dispatch=DispatchSettings(patience=asked.patience))
     return Job(
-        replace(residents.settings, dispatch=DispatchSettings(patience=asked.patience)),
+        settings,
         residents.device,
         residents.dtype,
         residents.groups,
         residents.together,
         residents.token_ids,
         tuple(models),
-        residents.settings.compute.threads or threads,
+        max((settings.compute.threads or threads) // settings.models.tp, 1),
     )
 
 
-def _environment(device: torch.device, number: int) -> Mapping[str, str]:
-    """Return the environment of a worker, which sees one of several GPUs unless one was asked for by its number."""
+def _environment(device: torch.device, number: int, processes: int) -> Mapping[str, str]:
+    """Return the environment of a worker, which sees its share of several GPUs unless one was asked for by its number.
+
+    Args:
+        device: Of the run.
+        number: Of the worker.
+        processes: How many GPUs it needs.
+    """
     if device != torch.device("cuda"):
         return os.environ
     visible = os.environ.get(GPUS, "").split(",") if os.environ.get(GPUS) else None
     gpus = visible or [str(gpu) for gpu in range(torch.cuda.device_count())]
-    return os.environ | {GPUS: gpus[number % len(gpus)]}
+    first = number * processes % len(gpus)
+    return os.environ | {GPUS: ",".join(gpus[first : first + processes])}
+
+
+def examine_apart(residents: Residents, candidate: Candidate) -> tuple[Verdict, Budget]:
+    """Return what `Residents.examine` does, found by a process of its own: the first of those that share the model.
+
+    Raises:
+        ResourceError: It ended without an answer.
+        PrefscopeError: What it raised.
+    """
+    job = _job(residents.settings.dispatch, residents, (), os.cpu_count() or 1)
+    environment = _environment(residents.device, 0, residents.settings.models.tp)
+    child = start_child(COMMAND, worker_log(f"{os.getpid()}-examination"), environment=environment)
+    try:
+        child.connection.send(Examination(job, candidate))
+        while True:
+            said = child.connection.recv()
+            if isinstance(said, PrefscopeError):
+                raise said
+            if isinstance(said, tuple):
+                return said
+            residents.emit(said)
+    except (EOFError, OSError) as error:
+        raise ResourceError(
+            f"The process that looks at the {candidate.role} has ended",
+            where=child.where,
+            hint="Its log says why; if memory was short, a larger --tp needs less of each GPU.",
+        ) from error
+    finally:
+        child.end()

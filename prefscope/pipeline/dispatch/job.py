@@ -31,17 +31,28 @@ class Job:
     models: tuple[ScoredModel, ...]
     threads: int
 
-    def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
-        """Return what computes the batches."""
-        residents = Residents(
+    def residents(self, store: LogpStore, emit: Emit) -> Residents:
+        """Return the models, none of them loaded."""
+        return Residents(
             self.settings, store, emit, self.device, self.dtype, self.groups, self.together, self.token_ids
         )
-        return BatchScorer(residents, {model.role: model for model in self.models}, emit)
+
+    def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
+        """Return what computes the batches."""
+        return BatchScorer(self.residents(store, emit), {model.role: model for model in self.models}, emit)
 
     def patience(self, tokens: int) -> float:
         """Return how many seconds so many tokens may take under any of the models."""
         speed = min(model.budget.tokens_per_second for model in self.models)
         return max(self.settings.dispatch.patience, TIMES_LONGER * tokens / speed)
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A model that a worker is to look at, in place of computing units."""
+
+    job: Job
+    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 
+from prefscope.children import Child, start_child
 from prefscope.errors import MissingExtraError, PrefscopeError, ResourceError, UsageError
 from prefscope.events import BatchScored, Noted
 from prefscope.folders import worker_log
@@ -49,12 +48,10 @@ class RayCluster:
     emit: Emit
     width: int = 1
     """How many batches are computed at one time, known once the cluster is."""
-    _process: subprocess.Popen[bytes] | None = None
-    _connection: Connection | None = None
+    _child: Child | None = None
     _folder: str = ""
     _has_failed: bool = False
     """Whether the log is worth keeping."""
-    _log: Path = field(default_factory=lambda: worker_log(f"{os.getpid()}-ray"))
 
     def open(self) -> None:
         """Start the process that speaks with Ray.
@@ -64,37 +61,20 @@ class RayCluster:
         """
         if importlib.util.find_spec("ray") is None:
             raise MissingExtraError("--engine ray", "ray")
-        ours, theirs = Pipe()
         self._folder = tempfile.mkdtemp(prefix="prefscope-ray-")
-        self._log.parent.mkdir(parents=True, exist_ok=True)
         token = {} if self.asked.address else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else it writes one to ~
-        with self._log.open("ab") as stream:
-            self._process = subprocess.Popen(  # noqa: S603 (this program)
-                [*COMMAND, str(theirs.fileno()), self._folder],
-                stdin=subprocess.PIPE,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=[theirs.fileno()],
-                env=os.environ | token,
-                start_new_session=True,
-            )
-        theirs.close()
-        self._connection = ours
+        log = worker_log(f"{os.getpid()}-ray")
+        self._child = start_child(COMMAND, log, arguments=[self._folder], environment=os.environ | token)
 
     def close(self) -> None:
         """End Ray's processes, if they are of this run, and delete its files."""
-        if self._connection is not None:
-            self._connection.close()
-        if self._process is not None:
+        if self._child is not None:
+            self._child.connection.close()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(SECONDS_TO_END)
-            end_session(self._process.pid)
-            self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+                self._child.process.wait(SECONDS_TO_END)
+            end_session(self._child.process.pid)
+            self._child.end(keep_log=self._has_failed)
         shutil.rmtree(self._folder, ignore_errors=True)
-        if not self._has_failed:
-            self._log.unlink(missing_ok=True)
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
         """Yield what comes back of units, in the order in which it comes.
@@ -129,27 +109,28 @@ class RayCluster:
     def _ask(self, units: tuple[bytes, ...], tries: int, in_flight: int) -> Iterator[tuple[int, bytes]]:
         """Yield the answers of the process that speaks with Ray, each with the number of its unit."""
         asked = self.asked
-        gpus = float(self.device.type == "cuda") if asked.gpus_per_worker is None else asked.gpus_per_worker
+        needed = float(self.job.job.settings.models.tp) if self.device.type == "cuda" else 0.0
+        gpus = needed if asked.gpus_per_worker is None else asked.gpus_per_worker
         cluster = Cluster(asked.address, asked.workers, gpus, asked.cpus_per_worker, self._folder)
-        if self._connection is None:
+        if self._child is None:
             raise RuntimeError("the cluster is not open")
         with suppress(OSError):  # if it has died, that is heard next
-            self._connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
-        while (said := self._hear(self._connection)) is not None:
+            self._child.connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
+        while (said := self._hear(self._child)) is not None:
             if isinstance(said, int):
                 self.width = said
                 self.emit(Noted(f"Ray: {counted(said, 'worker')}"))
             else:
                 yield said
 
-    def _hear(self, connection: Connection) -> int | tuple[int, bytes] | None:
+    def _hear(self, child: Child) -> int | tuple[int, bytes] | None:
         try:
-            said = connection.recv()
+            said = child.connection.recv()
         except (EOFError, OSError) as error:
             self._has_failed = True
             raise ResourceError(
                 "The process that speaks with Ray has died",
-                where=str(self._log),
+                where=child.where,
                 hint="The same command goes on from here.",
             ) from error
         if isinstance(said, PrefscopeError):

@@ -77,6 +77,7 @@ class RayJob:
                 device=self.job.device,
                 path=model.verdict.path,
                 attention=candidate.attention,
+                processes=self.job.settings.models.tp,
             )
             if scope != model.scope:
                 have = f"Python {platform.python_version()}, torch {torch.__version__}"

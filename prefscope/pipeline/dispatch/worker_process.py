@@ -8,16 +8,15 @@ far longer than it should. What it prints goes to a log.
 from __future__ import annotations
 
 import faulthandler
-import os
 import sys
-import threading
 import traceback
 from multiprocessing.connection import Connection
 
 import torch
 
+from prefscope.children import end_with_starter
 from prefscope.errors import PrefscopeError
-from prefscope.pipeline.dispatch.job import Batch, Job
+from prefscope.pipeline.dispatch.job import Batch, Examination, Job
 from prefscope.scoring.store import LogpStore
 
 EXIT_BUG = 70
@@ -25,12 +24,16 @@ EXIT_BUG = 70
 
 def main() -> int:
     """Compute units until there are no more and return the exit code."""
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    end_with_starter()
     connection = Connection(int(sys.argv[1]))
     try:
-        job: Job = connection.recv()
+        asked: Job | Examination = connection.recv()
+        job = asked.job if isinstance(asked, Examination) else asked
         torch.set_num_threads(job.threads)
         with LogpStore(None) as store:
+            if isinstance(asked, Examination):
+                connection.send(job.residents(store, connection.send).examine(asked.candidate))
+                return 0
             scorer = job.scorer(store, connection.send)
             scorer.load()
             connection.send(None)  # ready
@@ -48,12 +51,6 @@ def main() -> int:
         traceback.print_exc()
         return EXIT_BUG
     return 0
-
-
-def _end_with_starter() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(0)
 
 
 if __name__ == "__main__":

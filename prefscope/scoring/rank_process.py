@@ -1,0 +1,53 @@
+"""A process that holds a part of every model of rank 0 (ranks.py) and does what that does, until it is gone."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not by name
+
+from prefscope.children import end_with_starter
+from prefscope.scoring.engine import forward
+from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.ranks import HOST, Call, Load, Place, join, load_part
+from prefscope.scoring.self_check import follow
+
+
+def main() -> int:
+    """Do one call after the other and return the exit code."""
+    end_with_starter()
+    connection = Connection(int(sys.argv[1]))
+    try:
+        place: Place = connection.recv()
+        torch.set_num_threads(place.threads)
+        join(place, TCPStore(HOST, place.port, place.ranks, is_master=False))
+        models: list[LanguageModel] = []
+        while True:
+            call: Call = connection.recv()
+            connection.send(_fails(call, models, place.device_here()))
+    except (EOFError, OSError):  # rank 0 is gone
+        return 0
+
+
+def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> bool:
+    """Do what rank 0 does, and return whether it failed: then it should have failed there, too."""
+    try:
+        if isinstance(call, Load):
+            models.append(load_part(call, device)[0])
+        else:
+            model = models[call.model]
+            follow(model, call.path)
+            forward(model, call.path, call.sequences, call.measure, call.poisoned)
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # a sum that the others never joined would wait here
+    except Exception:  # noqa: BLE001 (whatever it is, rank 0 decides what follows)
+        traceback.print_exc()
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

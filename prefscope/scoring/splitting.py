@@ -1,0 +1,85 @@
+"""Whether and how a model can be split among processes: by transformers' tensor-parallel plan of its family."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.distributed import DistributedConfig  # type: ignore[attr-defined]  # exported, but not by name
+
+from prefscope.errors import ModelError
+from prefscope.scoring.checkpoints import Checkpoint
+
+GATHERED, APART = "colwise_gather_output", "colwise"
+"""Styles of a layer whose outputs are split: gathered afterwards, or left where they are."""
+MERGE = "Merge the adapter into its base (PEFT's merge_and_unload) and score that, or take --device-map auto."
+
+
+def split_arguments(config: PretrainedConfig, processes: int) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that load this process's part of a model.
+
+    The vocabulary head keeps its outputs apart (split_vocabulary.py), where the family's plan gathers them.
+    """
+    plan = getattr(_model_class(config), "_tp_plan", None) or {}
+    apart = {name: APART for name, style in plan.items() if style == GATHERED}
+    return {"distributed_config": DistributedConfig(tp_size=processes, tp_plan=apart or None)}
+
+
+def refuse_devices(device: torch.device, processes: int) -> None:
+    """Refuse devices on which so many processes cannot share a model.
+
+    Raises:
+        ModelError: They are too few, or of a kind that transformers would not choose.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cpu" and gpus:
+        raise ModelError(
+            "--tp takes this machine's GPUs, so --device cpu does not go with it",
+            hint="With CUDA_VISIBLE_DEVICES= before the command there are none.",
+        )
+    if device.type not in ("cpu", "cuda") or ":" in str(device):
+        raise ModelError(f"--tp needs several devices, and --device {device} is one", hint="Leave --device out.")
+    if device.type == "cuda" and gpus < processes:
+        raise ModelError(f"--tp {processes} needs {processes} GPUs, and there are {gpus}", hint="Take a smaller --tp.")
+
+
+def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, processes: int) -> None:
+    """Refuse a model that cannot be split among so many processes.
+
+    Raises:
+        ModelError: It is an adapter or a GGUF file, its family has no plan, or its heads do not divide.
+    """
+    where = checkpoint.name
+    if "tp_size" not in inspect.signature(DistributedConfig).parameters:
+        raise ModelError(
+            f"--tp needs transformers 5.18 or later, and this is {transformers.__version__}",
+            hint="Update it: pip install -U transformers.",
+        )
+    if checkpoint.base is not None:
+        raise ModelError("--tp cannot split an adapter", where=where, hint=MERGE)
+    if checkpoint.is_gguf:
+        raise ModelError("--tp cannot split a GGUF file", where=where, hint="Score the safetensors checkpoint.")
+    text = config.get_text_config()
+    if not getattr(text, "base_model_tp_plan", None):
+        raise ModelError(
+            f"transformers has no plan by which to split a {config.model_type} model",
+            where=where,
+            hint="--device-map auto spreads it over GPUs, layer by layer.",
+        )
+    heads = [getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
+    counts = [count for count in heads if isinstance(count, int)]
+    if any(count % processes for count in counts):
+        possible = [str(k) for k in range(2, min(counts) + 1) if not any(count % k for count in counts)]
+        raise ModelError(
+            f"{' and '.join(map(str, counts))} attention and key heads cannot be split among {processes} processes",
+            where=where,
+            hint=f"Take --tp {' or '.join(possible)}." if possible else "Take --device-map auto.",
+        )
+
+
+def _model_class(config: PretrainedConfig) -> Any:
+    mapping: Any = AutoModelForCausalLM._model_mapping  # noqa: SLF001 (transformers names it nowhere else)
+    return mapping.get(type(config), None)

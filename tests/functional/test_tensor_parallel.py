@@ -1,0 +1,96 @@
+"""`--tp` gives the numbers of one process, whichever of the processes that share a model dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from prefscope.cli.app import run
+from prefscope.errors import ModelError, ResourceError
+from prefscope.events import BatchScored, Event, Noted
+from prefscope.pipeline import shards
+from prefscope.pipeline.assembly import SIDES
+from prefscope.pipeline.dispatch import choice
+from prefscope.pipeline.run import score
+from tests.functional.runs import NATS_A_TOKEN, settings_of
+from tests.functional.runs import run as run_here
+from tests.functional.shards import write_distinct_pairs
+
+PAIRS = 24
+LOGPS = [f"{role}_{side}_token_logps" for role in ("policy", "ref") for side in SIDES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "FEWEST_TOKENS", 1 << 10)  # so that some pairs make several shards
+        yield
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_distinct_pairs(tmp_path / "pairs.jsonl")
+
+
+def ranks() -> list[int]:
+    """Return the processes that hold a part of a model beside their rank 0."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"scoring.rank_process" in line.read_bytes():
+                found.append(int(line.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_rank_is_killed(data: Path) -> None:
+    whole = run_here(settings_of(data=data, limit=PAIRS, batch_tokens=256, cache="whole"))
+    before, killed = set(ranks()), list[int]()
+    told: list[str] = []
+
+    def kill_once(event: Event) -> None:
+        told.extend([event.text] if isinstance(event, Noted) else [])
+        if isinstance(event, BatchScored) and not killed:
+            killed.extend(set(ranks()) - before)
+            os.kill(killed[0], signal.SIGKILL)
+
+    score(settings_of(data=data, limit=PAIRS, batch_tokens=256, tp=2), lambda _: Path("split.parquet"), kill_once)
+    table = pq.read_table("split.parquet", columns=LOGPS)
+    for name in LOGPS:
+        expected = whole.table[name].combine_chunks().flatten().to_numpy()
+        found = table[name].combine_chunks().flatten().to_numpy()
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < NATS_A_TOKEN
+    assert len(killed) == 1
+    assert "worker 0 has died (exit code 75) and is started again" in told
+    assert set(ranks()) <= before
+
+
+def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "COMMAND", (sys.executable, "-c", "import sys; sys.exit('No memory.')"))
+    with pytest.raises(ResourceError, match="the process that looks at the policy has ended") as told:
+        score(settings_of(data=data, limit=4, tp=2), lambda _: Path("ledger.parquet"), lambda _: None)
+    assert Path(told.value.where).read_text(encoding="utf-8") == "No memory.\n"
+
+
+@pytest.mark.parametrize("other", [["--noise-floor"], ["--device-map", "auto"]], ids=["noise floor", "device map"])
+def test_what_does_not_go_with_a_split_model_is_refused(
+    other: list[str], data: Path, models: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["score", str(data), *models, "--tp", "2", *other]) == 2
+    assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
+
+
+def test_heads_that_cannot_be_shared_are_told_before_anything_is_loaded(data: Path) -> None:
+    with pytest.raises(ModelError, match="4 and 2 attention and key heads cannot be split among 3 processes"):
+        score(settings_of(data=data, tp=3), lambda _: Path("ledger.parquet"), lambda _: None)

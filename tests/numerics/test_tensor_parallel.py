@@ -1,0 +1,135 @@
+"""A model that is split among processes gives the log-probs of the whole one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefscope.errors import ModelError
+from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.engine import forward
+from prefscope.scoring.logps import token_logps_and_collisions
+from prefscope.scoring.self_check import follow
+from prefscope.scoring.splitting import refuse_unsplittable
+from prefscope.settings import ModelSettings
+from tests.numerics.families import (
+    NATS_A_TOKEN,
+    PACKED,
+    VOCABULARY,
+    as_loaded,
+    plain_logps,
+    random_model,
+    related_sequences,
+    token_pool,
+)
+
+RANKS = 2
+UNPLANNED = [
+    "gpt_oss, sinks, experts and a window",
+    "stablelm",
+    "gpt2, learnt positions",
+    "opt, positions from the mask",
+]
+SPLITTABLE = [name for name in PACKED if name not in UNPLANNED]
+# Rank 0: told what to load and score, it writes down what it found.
+RANK_0 = """
+import pickle, sys, torch
+torch.set_num_threads(1)
+from prefscope.scoring import split_vocabulary
+from prefscope.scoring.engine import forward
+from prefscope.scoring.logps import token_logps, token_logps_and_collisions
+from prefscope.scoring.ranks import Load, Ranks
+from prefscope.scoring.self_check import check, follow
+wanted, sequences, pool, models = pickle.loads(sys.stdin.buffer.read())
+ranks, found, widths = Ranks({ranks}, torch.device("cpu")), dict(), set()
+softmax = split_vocabulary._below_largest
+split_vocabulary._below_largest = lambda logits: (widths.add(logits.shape[-1]), softmax(logits))[1]
+for name, checkpoint in wanted.items():
+    model = ranks.load(Load(checkpoint, models, "float32"))
+    verdict = check(model, pool)
+    follow(model, verdict.path)
+    measures = token_logps, token_logps_and_collisions
+    found[name] = verdict, [forward(model, verdict.path, sequences, measure) for measure in measures], sorted(widths)
+    widths.clear()
+sys.stdout.buffer.write(pickle.dumps(found))
+sys.stdout.flush()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Checkpoint]:
+    folder = tmp_path_factory.mktemp("models")
+    for name in SPLITTABLE:
+        random_model(PACKED[name]).save_pretrained(folder / name)
+    return {name: Checkpoint(name, folder / name) for name in SPLITTABLE}
+
+
+@pytest.fixture(scope="module")
+def split(checkpoints: Mapping[str, Checkpoint]) -> Mapping[str, Any]:
+    """Return what two processes found of each model: verdict, log-probs, and how many logits each made a position."""
+    asked = (checkpoints, related_sequences(), token_pool(), ModelSettings("", tp=RANKS))
+    told = subprocess.run(
+        [sys.executable, "-c", RANK_0.format(ranks=RANKS)],
+        input=pickle.dumps(asked),
+        stdout=subprocess.PIPE,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    found: Mapping[str, Any] = pickle.loads(told.stdout)  # noqa: S301 (our own)
+    return found
+
+
+@pytest.mark.parametrize("name", SPLITTABLE)
+def test_two_processes_pack_a_model_and_give_the_log_probs_of_its_plain_forward(
+    name: str, split: Mapping[str, Any]
+) -> None:
+    verdict, (logps, _), _ = split[name]
+    module = random_model(PACKED[name])
+    assert (verdict.path, verdict.reason) == ("packed", "")
+    for found, sequence in zip(logps, related_sequences(), strict=True):
+        assert found.tolist() == pytest.approx(plain_logps(module, sequence), abs=NATS_A_TOKEN)
+
+
+@pytest.mark.parametrize("name", SPLITTABLE)
+def test_two_processes_know_how_sure_a_model_is_at_each_token(name: str, split: Mapping[str, Any]) -> None:
+    _, (_, both), _ = split[name]
+    whole = as_loaded(random_model(PACKED[name]))
+    follow(whole, "packed")
+    expected = forward(whole, "packed", related_sequences(), token_logps_and_collisions)
+    for found, wanted in zip(both, expected, strict=True):
+        assert np.abs(found - wanted).max(initial=0.0) < NATS_A_TOKEN
+
+
+@pytest.mark.parametrize("name", SPLITTABLE)
+def test_no_process_has_the_logits_of_the_whole_vocabulary(name: str, split: Mapping[str, Any]) -> None:
+    _, _, widths = split[name]
+    assert widths == [VOCABULARY // RANKS]
+
+
+@pytest.mark.parametrize("name", UNPLANNED)
+def test_a_family_that_transformers_cannot_split_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="has no plan by which to split"):
+        refuse_unsplittable(Checkpoint(name, Path(name)), PACKED[name], RANKS)
+
+
+@pytest.mark.parametrize(
+    ("processes", "hint"), [(3, "Take --tp 2."), (4, "Take --tp 2.")], ids=["no divisor", "a divisor of one of them"]
+)
+def test_heads_that_do_not_divide_are_refused_and_told_what_would(processes: int, hint: str) -> None:
+    with pytest.raises(ModelError, match="4 and 2 attention and key heads") as told:
+        refuse_unsplittable(Checkpoint("llama", Path("llama")), PACKED["llama, tied head"], processes)
+    assert told.value.hint == hint
+
+
+def test_an_adapter_is_refused_and_its_merging_advised() -> None:
+    adapter = Checkpoint("adapter", Path("adapter"), base=Checkpoint("base", Path("base")))
+    with pytest.raises(ModelError, match=r"cannot split an adapter.*merge_and_unload"):
+        refuse_unsplittable(adapter, PACKED["llama, tied head"], RANKS)
