@@ -107,9 +107,15 @@ def open_(
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     device_map: opt.DeviceMap = None,
+    tp: opt.Tp = 1,
     batch_tokens: opt.BatchTokens = None,
     threads: opt.Threads = None,
     cache: opt.CacheFolder = None,
+    workers: opt.Workers = None,
+    engine: opt.EngineOfChoice = "local",
+    address: opt.Address = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1,
     theme: Theme = None,
     palette: Colours = None,
     ascii_only: Ascii = False,
@@ -127,11 +133,12 @@ def open_(
         raise UsageError(f"There is neither a command nor a file {path!r}", hint="prefscope --help lists the commands.")
     settings = ScoreSettings(
         data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
-        models=ModelSettings(policy or "", ref, base, dtype, device, device_map),
+        models=ModelSettings(policy or "", ref, base, dtype, device, device_map, tp=tp),
         tokenization=TokenizationSettings(max_length, profile=profile),
         compute=ComputeSettings(
             cache, batch_tokens=batch_tokens, threads=threads, collisions=opt.wants_collisions(preferences)
         ),
+        dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)
 

@@ -35,7 +35,7 @@ from prefscope.events import (
 from prefscope.folders import cache_folder, store_path, unnamed_ledger, worker_log
 from prefscope.ledger.live import LiveLedger
 from prefscope.scoring.store import LogpStore, sequence_key
-from prefscope.settings import ScoreSettings
+from prefscope.settings import DispatchSettings, ScoreSettings
 
 WORKER = (sys.executable, "-m", "prefscope.worker")
 NICENESS = 10
@@ -236,7 +236,9 @@ class Scoring:
 
 
 def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
-    """Return the settings with a number of threads that leaves a core for the screens."""
+    """Return the settings with threads that leave a core for the screens, unless workers share them out."""
+    if settings.dispatch != DispatchSettings() or settings.models.tp > 1:
+        return settings
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = settings.compute.threads or max(cores - 1, 1)
     return replace(settings, compute=replace(settings.compute, threads=threads))

@@ -25,7 +25,14 @@ from prefscope.ledger.live import LiveLedger
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
 from prefscope.report.export import export
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
+from prefscope.settings import (
+    ComputeSettings,
+    DataSettings,
+    DispatchSettings,
+    ModelSettings,
+    PreferenceSettings,
+    ScoreSettings,
+)
 from prefscope.tui import scoring
 from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.error_screen import ErrorScreen
@@ -149,6 +156,17 @@ def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> Non
     assert "mean margin" in terminal.text
     terminal.press("6")
     assert "flags are on no pair" in terminal.text
+
+
+def test_a_run_of_several_workers_fills_the_screens_as_one_process_does(
+    settings: ScoreSettings, undisturbed: bytes, tmp_path: Path
+) -> None:
+    asked = replace(settings, dispatch=DispatchSettings(workers=2))
+    with Terminal(PrefscopeApp(None, settings=asked, ledger=tmp_path / "ledger.parquet"), (120, 36)) as terminal:
+        terminal.click("#score", 3, 0)
+        terminal.wait_for(lambda: known(terminal) > 0)
+        wait_for_all(terminal)
+    assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
 def test_the_strip_tells_how_far_the_run_is(show: Show) -> None:
