@@ -179,7 +179,7 @@ def _show(
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     ledgers = load_runs(paths)
-    for one in ledgers:
+    for one in ledgers if preferences.explicit else ():
         one.usable_losses(preferences)  # what a ledger lacks is said before the screen is taken
     session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None
     app = PrefscopeApp(
