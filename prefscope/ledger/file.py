@@ -127,6 +127,17 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     return file, manifest
 
 
+def has_negative(file: pq.ParquetFile, name: str) -> bool:
+    """Return whether a column of numbers has one below 0, as far as possible from what the file says of its groups."""
+    metadata = file.metadata
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    groups = (metadata.row_group(i).column(paths.index(name)).statistics for i in range(metadata.num_row_groups))
+    minima: list[Any] = [one.min if one is not None and one.has_min_max else None for one in groups]
+    if None not in minima:
+        return any(least < 0 for least in minima)
+    return any(value is not None and value < 0 for value in file.read(columns=[name]).column(name).to_pylist())
+
+
 def widen(kind: ExtraKind | None, value: Any) -> ExtraKind | None:
     """Return the narrowest kind that stores a column's former values and this one; None while all are None."""
     if value is None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prefscope.errors import UsageError
 from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
-from prefscope.ledger.file import open_parquet
+from prefscope.ledger.file import has_negative, open_parquet
 from prefscope.ledger.tails import tail_sums
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
@@ -269,8 +269,12 @@ class Ledger:
             return "the log-probs of tokens"
         if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
             return "how sure the policy was (score --loss wpo)"
-        unknown = any(np.any(self.stored[column] < 0) for column in NUM_TOKENS if column in loss.inputs)
-        return "token counts" if unknown else ""
+        return "token counts" if self._uncounted & {*loss.inputs} else ""
+
+    @functools.cached_property
+    def _uncounted(self) -> frozenset[str]:
+        """The columns of token counts that are not known of every pair."""
+        return frozenset(column for column in NUM_TOKENS if has_negative(self._file, column))
 
     def to_pandas(
         self, *, beta: float = 0.1, losses: tuple[LossChoice, ...] | None = None, texts: bool = False
