@@ -19,7 +19,15 @@ def doctor(
     policy: opt.Policy = None,
     ref: opt.Ref = None,
     base: opt.Base = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Look at N pairs, drawn at random.")] = 32,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Look at N pairs, drawn at random. Default: 32, down to 8 where a CPU would take long.",
+            show_default=False,
+        ),
+    ] = None,
     beta: opt.Beta = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
     seed: opt.Seed = 0,

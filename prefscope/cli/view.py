@@ -172,6 +172,7 @@ def _show(
         instead = f"report {paths[0]}" if paths else "score DATA"
         raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
     from prefscope.ledger.pairing import load_runs
+
     gc.disable()  # it would find nothing while modules load and ledgers open; the screens turn it on
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.keymap import checked_keys

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from prefscope.pipeline.doctor import examination
 from prefscope.pipeline.doctor.examination import Diagnosis, examine
 from prefscope.settings import ScoreSettings, TokenizationSettings
 from tests.functional.runs import POLICY, REF, settings_of
@@ -110,7 +111,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def diagnose(store: str) -> Examine:
     """Return a function that examines a few pairs."""
 
-    def examined(settings: ScoreSettings, beta: float = 0.1, pairs: int = PAIRS) -> Diagnosis:
+    def examined(settings: ScoreSettings, beta: float = 0.1, pairs: int | None = PAIRS) -> Diagnosis:
         compute = replace(settings.compute, cache_dir=store)
         return examine(replace(settings, compute=compute), pairs, beta, lambda _: None)
 
@@ -158,6 +159,14 @@ def test_a_reference_without_a_template_is_a_warning(diagnose: Examine) -> None:
     (ref / "chat_template.jinja").unlink()
     diagnosis = diagnose(settings_of(ref=ref))
     assert states(diagnosis) == {**dict.fromkeys(CHECKS, "ok"), "chat_template": "warn"}
+
+
+@pytest.mark.parametrize(("operations", "pairs"), [(1e15, 32), (1.0, 8)], ids=["a quick CPU", "a slow one"])
+def test_as_many_pairs_are_looked_at_as_a_cpu_scores_in_a_minute(
+    operations: float, pairs: int, diagnose: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "OPERATIONS_A_CORE", operations)
+    assert diagnose(settings_of(), pairs=None).pairs == pairs
 
 
 def test_the_pairs_are_drawn_by_the_seed_and_no_ledger_is_left(diagnose: Examine) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefscope.errors import TemplateError, UsageError, VocabularyError
+from prefscope.errors import PrefscopeError, TemplateError, UsageError, VocabularyError
 from prefscope.events import Event, Progressed
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.doctor.verdict import Evidence, Tokenizers, Verdict, judge
@@ -20,6 +21,11 @@ from prefscope.settings import LossChoice, PreferenceSettings, ScoreSettings
 JSON_SCHEMA = 1
 NOISE_PAIRS = 4
 """Computed twice, so few: the floor only has to be told from the margins."""
+MOST_PAIRS, FEWEST_PAIRS = 32, 8
+"""Looked at where nobody asks for a number."""
+FIRST_ROWS = 64
+OPERATIONS_A_CORE = 1.5e12
+"""Half a minute of a core of a CPU, or a bit less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,8 @@ class Diagnosis:
         }
 
 
-def examine(settings: ScoreSettings, pairs: int, beta: float, emit: Callable[[Event], None]) -> Diagnosis:
-    """Return what the checks say of so many pairs, drawn at random.
+def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Callable[[Event], None]) -> Diagnosis:
+    """Return what the checks say of so many pairs, drawn at random; None: as many as take a minute, 8 to 32.
 
     Raises:
         UsageError: No reference is wanted, or beta is out of range.
@@ -67,6 +73,7 @@ def examine(settings: ScoreSettings, pairs: int, beta: float, emit: Callable[[Ev
         raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
     resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # refuses a beta before anything is computed
     settings = settings if settings.models.policy else with_bundled_models(settings)
+    pairs = pairs or _affordable(settings)
     asked = replace(
         settings,
         data=replace(settings.data, sample=pairs, skip_bad_rows=True),
@@ -83,6 +90,29 @@ def examine(settings: ScoreSettings, pairs: int, beta: float, emit: Callable[[Ev
         found = 0 if ledger is None else ledger.num_pairs
     models = asked.models
     return Diagnosis(asked.data.source, models.policy, models.ref or "its base model", found, verdicts)
+
+
+def _affordable(settings: ScoreSettings) -> int:
+    """Return how many pairs a CPU scores in half a minute, going by the length of the first ones."""
+    from prefscope.pipeline.intake import read_pairs
+    from prefscope.pipeline.spool import Spool
+    from prefscope.scoring import models as loading
+    from prefscope.scoring.checkpoints import resolve
+    from prefscope.scoring.headers import num_weights
+
+    few = replace(settings, data=replace(settings.data, limit=FIRST_ROWS, skip_bad_rows=True))
+    try:
+        if loading.pick_device(settings.models.device).type != "cpu":
+            return MOST_PAIRS
+        policy, ref = resolve(settings.models, lambda _: None)
+        with closing(Spool(None)) as spool:
+            read_pairs(few, policy, ref, spool, lambda _: None)
+            tokens = float(spool.facts.tokens.mean())
+    except PrefscopeError:  # the run itself meets it, and tells
+        return MOST_PAIRS
+    weights = sum(num_weights(one.full) or 0 for one in (policy, ref) if one is not None)
+    room = OPERATIONS_A_CORE * (settings.compute.threads or os.cpu_count() or 1)
+    return int(min(max(room / max(2 * weights * tokens, 1) - NOISE_PAIRS, FEWEST_PAIRS), MOST_PAIRS))
 
 
 def _compare_tokenizers(settings: ScoreSettings) -> Tokenizers:
