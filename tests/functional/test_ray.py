@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from prefscope.cli.app import run
 from prefscope.events import BatchScored, Event, PairFlagged
@@ -191,6 +192,7 @@ def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
 
 
 @needs_ray
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 def test_an_actor_whose_model_is_split_gives_the_numbers_of_one_process_though_a_rank_is_killed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from prefscope.cli.app import run
 from prefscope.errors import ModelError, ResourceError
@@ -51,6 +52,7 @@ def ranks() -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_rank_is_killed(data: Path) -> None:
     whole = run_here(settings_of(data=data, limit=PAIRS, batch_tokens=256, cache="whole"))
     before, killed = set(ranks()), list[int]()
@@ -74,6 +76,7 @@ def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_ra
     assert set(ranks()) <= before
 
 
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_what_does_not_go_with_a_split_model_is_refused(
     assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(0 < torch.cuda.device_count() < 3, reason="three processes need three GPUs, or none")
 def test_heads_that_cannot_be_shared_are_told_before_anything_is_loaded(data: Path) -> None:
     with pytest.raises(ModelError, match="4 and 2 attention and key heads cannot be split among 3 processes"):
         score(settings_of(data=data, tp=3), lambda _: Path("ledger.parquet"), lambda _: None)

@@ -81,7 +81,7 @@ def split(checkpoints: Mapping[str, Checkpoint]) -> Mapping[str, Any]:
         input=pickle.dumps(asked),
         stdout=subprocess.PIPE,
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     found: Mapping[str, Any] = pickle.loads(told.stdout)  # noqa: S301 (our own)
     return found
