@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from prefscope.scoring.logps import IGNORE_INDEX, sequence_log_prob, token_logps
+from prefscope.scoring.logps import IGNORE_INDEX, sequence_log_prob, token_logps, token_logps_and_collisions
 
 
 def naive(logits: Tensor, labels: Tensor) -> list[float]:
@@ -109,3 +111,36 @@ def test_a_token_that_the_logits_rule_out_has_no_finite_log_prob() -> None:
 
 def test_token_log_probs_of_half_precision_logits_are_float32() -> None:
     assert token_logps(torch.zeros(1, 4, dtype=torch.bfloat16), torch.tensor([1])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("vocabulary", [2, 2048, 32_000, 50_257, 60_013, 151_936], ids="{:,} tokens".format)
+def test_float32_sums_over_a_large_vocabulary_lean_to_no_side(vocabulary: int) -> None:
+    """Half of a normal distribution's scores are near its mean, so that many terms add up to the denominator."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 3 * torch.randn(64, vocabulary, generator=generator)
+    ids = torch.randint(vocabulary, (64,), generator=generator)
+    expected = logits.double().log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+    errors = token_logps(logits, ids).double() - expected
+    assert errors.abs().max() < 5e-6
+    assert errors.mean().abs() < 6e-7
+
+
+def test_how_sure_a_model_is_has_the_digits_of_float64() -> None:
+    logits = 3 * torch.randn(64, 32_000, generator=torch.Generator().manual_seed(0))
+    logps = logits.double().log_softmax(-1)
+    found = token_logps_and_collisions(logits, torch.zeros(64, dtype=torch.long))
+    assert found[:, 0].tolist() == pytest.approx(logps[:, 0].tolist(), abs=5e-6)
+    assert found[:, 1].tolist() == pytest.approx((2 * logps).logsumexp(-1).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("barred", [-torch.inf, torch.finfo(torch.float32).min], ids=["minus infinity", "least number"])
+def test_tokens_that_a_model_bars_do_not_count(barred: float) -> None:
+    logits = torch.full((1, 8192), barred)
+    logits[0, 5000:5004] = 1.0
+    assert token_logps(logits, torch.tensor([5001])).item() == pytest.approx(-math.log(4), abs=1e-6)
+
+
+def test_a_logit_that_is_no_number_leaves_none() -> None:
+    logits = torch.zeros(2, 8192)
+    logits[0, 7000] = torch.nan
+    assert token_logps(logits, torch.tensor([3, 3])).isnan().tolist() == [True, False]
