@@ -19,9 +19,9 @@ from prefscope.errors import ResourceError, UsageError
 from prefscope.events import Event, Finished, Progressed
 from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.bad_rows import counted
-from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder, RunRecord
+from prefscope.pipeline.parts.folder import COLLISIONS, DamagedPartError, PartsFolder, RunRecord, part_path
 from prefscope.pipeline.parts.logps import PartLogps
-from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
+from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan, plan_content
 
 Emit = Callable[[Event], None]
 
@@ -90,22 +90,18 @@ def status_of(folder: PartsFolder) -> FolderStatus:
         UsageError: It has no plan.
         ResourceError: Its plan or a record is damaged.
     """
-    opened = open_plan(folder)
-    with closing(opened.spool):
-        shards = opened.content["shards"]
-        runs = folder.runs()
-        known = {scope for run in runs for scope in run.scopes.values()}
-        others = [scope for scope in folder.scopes() if scope.removesuffix(COLLISIONS) not in known]
-        return FolderStatus(
-            pairs=opened.spool.num_pairs,
-            shards=len(shards),
-            tokens=sum(shard["tokens"] for shard in shards),
-            runs=tuple(
-                RunStatus(run, {role: _progress(folder, shards, scope) for role, scope in run.scopes.items()})
-                for run in runs
-            ),
-            others={scope: _progress(folder, shards, scope) for scope in others},
-        )
+    content = plan_content(folder)
+    shards, runs = content["shards"], folder.runs()
+    known = {scope for run in runs for scope in run.scopes.values()}
+    others = [scope for scope in folder.scopes() if scope.removesuffix(COLLISIONS) not in known]
+    progress = {scope: _progress(folder, shards, scope) for scope in [*known, *others]}
+    return FolderStatus(
+        pairs=content["data"]["pairs"],
+        shards=len(shards),
+        tokens=sum(shard["tokens"] for shard in shards),
+        runs=tuple(RunStatus(run, {role: progress[scope] for role, scope in run.scopes.items()}) for run in runs),
+        others={scope: progress[scope] for scope in others},
+    )
 
 
 def _progress(folder: PartsFolder, shards: Sequence[dict[str, Any]], scope: str) -> Progress:
@@ -114,24 +110,22 @@ def _progress(folder: PartsFolder, shards: Sequence[dict[str, Any]], scope: str)
     return Progress(len(done), sum(shard["tokens"] for shard in done))
 
 
-def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[Path]:
-    """Yield the parts that are not as they were written, or not of the folder's plan; all values are read.
+def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[str]:
+    """Yield the paths of the parts that are not as they were written, or not of the folder's plan; all are read.
 
     Raises:
         UsageError: The folder has no plan.
-        ResourceError: Its plan is damaged.
+        ResourceError: Its plan is damaged, or a part cannot be fetched.
     """
-    opened = open_plan(folder)
-    with closing(opened.spool):
-        sizes = {shard["name"]: shard["sequences"] for shard in opened.content["shards"]}
+    sizes = {shard["name"]: shard["sequences"] for shard in plan_content(folder)["shards"]}
     parts = [(scope, name) for scope in folder.scopes() for name in sorted(folder.listed(scope))]
     for done, (scope, name) in enumerate(parts, start=1):
         try:
             sound = len(folder.read_part(scope, name)) == sizes.get(name)
-        except ResourceError:
+        except DamagedPartError:
             sound = False
         if not sound:
-            yield folder.part_path(scope, name)
+            yield part_path(scope, name)
         emit(Progressed("reading parts", done, len(parts)))
 
 
@@ -164,7 +158,7 @@ def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Pat
 
 def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
     runs = folder.runs()
-    where = str(folder.path)
+    where = folder.place.shown()
     if not runs:
         raise UsageError("No slice of these parts is finished", where=where, hint="Look at prefscope parts status.")
     found = [run for run in runs if run.name.startswith(asked or "")]
@@ -185,7 +179,7 @@ def _check_complete(folder: PartsFolder, opened: OpenedPlan, record: RunRecord) 
             raise ResourceError(
                 f"{counted(len(missing), 'part')} of the {role}'s {len(opened.plan)} are missing (shards {first}"
                 f"{', …' if len(missing) > 5 else ''})",  # noqa: PLR2004 (as many as are listed)
-                where=str(folder.path),
+                where=folder.place.shown(),
                 hint="Run the slices that are left: slice I of N has the shards I, I + N, I + 2N, …",
             )
 
