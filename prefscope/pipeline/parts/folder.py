@@ -11,7 +11,7 @@ same.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +51,14 @@ class PartsFolder:
 
     place: Place
 
-    def scopes(self) -> list[str]:
-        """Return the models of which there are parts."""
-        return self.place.folders("parts")
-
-    def listed(self, scope: str) -> set[str]:
-        """Return the names of the shards that have a part under a model."""
-        names = self.place.names(f"parts/{scope}")
-        return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
+    def listed(self) -> dict[str, set[str]]:
+        """Return the names of the shards that have a part, by the models under which they have it."""
+        found: dict[str, set[str]] = {}
+        for path in self.place.files("parts"):
+            scope, _, name = path.rpartition("/")
+            if scope:
+                found.setdefault(scope, set()).update(_shards_of([name]))
+        return found
 
     def written(self, scope: str, shards: Collection[str]) -> set[str]:
         """Return those shards that have a part under a model, written to its end; values are not read.
@@ -67,7 +67,7 @@ class PartsFolder:
             scope: The model's scope (`ScoredModel.scope`) in hex digits.
             shards: Their names.
         """
-        listed = self.listed(scope).intersection(shards)
+        listed = _shards_of(self.place.files(f"parts/{scope}")).intersection(shards)
         return listed if self.place.is_sound else {shard for shard in listed if self._has_end(scope, shard)}
 
     def _has_end(self, scope: str, shard: str) -> bool:
@@ -124,7 +124,7 @@ class PartsFolder:
         Raises:
             ResourceError: It cannot be written.
         """
-        if f"{name}.json" not in self.place.names("runs"):
+        if f"{name}.json" not in self.place.files("runs"):
             text = json.dumps({"scopes": scopes, "manifest": manifest}, ensure_ascii=False, indent=1)
             self.place.publish(f"runs/{name}.json", text.encode())
 
@@ -135,7 +135,7 @@ class PartsFolder:
             ResourceError: A record is damaged.
         """
         found = []
-        for name in self.place.names("runs"):
+        for name in self.place.files("runs"):
             if not name.endswith(".json"):
                 continue
             try:
@@ -148,6 +148,11 @@ class PartsFolder:
                 raise ResourceError("This record of a run is damaged", where=where, hint=hint) from error
             found.append(record)
         return found
+
+
+def _shards_of(names: Iterable[str]) -> set[str]:
+    """Return the shards of which these are the parts; files that are still being written are none."""
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
 
 
 def part_path(scope: str, shard: str) -> str:

@@ -25,7 +25,9 @@ from prefscope.pipeline.parts.places import Fill, without_secrets
 _SINGLE_PUT = "allow_delayed_open=true"
 _COPY_BYTES = 8 << 20
 _LONGEST_REASON = 240
-_REQUEST = re.compile(r"\s*\(Request ID:.*", re.DOTALL)
+_NOISE = re.compile(
+    r"^When .*?(?=AWS Error)|google::cloud::Status\(|(\s*\(Request ID:|; Details:| error_info=).*", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,15 @@ class ObjectStore:
         """Return the URL of a file, or of the prefix."""
         return f"{self.url.partition('?')[0].rstrip('/')}/{path}" if path else self.url
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, sorted. Empty ones are none: nothing of ours is empty."""
-        return sorted(one.base_name for one in self._listing(folder) if one.type == fs.FileType.File and one.size)
+    def files(self, folder: str) -> list[str]:
+        """Return the paths of all files below a folder, relative to it and sorted: a request for every thousand.
 
-    def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders in a folder, sorted."""
-        return sorted(one.base_name for one in self._listing(folder) if one.type == fs.FileType.Directory)
+        Empty ones are none: nothing of ours is empty, and some stores have empty files for folders.
+        """
+        top = f"{self.prefix}/{folder}/"
+        with self._told(folder, "listed"):
+            found = self.filesystem.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+        return sorted(one.path.removeprefix(top) for one in found if one.type == fs.FileType.File and one.size)
 
     def open(self, path: str) -> IO[bytes]:
         """Fetch a file into an unlinked temporary one, which vanishes with the process."""
@@ -81,7 +85,7 @@ class ObjectStore:
             beside = self.beside(f"{folder}/{index}", content)
             for name, mapped in made.items():
                 self.publish(f"{beside}/{name}", mapped)
-            if index not in self.names(folder):
+            if index not in self.files(folder):
                 self.publish(f"{folder}/{index}", content)
 
     def beside(self, index: str, content: bytes) -> str:
@@ -92,11 +96,6 @@ class ObjectStore:
         """Delete a file, which may be gone by now."""
         with suppress(FileNotFoundError), self._told(path, "deleted", FileNotFoundError):
             self.filesystem.delete_file(f"{self.prefix}/{path}")
-
-    def _listing(self, folder: str) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(f"{self.prefix}/{folder}", allow_not_found=True)
-        with self._told(folder, "listed"):
-            return list(self.filesystem.get_file_info(selector))
 
     @contextmanager
     def _told(self, path: str, done: str, *passed: type[OSError]) -> Iterator[None]:
@@ -149,7 +148,9 @@ def open_store(url: str) -> ObjectStore:
         hint = "Look at the network, the credentials and the bucket's name."
         raise ResourceError(f"The object store cannot be used ({_reason(error)})", where=shown, hint=hint) from error
     if not is_there:
-        raise ResourceError("The object store has no such bucket", where=shown, hint=f"Make {bucket} first.")
+        raise ResourceError(
+            "The object store has no such bucket", where=shown, hint="Make it first, or look at its name."
+        )
     return ObjectStore(filesystem, prefix.rstrip("/"), shown)
 
 
@@ -162,6 +163,6 @@ def _filesystem(url: str) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what pyarrow says, without credentials and the request's number."""
-    text = _REQUEST.sub("", without_secrets(str(error))).strip().rstrip(".")
+    """Return what pyarrow says, without credentials and in short."""
+    text = _NOISE.sub("", without_secrets(str(error))).strip().rstrip(".")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"

@@ -22,7 +22,7 @@ Fill = Callable[[IO[bytes]], object]
 STORES = ("s3", "gs")
 _SCHEME = re.compile(r"(s3|gs|file|[a-z][a-z0-9+.-]*(?=://)):", re.IGNORECASE)
 _SECRETS = re.compile(r"((?:s3|gs|\w+(?=://)):/*).*@", re.IGNORECASE | re.DOTALL)
-_OPTIONS = re.compile(r"(?<=[?&])(?!(?:region|scheme|endpoint_override)=)([^=&\s]*)=[^&\s'\"]*")
+_OPTIONS = re.compile(r"(?<=[?&])(?!(?:region|scheme|endpoint_override|retry_limit_seconds)=)([^=&\s]*)=[^&\s'\"]*")
 
 
 class Place(Protocol):
@@ -35,11 +35,8 @@ class Place(Protocol):
     def shown(self, path: str = "") -> str:
         """Return how a file, or the place itself, is called in messages: without anything secret."""
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, sorted; none if it is not there. One request."""
-
-    def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders in a folder, as `names` does."""
+    def files(self, folder: str) -> list[str]:
+        """Return the paths of all files below a folder, relative to it and sorted; none if it is not there."""
 
     def open(self, path: str) -> IO[bytes]:
         """Return a file to read at any position; what was fetched for it goes when it is closed.
@@ -154,13 +151,10 @@ class LocalFolder:
         """Return the path of a file, or of the folder."""
         return str(self.path / path)
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, sorted."""
-        return sorted(one.name for one in self._entries(folder) if one.is_file())
-
-    def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders in a folder, sorted."""
-        return sorted(one.name for one in self._entries(folder) if one.is_dir())
+    def files(self, folder: str) -> list[str]:
+        """Return the paths of all files below a folder, relative to it and sorted."""
+        top = self.path / folder
+        return sorted(one.relative_to(top).as_posix() for one in top.rglob("*") if one.is_file())
 
     def open(self, path: str) -> IO[bytes]:
         """Return a file to read."""
@@ -205,13 +199,6 @@ class LocalFolder:
     def delete(self, path: str) -> None:
         """Delete a file, which may be gone by now."""
         (self.path / path).unlink(missing_ok=True)
-
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        found = self.path / folder
-        if not found.is_dir():
-            return []
-        with os.scandir(found) as entries:
-            return [*entries]
 
 
 def _writer_name() -> str:

@@ -89,7 +89,7 @@ def publish_plan(
 
 def has_plan(folder: PartsFolder) -> bool:
     """Return whether a folder has a plan."""
-    return INDEX in folder.place.names(PLAN)
+    return INDEX in folder.place.files(PLAN)
 
 
 def plan_content(folder: PartsFolder) -> Mapping[str, Any]:
