@@ -109,7 +109,7 @@ class DispatchSettings:
     patience: float = 300.0
     """Seconds that a worker may take for a batch at least, before it counts as hanging and is ended."""
     parts: str | None = None
-    """Folder that this process and others fill with a part for each shard; None: the store alone."""
+    """Folder or URL that this process and others fill with a part for each shard; None: the store alone."""
     slice_number: int | None = None
     """Score only the shards of one of `slices` slices, counted from 0, and leave the ledger to `parts merge`."""
     slices: int = 1

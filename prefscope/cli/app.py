@@ -133,12 +133,13 @@ def _tell(text: str) -> None:
 def _write_log() -> str:
     """Write the traceback at hand to a file and return its path."""
     from prefscope.folders import log_folder
+    from prefscope.pipeline.parts.places import without_secrets
 
     folder = log_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "error.log"
-        path.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", encoding="utf-8")
+        path.write_text(f"{' '.join(map(without_secrets, sys.argv))}\n{traceback.format_exc()}", encoding="utf-8")
     except OSError:
         return "the output of --debug"
     return str(path)

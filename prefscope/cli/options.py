@@ -203,8 +203,9 @@ CpusPerWorker = Annotated[int, typer.Option(min=1, help="CPU cores of a Ray work
 Parts = Annotated[
     str | None,
     typer.Option(
-        metavar="FOLDER",
-        help="Keep a part of every shard in a folder that other processes fill, too; see `prefscope parts`.",
+        metavar="DIR|URL",
+        help="Keep a part of every shard in a folder, or at s3://… or gs://…, that other processes fill, too; see "
+        "`prefscope parts`.",
         show_default=False,
     ),
 ]
@@ -313,5 +314,7 @@ def read_dispatch(
             f"There is no slice {slice_}", hint=f"The slices of {slices} are 0/{slices} to {int(slices) - 1}/{slices}."
         )
     if parts is None:
-        raise UsageError("--slice needs a folder for its parts", hint="Name one that all slices see with --parts.")
+        raise UsageError(
+            "--slice needs a folder or URL for its parts", hint="Name one that all slices see with --parts."
+        )
     return replace(asked, slice_number=int(number), slices=int(slices))

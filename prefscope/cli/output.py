@@ -163,13 +163,13 @@ def check_ledger(path: Path) -> None:
         raise UsageError(f"A ledger's name ends in .parquet, and {path.name!r} does not", hint="Use -o x.parquet.")
 
 
-def print_folder_status(folder: Path, status: dict[str, Any], *, as_json: bool) -> None:
+def print_folder_status(folder: str, status: dict[str, Any], *, as_json: bool) -> None:
     """Print how far a folder of parts is, as its `to_json` gives it: lines, or one JSON object."""
     out = sys.stdout
     if as_json:
         out.write(json.dumps(status, ensure_ascii=False, indent=2) + "\n")
         return
-    for line in folder_lines(str(folder), status):
+    for line in folder_lines(folder, status):
         out.write(f"{visible(line)}\n")
 
 

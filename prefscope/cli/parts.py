@@ -12,7 +12,9 @@ from prefscope.cli import options as opt
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 EXIT_FOUND = 1
-Folder = Annotated[Path, typer.Argument(help="The folder of parts, as of `score --parts`.", show_default=False)]
+Folder = Annotated[
+    str, typer.Argument(metavar="DIR|URL", help="Where the parts are, as of `score --parts`.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 parts = typer.Typer(
@@ -58,6 +60,7 @@ def plan(
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.entry import plan_parts
+    from prefscope.pipeline.parts.places import shown_place
 
     opt.refuse_reference_alone(policy, ref, base)
     settings = ScoreSettings(
@@ -78,7 +81,7 @@ def plan(
     )
     with RunProgress() as progress:
         plan_parts(folder, settings, progress)
-    quoted = shlex.quote(str(folder))
+    quoted = shlex.quote(shown_place(folder))
     typer.echo(f"score it: prefscope score DATA … --parts {quoted} --slice 0/N, 1/N, … (any N)", err=True)
 
 
@@ -88,8 +91,10 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     from prefscope.cli.output import print_folder_status
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
+    from prefscope.pipeline.parts.places import place_of
 
-    print_folder_status(folder, status_of(PartsFolder(folder)).to_json(), as_json=as_json)
+    place = place_of(folder)
+    print_folder_status(place.shown(), status_of(PartsFolder(place)).to_json(), as_json=as_json)
 
 
 @parts.command()
@@ -106,16 +111,18 @@ def verify(
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import damaged_parts
+    from prefscope.pipeline.parts.places import place_of
     from prefscope.report.visible import visible
 
+    place = place_of(folder)
     with RunProgress() as progress:
         found = []
-        for path in damaged_parts(PartsFolder(folder), progress):
+        for path in damaged_parts(PartsFolder(place), progress):
             found.append(path)
             if delete:
-                path.unlink()
+                place.delete(path)
     for path in found:
-        typer.echo(f"{'deleted' if delete else 'damaged'}: {visible(str(path))}")
+        typer.echo(f"{'deleted' if delete else 'damaged'}: {visible(place.shown(path))}")
     if not found:
         typer.echo("All parts are sound.")
     elif delete:
@@ -145,6 +152,7 @@ def merge(
     from prefscope.folders import unnamed_ledger
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import merge as merge_parts
+    from prefscope.pipeline.parts.places import place_of
 
     if output is not None:
         check_ledger(output)
@@ -153,7 +161,7 @@ def merge(
         return output if output is not None else unnamed_ledger(source, run_name)
 
     with RunProgress() as progress:
-        path = merge_parts(PartsFolder(folder), run, place, progress)
+        path = merge_parts(PartsFolder(place_of(folder)), run, place, progress)
     quoted = shlex.quote(str(path))
     typer.echo(f"ledger: {path}\nsummary: prefscope report {quoted}\nopen it: prefscope view {quoted}", err=True)
     progress.conclude()

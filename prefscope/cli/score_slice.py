@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 
 import typer
 
@@ -18,14 +17,16 @@ def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
     from prefscope.pipeline.entry import score_slice as score
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
+    from prefscope.pipeline.parts.places import place_of
 
-    folder = Path(str(settings.dispatch.parts))
+    parts = str(settings.dispatch.parts)
     with RunProgress() as progress:
         seconds = score(settings, progress)
-    status = status_of(PartsFolder(folder)).to_json()
+    place = place_of(parts)
+    status = status_of(PartsFolder(place)).to_json()
     if as_json:
         typer.echo(json.dumps(status | {"timing": {"scoring_seconds": seconds}}, ensure_ascii=False, indent=2))
         return
-    print_folder_status(folder, status, as_json=False)
+    print_folder_status(place.shown(), status, as_json=False)
     if any(run["missing"] == 0 for run in status["runs"]):
-        typer.echo(f"make the ledger: prefscope parts merge {shlex.quote(str(folder))} -o ledger.parquet", err=True)
+        typer.echo(f"make the ledger: prefscope parts merge {shlex.quote(place.shown())} -o ledger.parquet", err=True)

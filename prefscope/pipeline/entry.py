@@ -46,8 +46,8 @@ def score_slice(settings: ScoreSettings, emit: Callable[[Event], None]) -> float
     return score(settings if settings.models.policy else with_bundled_models(settings), emit)
 
 
-def plan_parts(folder: Path, settings: ScoreSettings, emit: Callable[[Event], None]) -> None:
-    """Make the plan of a folder of parts; one that is there is checked against the settings.
+def plan_parts(folder: str, settings: ScoreSettings, emit: Callable[[Event], None]) -> None:
+    """Make the plan of a folder or URL of parts; one that is there is checked against the settings.
 
     Raises:
         PrefscopeError: What a user can mend.

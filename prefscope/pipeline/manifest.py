@@ -70,7 +70,7 @@ def build_manifest(
             "truncation": settings.tokenization.truncation,
             "profile": settings.tokenization.profile,
         },
-        "settings": {name: value for name, value in settings.to_json().items() if name != "dispatch"},
+        "settings": _settings(settings),
         "versions": versions(),
     }
 
@@ -82,8 +82,13 @@ def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Se
         "has_reference": len(checkpoints) > 1,
         "data": {"source": data.name, "content_hash": data.content_hash, "pairs": data.pairs},
         "models": {role: {"name": one.name} for role, one in zip(("policy", "ref"), checkpoints, strict=False)},
-        "settings": settings.to_json(),
+        "settings": _settings(settings),
     }
+
+
+def _settings(settings: ScoreSettings) -> dict[str, Any]:
+    """Return the settings that decide a number: without who computes it, and where parts are kept."""
+    return {name: value for name, value in settings.to_json().items() if name != "dispatch"}
 
 
 def versions() -> dict[str, str]:

@@ -109,11 +109,16 @@ class Passes:
         folder = self.folder
         if folder is None:
             return {number: [*models] for number in numbers}
-        found = {number: [one for one in models if not self._has_parts(folder, number, one)] for number in numbers}
+        names = [self.plan.names[number] for number in numbers]
+        done = {
+            model.role: set[str].intersection(*(folder.written(kept, names) for kept in parts_of(model)))
+            for model in models
+        }
+        found = {
+            number: [one for one in models if name not in done[one.role]]
+            for number, name in zip(numbers, names, strict=True)
+        }
         return {number: some for number, some in found.items() if some}
-
-    def _has_parts(self, folder: PartsFolder, number: int, model: ScoredModel) -> bool:
-        return all(folder.has_part(kept, self.plan.names[number]) for kept in parts_of(model))
 
     def _write_parts(self, number: int, models: Sequence[ScoredModel]) -> None:
         """Write what the store has of a shard that is done."""

@@ -26,6 +26,7 @@ from prefscope.pipeline.noise import Noise, measure_noise
 from prefscope.pipeline.parts.agreement import open_or_make
 from prefscope.pipeline.parts.folder import PartsFolder
 from prefscope.pipeline.parts.logps import PartLogps
+from prefscope.pipeline.parts.places import place_of
 from prefscope.pipeline.passes import Passes
 from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights, gather
 from prefscope.pipeline.shards import Plan, make_plan
@@ -173,7 +174,7 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
         opened.callback(fresh.close)
         folder, spool, plan = None, cast("SpooledPairs", fresh), None
         if settings.dispatch.parts is not None:
-            folder = PartsFolder(Path(settings.dispatch.parts))
+            folder = PartsFolder(place_of(settings.dispatch.parts))
             agreed = open_or_make(folder, settings, policy, ref, fresh, emit)
             data, spool, plan = agreed.data, agreed.opened.spool, agreed.opened.plan
             opened.callback(spool.close)

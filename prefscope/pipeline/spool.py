@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,13 +140,10 @@ class Spool(SpooledPairs):
             self._file.seek(0)
             self._reader = pa.ipc.open_file(self._file)
 
-    def save(self, path: Path) -> None:
+    def save(self, stream: IO[bytes]) -> None:
         """Write the finished spool to a file that stays (`SavedSpool`)."""
-        with path.open("wb") as stream:
-            self._file.seek(0)
-            shutil.copyfileobj(self._file, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, stream)
 
     @property
     def facts(self) -> PairFacts:
@@ -164,11 +160,11 @@ class Spool(SpooledPairs):
 class SavedSpool(SpooledPairs):
     """A spool that was saved."""
 
-    def __init__(self, path: Path, chunk_pairs: Sequence[int], kinds: Mapping[str, ExtraKind]) -> None:
-        """Open the file.
+    def __init__(self, file: IO[bytes], chunk_pairs: Sequence[int], kinds: Mapping[str, ExtraKind]) -> None:
+        """Take the file over: it is closed with the spool.
 
         Args:
-            path: Where it was saved.
+            file: What was saved, to read at any position.
             chunk_pairs: Of the spool.
             kinds: Its `extra_kinds`.
 
@@ -176,7 +172,7 @@ class SavedSpool(SpooledPairs):
             OSError: The file cannot be read.
             pyarrow.ArrowException: It is no spool, or was cut.
         """
-        self._file = path.open("rb")
+        self._file = file
         self._reader = pa.ipc.open_file(self._file)
         self.chunk_pairs = [*chunk_pairs]
         self.num_pairs = sum(chunk_pairs)

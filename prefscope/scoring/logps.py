@@ -70,7 +70,7 @@ def log_totals(logits: Tensor) -> Tensor:
         return _log_total(logits)
     width = _slice_width(logits.shape[-1])
     whole = logits.shape[-1] // width * width
-    totals = [_log_total(logits[:, :whole].reshape(len(logits), -1, width))]
+    totals = [_log_total(logits[:, :whole].reshape(len(logits), whole // width, width))]
     if whole < logits.shape[-1]:
         totals.append(_log_total(logits[:, whole:]).unsqueeze(-1))
     return torch.cat(totals, -1).logsumexp(-1)

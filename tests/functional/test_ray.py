@@ -32,6 +32,7 @@ from prefscope.pipeline.run import score
 from prefscope.report.export import export
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import DispatchSettings, PreferenceSettings
+from tests.functional.object_store import running_store
 from tests.functional.runs import run as run_here
 from tests.functional.runs import settings_of
 from tests.functional.shards import write_distinct_pairs
@@ -142,6 +143,19 @@ def test_actors_write_the_parts_of_one_process_though_one_is_killed(data: Path, 
     assert Path("all.csv").read_bytes() == whole
     assert [one for one in Path("parts").rglob("*") if one.name.startswith(".")] == []
     assert set(of_ray()) <= set(before)
+
+
+@needs_ray
+def test_actors_open_an_object_store_themselves(options: list[str], whole: bytes) -> None:
+    with running_store() as store:
+        url = store.url("ray")
+        assert (
+            run(["score", *options, "--no-cache", "--engine", "ray", "--workers", "2", "--parts", url, "-o", "ray.csv"])
+            == 0
+        )
+        fetched = [one for one in store.requests if one.startswith("GET") and one.endswith("pairs.arrow")]
+        assert len(fetched) > 1  # by the run, and by actors
+        assert Path("ray.csv").read_bytes() == whole
 
 
 @needs_ray

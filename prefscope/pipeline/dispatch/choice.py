@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -21,6 +20,7 @@ from prefscope.pipeline.dispatch.ray_cluster import RayCluster
 from prefscope.pipeline.dispatch.ray_job import RayJob
 from prefscope.pipeline.dispatch.unit import Dispatcher, Emit
 from prefscope.pipeline.dispatch.workers import COMMAND, Workers
+from prefscope.pipeline.parts.places import address
 from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
 from prefscope.scoring.probe import Budget
 from prefscope.scoring.self_check import Verdict
@@ -50,7 +50,7 @@ def open_dispatcher(
 
 
 def _open_ray(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> RayCluster:
-    folder = None if asked.parts is None else str(Path(asked.parts).resolve())
+    folder = None if asked.parts is None else address(asked.parts)
     job = RayJob(_job(asked, residents, models, asked.cpus_per_worker), folder, socket.gethostname())
     cluster = RayCluster(job, asked, residents.device, emit, width=asked.workers or 1)
     cluster.open()

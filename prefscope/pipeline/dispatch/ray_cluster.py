@@ -86,7 +86,7 @@ class RayCluster:
         """
         given: list[tuple[Unit, Payload]] = []
         for unit in units:
-            if self.job.folder is not None and unit.is_whole:
+            if self.job.parts is not None and unit.is_whole:
                 given.append((unit, unit.shard))
             elif turns := tuple(unit.turns):
                 given.append((replace(unit, turns=turns), turns))

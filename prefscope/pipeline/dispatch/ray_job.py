@@ -7,7 +7,6 @@ import platform
 import socket
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,7 @@ from prefscope.pipeline.dispatch.here import BatchScorer
 from prefscope.pipeline.dispatch.job import Batch, Job
 from prefscope.pipeline.dispatch.unit import Turn
 from prefscope.pipeline.parts.folder import PartsFolder
+from prefscope.pipeline.parts.places import LocalFolder, place_of
 from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
 from prefscope.scoring.checkpoints import fingerprint
 from prefscope.scoring.engine import compute_scope
@@ -33,8 +33,8 @@ class RayJob:
     """What an actor has to know before its first unit."""
 
     job: Job
-    folder: str | None
-    """Of the parts that actors write; None: log-probs go back."""
+    parts: str | None
+    """Folder or URL of the parts that actors write; None: log-probs go back."""
     host: str
     """The machine that has looked at the models."""
 
@@ -43,22 +43,24 @@ class RayJob:
 
         Raises:
             ModelError: The node would compute other numbers: it has another checkpoint, torch or device.
-            ResourceError: It does not see the folder of parts.
+            ResourceError: It does not see the folder of parts, or cannot reach the object store.
         """
         torch.set_num_threads(self.job.threads)
         self._check_node()
-        opened = None
-        if self.folder is not None:
-            if not Path(self.folder).is_dir():
+        opened = folder = None
+        if self.parts is not None:
+            place = place_of(self.parts)
+            if isinstance(place, LocalFolder) and not place.path.is_dir():
                 raise ResourceError(
                     f"The node {socket.gethostname()} does not see the folder of parts",
-                    where=self.folder,
+                    where=place.shown(),
                     hint="Give --parts on a disk that all nodes share.",
                 )
-            opened = open_plan(PartsFolder(Path(self.folder)))
+            folder = PartsFolder(place)
+            opened = open_plan(folder)
         scorer = self.job.scorer(LogpStore(None), lambda _: None)
         scorer.load()
-        return RayScorer(self.job, scorer, opened, self.folder)
+        return RayScorer(self.job, scorer, opened, folder)
 
     def _check_node(self) -> None:
         node = socket.gethostname()
@@ -91,7 +93,7 @@ class RayScorer:
     job: Job
     scorer: BatchScorer
     opened: OpenedPlan | None
-    folder: str | None
+    folder: PartsFolder | None
 
     def score(self, payload: Payload) -> list[Batch] | list[BatchScored]:
         """Compute batches, or write the parts of a shard and tell of its batches."""
@@ -121,7 +123,7 @@ class RayScorer:
                 self.scorer.residents,
                 b"",
                 events.append,
-                folder=PartsFolder(Path(self.folder)),
+                folder=self.folder,
                 numbers=[number],
             )
             passes.score_shards(self.job.models)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,15 @@ from prefscope.events import Event, Noted
 from prefscope.pipeline.bad_rows import counted
 from prefscope.pipeline.intake import DataSummary, load_tokenizers, longest, read_pairs
 from prefscope.pipeline.parts.folder import PartsFolder
-from prefscope.pipeline.parts.plan_file import OpenedPlan, asked_of, open_plan, publish_plan, size_of
+from prefscope.pipeline.parts.places import place_of
+from prefscope.pipeline.parts.plan_file import (
+    OpenedPlan,
+    asked_of,
+    has_plan,
+    open_plan,
+    publish_plan,
+    size_of,
+)
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, resolve
@@ -28,15 +35,16 @@ LONGEST_VALUE = 40
 Emit = Callable[[Event], None]
 
 
-def agree(folder: Path, settings: ScoreSettings, emit: Emit) -> None:
-    """Make the plan of a folder; one that is there is checked against the settings.
+def agree(folder: str, settings: ScoreSettings, emit: Emit) -> None:
+    """Make the plan of a folder or URL; one that is there is checked against the settings.
 
     Raises:
         PrefscopeError: What `open_or_make` raises, or a checkpoint is not there.
     """
+    place = place_of(folder)
     policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
     with closing(Spool(None)) as spool:
-        open_or_make(PartsFolder(folder), settings, policy, ref, spool, emit).opened.spool.close()
+        open_or_make(PartsFolder(place), settings, policy, ref, spool, emit).opened.spool.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,13 @@ def open_or_make(
     """
     if settings.data.source == "-":
         raise UsageError("Several processes cannot share standard input", hint="Save it to a file.")
-    if not folder.plan_path.exists():
+    if not has_plan(folder):
         data = read_pairs(settings, policy, ref, spool, emit)
         known = TokenTexts.of(data.tokenizer).texts(np.arange(len(data.tokenizer), dtype=np.int32))
         publish_plan(folder, settings, spool, data, known)
     opened = open_plan(folder)
     shards = counted(len(opened.plan), "shard")
-    emit(Noted(f"{folder.path}: a plan of {counted(opened.spool.num_pairs, 'pair')} in {shards}"))
+    emit(Noted(f"{folder.place.shown()}: a plan of {counted(opened.spool.num_pairs, 'pair')} in {shards}"))
     return AgreedPlan(opened, _checked(folder, opened, settings, policy, ref, emit))
 
 
@@ -105,7 +113,7 @@ def _checked(
             raise UsageError(
                 f"The parts of this folder are planned with another {name.replace('_', ' ')}: "
                 f"{_short(planned.get(name))} there, {_short(value)} now",
-                where=str(folder.path),
+                where=folder.place.shown(),
                 hint="Choose another folder with --parts, or give the options that it was planned with.",
             )
     return kept

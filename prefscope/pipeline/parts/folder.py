@@ -4,25 +4,23 @@
     parts/<scope>/<shard>.parquet   per-token log-probs of a shard's sequences under one model
     runs/<run>.json                 which models make a ledger together, and its manifest
 
-A file appears whole or not at all: it is written under another name, forced to the disk and renamed. A part's name
-tells its content, so whoever writes it twice writes the same.
+A file appears whole or not at all (places.py). A part's name tells its content, so whoever writes it twice writes the
+same.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefscope.errors import ResourceError
 from prefscope.pipeline.assembly import Found
+from prefscope.pipeline.parts.places import Place
 from prefscope.scoring.sequences import DIGEST_BYTES
 
 FORMAT_VERSION = 1
@@ -30,6 +28,10 @@ COLLISIONS = "-collisions"
 """After a model's folder: that of log Σ π² in place of the log-probs."""
 _METADATA_KEY = b"prefscope_part"
 _SCHEMA = pa.schema([("digest", pa.binary(DIGEST_BYTES)), ("logps", pa.list_(pa.float32()))])
+
+
+class DamagedPartError(ResourceError):
+    """A part that is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +47,33 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartsFolder:
-    """The parts and runs of a folder."""
+    """The parts and runs of a folder, wherever that is."""
 
-    path: Path
+    place: Place
 
-    @property
-    def plan_path(self) -> Path:
-        """Where the plan is."""
-        return self.path / "plan"
+    def listed(self) -> dict[str, set[str]]:
+        """Return the names of the shards that have a part, by the models under which they have it."""
+        found: dict[str, set[str]] = {}
+        for path in self.place.files("parts"):
+            scope, _, name = path.rpartition("/")
+            if scope:
+                found.setdefault(scope, set()).update(_shards_of([name]))
+        return found
 
-    def part_path(self, scope: str, shard: str) -> Path:
-        """Return where the part of a shard under a model is.
+    def written(self, scope: str, shards: Collection[str]) -> set[str]:
+        """Return those shards that have a part under a model, written to its end; values are not read.
 
         Args:
             scope: The model's scope (`ScoredModel.scope`) in hex digits.
-            shard: The shard's name.
+            shards: Their names.
         """
-        return self.path / "parts" / scope / f"{shard}.parquet"
+        listed = _shards_of(self.place.files(f"parts/{scope}")).intersection(shards)
+        return listed if self.place.is_sound else {shard for shard in listed if self._has_end(scope, shard)}
 
-    def scopes(self) -> list[str]:
-        """Return the models of which there are parts."""
-        folder = self.path / "parts"
-        return sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
-
-    def listed(self, scope: str) -> set[str]:
-        """Return the names of the shards that have a part under a model."""
-        folder = self.path / "parts" / scope
-        names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
-        return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
-
-    def has_part(self, scope: str, shard: str) -> bool:
-        """Return whether there is a part that was written to its end; its values are not read."""
+    def _has_end(self, scope: str, shard: str) -> bool:
         try:
-            metadata = pq.read_metadata(self.part_path(scope, shard)).metadata or {}
+            with self.place.open(part_path(scope, shard)) as stream:
+                metadata = pq.read_metadata(stream).metadata or {}
         except (OSError, pa.ArrowException):
             return False
         return _METADATA_KEY in metadata and json.loads(metadata[_METADATA_KEY])["shard"] == shard
@@ -86,36 +82,36 @@ class PartsFolder:
         """Keep the log-probs of all sequences of a shard, by their digests.
 
         Raises:
-            ResourceError: The disk is full or the folder cannot be written.
+            ResourceError: It cannot be written.
         """
         content = {"format": FORMAT_VERSION, "scope": scope, "shard": shard, "sequences": len(found)}
         schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(content).encode()})
         table = pa.table({"digest": [*found], "logps": [*found.values()]}, schema=schema)
-
-        def fill(stream: IO[bytes]) -> None:
-            pq.write_table(table, stream, compression="zstd", use_dictionary=False, write_page_checksum=True)
-
-        self._publish(self.part_path(scope, shard), fill)
+        stream = pa.BufferOutputStream()
+        pq.write_table(table, stream, compression="zstd", use_dictionary=False, write_page_checksum=True)
+        self.place.publish(part_path(scope, shard), memoryview(stream.getvalue()))
 
     def read_part(self, scope: str, shard: str) -> dict[bytes, Found]:
         """Return the log-probs of a shard's sequences by their digests.
 
         Raises:
-            ResourceError: There is no such part, or it is damaged.
+            DamagedPartError: It is damaged.
+            ResourceError: There is no such part, or it cannot be fetched.
         """
-        path = self.part_path(scope, shard)
+        path = part_path(scope, shard)
         try:
-            table = pq.read_table(path, page_checksum_verification=True)
+            with self.place.open(path) as stream:
+                table = pq.read_table(stream, page_checksum_verification=True)
             content = json.loads((table.schema.metadata or {})[_METADATA_KEY])
             sound = (content["scope"], content["shard"], content["sequences"]) == (scope, shard, table.num_rows)
         except FileNotFoundError as error:
             hint = "Run the slices that are left; `prefscope parts status` counts them."
-            raise ResourceError("This part is not there", where=str(path), hint=hint) from error
+            raise ResourceError("This part is not there", where=self.place.shown(path), hint=hint) from error
         except (OSError, pa.ArrowException, KeyError, ValueError):
             sound = False
         if not sound:
             hint = "`prefscope parts verify --delete` removes such parts; then run their slices again."
-            raise ResourceError("This part is damaged", where=str(path), hint=hint)
+            raise DamagedPartError("This part is damaged", where=self.place.shown(path), hint=hint)
         lists = table["logps"].combine_chunks()
         flat, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
         known = lists.is_valid().to_pylist()
@@ -126,12 +122,11 @@ class PartsFolder:
         """Keep what makes a ledger, unless it is there.
 
         Raises:
-            ResourceError: The disk is full or the folder cannot be written.
+            ResourceError: It cannot be written.
         """
-        path = self.path / "runs" / f"{name}.json"
-        if not path.exists():
+        if f"{name}.json" not in self.place.files("runs"):
             text = json.dumps({"scopes": scopes, "manifest": manifest}, ensure_ascii=False, indent=1)
-            self._publish(path, lambda stream: stream.write(text.encode()))
+            self.place.publish(f"runs/{name}.json", text.encode())
 
     def runs(self) -> list[RunRecord]:
         """Return what makes the ledgers of this folder.
@@ -140,49 +135,31 @@ class PartsFolder:
             ResourceError: A record is damaged.
         """
         found = []
-        for path in sorted((self.path / "runs").glob("*.json")):
+        for name in self.place.files("runs"):
+            if not name.endswith(".json"):
+                continue
             try:
-                value = json.loads(path.read_text(encoding="utf-8"))
-                found.append(RunRecord(path.stem, dict(value["scopes"]), dict(value["manifest"])))
+                with self.place.open(f"runs/{name}") as stream:
+                    value = json.loads(stream.read())
+                record = RunRecord(name.removesuffix(".json"), dict(value["scopes"]), dict(value["manifest"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 hint = "Delete it, and run one of the slices again: it writes the file anew."
-                raise ResourceError("This record of a run is damaged", where=str(path), hint=hint) from error
+                where = self.place.shown(f"runs/{name}")
+                raise ResourceError("This record of a run is damaged", where=where, hint=hint) from error
+            found.append(record)
         return found
 
-    def _publish(self, path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-        """Write a file under another name and give it its own; what a killed writer of it left goes."""
-        temporary = path.with_name(f".{path.name}.{writer_name()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with temporary.open("wb") as stream:
-                    fill(stream)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                temporary.replace(path)
-            finally:
-                remove(path.parent.glob(f".{path.name}.*"))
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and path.exists():
-                return  # another writer of the same content was quicker, and took this one's file for a leftover
-            raise refusal(path, error) from error
+
+def _shards_of(names: Iterable[str]) -> set[str]:
+    """Return the shards of which these are the parts; files that are still being written are none."""
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
 
 
-def writer_name() -> str:
-    """Return what tells the files that this process is writing from those of others."""
-    return f"{socket.gethostname()}-{os.getpid()}.writing"
+def part_path(scope: str, shard: str) -> str:
+    """Return where the part of a shard under a model is.
 
-
-def remove(paths: Iterable[Path]) -> None:
-    """Delete files, some of which may be gone by now."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def refusal(path: Path, error: OSError) -> ResourceError:
-    """Return the sentence for a file that the disk refuses."""
-    return ResourceError(
-        f"The folder of parts cannot be written ({error.strerror or error})",
-        where=str(path),
-        hint="Free disk space or choose another --parts; what was scored is kept.",
-    )
+    Args:
+        scope: The model's scope (`ScoredModel.scope`) in hex digits.
+        shard: The shard's name.
+    """
+    return f"parts/{scope}/{shard}.parquet"

@@ -6,7 +6,7 @@ All of it takes neither models nor torch.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ from prefscope.errors import ResourceError, UsageError
 from prefscope.events import Event, Finished, Progressed
 from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.bad_rows import counted
-from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder, RunRecord
+from prefscope.pipeline.parts.folder import COLLISIONS, DamagedPartError, PartsFolder, RunRecord, part_path
 from prefscope.pipeline.parts.logps import PartLogps
-from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
+from prefscope.pipeline.parts.plan_file import open_plan, plan_content
 
 Emit = Callable[[Event], None]
 
@@ -90,48 +90,42 @@ def status_of(folder: PartsFolder) -> FolderStatus:
         UsageError: It has no plan.
         ResourceError: Its plan or a record is damaged.
     """
-    opened = open_plan(folder)
-    with closing(opened.spool):
-        shards = opened.content["shards"]
-        runs = folder.runs()
-        known = {scope for run in runs for scope in run.scopes.values()}
-        others = [scope for scope in folder.scopes() if scope.removesuffix(COLLISIONS) not in known]
-        return FolderStatus(
-            pairs=opened.spool.num_pairs,
-            shards=len(shards),
-            tokens=sum(shard["tokens"] for shard in shards),
-            runs=tuple(
-                RunStatus(run, {role: _progress(folder, shards, scope) for role, scope in run.scopes.items()})
-                for run in runs
-            ),
-            others={scope: _progress(folder, shards, scope) for scope in others},
-        )
+    content = plan_content(folder)
+    shards, runs = content["shards"], folder.runs()
+    known = {scope for run in runs for scope in run.scopes.values()}
+    listed = folder.listed()
+    others = [scope for scope in listed if scope.removesuffix(COLLISIONS) not in known]
+    progress = {scope: _progress(shards, listed.get(scope, set())) for scope in [*known, *others]}
+    return FolderStatus(
+        pairs=content["data"]["pairs"],
+        shards=len(shards),
+        tokens=sum(shard["tokens"] for shard in shards),
+        runs=tuple(RunStatus(run, {role: progress[scope] for role, scope in run.scopes.items()}) for run in runs),
+        others={scope: progress[scope] for scope in others},
+    )
 
 
-def _progress(folder: PartsFolder, shards: Sequence[dict[str, Any]], scope: str) -> Progress:
-    listed = folder.listed(scope)
+def _progress(shards: Sequence[dict[str, Any]], listed: Collection[str]) -> Progress:
     done = [shard for shard in shards if shard["name"] in listed]
     return Progress(len(done), sum(shard["tokens"] for shard in done))
 
 
-def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[Path]:
-    """Yield the parts that are not as they were written, or not of the folder's plan; all values are read.
+def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[str]:
+    """Yield the paths of the parts that are not as they were written, or not of the folder's plan; all are read.
 
     Raises:
         UsageError: The folder has no plan.
-        ResourceError: Its plan is damaged.
+        ResourceError: Its plan is damaged, or a part cannot be fetched.
     """
-    opened = open_plan(folder)
-    with closing(opened.spool):
-        sizes = {shard["name"]: shard["sequences"] for shard in opened.content["shards"]}
-    parts = [(scope, name) for scope in folder.scopes() for name in sorted(folder.listed(scope))]
+    sizes = {shard["name"]: shard["sequences"] for shard in plan_content(folder)["shards"]}
+    parts = [(scope, name) for scope, names in folder.listed().items() for name in sorted(names)]
     for done, (scope, name) in enumerate(parts, start=1):
         try:
             sound = len(folder.read_part(scope, name)) == sizes.get(name)
-        except ResourceError:
+        except DamagedPartError:
             sound = False
         if not sound:
-            yield folder.part_path(scope, name)
+            yield part_path(scope, name)
         emit(Progressed("reading parts", done, len(parts)))
 
 
@@ -148,10 +142,11 @@ def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Pat
         UsageError: There is no plan or no run, or several runs and none is named.
         ResourceError: Parts are missing or damaged, or the ledger cannot be written.
     """
+    names = [shard["name"] for shard in plan_content(folder)["shards"]]
+    record = _choose(folder, run)
+    _check_complete(folder, names, record)
     opened = open_plan(folder)
     with closing(opened.spool):
-        record = _choose(folder, run)
-        _check_complete(folder, opened, record)
         compute = record.manifest["settings"]["compute"]
         manifest = {**record.manifest, "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
         path = ledger(str(opened.content["source"]["name"]), record.name)
@@ -164,7 +159,7 @@ def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Pat
 
 def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
     runs = folder.runs()
-    where = str(folder.path)
+    where = folder.place.shown()
     if not runs:
         raise UsageError("No slice of these parts is finished", where=where, hint="Look at prefscope parts status.")
     found = [run for run in runs if run.name.startswith(asked or "")]
@@ -175,17 +170,17 @@ def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
     raise UsageError(f"{what}: {listed}", where=where, hint="Name one with --run.")
 
 
-def _check_complete(folder: PartsFolder, opened: OpenedPlan, record: RunRecord) -> None:
-    """Refuse to merge as long as a part is missing."""
+def _check_complete(folder: PartsFolder, names: Sequence[str], record: RunRecord) -> None:
+    """Refuse to merge as long as the part of a shard is missing."""
+    listed = folder.listed()
     for role, scope in record.scopes.items():
-        listed = folder.listed(scope)
-        missing = [number for number, name in enumerate(opened.plan.names) if name not in listed]
+        missing = [number for number, name in enumerate(names) if name not in listed.get(scope, ())]
         if missing:
             first = ", ".join(map(str, missing[:5]))
             raise ResourceError(
-                f"{counted(len(missing), 'part')} of the {role}'s {len(opened.plan)} are missing (shards {first}"
+                f"{counted(len(missing), 'part')} of the {role}'s {len(names)} are missing (shards {first}"
                 f"{', …' if len(missing) > 5 else ''})",  # noqa: PLR2004 (as many as are listed)
-                where=str(folder.path),
+                where=folder.place.shown(),
                 hint="Run the slices that are left: slice I of N has the shards I, I + N, I + 2N, …",
             )
 

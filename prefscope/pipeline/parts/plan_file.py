@@ -1,13 +1,12 @@
 """The plan of a folder of parts: the tokenized pairs, and which of them make each shard.
 
-It is made once, whole or not at all (a folder that is renamed), and never changed: all slices work by the same. To read
-it takes neither tokenizer nor torch.
+It is made once, whole or not at all, and never changed: all slices work by the same. To read it takes neither tokenizer
+nor torch.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +18,8 @@ import pyarrow as pa
 
 import prefscope
 from prefscope.errors import ResourceError, UsageError
-from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder, refusal, writer_name
+from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder
+from prefscope.pipeline.parts.places import Fill
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import SavedSpool, Spool
 from prefscope.settings import ScoreSettings
@@ -27,7 +27,8 @@ from prefscope.settings import ScoreSettings
 if TYPE_CHECKING:
     from prefscope.pipeline.intake import DataSummary
 
-PLAN, PAIRS, ORDER, TEXTS = "plan.json", "pairs.arrow", "order.npz", "tokens.json"
+PLAN = "plan"
+INDEX, PAIRS, ORDER, TEXTS = "plan.json", "pairs.arrow", "order.npz", "tokens.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def publish_plan(
         texts: What each token looks like, by its id.
 
     Raises:
-        ResourceError: The disk is full or the folder cannot be written.
+        ResourceError: It cannot be written.
     """
     facts = spool.facts
     plan = make_plan(facts, settings.data.seed)
@@ -77,55 +78,79 @@ def publish_plan(
             for number, name in enumerate(plan.names)
         ],
     }
-    temporary = folder.path / f".plan.{writer_name()}"
-    try:
-        temporary.mkdir(parents=True)
-        try:
-            spool.save(temporary / PAIRS)
-            np.savez(temporary / ORDER, order=plan.order, starts=plan.starts, owners=plan.owners)
-            (temporary / TEXTS).write_text(json.dumps(texts), encoding="utf-8")
-            (temporary / PLAN).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-            temporary.rename(folder.plan_path)  # fails if it is there: of two that are made at one time the second does
-        finally:
-            for leftover in folder.path.glob(".plan.*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-    except OSError as error:
-        if not folder.plan_path.exists():
-            raise refusal(folder.plan_path, error) from error
+    files: dict[str, Fill] = {
+        PAIRS: spool.save,
+        ORDER: lambda stream: np.savez(stream, order=plan.order, starts=plan.starts, owners=plan.owners),
+        TEXTS: lambda stream: stream.write(json.dumps(texts).encode()),
+        INDEX: lambda stream: stream.write(json.dumps(content, ensure_ascii=False).encode()),
+    }
+    folder.place.publish_together(PLAN, INDEX, files)
 
 
-def open_plan(folder: PartsFolder) -> OpenedPlan:
-    """Return the plan of a folder.
+def has_plan(folder: PartsFolder) -> bool:
+    """Return whether a folder has a plan."""
+    return INDEX in folder.place.files(PLAN)
+
+
+def plan_content(folder: PartsFolder) -> Mapping[str, Any]:
+    """Return what the plan of a folder says of its shards, without the pairs.
 
     Raises:
         UsageError: There is none, or a newer version has made it.
         ResourceError: It is damaged.
     """
-    path = folder.plan_path
-    if not path.exists():
-        hint = "Make one: prefscope parts plan DIR DATA --policy P --ref R."
-        raise UsageError("This folder has no plan of parts", where=str(folder.path), hint=hint)
+    return _read_index(folder)[0]
+
+
+def open_plan(folder: PartsFolder) -> OpenedPlan:
+    """Return the plan of a folder; what has to be fetched for it goes when its spool is closed.
+
+    Raises:
+        UsageError: There is none, or a newer version has made it.
+        ResourceError: It is damaged, or it cannot be fetched.
+    """
+    content, beside = _read_index(folder)
+    place = folder.place
     try:
-        content = json.loads((path / PLAN).read_text(encoding="utf-8"))
-        newer = content["format"] > FORMAT_VERSION
-        with np.load(path / ORDER, allow_pickle=False) as arrays:
+        with place.open(f"{beside}/{ORDER}") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = tuple(shard["name"] for shard in content["shards"])
             plan = Plan(arrays["order"], arrays["starts"], arrays["owners"], names)
-        texts = json.loads((path / TEXTS).read_text(encoding="utf-8"))
-        spool = SavedSpool(path / PAIRS, content["chunk_pairs"], content["columns"])
+        with place.open(f"{beside}/{TEXTS}") as stream:
+            texts = json.loads(stream.read())
+        spool = SavedSpool(place.open(f"{beside}/{PAIRS}"), content["chunk_pairs"], content["columns"])
         sound = len(plan.order) == spool.num_pairs == content["data"]["pairs"] and len(plan.starts) == len(names) + 1
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException) as error:
-        raise _damaged(path) from error
-    if newer:
-        raise UsageError("A newer prefscope has made this plan", where=str(path), hint="Update prefscope.")
+        raise _damaged(folder) from error
     if not sound:
-        raise _damaged(path)
+        raise _damaged(folder)
     return OpenedPlan(spool, plan, content, texts)
 
 
-def _damaged(path: Path) -> ResourceError:
+def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
+    """Return the content of plan.json, and the folder of the files that belong to it."""
+    place, index = folder.place, f"{PLAN}/{INDEX}"
+    try:
+        with place.open(index) as stream:
+            written = stream.read()
+    except FileNotFoundError as error:
+        hint = "Make one: prefscope parts plan DIR DATA --policy P --ref R."
+        raise UsageError("This folder has no plan of parts", where=place.shown(), hint=hint) from error
+    except OSError as error:
+        raise _damaged(folder) from error
+    try:
+        content = json.loads(written)
+        newer = content["format"] > FORMAT_VERSION
+        _ = [(shard["name"], shard["sequences"], shard["tokens"]) for shard in content["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder) from error
+    if newer:
+        raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")
+    return content, place.beside(index, written)
+
+
+def _damaged(folder: PartsFolder) -> ResourceError:
     hint = "Delete this folder and plan again: parts keep their names, and those that are there count."
-    return ResourceError("The plan of these parts is damaged", where=str(path), hint=hint)
+    return ResourceError("The plan of these parts is damaged", where=folder.place.shown(PLAN), hint=hint)
 
 
 def asked_of(settings: ScoreSettings) -> dict[str, Any]:

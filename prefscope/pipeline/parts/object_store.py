@@ -1,0 +1,168 @@
+"""Parts in an object store, through pyarrow: a file is one PUT, and nobody sees half of it.
+
+There is no renaming. Files that belong together lie in a folder that is named by the content of their index, and the
+index is written last: whichever of two writers at one time is second, what is read is of one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from prefscope.errors import ResourceError, UsageError
+from prefscope.pipeline.parts.places import Fill, without_secrets
+
+_SINGLE_PUT = "allow_delayed_open=true"
+_COPY_BYTES = 8 << 20
+_LONGEST_REASON = 240
+_NOISE = re.compile(
+    r"^When .*?(?=AWS Error)|google::cloud::Status\(|(\s*\(Request ID:|; Details:| error_info=).*", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """A prefix of a bucket."""
+
+    filesystem: fs.FileSystem
+    prefix: str
+    """Bucket and folder."""
+    url: str
+    """Without credentials."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether a file is known to be as it was written: a PUT is whole, and stores keep checksums."""
+        return True
+
+    def shown(self, path: str = "") -> str:
+        """Return the URL of a file, or of the prefix."""
+        return f"{self.url.partition('?')[0].rstrip('/')}/{path}" if path else self.url
+
+    def files(self, folder: str) -> list[str]:
+        """Return the paths of all files below a folder, relative to it and sorted: a request for every thousand.
+
+        Empty ones are none: nothing of ours is empty, and some stores have empty files for folders.
+        """
+        top = f"{self.prefix}/{folder}/"
+        with self._told(folder, "listed"):
+            found = self.filesystem.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+        return sorted(one.path.removeprefix(top) for one in found if one.type == fs.FileType.File and one.size)
+
+    def open(self, path: str) -> IO[bytes]:
+        """Fetch a file into an unlinked temporary one, which vanishes with the process."""
+        with self._told(path, "read", FileNotFoundError):
+            fetched = tempfile.TemporaryFile(prefix="prefscope-")  # noqa: SIM115 (the caller closes it)
+            try:
+                with self.filesystem.open_input_stream(f"{self.prefix}/{path}") as stream:
+                    shutil.copyfileobj(stream, fetched, _COPY_BYTES)
+                fetched.seek(0)
+            except BaseException:
+                fetched.close()
+                raise
+        return fetched
+
+    def publish(self, path: str, content: bytes | memoryview) -> None:
+        """Write a file."""
+        with self._told(path, "written"), self.filesystem.open_output_stream(f"{self.prefix}/{path}") as stream:
+            stream.write(content)  # at once: a stream that is left in the middle is closed, and what it has is kept
+
+    def publish_together(self, folder: str, index: str, files: Mapping[str, Fill]) -> None:
+        """Write files as temporary ones that vanish with the process, and from there into the store, the index last."""
+        with self._told(folder, "written"), ExitStack() as opened:
+            made = {name: opened.enter_context(_filled(fill)) for name, fill in files.items()}
+            content = bytes(made.pop(index))
+            beside = self.beside(f"{folder}/{index}", content)
+            for name, mapped in made.items():
+                self.publish(f"{beside}/{name}", mapped)
+            if index not in self.files(folder):
+                self.publish(f"{folder}/{index}", content)
+
+    def beside(self, index: str, content: bytes) -> str:
+        """Return the folder that the content of an index names."""
+        return f"{index.rpartition('/')[0]}/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+
+    def delete(self, path: str) -> None:
+        """Delete a file, which may be gone by now."""
+        with suppress(FileNotFoundError), self._told(path, "deleted", FileNotFoundError):
+            self.filesystem.delete_file(f"{self.prefix}/{path}")
+
+    @contextmanager
+    def _told(self, path: str, done: str, *passed: type[OSError]) -> Iterator[None]:
+        """Turn what a store, the network or the temporary folder raises into one sentence, but for what is passed."""
+        try:
+            yield
+        except passed:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise ResourceError(
+                f"The object store's files cannot be {done} ({_reason(error)})",
+                where=self.shown(path),
+                hint="Look at the network, the credentials and the bucket. The same command goes on from here.",
+            ) from error
+
+
+@contextmanager
+def _filled(fill: Fill) -> Iterator[memoryview]:
+    """Give the content of a file, which may be larger than memory."""
+    with tempfile.TemporaryFile(prefix="prefscope-") as stream:
+        fill(stream)
+        stream.flush()
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+            yield content
+
+
+def open_store(url: str) -> ObjectStore:
+    """Return the place that a URL names.
+
+    Raises:
+        UsageError: It cannot be read as one.
+        ResourceError: The store cannot be reached, or has no such bucket.
+    """
+    shown = without_secrets(url)
+    try:
+        filesystem, prefix = _filesystem(url)
+        bucket = prefix.partition("/")[0]
+        if not bucket:
+            raise UsageError("This URL names no bucket", where=shown, hint="Write s3://BUCKET/FOLDER.")
+        is_there = True
+        with suppress(OSError):  # who may use a part of a bucket need not be allowed to look at all of it
+            is_there = filesystem.get_file_info(bucket).type != fs.FileType.NotFound
+    except pa.ArrowInvalid as error:
+        raise UsageError(
+            f"This URL cannot be read ({_reason(error)})",
+            where=shown,
+            hint="Write s3://BUCKET/FOLDER; characters such as / in a key are written as %2F.",
+        ) from error
+    except OSError as error:
+        hint = "Look at the network, the credentials and the bucket's name."
+        raise ResourceError(f"The object store cannot be used ({_reason(error)})", where=shown, hint=hint) from error
+    if not is_there:
+        raise ResourceError(
+            "The object store has no such bucket", where=shown, hint="Make it first, or look at its name."
+        )
+    return ObjectStore(filesystem, prefix.rstrip("/"), shown)
+
+
+def _filesystem(url: str) -> Any:
+    """Return what pyarrow makes of a URL, filesystem and path; small files in one request each, where it knows how."""
+    if url.lower().startswith("s3:"):
+        with suppress(pa.ArrowInvalid):
+            return fs.FileSystem.from_uri(f"{url}{'&' if '?' in url else '?'}{_SINGLE_PUT}")
+    return fs.FileSystem.from_uri(url)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what pyarrow says, without credentials and in short."""
+    text = _NOISE.sub("", without_secrets(str(error))).strip().rstrip(".")
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
