@@ -55,7 +55,7 @@ if any("default_worker" in argument for argument in sys.orig_argv):
     score_batch = here.score_batch
     def poisoned(model, path, sequences, *more):
         if any(sequence.num_scored == {length} for sequence in sequences):
-            os.kill(os.getpid(), 9)
+            {end}
         return score_batch(model, path, sequences, *more)
     here.score_batch = poisoned
 """
@@ -183,19 +183,22 @@ def test_a_run_that_is_killed_takes_ray_along_and_goes_on_when_it_is_run_again(
 
 
 @needs_ray
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), 9)", "__import__('time').sleep(600)"], ids=["it is killed", "it hangs"]
+)
 def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    end: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = run_here(settings_of(ref="none", data=data, limit=12, cache="plain"))
     lengths = Counter(length for side in SIDES for length in plain.table[f"{side}_num_tokens"].to_pylist())
     chosen = plain.table["chosen_num_tokens"].to_pylist()
     row = next(row for row, length in enumerate(chosen) if lengths[length] == 1)
-    (tmp_path / "sitecustomize.py").write_text(POISON.format(length=chosen[row]), encoding="utf-8")
+    (tmp_path / "sitecustomize.py").write_text(POISON.format(length=chosen[row], end=end), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(passes, "TRIES", 1)
     monkeypatch.setattr(passes, "TRIES_IN_PIECES", 1)
     asked = settings_of(ref="none", data=data, limit=12, batch_tokens=256)
-    asked = replace(asked, dispatch=DispatchSettings(workers=1, engine="ray"))
+    asked = replace(asked, dispatch=DispatchSettings(workers=1, engine="ray", patience=3.0))
     events: list[Event] = []
     score(asked, lambda _: Path("poisoned.parquet"), events.append)
     assert {event.row for event in events if isinstance(event, PairFlagged)} == {row}

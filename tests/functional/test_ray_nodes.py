@@ -1,0 +1,60 @@
+"""What an actor refuses to compute on a node that is not as the machine which started the run; no Ray is needed."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import prefscope
+from prefscope.errors import ModelError
+from prefscope.pipeline.dispatch.choice import _job
+from prefscope.pipeline.dispatch.ray_driver import _ScoreUnits
+from prefscope.pipeline.dispatch.ray_job import RayJob
+from prefscope.pipeline.residents import gather
+from prefscope.scoring.checkpoints import resolve
+from prefscope.scoring.store import LogpStore
+from tests.functional.runs import settings_of
+
+
+@pytest.fixture(name="job")
+def _job_of_the_bundled_policy() -> RayJob:
+    settings = settings_of(ref="none")
+    with LogpStore(None) as store:
+        policy, _ = resolve(settings.models, print)
+        residents = gather(settings, store, [policy], np.arange(100, dtype=np.int32), lambda _: None)
+        models = [residents.judge(candidate) for candidate in residents.candidates]
+        return RayJob(_job(settings.dispatch, residents, models, 1), None, "the machine that started it")
+
+
+def test_a_node_that_is_as_the_starter_computes(job: RayJob) -> None:
+    assert job.scorer().score(()) == []
+
+
+def test_a_node_with_another_torch_is_refused(job: RayJob) -> None:
+    (model,) = job.job.models
+    other = replace(job, job=replace(job.job, models=(replace(model, scope=b"of another torch"),)))
+    with pytest.raises(
+        ModelError, match=r"would compute other numbers: it has Python .*, torch .*Give all nodes the same"
+    ):
+        other.scorer()
+
+
+def test_a_node_with_other_weights_under_the_same_path_is_refused(job: RayJob) -> None:
+    (model,) = job.job.models
+    candidate = replace(model.candidate, fingerprint="of other weights")
+    other = replace(job, job=replace(job.job, models=(replace(model, candidate=candidate),)))
+    with pytest.raises(ModelError, match="has other weights"):
+        other.scorer()
+
+
+def test_a_node_with_another_prefscope_answers_with_a_sentence() -> None:
+    """What the starter has pickled is not even read: another version may read something else out of it."""
+    actor = _ScoreUnits("0.0.1", b"no pickle")
+    answers = actor({"number": [7], "unit": [pickle.dumps(())]})
+    error = pickle.loads(answers["answer"][0])  # noqa: S301 (our own)
+    assert answers["number"] == [7]
+    assert isinstance(error, ModelError)
+    assert f"A node of the cluster has prefscope {prefscope.__version__}, and this is 0.0.1" in str(error)
