@@ -122,22 +122,24 @@ class Ranks:
 
     @contextmanager
     def _followed(self, call: Call) -> Iterator[None]:
-        """Let the others do what this process does in this context."""
-        for child in self._others:
-            child.connection.send(call)
+        """Let the others do what this process does in this context, and end it unless the same happened in all."""
+        seconds = LONGEST_LOAD.total_seconds() if isinstance(call, Load) else SECONDS_APART
+        with _ending_if_one_is_gone():
+            for child in self._others:
+                child.connection.send(call)
         try:
             yield
         except Exception:
-            self._check_ends(has_failed=True)
+            self._check_ends(seconds, has_failed=True)
             raise
-        self._check_ends(has_failed=False)
+        self._check_ends(seconds, has_failed=False)
 
-    def _check_ends(self, *, has_failed: bool) -> None:
-        """End this process unless the same happened in all."""
+    def _check_ends(self, seconds: float, *, has_failed: bool) -> None:
         for rank, child in enumerate(self._others, start=1):
-            if not child.connection.poll(SECONDS_APART) or child.connection.recv() != has_failed:
-                sys.stderr.write(f"Rank {rank} {'went on' if has_failed else 'failed'} and rank 0 did not.\n")
-                os._exit(EXIT_RANK_LOST)
+            with _ending_if_one_is_gone():
+                if not child.connection.poll(seconds) or child.connection.recv() != has_failed:
+                    sys.stderr.write(f"Rank {rank} {'went on' if has_failed else 'failed'} and rank 0 did not.\n")
+                    os._exit(EXIT_RANK_LOST)
 
 
 def join(place: Place, store: TCPStore) -> None:
@@ -169,6 +171,14 @@ def load_part(call: Load, device: torch.device) -> tuple[LanguageModel, Part]:
     dist.all_reduce(widths)
     part = Part(slice_start=int(widths[: dist.get_rank()].sum()), slice_width=width)
     return replace(model, part=part), part
+
+
+@contextmanager
+def _ending_if_one_is_gone() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
+        os._exit(EXIT_RANK_LOST)
 
 
 def _end_with(child: Child) -> None:
