@@ -155,7 +155,10 @@ DeviceMap = Annotated[
 Tp = Annotated[
     int,
     typer.Option(
-        "--tp", min=1, metavar="K", help="Split each model among K GPUs of a machine: one process each, layer by layer."
+        "--tp",
+        min=1,
+        metavar="K",
+        help="Split every layer among K GPUs of a machine (needs accelerate).",
     ),
 ]
 BatchTokens = Annotated[

@@ -28,7 +28,7 @@ from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
 from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
-from prefscope.scoring.splitting import refuse_devices, refuse_unsplittable
+from prefscope.scoring.splitting import refuse_machine, refuse_unsplittable
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
@@ -263,7 +263,7 @@ def gather(
     dtype = loading.pick_dtype(settings.models.dtype, device, list(checkpoints))
     processes = settings.models.tp
     if processes > 1:
-        refuse_devices(device, processes)
+        refuse_machine(device, processes)
     candidates = []
     for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
         mark = fingerprint(

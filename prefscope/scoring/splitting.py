@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -28,12 +29,19 @@ def split_arguments(config: PretrainedConfig, processes: int) -> dict[str, Any]:
     return {"distributed_config": DistributedConfig(tp_size=processes, tp_plan=apart or None)}
 
 
-def refuse_devices(device: torch.device, processes: int) -> None:
-    """Refuse devices on which so many processes cannot share a model.
+def refuse_machine(device: torch.device, processes: int) -> None:
+    """Refuse a machine on which so many processes cannot share a model.
 
     Raises:
-        ModelError: They are too few, or of a kind that transformers would not choose.
+        ModelError: A package is missing or too old, or devices are too few or not those that transformers would choose.
     """
+    if "tp_size" not in inspect.signature(DistributedConfig).parameters:
+        raise ModelError(
+            f"--tp needs transformers 5.18 or later, and this is {transformers.__version__}",
+            hint="Update it: pip install -U transformers.",
+        )
+    if importlib.util.find_spec("accelerate") is None:
+        raise ModelError("--tp needs the package accelerate", hint="Install it: pip install accelerate.")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cpu" and gpus:
         raise ModelError(
@@ -53,11 +61,6 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
         ModelError: It is an adapter or a GGUF file, its family has no plan, or its heads do not divide.
     """
     where = checkpoint.name
-    if "tp_size" not in inspect.signature(DistributedConfig).parameters:
-        raise ModelError(
-            f"--tp needs transformers 5.18 or later, and this is {transformers.__version__}",
-            hint="Update it: pip install -U transformers.",
-        )
     if checkpoint.base is not None:
         raise ModelError("--tp cannot split an adapter", where=where, hint=MERGE)
     if checkpoint.is_gguf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -12,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import forward
 from prefscope.scoring.logps import token_logps_and_collisions
 from prefscope.scoring.self_check import follow
-from prefscope.scoring.splitting import refuse_unsplittable
+from prefscope.scoring.splitting import refuse_machine, refuse_unsplittable
 from prefscope.settings import ModelSettings
 from tests.numerics.families import (
     NATS_A_TOKEN,
@@ -127,6 +129,12 @@ def test_heads_that_do_not_divide_are_refused_and_told_what_would(processes: int
     with pytest.raises(ModelError, match="4 and 2 attention and key heads") as told:
         refuse_unsplittable(Checkpoint("llama", Path("llama")), PACKED["llama, tied head"], processes)
     assert told.value.hint == hint
+
+
+def test_a_machine_without_accelerate_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match="needs the package accelerate"):
+        refuse_machine(torch.device("cpu"), RANKS)
 
 
 def test_an_adapter_is_refused_and_its_merging_advised() -> None:
