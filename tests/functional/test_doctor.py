@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +170,14 @@ def test_as_many_pairs_are_looked_at_as_a_cpu_scores_in_a_minute(
 ) -> None:
     monkeypatch.setattr(examination, "OPERATIONS_A_CORE", operations)
     assert diagnose(settings_of(), pairs=None).pairs == pairs
+
+
+def test_pairs_of_standard_input_are_looked_at_though_it_can_be_read_but_once(
+    diagnose: Examine, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines.encode())))
+    assert diagnose(settings_of(data=Path("-")), pairs=None).pairs == len(rows)
 
 
 def test_the_pairs_are_drawn_by_the_seed_and_no_ledger_is_left(diagnose: Examine) -> None:

@@ -102,8 +102,8 @@ def _affordable(settings: ScoreSettings) -> int:
 
     few = replace(settings, data=replace(settings.data, limit=FIRST_ROWS, skip_bad_rows=True))
     try:
-        if loading.pick_device(settings.models.device).type != "cpu":
-            return MOST_PAIRS
+        if settings.data.source == "-" or loading.pick_device(settings.models.device).type != "cpu":
+            return MOST_PAIRS  # standard input can be read but once
         policy, ref = resolve(settings.models, lambda _: None)
         with closing(Spool(None)) as spool:
             read_pairs(few, policy, ref, spool, lambda _: None)
