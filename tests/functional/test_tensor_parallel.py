@@ -94,6 +94,14 @@ def test_what_does_not_go_with_a_split_model_is_refused(
     assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
 
 
+def test_a_worker_sees_gpus_enough_for_its_models_where_they_do_not_come_out_even(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    seen = [choice._environment(torch.device("cuda"), number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)]
+    assert seen == ["4,5"] * 3
+
+
 @pytest.mark.skipif(0 < torch.cuda.device_count() < 3, reason="three processes need three GPUs, or none")
 def test_heads_that_cannot_be_shared_are_told_before_anything_is_loaded(data: Path) -> None:
     with pytest.raises(ModelError, match="4 and 2 attention and key heads cannot be split among 3 processes"):

@@ -93,7 +93,7 @@ def _environment(device: torch.device, number: int, processes: int) -> Mapping[s
         return os.environ
     visible = os.environ.get(GPUS, "").split(",") if os.environ.get(GPUS) else None
     gpus = visible or [str(gpu) for gpu in range(torch.cuda.device_count())]
-    first = number * processes % len(gpus)
+    first = number % (len(gpus) // processes) * processes
     return os.environ | {GPUS: ",".join(gpus[first : first + processes])}
 
 
