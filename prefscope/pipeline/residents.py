@@ -167,15 +167,10 @@ class Residents:
                 hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
             ) from error
 
-    @property
-    def _processes(self) -> tuple[int, ...]:
-        """Among how many each model is split, if it is."""
-        return (self.settings.models.tp,) if self.settings.models.tp > 1 else ()
-
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return the hash of everything that a verdict or a budget depends on."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        asked = (self.settings.models.attn, self.settings.models.device_map, *self._processes)
+        asked = (self.settings.models.attn, self.settings.models.device_map, self.settings.models.tp)
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
         parts = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()

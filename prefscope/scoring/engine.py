@@ -38,13 +38,15 @@ Logps = list[NDArray[np.float32]]
 
 
 def compute_scope(
-    *, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str, processes: int = 1
+    *, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str, processes: int
 ) -> bytes:
-    """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key."""
+    """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key.
+
+    The processes that share a model count: sums over its parts are rounded in another way.
+    """
     torch_minor = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     products = matrix_products(device, dtype)[0]
-    parts = [fingerprint, dtype, device.type, path, attention, products, torch_minor, NUMERICS_VERSION]
-    parts += [processes] if processes > 1 else []  # sums over the parts of a model are rounded in another way
+    parts = [fingerprint, dtype, device.type, path, attention, processes, products, torch_minor, NUMERICS_VERSION]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
@@ -113,14 +115,12 @@ def forward(
     _check_vocabulary(model, sequences)
     _, products = matrix_products(model.device, model.dtype)
     compute = {"packed": _packed, "padded": _padded}[path]
-    with _poisoning(model, poisoned), _followed(model, path, sequences, measure, poisoned), products:
-        return compute(model, sequences, _measuring(model.part, measure))
-
-
-def _followed(model: LanguageModel, *forwarded: Any) -> AbstractContextManager[None]:
-    """Return a context in which the processes that have the other parts of a model run the same pass."""
     part = model.part
-    return nullcontext() if part is None or part.ranks is None else part.ranks.followed(part.number, *forwarded)
+    followed: AbstractContextManager[None] = nullcontext()
+    if part is not None and part.ranks is not None:  # the processes that have the other parts run the same pass
+        followed = part.ranks.followed(part.number, path, sequences, measure, poisoned)
+    with _poisoning(model, poisoned), followed, products:
+        return compute(model, sequences, _measuring(part, measure))
 
 
 def _measuring(part: Part | None, measure: Measure) -> Measure:

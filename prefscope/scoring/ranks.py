@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeAlias
@@ -103,12 +103,14 @@ class Ranks:
         self.device = here.device_here()
 
     def load(self, call: Load) -> LanguageModel:
-        """Return this process's part of a model; raises what `load_model` does."""
-        with self._followed(call):
-            model, part = load_part(call, self.device)
+        """Return this process's part of a model; raises what `load_model` does, and is of no use afterwards."""
+        self._tell(call)
+        model, part = load_part(call, self.device)
+        self._check_ends(has_failed=False)
         number, self._loaded = self._loaded, self._loaded + 1
         return replace(model, part=replace(part, number=number, ranks=self))
 
+    @contextmanager
     def followed(
         self,
         model: int,
@@ -116,28 +118,26 @@ class Ranks:
         sequences: Sequence[TokenSequence],
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
-    ) -> AbstractContextManager[None]:
-        """Return a context in which the others run their part of a forward pass; see `Forward`."""
-        return self._followed(Forward(model, path, tuple(sequences), measure, poisoned))
-
-    @contextmanager
-    def _followed(self, call: Call) -> Iterator[None]:
-        """Let the others do what this process does in this context, and end it unless the same happened in all."""
-        seconds = LONGEST_LOAD.total_seconds() if isinstance(call, Load) else SECONDS_APART
-        with _ending_if_one_is_gone():
-            for child in self._others:
-                child.connection.send(call)
+    ) -> Iterator[None]:
+        """Let the others run their part of a forward pass while this process runs its own; see `Forward`."""
+        self._tell(Forward(model, path, tuple(sequences), measure, poisoned))
         try:
             yield
         except Exception:
-            self._check_ends(seconds, has_failed=True)
+            self._check_ends(has_failed=True)
             raise
-        self._check_ends(seconds, has_failed=False)
+        self._check_ends(has_failed=False)
 
-    def _check_ends(self, seconds: float, *, has_failed: bool) -> None:
+    def _tell(self, call: Call) -> None:
+        with _ending_if_one_is_gone():
+            for child in self._others:
+                child.connection.send(call)
+
+    def _check_ends(self, *, has_failed: bool) -> None:
+        """End this process unless the same happened in all."""
         for rank, child in enumerate(self._others, start=1):
             with _ending_if_one_is_gone():
-                if not child.connection.poll(seconds) or child.connection.recv() != has_failed:
+                if not child.connection.poll(SECONDS_APART) or child.connection.recv() != has_failed:
                     sys.stderr.write(f"Rank {rank} {'went on' if has_failed else 'failed'} and rank 0 did not.\n")
                     os._exit(EXIT_RANK_LOST)
 

@@ -221,6 +221,7 @@ SCOPE: dict[str, Any] = {
     "device": torch.device("cpu"),
     "path": "packed",
     "attention": "sdpa",
+    "processes": 1,
 }
 
 
@@ -232,6 +233,7 @@ SCOPE: dict[str, Any] = {
         ("device", torch.device("cuda")),
         ("path", "padded"),
         ("attention", "eager"),
+        ("processes", 2),
     ],
 )
 def test_whatever_moves_a_number_is_in_the_key(name: str, value: object) -> None:
