@@ -128,9 +128,6 @@ def score(
         dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)
-    if tp > 1 and (noise_floor or device_map is not None):
-        other = "--noise-floor" if noise_floor else "--device-map"
-        raise UsageError(f"--tp and {other} do not go together", hint="Leave one of them out.")
     if len(policies) > 1:
         from prefscope.cli.score_several import score_several
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 
+from prefscope.errors import UsageError
 from prefscope.events import Event, Finished, Noted, Prepared
 from prefscope.folders import cache_folder, store_path
 from prefscope.pipeline.assembly import LogpSource, StoredLogps, assemble
@@ -118,9 +119,9 @@ class _Work:
             asdict(settings.data) | {"source": ""},
             asdict(settings.tokenization),
             [settings.compute.batch_tokens, settings.models.attn, self.residents.dtype, self.residents.device.type],
+            settings.models.tp,
             [candidate.fingerprint for candidate in self.residents.candidates],
             *([] if shards is None else [[shards, settings.dispatch.slices]]),
-            *([] if settings.models.tp == 1 else [{"tp": settings.models.tp}]),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
 
@@ -160,9 +161,7 @@ class _Work:
 @contextmanager
 def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs or the plan of a folder, and look at the models; what is opened is closed afterwards."""
-    if settings.models.tp > 1 and settings.dispatch == replace(settings.dispatch, engine="local", workers=None):
-        # The processes that share a model end together, and somebody has to start them again.
-        settings = replace(settings, dispatch=replace(settings.dispatch, workers=1))
+    settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
     with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:
         if store.set_aside:
@@ -185,6 +184,21 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
         weights = compare_weights(residents)
         plan = plan or make_plan(fresh.facts, settings.data.seed)
         yield _Work(settings, store, spool, plan, data, residents, weights, folder, emit)
+
+
+def _with_workers(settings: ScoreSettings) -> ScoreSettings:
+    """Return the settings with a worker at least: processes that share a model end together, and are started again.
+
+    Raises:
+        UsageError: Something is asked for that a split model cannot give.
+    """
+    refused = {"--noise-floor": settings.compute.noise_pairs, "--device-map": settings.models.device_map}
+    for option, asked in refused.items():
+        if asked:
+            raise UsageError(f"--tp and {option} do not go together", hint="Leave one of them out.")
+    dispatch = settings.dispatch
+    workers = 1 if dispatch.engine == "local" and dispatch.workers is None else dispatch.workers
+    return replace(settings, dispatch=replace(dispatch, workers=workers))
 
 
 @contextmanager
