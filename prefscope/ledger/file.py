@@ -135,7 +135,10 @@ def has_negative(file: pq.ParquetFile, name: str) -> bool:
     minima: list[Any] = [one.min if one is not None and one.has_min_max else None for one in groups]
     if None not in minima:
         return any(least < 0 for least in minima)
-    return any(value is not None and value < 0 for value in file.read(columns=[name]).column(name).to_pylist())
+    import pyarrow.compute as pc
+
+    least = pc.min(file.read(columns=[name]).column(name)).as_py()
+    return least is not None and bool(least < 0)
 
 
 def widen(kind: ExtraKind | None, value: Any) -> ExtraKind | None:
