@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class PairFacts:
     """The beginnings of the digests of chosen and rejected, shape (pairs, 2)."""
 
 
-class SpooledPairs:
+class SpooledPairs(ABC):
     """Tokenized pairs in a file, to read."""
 
     num_pairs: int
@@ -69,9 +70,9 @@ class SpooledPairs:
     _reader: pa.RecordBatchFileReader
 
     @property
+    @abstractmethod
     def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the data set."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close the file; a temporary one's disk space is given back."""

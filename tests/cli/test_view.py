@@ -121,4 +121,4 @@ def test_a_terminal_that_goes_away_ends_the_program(home: dict[str, str]) -> Non
     screen = PseudoTerminal(["demo"], home)
     screen.wait_for("accuracy")
     screen.hang_up()
-    screen.process.wait(60)
+    assert screen.process.wait(60) == 0
