@@ -1,4 +1,4 @@
-"""A ledger whose log-probs are still arriving: everything but them is in a file, sums are filled in as they are told.
+"""A ledger whose log-probs are still arriving: all else is in a file; sums are told, and filled in by `catch_up`.
 
 What a run in progress has not scored yet is nan, as is what cannot be scored; `is_known` tells them apart.
 """
@@ -43,6 +43,7 @@ class LiveLedger(Ledger):
         self.path = ledger
         self._token_logps = token_logps
         self.stored |= {name: np.full(self.num_pairs, np.nan) for name in LOGPS}
+        self._told: list[tuple[str, bytes, float]] = []
         roles = ("policy", "ref") if self.has_reference else ("policy",)
         self._known = {name: np.zeros(self.num_pairs, dtype=np.bool_) for name in LOGPS if name.startswith(roles)}
         self._rows = {
@@ -52,7 +53,7 @@ class LiveLedger(Ledger):
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Whether all sums of each pair have been told. Shape (num_pairs,)."""
+        """Whether all sums of each pair have been filled in. Shape (num_pairs,)."""
         known: NDArray[np.bool_] = np.all([*self._known.values()], axis=0)
         return known
 
@@ -61,14 +62,19 @@ class LiveLedger(Ledger):
         return super().usable_losses(replace(preferences, explicit=False))
 
     def take(self, role: str, sums: Iterable[tuple[bytes, float]]) -> None:
-        """Fill in the sums of sequences, which are given by their digests, for a role."""
-        for digest, value in sums:
+        """Keep the sums of sequences, which are given by their digests, for a role, until `catch_up`."""
+        self._told += [(role, digest, value) for digest, value in sums]
+
+    def catch_up(self) -> None:
+        """Fill in what was told since: columns that a view has computed by now are of earlier numbers."""
+        for role, digest, value in self._told:
             for side, places in self._rows.items():
                 name, rows = f"{role}_{side}_logps", places.of(digest)
                 self.stored[name][rows] = value
                 self._known[name][rows] = True
                 if not np.isfinite(value):
                     self._flag(rows)
+        self._told.clear()
 
     def _flag(self, rows: NDArray[np.int64]) -> None:
         flags = self.stored["flags"]

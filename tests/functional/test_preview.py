@@ -42,6 +42,7 @@ class Watched:
         if isinstance(event, LogpsKnown):
             self.scopes[event.role] = bytes.fromhex(event.scope)
             self.live.take(event.role, zip(map(bytes.fromhex, event.digests), event.sums, strict=True))
+            self.live.catch_up()
         self._at(event)
 
     @property
@@ -135,8 +136,20 @@ def test_a_sum_that_is_no_number_is_known_and_flagged(watched: Watched) -> None:
     live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
     digests = {name: bytes.fromhex(value) for name, value in zip("ab", watched.told("policy"), strict=False)}
     live.take("policy", [(digests["a"], math.nan), (digests["b"], -3.0)])
+    live.catch_up()
     assert sum("non_finite" in flags for flags in live.stored["flags"]) == 1
     assert not live.is_known.any()
+
+
+def test_what_is_looked_at_stays_as_it_is_until_it_catches_up(watched: Watched) -> None:
+    live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
+    for role in ("policy", "ref"):
+        live.take(role, [(bytes.fromhex(digest), -3.0) for digest in watched.told(role)])
+    assert np.isnan(live.stored["policy_chosen_logps"]).all()
+    assert not live.is_known.any()
+    live.catch_up()
+    assert (live.stored["policy_chosen_logps"] == -3.0).all()
+    assert live.is_known.all()
 
 
 def test_a_run_that_nobody_watches_tells_no_sums() -> None:
