@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
 from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Event, InputEvent
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
@@ -25,6 +26,7 @@ from prefscope.report.visible import visible
 from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
 from prefscope.tui.commands import Commands
 from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.hands import Hands, collect, collect_only_when_told
 from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.messages import Chosen, OpenAsked
 from prefscope.tui.remembered import recall, remember
@@ -101,6 +103,7 @@ class PrefscopeApp(App[None]):
         """The colours of what is positive and what is negative."""
         # Textual paints black on black with an ansi theme and NO_COLOR unless the terminal's own colours are kept.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
+        self.hands = Hands()
         self.session = session
         self._settings = settings or ScoreSettings(DataSettings(""), ModelSettings(""))
         self._ledger = ledger
@@ -162,13 +165,20 @@ class PrefscopeApp(App[None]):
         """Copy a text; what UTF-8 cannot hold, which names of files can, becomes question marks."""
         super().copy_to_clipboard(text.encode(errors="replace").decode())
 
+    async def on_event(self, event: Event) -> None:
+        """Note that somebody did something, before anything is made of it."""
+        if isinstance(event, InputEvent):
+            self.hands.move()
+        await super().on_event(event)
+
     def on_ready(self) -> None:
         """Show the first screen: Textual paints nothing before."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
-            self.set_timer(SECONDS_TO_BEGIN, _collect_what_is_new)
+            self.set_timer(SECONDS_TO_BEGIN, collect_only_when_told)
+            self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.hands))
 
     def _leave_with_the_terminal(self) -> None:
         """End when the terminal is gone: where no signal tells, reading from what is left of it never blocks again."""
@@ -182,7 +192,7 @@ class PrefscopeApp(App[None]):
 
     def _main_screen(self, session: Session, run: Scoring | None = None) -> MainScreen:
         session.columns = recall().columns
-        return MainScreen(session, run)
+        return MainScreen(session, run, self.hands)
 
     def _remember_theme(self, theme: Theme) -> None:
         if theme.name == self._known_theme:  # other colours, but no other theme
@@ -223,9 +233,3 @@ def _ledger_of(asked: Chosen) -> Ledger:
     if isinstance(asked.run.ended, Finished):
         return load_ledger(asked.run.ended.ledger)
     return cast("Ledger", asked.run.live)
-
-
-def _collect_what_is_new() -> None:
-    """Spare the garbage collector what is there by now: to go through it takes 70 ms, and would be between two keys."""
-    gc.freeze()
-    gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.tui.error_screen import ErrorScreen
+from prefscope.tui.hands import Hands
 from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -60,12 +62,21 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
-    def __init__(self, session: Session, scoring: Scoring | None = None) -> None:
+    def __init__(self, session: Session, scoring: Scoring | None = None, hands: Hands | None = None) -> None:
+        """Make the screen.
+
+        Args:
+            session: What is looked at.
+            scoring: The run that fills its ledger, if one does.
+            hands: What is new of the run is shown when they rest; at once without any.
+        """
         super().__init__()
         self.session = session
         self.scoring = scoring
+        self._hands = hands or Hands()
         self._renewed: tuple[Ledger, int] | None = None
         """Up to where the run is on the screen."""
+        self._last_renewal = 0.0
         self._told: Failed | None = None
         self._panes: dict[str, Pane] = {
             "overview": OverviewPane(session, id="overview"),
@@ -131,15 +142,18 @@ class MainScreen(Screen[None]):
         self._panes[name].focus_first()
 
     def _follow_run(self) -> None:
-        """Take in what the run has done since."""
-        scoring = self.scoring
-        self.query_one(ScoringStrip).show_run(scoring)
-        if scoring is None:
-            return
+        """Show what the run has done since."""
+        if self.scoring is not None:
+            self._take_in(self.scoring)
+        self.query_one(ScoringStrip).show_run(self.scoring)
+
+    def _take_in(self, scoring: Scoring) -> None:
         if isinstance(scoring.ended, Finished):
             self._finish(scoring, scoring.ended)
-        elif scoring.live is not None and self._renewed != (scoring.live, scoring.generation):
+        elif scoring.live is not None and self._has_news(scoring):
             self._renewed = scoring.live, scoring.generation
+            self._last_renewal = time.monotonic()
+            scoring.live.catch_up()
             self._renew(scoring.live)
         if isinstance(scoring.ended, Failed) and self._told is not scoring.ended:
             self._told = scoring.ended
@@ -147,6 +161,11 @@ class MainScreen(Screen[None]):
             self.app.push_screen(
                 ErrorScreen("Scoring stopped", scoring.ended.message, advice=advice, log=scoring.last_words)
             )
+
+    def _has_news(self, scoring: Scoring) -> bool:
+        """Return whether there is something new that may be shown now."""
+        is_new = self._renewed != (scoring.live, scoring.generation)
+        return is_new and self._hands.rest(time.monotonic() - self._last_renewal)
 
     def _finish(self, scoring: Scoring, finished: Finished) -> None:
         """Go over to the ledger that the run has written."""
@@ -191,7 +210,7 @@ class MainScreen(Screen[None]):
         self.action_show("pairs")
 
     def _refresh(self) -> None:
-        self.query_one("#identity", Static).update(identity(self.session))
+        self.query_one("#identity", Static).update(identity(self.session), layout=False)
 
 
 def identity(session: Session) -> Content:

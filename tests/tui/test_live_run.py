@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ from prefscope.settings import (
     PreferenceSettings,
     ScoreSettings,
 )
-from prefscope.tui import scoring
+from prefscope.tui import hands, scoring
 from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.load_screen import LoadScreen
@@ -203,6 +204,19 @@ def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
     terminal.wait_for(lambda: "order of earlier numbers: r" in terminal.text)
     terminal.press("r")
     assert shown.order.size > before.size
+
+
+def test_numbers_do_not_change_while_keys_are_pressed(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = show()
+    wait_for_some(terminal)
+    monkeypatch.setattr(hands, "REST", math.inf)
+    monkeypatch.setattr(hands, "LONGEST_WAIT", math.inf)
+    terminal.press("2")
+    shown, told = known(terminal), run_of(terminal).generation
+    terminal.wait_for(lambda: run_of(terminal).generation > told + 1)
+    assert known(terminal) == shown
+    monkeypatch.setattr(hands, "REST", 0.0)
+    terminal.wait_for(lambda: known(terminal) > shown)
 
 
 def test_a_scored_pair_has_its_tokens_and_another_says_that_it_waits(show: Show) -> None:

@@ -81,7 +81,7 @@ class PairsPane(MarkingPane):
         """Tell what is in the table, and which columns that were chosen are not."""
         count = self.table.left_out if self.session.columns is not None else 0
         told = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
-        self.query_one(".status", Static).update(Content(status(self.session) + told))
+        self.query_one(".status", Static).update(Content(status(self.session) + told), layout=False)
 
     @on(PairTable.Moved)
     def _preview(self) -> None:

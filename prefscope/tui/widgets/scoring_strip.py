@@ -28,7 +28,7 @@ class ScoringStrip(Static):
         told = None if scoring is None else progress(scoring)
         self.set_class(bool(told), "-shown")
         if told:
-            self.update(told)
+            self.update(told, layout=False)
 
 
 def progress(scoring: Scoring) -> Content:
