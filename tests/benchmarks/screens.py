@@ -182,7 +182,7 @@ def measure_keys(shown: Screens, keys: int) -> None:
     measure(shown, "page down, sorted", PAGE_DOWN, keys)
     shown.press(b"4")
     shown.settle()
-    measure(shown, "knob on What-if", b"]", keys // 4)
+    measure(shown, "knob on What-if", b"]", keys)
     shown.press(b"3")
     shown.settle()
     measure(shown, "next pair", b"J", keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -25,6 +26,8 @@ from prefscope.tui.session import Session, Sort
 from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
 from prefscope.tui.widgets.knob_list import KnobList
 from prefscope.tui.widgets.plot import Plot
+
+PERCENT = 100
 
 
 class WhatIfPane(Pane):
@@ -51,6 +54,8 @@ class WhatIfPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._loss = 0
+        self._curve: tuple[tuple[object, ...], NDArray[np.float64]] = ((), np.empty(0))
+        """Mean losses over the span of the picked knob, and what they depend on."""
 
     def compose(self) -> ComposeResult:
         """Make the knobs, the figures and the plots."""
@@ -79,9 +84,17 @@ class WhatIfPane(Pane):
         plot.border_title = f"mean {loss} loss against {knob.name}  │ now"
         depends = knob.loss in (None, loss)
         plot.border_subtitle = "" if depends else f"{knob.name} is no knob of {loss}"
-        x, y, now = knob.values(), mean_losses(view, loss, knob), knob.value(view.preferences)
+        x, y, now = knob.values(), self._mean_losses(view, loss, knob), knob.value(view.preferences)
         log = knob.parameter.scale == "log"
         plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=log))
+
+    def _mean_losses(self, view: View, loss: str, knob: Knob) -> NDArray[np.float64]:
+        """Return the means that `mean_losses` does; moving the knob itself does not change them."""
+        scored, others = np.count_nonzero(finite_pairs(view.ledger)), knob.at(view.preferences, knob.span[0])
+        known = (view.ledger, scored, loss, knob, others)
+        if self._curve[0] != known:
+            self._curve = known, mean_losses(view, loss, knob)
+        return self._curve[1]
 
     def _draw_weights(self, view: View, loss: str) -> None:
         """Draw which share of the gradient the heaviest pairs carry."""
@@ -90,8 +103,8 @@ class WhatIfPane(Pane):
         shares, half = carried(view.column(f"{loss}_weight")[finite])
         plot.border_title = f"gradient weight of {loss}: share carried by the heaviest pairs"
         plot.border_subtitle = f"{half:.0%} of pairs carry 50% of the gradient" if shares.size else ""
-        x = np.linspace(0, 100, min(max(shares.size, 1), 200))
-        y = 100 * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
+        x = np.linspace(0, PERCENT, min(max(shares.size, 1), PERCENT + 1))
+        y = PERCENT * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
         plot.show_drawing(lambda width, height: curve(x, y, None, width, height) if y.size else "")
 
     def action_turn_loss(self) -> None:

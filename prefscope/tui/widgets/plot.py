@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -40,6 +42,7 @@ class Plot(Widget):
         self.border_title = title
         self._drawing: Drawing = lambda *_: ""
         self._lines: tuple[tuple[int, int], list[str]] = ((0, 0), [])
+        self._base = Style()
 
     def show_drawing(self, drawing: Drawing) -> None:
         """Draw something else."""
@@ -56,10 +59,15 @@ class Plot(Widget):
             self._lines = ((width, height), text.split("\n"))
         return self._lines[1]
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines in view; what is behind them is found once, as it depends on every widget above."""
+        self._base = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """Return a line of the plot, a segment for every run of one colour."""
         width, _ = self.content_size
-        base = self.rich_style
+        base = self._base
         line = self.lines[y] if y < len(self.lines) else ""
         classes = self.classes_of(line, y)
         segments: list[Segment] = []
