@@ -23,6 +23,7 @@ from prefscope.scoring import probe
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
+from tests.functional.dispatch.shards import write_rows
 from tests.functional.runs import (
     NATS_A_TOKEN,
     POLICY,
@@ -34,7 +35,6 @@ from tests.functional.runs import (
     run,
     settings_of,
 )
-from tests.functional.shards import write_rows
 
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 12

@@ -21,8 +21,7 @@ from prefscope.scoring.planning import draw_sample
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ScoreSettings, TokenizationSettings
-from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
-from tests.functional.shards import (
+from tests.functional.dispatch.shards import (
     BATCH_TOKENS,
     CHUNK,
     LAST_SHARD,
@@ -33,6 +32,7 @@ from tests.functional.shards import (
     write_distinct_pairs,
     write_rows,
 )
+from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
 
 
 @pytest.fixture

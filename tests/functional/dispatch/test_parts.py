@@ -15,8 +15,8 @@ import pytest
 
 from prefscope.cli.app import run
 from prefscope.pipeline import shards
+from tests.functional.dispatch.shards import write_distinct_pairs
 from tests.functional.runs import POLICY, REF
-from tests.functional.shards import write_distinct_pairs
 
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 40

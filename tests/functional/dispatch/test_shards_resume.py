@@ -18,8 +18,8 @@ from prefscope.events import BatchScored, Event
 from prefscope.folders import store_path
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
+from tests.functional.dispatch.shards import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
-from tests.functional.shards import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
 
 CHILD = """
 import importlib, json, sys

@@ -29,9 +29,9 @@ from prefscope.pipeline.run import score
 from prefscope.report.export import export
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import DispatchSettings, PreferenceSettings, ScoreSettings
+from tests.functional.dispatch.shards import write_distinct_pairs
 from tests.functional.runs import run as run_here
 from tests.functional.runs import settings_of
-from tests.functional.shards import write_distinct_pairs
 
 PAIRS = 40
 FEWEST_TOKENS = 1 << 10  # so that some pairs make several shards

@@ -21,9 +21,9 @@ from prefscope.pipeline import shards
 from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import choice
 from prefscope.pipeline.run import score
+from tests.functional.dispatch.shards import write_distinct_pairs
 from tests.functional.runs import NATS_A_TOKEN, settings_of
 from tests.functional.runs import run as run_here
-from tests.functional.shards import write_distinct_pairs
 
 PAIRS = 24
 LOGPS = [f"{role}_{side}_token_logps" for role in ("policy", "ref") for side in SIDES]

@@ -32,10 +32,10 @@ from prefscope.pipeline.run import score
 from prefscope.report.export import export
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import DispatchSettings, PreferenceSettings
-from tests.functional.object_store import running_store
+from tests.functional.dispatch.object_store import running_store
+from tests.functional.dispatch.shards import write_distinct_pairs
 from tests.functional.runs import run as run_here
 from tests.functional.runs import settings_of
-from tests.functional.shards import write_distinct_pairs
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
 PAIRS = 40
