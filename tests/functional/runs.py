@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prefscope.events import BatchScored, Event, Halved, Noted, Planned
-from prefscope.folders import sample_data
+from prefscope.folders import sample_data, store_path
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
 from prefscope.scoring import models as loading
 from prefscope.scoring.models import LanguageModel
+from prefscope.scoring.store import LogpStore
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
 
 Kind = TypeVar("Kind", bound=Event)
@@ -97,6 +98,15 @@ def run(settings: ScoreSettings, emit: Callable[[Event], None] = lambda _: None)
     path = score(settings, lambda _: Path("ledger.parquet"), listen)
     table = pq.read_table(path).replace_schema_metadata(None)
     return Outcome(tuple(events), table, load_ledger(path).manifest)
+
+
+def committed(cache: Path | str = "cache") -> int:
+    """Return how many sequences a store has."""
+    path = store_path(str(cache))
+    if not path.is_file():
+        return 0
+    with LogpStore(path) as store:
+        return store.counts()[0]
 
 
 def largest_difference(some: NDArray[np.float32], others: NDArray[np.float32]) -> float:

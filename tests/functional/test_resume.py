@@ -24,6 +24,7 @@ from prefscope.pipeline.run import score
 from prefscope.report.export import export
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
+from tests.functional.runs import committed
 
 KILLS = 10
 PAIRS = 60
@@ -72,7 +73,7 @@ def outcome_of(folder: Path, events: Iterable[Event] = ()) -> Outcome:
         table=pq.read_table(path).replace_schema_metadata(None),
         csv=(folder / "table.csv").read_bytes(),
         manifest={key: value for key, value in ledger.manifest.items() if key != "created"},
-        committed=committed(folder),
+        committed=committed(folder / CACHE),
         plans=[event for event in said if isinstance(event, Planned)],
         batches=[event for event in said if isinstance(event, BatchScored)],
     )
@@ -97,12 +98,6 @@ def read_lines(process: subprocess.Popen[str], lines: Iterable[str]) -> None:
     assert process.stdout is not None
     for line in lines:
         assert process.stdout.readline() == f"{line}\n"
-
-
-def committed(folder: Path) -> int:
-    """Return how many sequences the store holds."""
-    with LogpStore(store_path(str(folder / CACHE))) as store:
-        return store.counts()[0]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +129,7 @@ def test_a_run_killed_while_scoring_is_finished_by_the_next_as_if_nothing_had_ha
     time.sleep(chance.random() * 2 * sum(batch.seconds for batch in undisturbed.batches) / total)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
-    before = committed(tmp_path)
+    before = committed(tmp_path / CACHE)
     finished = run_in(tmp_path, settings, monkeypatch)
 
     assert [plan.resumed for plan in finished.plans] == [True, True]
