@@ -23,7 +23,6 @@ from prefscope.scoring import probe
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
-from tests.functional.dispatch.shards import write_rows
 from tests.functional.runs import (
     NATS_A_TOKEN,
     POLICY,
@@ -239,7 +238,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_split_before_the
 
 
 def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
-    loads: Loads, monkeypatch: pytest.MonkeyPatch
+    loads: Loads, write_jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
 
@@ -249,7 +248,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
 
     first = {"prompt": "What?", "chosen": " No.", "rejected": " word" * 470}
     others = [{"prompt": f"What of {i}?", "chosen": " some" * 20, "rejected": " thing" * 20} for i in range(24)]
-    settings = settings_of(ref="none", data=write_rows(Path("pairs.jsonl"), [first, *others]), batch_tokens=512)
+    settings = settings_of(ref="none", data=write_jsonl("pairs.jsonl", [first, *others]), batch_tokens=512)
     whole = run(replace(settings, compute=replace(settings.compute, cache_dir="other"))).batches
     assert whole[0].sequences == 2
     run(settings_of(ref="none", limit=1))

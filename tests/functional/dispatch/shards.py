@@ -1,49 +1,68 @@
-"""Data and settings with which some pairs fill a shard."""
+"""A data set of some shards, and the commands that score it: their options, their processes and what they leave."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
+from prefscope.cli.app import run
 from prefscope.folders import sample_data
 from prefscope.pipeline import intake, shards
 from prefscope.scoring import planning, probe
+from tests.functional.runs import POLICY, REF
 
+Program: TypeAlias = Callable[..., tuple[int, str, str]]
 PAIRS = 90
+LIMIT = 40  # of them a command scores
+BATCH_TOKENS = 256
+OPTIONS = [
+    *("--policy", str(POLICY), "--ref", str(REF), "--threads", "1"),
+    *("--batch-tokens", str(BATCH_TOKENS), "--limit", str(LIMIT)),
+]
+FEWEST_TOKENS = 1 << 10
 CHUNK, SAMPLE = 10, 16
 MOST_PAIRS = 2 * CHUNK
 LAST_SHARD = 4
-BATCH_TOKENS = 512
-SMALL: list[tuple[Any, str, int]] = [
+BY_PAIRS: list[tuple[Any, str, int]] = [
     (intake, "CHUNK_PAIRS", CHUNK),
     (planning, "SAMPLE_PAIRS", SAMPLE),
     (shards, "MOST_PAIRS", MOST_PAIRS),
     (probe, "ENOUGH_SECONDS", 0),  # its first pass is enough here
 ]
+CHILD = f"""
+import signal
+from prefscope.cli.app import main
+from prefscope.pipeline import shards
+signal.signal(signal.SIGINT, signal.default_int_handler)
+shards.FEWEST_TOKENS = {FEWEST_TOKENS}
+main()
+"""
 
 
-def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard."""
-    for module, name, value in SMALL:
+def cut_by_tokens(patch: pytest.MonkeyPatch) -> None:
+    """Let some pairs fill a shard by their tokens."""
+    patch.setattr(shards, "FEWEST_TOKENS", FEWEST_TOKENS)
+
+
+def cut_by_pairs(patch: pytest.MonkeyPatch) -> None:
+    """Let some pairs fill a shard by their number."""
+    for module, name, value in BY_PAIRS:
         patch.setattr(module, name, value)
-
-
-def write_rows(path: Path, rows: Sequence[Any]) -> Path:
-    """Write rows as JSON lines and return the path."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def read_rows(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_distinct_pairs(path: Path) -> Path:
-    """Write short bundled pairs in which no sequence occurs twice, as a data set of some shards."""
+def distinct_pairs() -> list[Any]:
+    """Return short bundled pairs in which no sequence occurs twice."""
     seen: set[str] = set()
     kept = []
     for row in sorted(read_rows(sample_data() / "pairs.jsonl"), key=lambda row: len(json.dumps(row))):
@@ -52,4 +71,54 @@ def write_distinct_pairs(path: Path) -> Path:
             seen |= texts
             kept.append(row)
     order = sorted(range(PAIRS), key=lambda i: i * 7 % PAIRS)  # lengths are mixed, as they are in life
-    return write_rows(path, [kept[i] for i in order])
+    return [kept[i] for i in order]
+
+
+def call(*arguments: str | Path) -> int:
+    """Run a command line in this process and return its exit code."""
+    return run([str(argument) for argument in arguments])
+
+
+def start(
+    *arguments: str, stdout: int = subprocess.DEVNULL, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Run a command line in a process of its own, where some pairs fill a shard by their tokens."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        stdout=stdout,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | (environment or {}),
+    )
+
+
+def slice_command(data: Path, parts: Path | str, slice_: str) -> list[str]:
+    """Return the command line that scores a slice into a folder or an object store."""
+    return ["score", str(data), *OPTIONS, "--no-cache", "--parts", str(parts), "--slice", slice_]
+
+
+def fill(data: Path, parts: Path | str, slices: Sequence[int] = (0, 1)) -> None:
+    """Score all slices, one after the other."""
+    for number in slices:
+        assert call(*slice_command(data, parts, f"{number}/{len(slices)}")) == 0
+
+
+def table_of(ledger: Path | str) -> bytes:
+    """Return the flat table of a ledger."""
+    assert call("export", ledger, "-o", "table.csv") == 0
+    return Path("table.csv").read_bytes()
+
+
+def merged_table(parts: Path | str) -> bytes:
+    """Return the flat table of the ledger that the parts make."""
+    assert call("parts", "merge", parts, "-o", "merged.parquet") == 0
+    return table_of("merged.parquet")
+
+
+def parts_in(folder: Path) -> dict[str, bytes]:
+    """Return the content of all parts by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the files of a folder that were not finished."""
+    return [path for path in folder.rglob("*") if path.name.startswith(".")]

@@ -5,58 +5,34 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from prefscope.cli.app import run
-from prefscope.pipeline import shards
-from tests.functional.dispatch.shards import write_distinct_pairs
+from tests.functional.dispatch.processes import wait_until
+from tests.functional.dispatch.shards import (
+    LIMIT,
+    OPTIONS,
+    Program,
+    call,
+    fill,
+    leftovers,
+    merged_table,
+    parts_in,
+    slice_command,
+    start,
+)
 from tests.functional.runs import POLICY, REF
 
-Program = Callable[..., tuple[int, str, str]]
-PAIRS = 40
-FEWEST_TOKENS = 1 << 10  # so that some pairs make several shards
-OPTIONS = ["--policy", str(POLICY), "--ref", str(REF), "--threads", "1", "--batch-tokens", "512", "--limit", str(PAIRS)]
-SLICE = """
-import sys
-from prefscope.cli.app import main
-from prefscope.pipeline import shards
-shards.FEWEST_TOKENS = int(sys.argv[1])
-main(sys.argv[2:])
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "FEWEST_TOKENS", FEWEST_TOKENS)
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
-
-
-@pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return the table of a single run."""
-    table = tmp_path_factory.mktemp("whole") / "whole.csv"
-    assert call("score", data, *OPTIONS, "--no-cache", "-o", table) == 0
-    return table.read_bytes()
+pytestmark = pytest.mark.usefixtures("shards_by_tokens")
 
 
 @pytest.fixture(scope="module")
 def filled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that two slices have filled, each with a store of its own."""
     folder = tmp_path_factory.mktemp("filled") / "parts"
-    for number in range(2):
-        assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "--slice", f"{number}/2") == 0
+    fill(data, folder)
     return folder
 
 
@@ -66,35 +42,15 @@ def copied(filled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(filled, tmp_path / "copied"))
 
 
-def call(*arguments: str | Path) -> int:
-    return run([str(argument) for argument in arguments])
-
-
-def table_of(folder: Path) -> bytes:
-    """Return the table of the ledger that the parts make."""
-    assert call("parts", "merge", folder, "-o", "merged.parquet") == 0
-    assert call("export", "merged.parquet", "-o", "merged.csv") == 0
-    return Path("merged.csv").read_bytes()
-
-
-def parts_in(folder: Path) -> dict[str, bytes]:
-    """Return the content of all parts by their names."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
-
-
-def leftovers(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.name.startswith(".")]
-
-
 def test_slices_make_the_table_of_a_single_run(filled: Path, whole: bytes) -> None:
-    assert table_of(filled) == whole
+    assert merged_table(filled) == whole
 
 
 def test_a_slice_that_is_run_again_computes_nothing_and_writes_nothing(
     filled: Path, data: Path, program: Program
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")}
-    code, out, err = program("score", data, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2")
+    code, out, err = program(*slice_command(data, filled, "0/2"))
     assert (code, err.count("all parts are there"), "to compute" in err) == (0, 1, False)
     assert "complete" in out
     assert {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")} == before
@@ -102,8 +58,7 @@ def test_a_slice_that_is_run_again_computes_nothing_and_writes_nothing(
 
 def test_a_part_has_the_same_bytes_whoever_writes_it(filled: Path, data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    for number in (2, 0, 1):
-        assert call("score", data, *OPTIONS, "--no-cache", "--parts", again, "--slice", f"{number}/3") == 0
+    fill(data, again, slices=(2, 0, 1))
     assert parts_in(again) == parts_in(filled)
 
 
@@ -129,7 +84,7 @@ def test_the_status_counts_the_parts_of_each_model(copied: Path, program: Progra
     (scope, *_) = sorted((copied / "parts").iterdir())
     next(scope.iterdir()).unlink()
     found = json.loads(program("parts", "status", copied, "--json")[1])
-    assert (found["schema"], found["pairs"], found["shards"]) == (1, PAIRS, total)
+    assert (found["schema"], found["pairs"], found["shards"]) == (1, LIMIT, total)
     (one,) = found["runs"]
     assert sorted(one["shards"].values()) == [total - 1, total]
     assert one["missing"] == 1
@@ -170,17 +125,15 @@ def test_a_damaged_part_is_refused_and_found_and_done_again(
     assert (code, f"{part.name}: this part is damaged" in err) == (3, True)
     assert program("parts", "verify", copied)[:2] == (1, f"damaged: {part}\n")
     assert program("parts", "verify", copied, "--delete")[:2] == (0, f"deleted: {part}\n")
-    for number in range(2):
-        assert call("score", data, *OPTIONS, "--no-cache", "--parts", copied, "--slice", f"{number}/2") == 0
+    fill(data, copied)
     assert program("parts", "verify", copied)[:2] == (0, "All parts are sound.\n")
-    assert table_of(copied) == whole
+    assert merged_table(copied) == whole
 
 
 def test_a_cut_part_is_done_again_by_its_slice_unasked(copied: Path, data: Path, whole: bytes) -> None:
     cut(sorted(copied.rglob("*.parquet"))[1])
-    for number in range(2):
-        assert call("score", data, *OPTIONS, "--no-cache", "--parts", copied, "--slice", f"{number}/2") == 0
-    assert table_of(copied) == whole
+    fill(data, copied)
+    assert merged_table(copied) == whole
 
 
 @pytest.mark.parametrize(
@@ -194,7 +147,7 @@ def test_a_cut_part_is_done_again_by_its_slice_unasked(copied: Path, data: Path,
 def test_the_parts_of_another_plan_are_refused(
     options: list[str], told: str, filled: Path, data: Path, program: Program
 ) -> None:
-    code, out, err = program("score", data, *OPTIONS, *options, "--no-cache", "--parts", filled, "--slice", "0/2")
+    code, out, err = program(*slice_command(data, filled, "0/2"), *options)
     assert (code, out) == (2, "")
     assert told in err
 
@@ -202,7 +155,7 @@ def test_the_parts_of_another_plan_are_refused(
 def test_another_data_set_is_refused(filled: Path, data: Path, program: Program) -> None:
     other = Path("other.jsonl")
     other.write_text(data.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    code, _, err = program("score", other, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2")
+    code, _, err = program(*slice_command(other, filled, "0/2"))
     assert (code, "another size of the data set" in err) == (2, True)
 
 
@@ -235,33 +188,21 @@ def test_what_makes_no_sense_is_told_in_a_sentence(
     assert told in err
 
 
-def start(data: Path, folder: Path, slice_: str) -> subprocess.Popen[bytes]:
-    options = [*map(str, OPTIONS), "--no-cache", "--parts", str(folder), "--slice", slice_]
-    command = [sys.executable, "-c", SLICE, str(FEWEST_TOKENS), "score", str(data), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for_parts(folder: Path, more_than: int, process: subprocess.Popen[bytes]) -> None:
-    while len(list(folder.rglob("*.parquet"))) <= more_than and process.poll() is None:
-        time.sleep(0.005)
-
-
 def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
     data: Path, whole: bytes, filled: Path, tmp_path: Path
 ) -> None:
     """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
     folder = tmp_path / "killed"
     expected = parts_in(filled)
-    processes = [start(data, folder, f"{number}/2") for number in range(2)]
-    wait_for_parts(folder, 2, processes[0])
+    processes = [start(*slice_command(data, folder, f"{number}/2")) for number in range(2)]
+    wait_until(lambda: len(list(folder.rglob("*.parquet"))) > 2, seconds=60)
     for process in processes:
         process.kill()
         assert process.wait() == -signal.SIGKILL
     found = parts_in(folder)
     assert found.items() <= expected.items()
     assert len(found) > 2
-    for number in range(2):
-        assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "--slice", f"{number}/2") == 0
+    fill(data, folder)
     assert parts_in(folder) == expected
     assert leftovers(folder) == []
-    assert table_of(folder) == whole
+    assert merged_table(folder) == whole

@@ -3,67 +3,41 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from prefscope.cli.app import run
-from prefscope.pipeline import shards
-from tests.functional.dispatch.object_store import BUCKET, Store, running_store
-from tests.functional.dispatch.shards import write_distinct_pairs
-from tests.functional.runs import POLICY, REF
+from tests.functional.dispatch.object_store import BUCKET, Store
+from tests.functional.dispatch.processes import wait_until
+from tests.functional.dispatch.shards import (
+    LIMIT,
+    OPTIONS,
+    Program,
+    call,
+    fill,
+    merged_table,
+    parts_in,
+    slice_command,
+    start,
+)
 
-Program = Callable[..., tuple[int, str, str]]
-PAIRS = 40
-FEWEST_TOKENS = 1 << 10  # so that some pairs make several shards
-OPTIONS = ["--policy", str(POLICY), "--ref", str(REF), "--threads", "1", "--batch-tokens", "512", "--limit", str(PAIRS)]
+pytestmark = pytest.mark.usefixtures("shards_by_tokens")
 MODELS = 2
-SLICE = """
-import sys
-from prefscope.cli.app import main
-from prefscope.pipeline import shards
-shards.FEWEST_TOKENS = int(sys.argv[1])
-main(sys.argv[2:])
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "FEWEST_TOKENS", FEWEST_TOKENS)
-        yield
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    with running_store() as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
 
 
 @pytest.fixture(scope="module")
 def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that a single run has filled, with its table in it."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "-o", folder / "whole.csv") == 0
+    """Return a folder that a single run has filled."""
+    folder = tmp_path_factory.mktemp("single") / "folder"
+    assert call("score", data, *OPTIONS, "--no-cache", "--parts", folder, "-o", folder.with_name("all.csv")) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def filled(store: Store, data: Path) -> str:
     """Return the URL that two slices have filled."""
-    for number in range(2):
-        assert score_slice(data, store.url("filled"), f"{number}/2") == 0
+    fill(data, store.url("filled"))
     return store.url("filled")
 
 
@@ -75,42 +49,23 @@ def copied(store: Store, filled: str, tmp_path: Path) -> str:  # noqa: ARG001 (i
     return name
 
 
-def call(*arguments: str | Path) -> int:
-    return run([str(argument) for argument in arguments])
-
-
-def score_slice(data: Path, url: str, slice_: str) -> int:
-    return call("score", data, *OPTIONS, "--no-cache", "--parts", url, "--slice", slice_)
-
-
-def table_of(url: str) -> bytes:
-    """Return the table of the ledger that the parts make."""
-    assert call("parts", "merge", url, "-o", "merged.parquet") == 0
-    assert call("export", "merged.parquet", "-o", "merged.csv") == 0
-    return Path("merged.csv").read_bytes()
-
-
 def is_part(request: str) -> bool:
     """Return whether a request writes a part."""
     return request.startswith("PUT") and request.endswith(".parquet")
 
 
-def parts_in(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
-
-
 def test_slices_make_the_parts_of_a_folder_and_the_table_of_a_single_run(
-    store: Store, filled: str, folder: Path
+    store: Store, filled: str, folder: Path, whole: bytes
 ) -> None:
     assert store.parts("filled") == parts_in(folder)
-    assert table_of(filled) == (folder / "whole.csv").read_bytes()
+    assert merged_table(filled) == whole
 
 
 def test_a_slice_that_is_run_again_computes_nothing_and_asks_once_a_model_and_not_once_a_shard(
     store: Store, filled: str, data: Path, program: Program
 ) -> None:
     store.requests.clear()
-    code, _, err = program("score", data, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2")
+    code, _, err = program(*slice_command(data, filled, "0/2"))
     assert (code, err.count("all parts are there"), "to compute" in err) == (0, 1, False)
     assert [one for one in store.requests if one.startswith("PUT")] == []
     assert [one for one in store.requests if ".parquet" in one] == []
@@ -123,7 +78,7 @@ def test_the_status_fetches_neither_parts_nor_pairs(store: Store, filled: str, p
     code, out, _ = program("parts", "status", filled, "--json")
     found = json.loads(out)
     (one,) = found["runs"]
-    assert (code, found["pairs"], one["missing"]) == (0, PAIRS, 0)
+    assert (code, found["pairs"], one["missing"]) == (0, LIMIT, 0)
     assert found["shards"] > 4
     assert one["shards"] == {"policy": found["shards"], "ref": found["shards"]}
     fetched = {one.rpartition("/")[2] for one in store.requests if one.startswith("GET") and "prefix=" not in one}
@@ -131,7 +86,7 @@ def test_the_status_fetches_neither_parts_nor_pairs(store: Store, filled: str, p
 
 
 def test_a_cut_part_is_refused_and_found_and_done_again(
-    store: Store, copied: str, data: Path, folder: Path, program: Program
+    store: Store, copied: str, data: Path, whole: bytes, program: Program
 ) -> None:
     path, content = list(store.parts(copied).items())[1]
     store.put(f"{copied}/{path}", content[:-20])
@@ -141,10 +96,9 @@ def test_a_cut_part_is_refused_and_found_and_done_again(
     assert (code, f"{name}: this part is damaged" in err) == (3, True)
     assert program("parts", "verify", url)[:2] == (1, f"damaged: {name}\n")
     assert program("parts", "verify", url, "--delete")[:2] == (0, f"deleted: {name}\n")
-    for number in range(2):
-        assert score_slice(data, url, f"{number}/2") == 0
+    fill(data, url)
     assert program("parts", "verify", url)[:2] == (0, "All parts are sound.\n")
-    assert table_of(url) == (folder / "whole.csv").read_bytes()
+    assert merged_table(url) == whole
 
 
 def test_parts_that_cannot_be_fetched_are_not_taken_for_damaged(store: Store, copied: str, program: Program) -> None:
@@ -158,13 +112,12 @@ def test_parts_that_cannot_be_fetched_are_not_taken_for_damaged(store: Store, co
 
 
 def test_what_the_store_refuses_in_the_middle_is_told_and_only_that_is_done_again(
-    store: Store, data: Path, folder: Path, program: Program
+    store: Store, data: Path, whole: bytes, program: Program
 ) -> None:
     url = store.url("refused")
     store.requests.clear()
     store.refuses = lambda request: is_part(request) and sum(map(is_part, store.requests)) > 3
-    options = ["score", str(data), *OPTIONS, "--no-cache", "--parts", url]
-    code, out, err = program(*options, "--slice", "0/1")
+    code, out, err = program(*slice_command(data, url, "0/1"))
     store.refuses = lambda _: False
     assert (code, out) == (3, "")
     assert f"s3://…@{BUCKET}/refused/parts/" in err
@@ -173,10 +126,10 @@ def test_what_the_store_refuses_in_the_middle_is_told_and_only_that_is_done_agai
     kept = store.parts("refused")
     assert len(kept) == 3
     store.requests.clear()
-    assert call(*options, "-o", "all.csv") == 0
+    assert call("score", data, *OPTIONS, "--no-cache", "--parts", url, "-o", "all.csv") == 0
     written = {one.partition("refused/")[2] for one in store.requests if is_part(one)}
     assert written == store.parts("refused").keys() - kept.keys()
-    assert Path("all.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+    assert Path("all.csv").read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["plan.json", "order.npz", "pairs.arrow", "tokens.json"])
@@ -188,17 +141,21 @@ def test_a_damaged_plan_is_told(name: str, store: Store, copied: str, program: P
     assert "the plan of these parts is damaged" in err
 
 
-def test_the_plan_that_was_there_first_stays(store: Store, filled: str, data: Path, program: Program) -> None:
+def test_the_plan_that_was_there_first_stays(
+    store: Store, filled: str, data: Path, models: list[str], program: Program
+) -> None:
     before = store.files("filled/plan")
-    code, _, err = program("parts", "plan", filled, data, *OPTIONS[:4], "--limit", "7")
+    code, _, err = program("parts", "plan", filled, data, *models, "--limit", "7")
     assert (code, "another limit: 40 there, 7 now" in err) == (2, True)
     assert store.files("filled/plan") == before
 
 
-def test_credentials_are_told_nowhere(store: Store, data: Path, filled: str, tmp_path: Path, program: Program) -> None:
+def test_credentials_are_told_nowhere(
+    store: Store, data: Path, filled: str, models: list[str], tmp_path: Path, program: Program
+) -> None:
     said = [
-        program("parts", "plan", store.url("secret"), data, *OPTIONS[:4], "--limit", "4"),
-        program("score", data, *OPTIONS, "--no-cache", "--parts", filled, "--slice", "0/2"),
+        program("parts", "plan", store.url("secret"), data, *models, "--limit", "4"),
+        program(*slice_command(data, filled, "0/2")),
         program("score", data, *OPTIONS, "--no-cache", "--parts", filled, "-o", "secret.parquet"),
         program("parts", "status", filled),
         program("parts", "merge", filled, "-o", "merged.parquet"),
@@ -238,33 +195,25 @@ def test_a_url_that_cannot_be_used_is_told_before_anything_is_read(
         assert err.count("prefscope: ") == 1
 
 
-def test_a_file_url_is_the_folder(folder: Path, tmp_path: Path, data: Path) -> None:
+def test_a_file_url_is_the_folder(folder: Path, tmp_path: Path, data: Path, whole: bytes) -> None:
     there = tmp_path / "with space"
     url = f"file://{str(there).replace(' ', '%20')}"
-    for number in range(2):
-        assert score_slice(data, url, f"{number}/2") == 0
+    fill(data, url)
     assert parts_in(there) == parts_in(folder)
     assert {path.name for path in (there / "plan").iterdir()} == {path.name for path in (folder / "plan").iterdir()}
-    assert table_of(url) == (folder / "whole.csv").read_bytes()
-
-
-def start(data: Path, url: str, slice_: str, temporary: Path) -> subprocess.Popen[bytes]:
-    options = [*map(str, OPTIONS), "--no-cache", "--parts", url, "--slice", slice_]
-    command = [sys.executable, "-c", SLICE, str(FEWEST_TOKENS), "score", str(data), *options]
-    environment = os.environ | {"TMPDIR": str(temporary)}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    assert merged_table(url) == whole
 
 
 def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
-    store: Store, data: Path, folder: Path, tmp_path: Path
+    store: Store, data: Path, folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
     """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     store.requests.clear()
-    processes = [start(data, store.url("killed"), f"{number}/2", temporary) for number in range(2)]
-    while sum(map(is_part, [*store.requests])) <= 2 and processes[0].poll() is None:
-        time.sleep(0.005)
+    commands = [slice_command(data, store.url("killed"), f"{number}/2") for number in range(2)]
+    processes = [start(*command, environment={"TMPDIR": str(temporary)}) for command in commands]
+    wait_until(lambda: sum(map(is_part, [*store.requests])) > 2, seconds=60)
     for process in processes:
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -272,7 +221,6 @@ def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_
     assert found.items() <= expected.items()
     assert len(found) > 1
     assert [path.name for path in temporary.iterdir() if path.name.startswith("prefscope-")] == []
-    for number in range(2):
-        assert score_slice(data, store.url("killed"), f"{number}/2") == 0
+    fill(data, store.url("killed"))
     assert store.parts("killed") == expected
-    assert table_of(store.url("killed")) == (folder / "whole.csv").read_bytes()
+    assert merged_table(store.url("killed")) == whole

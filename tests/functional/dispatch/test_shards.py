@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,56 +27,9 @@ from tests.functional.dispatch.shards import (
     LAST_SHARD,
     PAIRS,
     SAMPLE,
-    make_small,
     read_rows,
-    write_distinct_pairs,
-    write_rows,
 )
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard."""
-    make_small(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
-
-
-@pytest.fixture(scope="module")
-def settings(data: Path) -> ScoreSettings:
-    return settings_of(data=data, batch_tokens=BATCH_TOKENS)
-
-
-@pytest.fixture(scope="module")
-def policy_alone(data: Path) -> ScoreSettings:
-    return settings_of(ref="none", data=data, batch_tokens=BATCH_TOKENS)
-
-
-@pytest.fixture(scope="module")
-def planned() -> list[tuple[str, int]]:
-    """Return what the undisturbed run makes a list of the parts that are planned, each with its role."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    settings: ScoreSettings, planned: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
-) -> Outcome:
-    """Return a run of several shards."""
-
-    def watch(store: Any, key: Any, shard: Any, model: Any, budget: Any) -> Any:
-        planned.append((model.role, shard.number))
-        return plan_shard(store, key, shard, model, budget)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefscope.pipeline.passes.plan_shard", watch)
-        make_small(patch)
-        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
-        return run(settings)
 
 
 @pytest.fixture
@@ -100,10 +53,18 @@ def digests_of(data: Path, tokenizer: PreTrainedTokenizerBase) -> list[tuple[byt
     return [(item.chosen.digest(), item.rejected.digest()) for item in found if isinstance(item, TokenizedPair)]
 
 
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_the_sample_is_planned_first_and_then_shard_after_shard_for_both_models(
-    planned: list[tuple[str, int]],
+    settings: ScoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    planned: list[tuple[str, int]] = []
+
+    def watch(store: Any, key: Any, shard: Any, model: Any, budget: Any) -> Any:
+        planned.append((model.role, shard.number))
+        return plan_shard(store, key, shard, model, budget)
+
+    monkeypatch.setattr("prefscope.pipeline.passes.plan_shard", watch)
+    run(settings)
     assert planned == [(role, number) for number in range(LAST_SHARD + 1) for role in ("policy", "ref")]
 
 
@@ -123,12 +84,16 @@ def test_the_plan_that_is_told_is_what_the_batches_add_up_to(undisturbed: Outcom
         assert sum(batch.computed for batch in batches) == plan.computed < plan.tokens < plan.padded
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_what_the_store_has_from_another_run_is_not_in_the_plan_that_is_told(
-    policy_alone: ScoreSettings, data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
+    policy_alone: ScoreSettings,
+    data: Path,
+    write_jsonl: Callable[..., Path],
+    scored: list[list[bytes]],
+    tiny_tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     digests = digests_of(data, tiny_tokenizer)
-    some = write_rows(Path("some.jsonl"), read_rows(data)[35:45])
+    some = write_jsonl("some.jsonl", read_rows(data)[35:45])
     run(settings_of(ref="none", data=some))
     scored.clear()
     outcome = run(policy_alone)
@@ -139,7 +104,7 @@ def test_what_the_store_has_from_another_run_is_not_in_the_plan_that_is_told(
     assert computed == {digest for pair in digests[:35] + digests[45:] for digest in pair}
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_the_first_batches_are_the_pairs_of_a_seeded_random_sample(
     policy_alone: ScoreSettings, data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -156,12 +121,15 @@ def test_the_first_batches_are_the_pairs_of_a_seeded_random_sample(
     assert first == wanted
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_a_sequence_of_the_sample_or_of_two_shards_is_scored_once(
-    data: Path, scored: list[list[bytes]], tiny_tokenizer: PreTrainedTokenizerBase
+    data: Path,
+    write_jsonl: Callable[..., Path],
+    scored: list[list[bytes]],
+    tiny_tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     rows = read_rows(data)
-    again = write_rows(Path("again.jsonl"), [*rows[:40], *rows[:30], {**rows[5], "rejected": rows[25]["rejected"]}])
+    again = write_jsonl("again.jsonl", [*rows[:40], *rows[:30], {**rows[5], "rejected": rows[25]["rejected"]}])
     outcome = run(settings_of(ref="none", data=again, batch_tokens=BATCH_TOKENS))
     wanted = {digest for pair in digests_of(again, tiny_tokenizer) for digest in pair}
     computed = [digest for batch in scored for digest in batch]
@@ -171,7 +139,7 @@ def test_a_sequence_of_the_sample_or_of_two_shards_is_scored_once(
     assert columns.slice(0, 30).equals(columns.slice(40, 30))
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_only_two_shards_of_sequences_are_in_memory_at_a_time(policy_alone: ScoreSettings) -> None:
     alive: list[int] = []
 

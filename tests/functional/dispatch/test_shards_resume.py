@@ -18,8 +18,8 @@ from prefscope.events import BatchScored, Event
 from prefscope.folders import store_path
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
-from tests.functional.dispatch.shards import BATCH_TOKENS, PAIRS, SMALL, make_small, write_distinct_pairs
-from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
+from tests.functional.dispatch.shards import BY_PAIRS, PAIRS, cut_by_pairs
+from tests.functional.runs import NATS_A_TOKEN, Outcome, committed, largest_difference, run, settings_of
 
 CHILD = """
 import importlib, json, sys
@@ -28,8 +28,8 @@ from prefscope.events import BatchScored
 from prefscope.pipeline.run import score
 from prefscope.settings import ScoreSettings
 
-settings, small = json.loads(sys.argv[1])
-for module, name, value in small:
+settings, limits = json.loads(sys.argv[1])
+for module, name, value in limits:
     setattr(importlib.import_module(module), name, value)
 
 def emit(event):
@@ -46,36 +46,6 @@ score(ScoreSettings.from_json(settings), ledger, emit)
 
 class Interrupted(BaseException):
     """What ctrl+C raises, told from one of a person's."""
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard."""
-    make_small(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_distinct_pairs(tmp_path_factory.mktemp("data") / "pairs.jsonl")
-
-
-@pytest.fixture(scope="module")
-def settings(data: Path) -> ScoreSettings:
-    return settings_of(data=data, batch_tokens=BATCH_TOKENS)
-
-
-@pytest.fixture(scope="module")
-def policy_alone(data: Path) -> ScoreSettings:
-    return settings_of(ref="none", data=data, batch_tokens=BATCH_TOKENS)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Return a run of several shards."""
-    with pytest.MonkeyPatch.context() as patch:
-        make_small(patch)
-        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
-        return run(settings)
 
 
 def stop_after(batches: int) -> Callable[[Event], None]:
@@ -110,16 +80,11 @@ def assert_as_if_nothing_had_happened(finished: Outcome, undisturbed: Outcome, b
     assert shards_in_store(Path()) == []
 
 
-def committed() -> int:
-    with LogpStore(store_path("cache")) as store:
-        return store.counts()[0]
-
-
 def test_a_run_killed_in_a_later_shard_is_finished_by_the_next_as_if_nothing_had_happened(
     settings: ScoreSettings, undisturbed: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = [(module.__name__, name, value) for module, name, value in SMALL]
-    command = [sys.executable, "-c", CHILD, json.dumps([settings.to_json(), small])]
+    limits = [(module.__name__, name, value) for module, name, value in BY_PAIRS]
+    command = [sys.executable, "-c", CHILD, json.dumps([settings.to_json(), limits])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for _ in range(len(undisturbed.batches) // 2):
@@ -128,11 +93,11 @@ def test_a_run_killed_in_a_later_shard_is_finished_by_the_next_as_if_nothing_had
     assert child.returncode == -signal.SIGKILL
     assert max(shards_in_store(Path())) >= 2
     before = committed()
-    make_small(monkeypatch)
+    cut_by_pairs(monkeypatch)
     assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_so_is_one_that_was_interrupted(share: float, settings: ScoreSettings, undisturbed: Outcome) -> None:
     interrupt(settings, int(share * len(undisturbed.batches)))
@@ -157,7 +122,7 @@ WHOLE_NUMBER_LOST = "substr(batches, 1, length(batches) - 4)"
 BYTE_LOST = "substr(batches, 1, length(batches) - 1)"
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 @pytest.mark.parametrize(
     "left",
     [
@@ -177,7 +142,7 @@ def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSet
     assert_right(finished, undisturbed)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_rows_that_vanished_after_their_shard_was_planned_are_scored_again(
     policy_alone: ScoreSettings, undisturbed: Outcome
 ) -> None:
@@ -187,7 +152,7 @@ def test_rows_that_vanished_after_their_shard_was_planned_are_scored_again(
     assert_right(finished, undisturbed)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("shards_by_pairs")
 def test_rows_of_the_sample_that_vanished_are_scored_though_the_sample_had_its_plan(
     data: Path, policy_alone: ScoreSettings, undisturbed: Outcome
 ) -> None:

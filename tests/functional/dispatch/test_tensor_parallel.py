@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +12,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from prefscope.cli.app import run
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event, Noted
-from prefscope.pipeline import shards
 from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import choice
 from prefscope.pipeline.run import score
-from tests.functional.dispatch.shards import write_distinct_pairs
-from tests.functional.runs import NATS_A_TOKEN, settings_of
-from tests.functional.runs import run as run_here
+from tests.functional.dispatch.processes import finds_processes, ranks, splits_in_two
+from tests.functional.dispatch.shards import BATCH_TOKENS, call
+from tests.functional.runs import NATS_A_TOKEN, run, settings_of
 
+pytestmark = pytest.mark.usefixtures("shards_by_tokens")
 PAIRS = 24
 LOGPS = [f"{role}_{side}_token_logps" for role in ("policy", "ref") for side in SIDES]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "FEWEST_TOKENS", 1 << 10)  # so that some pairs make several shards
-        yield
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_distinct_pairs(tmp_path / "pairs.jsonl")
-
-
-def ranks() -> list[int]:
-    """Return the processes that hold a part of a model beside their rank 0."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if b"scoring.rank_process" in line.read_bytes():
-                found.append(int(line.parent.name))
-    return found
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+@finds_processes
+@splits_in_two
 def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_rank_is_killed(data: Path) -> None:
-    whole = run_here(settings_of(data=data, limit=PAIRS, batch_tokens=256, cache="whole"))
+    whole = run(settings_of(data=data, limit=PAIRS, batch_tokens=BATCH_TOKENS, cache="whole"))
     before, killed = set(ranks()), list[int]()
     told: list[str] = []
 
@@ -64,7 +39,9 @@ def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_ra
             killed.extend(set(ranks()) - before)
             os.kill(killed[0], signal.SIGKILL)
 
-    score(settings_of(data=data, limit=PAIRS, batch_tokens=256, tp=2), lambda _: Path("split.parquet"), kill_once)
+    score(
+        settings_of(data=data, limit=PAIRS, batch_tokens=BATCH_TOKENS, tp=2), lambda _: Path("split.parquet"), kill_once
+    )
     table = pq.read_table("split.parquet", columns=LOGPS)
     for name in LOGPS:
         expected = whole.table[name].combine_chunks().flatten().to_numpy()
@@ -76,7 +53,7 @@ def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_ra
     assert set(ranks()) <= before
 
 
-@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+@splits_in_two
 def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +67,7 @@ def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log
 def test_what_does_not_go_with_a_split_model_is_refused(
     other: list[str], data: Path, models: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["score", str(data), *models, "--tp", "2", *other]) == 2
+    assert call("score", data, *models, "--tp", "2", *other) == 2
     assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
 
 

@@ -1,0 +1,79 @@
+"""A data set of some shards, what an undisturbed run makes of it, and an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefscope.pipeline import passes
+from prefscope.settings import ScoreSettings
+from tests.functional.dispatch.object_store import Store, running_store
+from tests.functional.dispatch.shards import BATCH_TOKENS, OPTIONS, call, cut_by_pairs, cut_by_tokens, distinct_pairs
+from tests.functional.runs import Outcome, run, settings_of
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, write_jsonl: Callable[..., Path]) -> Path:
+    """Return a file of short pairs in which no sequence occurs twice."""
+    return write_jsonl(tmp_path_factory.mktemp("data") / "pairs.jsonl", distinct_pairs())
+
+
+@pytest.fixture(scope="module")
+def shards_by_tokens() -> Iterator[None]:
+    """Let some pairs fill a shard by their tokens, in all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        cut_by_tokens(patch)
+        yield
+
+
+@pytest.fixture
+def shards_by_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let some pairs fill a shard by their number."""
+    cut_by_pairs(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the table of a run of one process, by shards of some tokens."""
+    table = tmp_path_factory.mktemp("whole") / "whole.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        cut_by_tokens(patch)
+        assert call("score", data, *OPTIONS, "--no-cache", "-o", table) == 0
+    return table.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def settings(data: Path) -> ScoreSettings:
+    """Return the settings of a run over all pairs."""
+    return settings_of(data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="session")
+def policy_alone(data: Path) -> ScoreSettings:
+    """Return the settings of a run over all pairs without a reference."""
+    return settings_of(ref="none", data=data, batch_tokens=BATCH_TOKENS)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Return a run over all pairs by shards of some pairs."""
+    with pytest.MonkeyPatch.context() as patch:
+        cut_by_pairs(patch)
+        patch.chdir(tmp_path_factory.mktemp("undisturbed"))
+        return run(settings)
+
+
+@pytest.fixture
+def single_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what ends its process be tried once as a shard, once as a batch and once as a sequence."""
+    monkeypatch.setattr(passes, "TRIES", 1)
+    monkeypatch.setattr(passes, "TRIES_IN_PIECES", 1)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    """Return an object store."""
+    with running_store() as store:
+        yield store

@@ -1,0 +1,63 @@
+"""The processes that share the work: how they are found and waited for, and how they meet their end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from prefscope.pipeline.assembly import SIDES
+from tests.functional.runs import Outcome
+
+# With it a process meets its end at a response of so many tokens.
+POISON = """
+import os, time
+from prefscope.pipeline.dispatch import here
+score_batch = here.score_batch
+def poisoned(model, path, sequences, *more):
+    if any(sequence.num_scored == {length} for sequence in sequences):
+        {end}
+    return score_batch(model, path, sequences, *more)
+here.score_batch = poisoned
+"""
+either_end = pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), 9)", "time.sleep(600)"], ids=["it is killed", "it hangs"]
+)
+finds_processes = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+splits_in_two = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+
+
+def find_unique_length(outcome: Outcome) -> tuple[int, int]:
+    """Return a row whose chosen response has as many tokens as no other response, and that number."""
+    lengths = Counter(length for side in SIDES for length in outcome.table[f"{side}_num_tokens"].to_pylist())
+    chosen = enumerate(outcome.table["chosen_num_tokens"].to_pylist())
+    return next((row, length) for row, length in chosen if lengths[length] == 1)
+
+
+def processes_named(*parts: bytes) -> list[int]:
+    """Return the processes with one of these words in their command line."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if any(part in line.read_bytes() for part in parts):
+                found.append(int(line.parent.name))
+    return found
+
+
+def ranks() -> list[int]:
+    """Return the processes that hold a part of a model beside their rank 0."""
+    return processes_named(b"scoring.rank_process")
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    """Wait for what has to come in so many seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.01)
