@@ -13,6 +13,7 @@ LONGEST_WAIT = 3.0
 COLLECTIONS = 50
 """Of young objects, between two full ones."""
 MOST_COLLECTIONS = 2000
+"""The same, where the hands never rest."""
 NEVER = 1 << 30
 
 
