@@ -105,6 +105,7 @@ def test_a_file_exported_on_the_screens_is_the_one_that_the_command_line_writes(
     tmux.press("e")
     tmux.wait_for("in ledger order")
     tmux.press("C-a", "C-k")
+    tmux.wait_for("A file has to be named")
     tmux.type(str(tmp_path / "screens.csv"))
     tmux.wait_for("/screens.csv")
     tmux.press("Enter")
