@@ -196,7 +196,7 @@ def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_
     expected = parts_in(filled)
     processes = [start(*slice_command(data, folder, f"{number}/2")) for number in range(2)]
     # In the folders of parts alone: that of the plan is renamed when it is finished, and a walk may be in it.
-    wait_until(lambda: len(list(folder.glob("parts/*/*.parquet"))) > 2, seconds=60)
+    wait_until(lambda: len(list(folder.glob("parts/*/*.parquet"))) > 2, seconds=300)
     for process in processes:
         process.kill()
         assert process.wait() == -signal.SIGKILL

@@ -213,7 +213,7 @@ def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_
     store.requests.clear()
     commands = [slice_command(data, store.url("killed"), f"{number}/2") for number in range(2)]
     processes = [start(*command, environment={"TMPDIR": str(temporary)}) for command in commands]
-    wait_until(lambda: sum(map(is_part, [*store.requests])) > 2, seconds=60)
+    wait_until(lambda: sum(map(is_part, [*store.requests])) > 2, seconds=300)
     for process in processes:
         process.kill()
         assert process.wait() == -signal.SIGKILL
