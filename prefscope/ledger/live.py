@@ -98,7 +98,8 @@ class LiveLedger(Ledger):
             found["flags"] = self.stored["flags"][position]
         for name in wanted if self.has_tokens else ():
             role, side = name.split("_")[:2]
-            found[name] = self._token_logps(role, digests[side])
+            is_known = self._known[f"{role}_{side}_logps"][position]
+            found[name] = self._token_logps(role, digests[side]) if is_known else None
         return found
 
 

@@ -146,8 +146,10 @@ def test_what_is_looked_at_stays_as_it_is_until_it_catches_up(watched: Watched) 
     for role in ("policy", "ref"):
         live.take(role, [(bytes.fromhex(digest), -3.0) for digest in watched.told(role)])
     assert np.isnan(live.stored["policy_chosen_logps"]).all()
+    assert live.pair(0)["policy_chosen_token_logps"] is None
     assert not live.is_known.any()
     live.catch_up()
+    assert live.pair(0)["policy_chosen_token_logps"] is not None
     assert (live.stored["policy_chosen_logps"] == -3.0).all()
     assert live.is_known.all()
 
