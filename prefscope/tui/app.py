@@ -174,7 +174,7 @@ class PrefscopeApp(App[None]):
     def on_ready(self) -> None:
         """Show the first screen: Textual paints nothing before."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session))
+        self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
             self.set_timer(SECONDS_TO_BEGIN, collect_only_when_told)
@@ -190,7 +190,7 @@ class PrefscopeApp(App[None]):
 
         return LoadScreen(self._settings, self._ledger)
 
-    def _main_screen(self, session: Session, run: Scoring | None = None) -> MainScreen:
+    def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
         return MainScreen(session, run, self.hands)
 

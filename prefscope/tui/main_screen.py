@@ -62,18 +62,18 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
-    def __init__(self, session: Session, scoring: Scoring | None = None, hands: Hands | None = None) -> None:
+    def __init__(self, session: Session, scoring: Scoring | None, hands: Hands) -> None:
         """Make the screen.
 
         Args:
             session: What is looked at.
             scoring: The run that fills its ledger, if one does.
-            hands: What is new of the run is shown when they rest; at once without any.
+            hands: What is new of the run is shown when they rest.
         """
         super().__init__()
         self.session = session
         self.scoring = scoring
-        self._hands = hands or Hands()
+        self._hands = hands
         self._renewed: tuple[Ledger, int] | None = None
         """Up to where the run is on the screen."""
         self._last_renewal = 0.0

@@ -27,7 +27,8 @@ from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
 from prefscope.tui.widgets.knob_list import KnobList
 from prefscope.tui.widgets.plot import Plot
 
-PERCENT = 100
+SHARES = 101
+"""Points of the curve of weights: one a percent."""
 
 
 class WhatIfPane(Pane):
@@ -103,8 +104,8 @@ class WhatIfPane(Pane):
         shares, half = carried(view.column(f"{loss}_weight")[finite])
         plot.border_title = f"gradient weight of {loss}: share carried by the heaviest pairs"
         plot.border_subtitle = f"{half:.0%} of pairs carry 50% of the gradient" if shares.size else ""
-        x = np.linspace(0, PERCENT, min(max(shares.size, 1), PERCENT + 1))
-        y = PERCENT * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
+        x = np.linspace(0, 100, min(max(shares.size, 1), SHARES))
+        y = 100 * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
         plot.show_drawing(lambda width, height: curve(x, y, None, width, height) if y.size else "")
 
     def action_turn_loss(self) -> None:
