@@ -15,19 +15,16 @@ from prefscope.preference import losses as _losses  # noqa: F401 (registers the 
 from prefscope.preference.losses import dpo_loss
 from prefscope.preference.registry import LOSSES, Parameter, find_loss
 
-COUNTS = st.integers(1, 400)
-
-
-def columns_of(logps: st.SearchStrategy[float]) -> st.SearchStrategy[dict[str, float]]:
-    """Return the columns of a pair with such log-probs."""
-    counts = dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), COUNTS)
-    return st.fixed_dictionaries({**dict.fromkeys((*LOGPS, *TAIL_LOGPS, *COLLISION_LOGPS), logps), **counts})
-
-
-COLUMNS = columns_of(st.floats(-500.0, 0.0))
-UNCERTAIN = columns_of(st.floats(-500.0, -1e-5))
-"""Without a probability of 1, at which some losses have no gradient: of several pairs one would often be so."""
+COUNTS = dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), st.integers(1, 400))
+GREATEST = {"orpo": -1e-6}
+"""The greatest log-prob at which a loss is tried: the odds of a probability of 1 have no gradient."""
 SHARES = st.tuples(*[st.floats(0.0, 1.0)] * 3)
+
+
+def columns_of(name: str) -> st.SearchStrategy[dict[str, float]]:
+    """Return the columns of a pair for a loss."""
+    logps = st.floats(-500.0, GREATEST.get(name, 0.0))
+    return st.fixed_dictionaries({**dict.fromkeys((*LOGPS, *TAIL_LOGPS, *COLLISION_LOGPS), logps), **COUNTS})
 
 
 def value_at(parameter: Parameter, share: float) -> float:
@@ -38,7 +35,7 @@ def value_at(parameter: Parameter, share: float) -> float:
 
 
 def is_smooth(name: str, columns: dict[str, float], parameters: dict[str, float]) -> bool:
-    """Return whether a loss has one gradient there: hinges have two at their kink, odds of a probability of 1 none."""
+    """Return whether a loss has one gradient there: hinges have two at their kink."""
     chosen, rejected = columns["policy_chosen_logps"], columns["policy_rejected_logps"]
     ratio = chosen - columns["ref_chosen_logps"]
     match name:
@@ -48,18 +45,17 @@ def is_smooth(name: str, columns: dict[str, float], parameters: dict[str, float]
             return not math.isclose(chosen - rejected, parameters["delta"])
         case "dpop":
             return ratio != 0
-        case "orpo":
-            return max(chosen, rejected) < -1e-6
         case _:
             return True
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-@given(columns=COLUMNS, shares=SHARES)
+@given(data=st.data(), shares=SHARES)
 def test_the_weight_is_minus_the_derivative_for_the_chosen_log_prob(
-    name: str, columns: dict[str, float], shares: tuple[float, float]
+    name: str, data: st.DataObject, shares: tuple[float, float]
 ) -> None:
     loss = LOSSES[name]
+    columns = data.draw(columns_of(name))
     parameters = {knob.name: value_at(knob, share) for knob, share in zip(loss.parameters, shares, strict=False)}
     assume(is_smooth(name, columns, parameters))
     inputs = {column: torch.tensor([columns[column]], dtype=torch.float64) for column in loss.inputs}
@@ -71,11 +67,12 @@ def test_the_weight_is_minus_the_derivative_for_the_chosen_log_prob(
 
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.population])
-@given(pairs=st.lists(UNCERTAIN, min_size=2, max_size=6), shares=SHARES)
+@given(data=st.data(), shares=SHARES)
 def test_the_weight_among_several_pairs_is_minus_the_derivative_of_their_sum_with_the_rest_held_constant(
-    name: str, pairs: list[dict[str, float]], shares: tuple[float, float]
+    name: str, data: st.DataObject, shares: tuple[float, float]
 ) -> None:
     loss = LOSSES[name]
+    pairs = data.draw(st.lists(columns_of(name), min_size=2, max_size=6))
     parameters = {knob.name: value_at(knob, share) for knob, share in zip(loss.parameters, shares, strict=False)}
     assume(all(is_smooth(name, columns, parameters) for columns in pairs))
     arrays = {column: np.array([columns[column] for columns in pairs], dtype=np.float64) for column in loss.inputs}
