@@ -33,11 +33,11 @@ from prefscope.events import (
     from_json_line,
     to_json_line,
 )
-from prefscope.folders import store_path, unnamed_ledger, worker_log
+from prefscope.folders import unnamed_ledger, worker_log
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
-from prefscope.scoring.store import LogpStore
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
+from tests.functional.runs import committed
 
 SECONDS = 20  # a worker that takes longer to exit hangs
 LEDGER = "ledger.parquet"
@@ -126,12 +126,6 @@ def unmeasured(events: list[Event]) -> list[dict[str, Any]]:
     return [{key: found for key, found in value.items() if key not in MEASURED} for value in values]
 
 
-def committed(folder: Path) -> int:
-    """Return how many sequences the store holds."""
-    with LogpStore(store_path(str(folder / CACHE))) as store:
-        return store.counts()[0]
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a run left and said."""
@@ -147,7 +141,7 @@ def outcome_of(folder: Path, events: list[Event]) -> Outcome:
     return Outcome(
         table=pq.read_table(folder / LEDGER).replace_schema_metadata(None),
         manifest={key: value for key, value in manifest.items() if key != "created"},
-        committed=committed(folder),
+        committed=committed(folder / CACHE),
         events=events,
     )
 
@@ -195,7 +189,7 @@ def test_a_run_ended_amid_its_batches_is_finished_by_the_next_worker_with_nothin
     ask(ended, settings)
     wait_for(ended, BatchScored, times=5)
     end(ended, how)
-    before = committed(tmp_path)
+    before = committed(tmp_path / CACHE)
     assert 5 <= before < in_process.committed
     assert not list(tmp_path.glob("*ledger*"))
 
