@@ -114,6 +114,28 @@ def merged_table(parts: Path | str) -> bytes:
     return table_of("merged.parquet")
 
 
+def assert_damage_is_told_and_mended(
+    program: Program, part: str, data: Path, parts: Path | str, whole: bytes, *, named: str
+) -> None:
+    """Check that a damaged part is refused, found and deleted, and done again by its slice.
+
+    Args:
+        program: Runs a command line and returns its exit code, output and errors.
+        part: Its path or its URL, as `verify` tells it.
+        data: The data set.
+        parts: The folder or the object store that it is in.
+        whole: The table of an undisturbed run.
+        named: What a merge calls it.
+    """
+    code, _, err = program("parts", "merge", parts, "-o", "merged.parquet")
+    assert (code, f"{named}: this part is damaged" in err) == (3, True)
+    assert program("parts", "verify", parts)[:2] == (1, f"damaged: {part}\n")
+    assert program("parts", "verify", parts, "--delete")[:2] == (0, f"deleted: {part}\n")
+    fill(data, parts)
+    assert program("parts", "verify", parts)[:2] == (0, "All parts are sound.\n")
+    assert merged_table(parts) == whole
+
+
 def parts_in(folder: Path) -> dict[str, bytes]:
     """Return the content of all parts by their names."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}

@@ -15,6 +15,7 @@ from tests.functional.dispatch.shards import (
     LIMIT,
     OPTIONS,
     Program,
+    assert_damage_is_told_and_mended,
     call,
     fill,
     leftovers,
@@ -121,13 +122,7 @@ def test_a_damaged_part_is_refused_and_found_and_done_again(
 ) -> None:
     part = sorted(copied.rglob("*.parquet"))[1]
     damage(part)
-    code, _, err = program("parts", "merge", copied, "-o", "merged.parquet")
-    assert (code, f"{part.name}: this part is damaged" in err) == (3, True)
-    assert program("parts", "verify", copied)[:2] == (1, f"damaged: {part}\n")
-    assert program("parts", "verify", copied, "--delete")[:2] == (0, f"deleted: {part}\n")
-    fill(data, copied)
-    assert program("parts", "verify", copied)[:2] == (0, "All parts are sound.\n")
-    assert merged_table(copied) == whole
+    assert_damage_is_told_and_mended(program, str(part), data, copied, whole, named=part.name)
 
 
 def test_a_cut_part_is_done_again_by_its_slice_unasked(copied: Path, data: Path, whole: bytes) -> None:

@@ -14,6 +14,7 @@ from tests.functional.dispatch.shards import (
     LIMIT,
     OPTIONS,
     Program,
+    assert_damage_is_told_and_mended,
     call,
     fill,
     merged_table,
@@ -90,15 +91,8 @@ def test_a_cut_part_is_refused_and_found_and_done_again(
 ) -> None:
     path, content = list(store.parts(copied).items())[1]
     store.put(f"{copied}/{path}", content[:-20])
-    url = store.url(copied)
     name = f"s3://…@{BUCKET}/{copied}/{path}"
-    code, _, err = program("parts", "merge", url, "-o", "merged.parquet")
-    assert (code, f"{name}: this part is damaged" in err) == (3, True)
-    assert program("parts", "verify", url)[:2] == (1, f"damaged: {name}\n")
-    assert program("parts", "verify", url, "--delete")[:2] == (0, f"deleted: {name}\n")
-    fill(data, url)
-    assert program("parts", "verify", url)[:2] == (0, "All parts are sound.\n")
-    assert merged_table(url) == whole
+    assert_damage_is_told_and_mended(program, name, data, store.url(copied), whole, named=name)
 
 
 def test_parts_that_cannot_be_fetched_are_not_taken_for_damaged(store: Store, copied: str, program: Program) -> None:

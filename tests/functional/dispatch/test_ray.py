@@ -1,6 +1,6 @@
 """A Ray cluster gives the numbers of one process; whatever dies, nothing is lost and nobody is left behind.
 
-These tests take about two minutes, and need the extra `ray`.
+These tests take some minutes, and need the extra `ray`.
 """
 
 from __future__ import annotations

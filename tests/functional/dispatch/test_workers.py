@@ -79,7 +79,7 @@ def test_a_run_that_ends_takes_its_workers_along_and_goes_on_when_it_is_run_agai
 ) -> None:
     command = ["score", str(data), *OPTIONS, "--cache", "cache", "-o", "all.csv"]
     with start(*command, "--workers", "2") as process:
-        wait_until(lambda: committed() >= 4, seconds=300)
+        wait_until(lambda: committed() >= 4, seconds=60)
         crew = workers_of(process.pid)
         process.send_signal(number)
         assert process.wait() == code
