@@ -58,7 +58,7 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
     """Refuse a model that cannot be split among so many processes.
 
     Raises:
-        ModelError: It is an adapter or a GGUF file, its family has no plan, or its heads do not divide.
+        ModelError: It is an adapter or a GGUF file, its family's plan splits no layer, or its heads do not divide.
     """
     where = checkpoint.name
     if checkpoint.base is not None:
@@ -66,11 +66,12 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
     if checkpoint.is_gguf:
         raise ModelError("--tp cannot split a GGUF file", where=where, hint="Score the safetensors checkpoint.")
     text = config.get_text_config()
-    if not getattr(text, "base_model_tp_plan", None):
+    if not splits_layers(text):
         raise ModelError(
-            f"transformers has no plan by which to split a {config.model_type} model",
+            f"transformers has no plan to split the layers of a {config.model_type} model, "
+            "so every process would hold nearly all of it",
             where=where,
-            hint="--device-map auto spreads it over GPUs, layer by layer.",
+            hint="Use --device-map auto, which spreads whole layers over the GPUs.",
         )
     heads = [getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
     counts = [count for count in heads if isinstance(count, int)]
@@ -81,6 +82,16 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
             where=where,
             hint=f"Take --tp {' or '.join(possible)}." if possible else "Take --device-map auto.",
         )
+
+
+def splits_layers(config: PretrainedConfig) -> bool:
+    """Return whether the tensor-parallel plan of a text config splits weights inside the layers.
+
+    Some plans, such as gpt_oss's in transformers 5.24, split only the embeddings: right, but of no use to a model
+    that is too large for one GPU.
+    """
+    plan = getattr(config, "base_model_tp_plan", None) or {}
+    return any(name.startswith("layers.") for name in plan)
 
 
 def _model_class(config: PretrainedConfig) -> Any:
