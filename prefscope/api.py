@@ -37,7 +37,7 @@ def score(
     Args:
         data: A file or a hub id.
         policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id.
-        ref: The same, or `base` or `none`; None is the base of an adapter.
+        ref: The same, or `base`, `adapter-off` or `none`; None is the base of an adapter.
         data_settings: Which rows to read and how; its source gives way to `data`.
         model_settings: How to load; its checkpoints give way to `policy` and `ref`.
         tokenization: How text becomes tokens.

@@ -58,7 +58,8 @@ class ModelSettings:
 
     policy: str
     ref: str | None = None
-    """A checkpoint, `base` for the adapter's base model, `none` for no reference; None: the base of an adapter."""
+    """A checkpoint, `base` for the adapter's base model, `adapter-off` for the policy with its adapter switched off,
+    `none` for no reference; None: the base of an adapter."""
     base: str | None = None
     """Base model of an adapter whose recorded path is gone."""
     dtype: Dtype = "auto"

@@ -94,7 +94,10 @@ Policies = Annotated[
 Ref = Annotated[
     str | None,
     typer.Option(
-        envvar="PREFSCOPE_REF", help="The same, or `base` (an adapter's base model), or `none`.", show_default=False
+        envvar="PREFSCOPE_REF",
+        help="The same, or `base` (an adapter's base model), `adapter-off` (the policy with its adapter switched off), "
+        "or `none`.",
+        show_default=False,
     ),
 ]
 Base = Annotated[

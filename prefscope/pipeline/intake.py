@@ -183,12 +183,23 @@ def load_tokenizers(
         )
     if ours is None:
         emit(Noted(f"{policy.name} has no tokenizer; the reference's is used."))
-    if ours is None or theirs is None:
-        return tokenizer, {}
-    differing = loading.differing_ids(ours, theirs)
+    differing = {} if ours is None or theirs is None else loading.differing_ids(ours, theirs)
+    if ref is not None and not ref.off:
+        differing |= _beyond_embeddings(tokenizer, ref, models)
     if differing:
         emit(Noted(f"{counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
     return tokenizer, differing
+
+
+def _beyond_embeddings(
+    tokenizer: PreTrainedTokenizerBase, ref: Checkpoint, models: ModelSettings
+) -> dict[int, tuple[str, str]]:
+    """Return the tokens that the reference has no embedding for: those that an adapter's training added, say."""
+    config = loading.load_config(ref.full, models).get_text_config()
+    size = getattr(config, "vocab_size", None)
+    if ref.base is not None or not isinstance(size, int):  # an adapter can bring embeddings of its own
+        return {}
+    return {token: (piece, "") for piece, token in tokenizer.get_vocab().items() if token >= size}
 
 
 def longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
@@ -211,9 +222,11 @@ def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple
             used = np.intersect1d(sequence.token_ids, suspects)
             if used.size:
                 ours, theirs = differing[int(used[0])]
+                meaning = f"{theirs!r} to the reference" if theirs else "not in the reference's vocabulary"
                 raise VocabularyError(
                     f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
-                    f"{theirs!r} to the reference",
+                    f"{meaning}",
                     where=f"line {item.pair.line}",
-                    hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses.",
+                    hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses; if "
+                    "the policy is an adapter that adds tokens, --ref adapter-off has them, too.",
                 )

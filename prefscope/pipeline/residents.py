@@ -17,37 +17,25 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from prefscope.errors import ResourceError
+from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
+from prefscope.pipeline.candidates import Candidate, by_weights, find_candidates
 from prefscope.scoring import models as loading
-from prefscope.scoring.checkpoints import Checkpoint, fingerprint, shares_its_base
+from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope, is_out_of_memory
-from prefscope.scoring.headers import BYTES, num_weights, stored_dtype
+from prefscope.scoring.headers import BYTES, num_weights
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
 from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
-from prefscope.scoring.splitting import refuse_machine, refuse_unsplittable
+from prefscope.scoring.splitting import refuse_machine
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
 SHARE_FOR_TWO = 0.7
 """Both models stay resident where their weights take at most so much of the free memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model of the run before anything is computed: what names its content."""
-
-    role: str
-    """`policy` or `ref`."""
-    checkpoint: Checkpoint
-    fingerprint: str
-    stored_dtype: str
-    attention: str
-    """The attention implementation that transformers chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +191,8 @@ class Residents:
     def _load(self, group: tuple[Candidate, ...]) -> None:
         if not self.together:
             self.release()
-        first, *others = sorted(group, key=lambda candidate: candidate.checkpoint.base is None)
+        first, *_ = sorted(group, key=lambda one: (one.checkpoint.base is None, one.checkpoint.off))
+        adapters = [one.checkpoint for one in group if one.checkpoint.base is not None and not one.checkpoint.off]
         self.emit(Progressed(f"loading {first.role} {first.checkpoint.name}", 0))
         models = self.settings.models
         if models.tp > 1:
@@ -215,8 +204,17 @@ class Residents:
             models,
             device=self.device,
             dtype=self.dtype,
-            others=[other.checkpoint for other in others if other.checkpoint.base is not None],
+            others=[adapter for adapter in adapters if adapter != first.checkpoint],
+            with_base=any(candidate.checkpoint.base is None for candidate in group),
         )
+        for candidate in group:
+            if candidate.has_changed():
+                self.release()
+                raise ModelError(
+                    "This checkpoint changed while it was loaded",
+                    where=candidate.checkpoint.name,
+                    hint="Wait until it is written, and run the command again.",
+                )
 
     def release(self) -> None:
         """Give the memory of all weights back."""
@@ -259,19 +257,8 @@ def gather(
     processes = settings.models.tp
     if processes > 1:
         refuse_machine(device, processes)
-    candidates = []
-    for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
-        mark = fingerprint(
-            checkpoint,
-            store,
-            allow_pickle=settings.models.allow_pickle,
-            progress=lambda done, total, role=role: emit(Progressed(f"reading {role} weights", done, total)),  # type: ignore[misc]
-        )
-        attention = loading.attention_of(checkpoint, settings.models)
-        if processes > 1:
-            refuse_unsplittable(checkpoint, loading.load_config(checkpoint.full, settings.models), processes)
-        candidates.append(Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention))
-    groups = _sharing(candidates)
+    candidates = find_candidates(settings, store, checkpoints, emit)
+    groups = by_weights(candidates)
     sizes = _sizes(groups)
     room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
@@ -284,16 +271,6 @@ def _room(settings: ScoreSettings, device: torch.device) -> float:
     ranks = processes * (settings.dispatch.workers or 1)
     sharers = math.ceil(ranks / torch.cuda.device_count()) if device.type == "cuda" else ranks
     return available_bytes(device) / sharers * processes
-
-
-def _sharing(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
-    """Return the candidates by the weights that they share: an adapter and its base, LoRA adapters of one base."""
-    fulls = {candidate.checkpoint.full.path.resolve() for candidate in candidates}
-    adapters = [candidate.checkpoint for candidate in candidates if candidate.checkpoint.base is not None]
-    apart = len(adapters) > 1 and not all(shares_its_base(adapter) for adapter in adapters)
-    if len(fulls) == 1 and not apart:
-        return (tuple(candidates),)
-    return tuple((candidate,) for candidate in candidates)
 
 
 def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefscope.errors import ModelError, ResourceError, UsageError
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ModelSettings
 
+ADAPTER_OFF = "adapter-off"
+"""The reference that is the policy with its adapter switched off; see `Checkpoint.off`."""
 CHUNK_BYTES = 1 << 24
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+
+
+FileStamp: TypeAlias = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Checkpoint:
     """The folder, or the GGUF file."""
     base: Checkpoint | None = None
     """An adapter's base model."""
+    off: bool = False
+    """Whether the adapter is loaded and switched off: what trainers call the reference if they are given none."""
 
     @property
     def is_gguf(self) -> bool:
@@ -59,7 +66,7 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
         UsageError: The reference is missing or cannot be the adapter's base.
         ResourceError: The hub cannot be reached.
     """
-    fallback = models.base or (models.ref if models.ref not in (None, "base", "none") else None)
+    fallback = models.base or (models.ref if models.ref not in (None, "base", "none", ADAPTER_OFF) else None)
     policy = _locate(models.policy, fallback, models, note)
     if models.ref == "none":
         return policy, None
@@ -71,6 +78,14 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
                 hint="Give the checkpoint that its training started from, --ref PATH, or --ref none for SimPO alone.",
             )
         return policy, policy.base
+    if models.ref == ADAPTER_OFF:
+        if policy.base is None:
+            raise UsageError(
+                f"--ref {ADAPTER_OFF} is for a policy that is an adapter, and this is a full checkpoint",
+                where=models.policy,
+                hint="Give the checkpoint that its training started from, --ref PATH.",
+            )
+        return policy, replace(policy, name=f"{policy.name} (adapter off)", off=True)
     return policy, _locate(str(models.ref), models.base, models, note)
 
 
@@ -92,12 +107,6 @@ def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callab
         where=name,
         hint="Give the folder that save_pretrained wrote.",
     )
-
-
-def shares_its_base(adapter: Checkpoint) -> bool:
-    """Return whether another adapter of the same kind can sit on its base beside it: LoRA that trains no bias."""
-    config = read_json(adapter.path / "adapter_config.json")
-    return config.get("peft_type") == "LORA" and config.get("bias", "none") == "none"
 
 
 def _locate_base(
@@ -210,7 +219,7 @@ def fingerprint(
 ) -> str:
     """Return a hash of the content that decides a model's numbers: configs and weights, an adapter's base included.
 
-    Hashes of files are remembered in the store by path, size and modification time.
+    Hashes of files are kept in the store by path, size and the time of the last change.
 
     Args:
         checkpoint: What to hash.
@@ -224,15 +233,38 @@ def fingerprint(
     for file in files:
         whole.update(file.name.encode() if not checkpoint.is_gguf else b"gguf")
         whole.update(bytes.fromhex(_file_digest(file, store, progress)))
+    if checkpoint.off:  # never the base's own, which what the adapter brings along may differ from
+        whole.update(ADAPTER_OFF.encode())
     if checkpoint.base is not None:
         whole.update(fingerprint(checkpoint.base, store, allow_pickle=allow_pickle, progress=progress).encode())
     return whole.hexdigest()
 
 
+def file_stamps(checkpoint: Checkpoint) -> tuple[FileStamp, ...]:
+    """Return name, size and time of last change of each file that a fingerprint covers, an adapter's base included.
+
+    The time is the inode's (in nanoseconds), which a copy that keeps modification times changes, too.
+    """
+    files = [file for one in (checkpoint, checkpoint.full) for file in _named_files(one)]
+    return tuple((str(file), stat.st_size, stat.st_ctime_ns) for file in files for stat in [file.stat()])
+
+
+def _named_files(checkpoint: Checkpoint) -> list[Path]:
+    """Return the weight files and the configs of a checkpoint that are there."""
+    if checkpoint.is_gguf:
+        return [checkpoint.path]
+    weights = [file for suffix in ("*.safetensors", "*.bin") for file in checkpoint.path.glob(suffix)]
+    configs = [checkpoint.path / name for name in ("config.json", "adapter_config.json")]
+    return sorted(weights) + [file for file in configs if file.is_file()]
+
+
 def _file_digest(file: Path, store: LogpStore, progress: Callable[[int, int], None]) -> str:
-    """Return the content hash of a file, from memory where size and time are unchanged."""
+    """Return the content hash of a file, from the store if its size and the time of its last change are the same.
+
+    That time is the inode's, which a copy that keeps modification times (`cp -p`, `rsync -t`) changes, too.
+    """
     stat = file.stat()
-    known = store.file_digest(str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    known = store.file_digest(str(file.resolve()), stat.st_size, stat.st_ctime_ns)
     if known is not None:
         return known
     digest = hashlib.blake2b(digest_size=16)
@@ -241,7 +273,7 @@ def _file_digest(file: Path, store: LogpStore, progress: Callable[[int, int], No
         digest.update(chunk)
         done += len(chunk)
         progress(done, stat.st_size)
-    store.remember_file_digest(str(file.resolve()), stat.st_size, stat.st_mtime_ns, digest.hexdigest())
+    store.remember_file_digest(str(file.resolve()), stat.st_size, stat.st_ctime_ns, digest.hexdigest())
     return digest.hexdigest()
 
 

@@ -30,7 +30,7 @@ from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 """Part of every store key; raised when a change of this package may move a number."""
 
 Path = Literal["packed", "padded"]

@@ -42,6 +42,19 @@ def _count(checkpoint: Checkpoint) -> dict[str, int]:
     return counts
 
 
+def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor that a checkpoint's own safetensors files hold, by name.
+
+    Raises:
+        ModelError: A file is cut off or is no safetensors file.
+    """
+    return {
+        name: tuple(tensor.get("shape", ()))
+        for file in header_files(checkpoint)
+        for name, tensor in _safetensors_header(file).items()
+    }
+
+
 def header_files(full: Checkpoint) -> list[Path]:
     """Return the files of a full checkpoint that have a header to read."""
     return [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))

@@ -5,20 +5,17 @@ safetensors only and no remote code, unless the user says otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import hashlib
 import os
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,9 +25,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from prefscope.errors import MissingExtraError, ModelError, ResourceError
+from prefscope.errors import ModelError
+from prefscope.scoring.adapters import put_on_base
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.headers import BYTES, stored_dtype
+from prefscope.scoring.load_errors import loading_errors, refuse_missing
 from prefscope.scoring.splitting import split_arguments
 from prefscope.settings import Dtype, ModelSettings
 
@@ -75,7 +74,7 @@ class LanguageModel:
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
         """Return a context in which an adapter is on for its own checkpoint, and none is for the base model."""
-        if self.peft is not None and checkpoint.base is None:
+        if self.peft is not None and (checkpoint.base is None or checkpoint.off):
             return self.peft.disable_adapter()  # type: ignore[no-any-return]
         if len(self.adapters) > 1:
             self.peft.set_adapter(self.adapters[checkpoint])
@@ -124,36 +123,6 @@ def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
     return {**arguments, "pretrained_model_name_or_path": str(checkpoint.path)}
 
 
-@contextlib.contextmanager
-def _told(checkpoint: Checkpoint, what: str) -> Iterator[None]:
-    """Turn what transformers raises into one sentence that names the checkpoint, and keep its warnings off stderr."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except ImportError as error:
-        extra = next((name for name in ("gguf", "peft") if name in str(error).lower()), None)
-        if extra is not None:
-            raise MissingExtraError(f"{checkpoint.name}: loading {what}", extra) from error
-        raise ModelError(
-            f"Loading {what} needs a missing package ({_first_line(error)})", where=checkpoint.name
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelError(
-            f"{what.capitalize()} cannot be loaded: {_first_line(error)}", where=checkpoint.name
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    if "ignore_mismatched_sizes" in str(error):  # transformers points at a report that nobody sees
-        return "some weights have another shape than the config says"
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
 def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedTokenizerBase | None:
     """Return the checkpoint's tokenizer, an adapter's own before its base's; None where it has none.
 
@@ -164,7 +133,7 @@ def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedT
         (checkpoint.path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
     ):
         return load_tokenizer(checkpoint.base, models) if checkpoint.base is not None else None
-    with _told(checkpoint, "the tokenizer"):
+    with loading_errors(checkpoint, "the tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**_source(checkpoint, models))
     return tokenizer
 
@@ -176,7 +145,7 @@ def load_config(checkpoint: Checkpoint, models: ModelSettings) -> PretrainedConf
     Raises:
         ModelError: The config cannot be read.
     """
-    with _told(checkpoint, "the config"):
+    with loading_errors(checkpoint, "the config"):
         config: PretrainedConfig = AutoConfig.from_pretrained(**_source(checkpoint, models))
     return config
 
@@ -185,7 +154,7 @@ def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
     """Return the attention implementation that transformers will choose, without loading weights."""
     asked = {} if models.attn == "auto" else {"attn_implementation": models.attn}
     config = copy.deepcopy(load_config(checkpoint.full, models))
-    with _told(checkpoint, "the model"), torch.device("meta"):
+    with loading_errors(checkpoint, "the model"), torch.device("meta"):
         module = AutoModelForCausalLM.from_config(config, trust_remote_code=models.trust_remote_code, **asked)
     return str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
 
@@ -246,6 +215,7 @@ def load_model(
     device: torch.device,
     dtype: str,
     others: Sequence[Checkpoint] = (),
+    with_base: bool = False,
 ) -> LanguageModel:
     """Return the model of a checkpoint on a device, in evaluation mode; an adapter sits on its base.
 
@@ -255,9 +225,10 @@ def load_model(
         device: Where to.
         dtype: What its weights become.
         others: More adapters to put on the base of an adapter.
+        with_base: Whether the adapter's base is scored from the same memory, with the adapter switched off.
 
     Raises:
-        ModelError: transformers or PEFT cannot load it.
+        ModelError: transformers or PEFT cannot load it, or memory does not hold what its files do.
         MissingExtraError: It needs a package that is not installed.
         ResourceError: Its weights do not fit into memory.
     """
@@ -278,57 +249,17 @@ def load_model(
         arguments["device_map"] = models.device_map
     elif quantized:  # such weights are made on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
-    with _told(full, "the model"):
+    with loading_errors(full, "the model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(**arguments, output_loading_info=True)
         module: PreTrainedModel = loaded[0]
         missing: set[str] = loaded[1]["missing_keys"]
         if not {"device_map", "distributed_config"} & arguments.keys():
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
-    _refuse_missing(full, missing)
+    refuse_missing(full, missing)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
-    peft = _load_adapters(adapters, module, models) if adapters else None
+    peft = put_on_base(adapters, module, models, scores_base=with_base) if adapters else None
     module.eval()
     attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
     inputs: Any = module.get_input_embeddings()
     first = device if models.device_map is None else inputs.weight.device
     return LanguageModel(module, peft, first, dtype, attention, adapters)
-
-
-def _refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
-    """Refuse a checkpoint without some of its weights: the loaders would fill them with random numbers."""
-    if names:
-        raise ModelError(
-            f"{len(names)} weights of the model are not in this checkpoint, the first is {min(names)}",
-            where=checkpoint.name,
-            hint="Copy the checkpoint again, or save it from the unwrapped model.",
-        )
-
-
-def _load_adapters(adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings) -> Any:
-    """Return the PEFT model that puts adapters on their base, each under its name."""
-    try:
-        from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
-    except ImportError as error:
-        raise MissingExtraError(f"{next(iter(adapters)).name}: loading an adapter", "peft") from error
-    peft: Any = None
-    for checkpoint, name in adapters.items():
-        weight_files(checkpoint, allow_pickle=models.allow_pickle)
-        with _told(checkpoint, "the adapter"):
-            if peft is None:
-                peft = PeftModel.from_pretrained(module, str(checkpoint.path), adapter_name=name)
-            else:
-                peft.load_adapter(str(checkpoint.path), adapter_name=name)
-            expected = get_peft_model_state_dict(peft, adapter_name=name, save_embedding_layers=False)
-            stored = load_peft_weights(str(checkpoint.path), device="cpu")
-        _refuse_missing(checkpoint, expected.keys() - stored.keys())
-        if peft.peft_config[name].is_prompt_learning:
-            raise ModelError(
-                f"An adapter of type {peft.peft_config[name].peft_type.value} puts virtual tokens before the prompt, "
-                "and those cannot be scored",
-                where=checkpoint.name,
-                hint="LoRA and other adapters of the weights can.",
-            )
-    peft.eval()
-    if models.device_map is None:
-        peft.to(module.device)
-    return peft

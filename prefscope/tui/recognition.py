@@ -20,7 +20,7 @@ from prefscope.data.sources import FileSource, open_source
 from prefscope.errors import NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import open_parquet
-from prefscope.scoring.checkpoints import Checkpoint, read_json
+from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
 from prefscope.scoring.headers import num_weights, stored_dtype
 
 SAMPLED_ROWS = 400
@@ -139,14 +139,21 @@ def _num_rows(source: object) -> tuple[int, bool]:
     return max(round(size / sampled * len(values) / 100) * 100, SAMPLED_ROWS), False
 
 
+REFERENCE_WORDS = {
+    "none": "no reference: SimPO and log-probs alone",
+    "base": "the base of the policy's adapter",
+    ADAPTER_OFF: "the policy with its adapter switched off",
+}
+"""References that are no checkpoint of their own."""
+
+
 def recognise_model(name: str, *, role: str) -> ModelFound:
     """Return what the field of a checkpoint names; the role is `policy` or `ref`."""
     if not name:
         told = "the bundled tiny policy" if role == "policy" else "an adapter's base, or the bundled tiny reference"
         return ModelFound(None, f"empty: {told}")
-    if role == "ref" and name in {"none", "base"}:
-        words = {"none": "no reference: SimPO and log-probs alone", "base": "the base of the policy's adapter"}
-        return ModelFound(good=True, text=words[name])
+    if role == "ref" and name in REFERENCE_WORDS:
+        return ModelFound(good=True, text=REFERENCE_WORDS[name])
     path = Path(name).expanduser()
     if not path.exists():
         if HUB_ID.fullmatch(name) and not name.startswith((".", "~")):

@@ -116,7 +116,7 @@ def test_no_process_has_the_logits_of_the_whole_vocabulary(name: str, split: Map
     "plan", [None, {}, {"embed_tokens": "embedding_rowwise"}], ids=["no plan", "an empty one", "embeddings alone"]
 )
 def test_a_family_whose_layers_transformers_cannot_split_is_refused(plan: dict[str, str] | None) -> None:
-    config = copy.deepcopy(PACKED["llama, tied head"])
+    config: Any = copy.deepcopy(PACKED["llama, tied head"])
     config.base_model_tp_plan = plan
     with pytest.raises(ModelError, match="no plan to split the layers of a llama model"):
         refuse_unsplittable(Checkpoint("llama", Path("llama")), config, RANKS)

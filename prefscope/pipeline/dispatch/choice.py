@@ -14,6 +14,7 @@ from prefscope.children import start_child
 from prefscope.errors import PrefscopeError, ResourceError
 from prefscope.events import Noted
 from prefscope.folders import worker_log
+from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.dispatch.here import BatchScorer, Here
 from prefscope.pipeline.dispatch.job import Examination, Job
 from prefscope.pipeline.dispatch.ray_cluster import RayCluster
@@ -21,7 +22,7 @@ from prefscope.pipeline.dispatch.ray_job import RayJob
 from prefscope.pipeline.dispatch.unit import Dispatcher, Emit
 from prefscope.pipeline.dispatch.workers import COMMAND, Workers
 from prefscope.pipeline.parts.places import address
-from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
+from prefscope.pipeline.residents import Residents, ScoredModel
 from prefscope.scoring.probe import Budget
 from prefscope.scoring.self_check import Verdict
 from prefscope.settings import DispatchSettings

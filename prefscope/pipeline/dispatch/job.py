@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.dispatch.here import BatchScorer
 from prefscope.pipeline.dispatch.unit import Emit
-from prefscope.pipeline.residents import Candidate, Residents, ScoredModel
+from prefscope.pipeline.residents import Residents, ScoredModel
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 

@@ -1,0 +1,102 @@
+"""The models of a run before anything is loaded: what names their content, and which of them can share weights."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from prefscope.events import Event, Noted, Progressed
+from prefscope.scoring import models as loading
+from prefscope.scoring.adapter_files import is_additive, what_stays
+from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, FileStamp, file_stamps, fingerprint
+from prefscope.scoring.headers import stored_dtype
+from prefscope.scoring.splitting import refuse_unsplittable
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import ScoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model of the run before anything is computed: what names its content."""
+
+    role: str
+    """`policy` or `ref`."""
+    checkpoint: Checkpoint
+    fingerprint: str
+    stored_dtype: str
+    attention: str
+    """The attention implementation that transformers chose."""
+    stamps: tuple[FileStamp, ...]
+    """What its files were when the fingerprint was taken."""
+    host: str
+    """The machine where that was."""
+
+    def has_changed(self) -> bool:
+        """Return whether its files were written to since; another machine has files of its own and cannot know."""
+        return self.host == socket.gethostname() and file_stamps(self.checkpoint) != self.stamps
+
+
+def find_candidates(
+    settings: ScoreSettings, store: LogpStore, checkpoints: Sequence[Checkpoint], emit: Callable[[Event], None]
+) -> list[Candidate]:
+    """Return the candidates of a run: the policy, and the reference if there is one.
+
+    Args:
+        settings: What to score and how.
+        store: Remembers hashes of files.
+        checkpoints: In the same order.
+        emit: Called with progress, and with a warning if the policy's adapter changes its base.
+
+    Raises:
+        ModelError: A checkpoint cannot be read, or cannot be split among processes as requested.
+    """
+    candidates = []
+    for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
+        stamps = file_stamps(checkpoint)
+        mark = fingerprint(
+            checkpoint,
+            store,
+            allow_pickle=settings.models.allow_pickle,
+            progress=lambda done, total, role=role: emit(Progressed(f"reading {role} weights", done, total)),  # type: ignore[misc]
+        )
+        attention = loading.attention_of(checkpoint, settings.models)
+        if settings.models.tp > 1:
+            config = loading.load_config(checkpoint.full, settings.models)
+            refuse_unsplittable(checkpoint, config, settings.models.tp)
+        candidates.append(
+            Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention, stamps, socket.gethostname())
+        )
+    _warn_of_changed_base(candidates, emit)
+    return candidates
+
+
+def by_weights(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
+    """Return the candidates by the weights that they share: additive adapters with one another and with their base.
+
+    An adapter switched off shares whatever its adapter does to the base; a base of its own has to be loaded apart from
+    an adapter that is not additive, as another adapter on the same base has.
+    """
+    checkpoints = [candidate.checkpoint for candidate in candidates]
+    adapters = {checkpoint.path: checkpoint for checkpoint in checkpoints if checkpoint.base is not None}
+    is_one_base = len({checkpoint.full.path.resolve() for checkpoint in checkpoints}) == 1
+    is_one_adapter = len(adapters) == 1 and all(checkpoint.base is not None for checkpoint in checkpoints)
+    if is_one_base and (is_one_adapter or all(is_additive(adapter) for adapter in adapters.values())):
+        return (tuple(candidates),)
+    return tuple((candidate,) for candidate in candidates)
+
+
+def _warn_of_changed_base(candidates: Sequence[Candidate], emit: Callable[[Event], None]) -> None:
+    """Emit a warning if switching the policy's adapter off would not give back the base that is its reference."""
+    policy, *refs = (candidate.checkpoint for candidate in candidates)
+    if not refs or policy.base is None or not policy.base.same_weights(refs[0]):
+        return
+    reason = what_stays(policy)
+    if reason:
+        emit(
+            Noted(
+                f"Warning: {policy.name} is not its base plus an adapter: {reason}. The reference here is the base as "
+                "published. A trainer that got its reference by switching the adapter off (TRL with ref_model=None) "
+                f"trained against another one: --ref {ADAPTER_OFF} scores with that."
+            )
+        )

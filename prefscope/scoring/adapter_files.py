@@ -1,0 +1,122 @@
+"""What the files of an adapter say about its base: whether it can share it, and what switching it off leaves behind.
+
+No weight is loaded here, and no torch. An adapter is *additive* if PEFT only adds modules of its own beside the base's
+weights: then the base can be scored with the adapter switched off. That is taken for granted of nothing but plain LoRA,
+and proved again each time one is loaded (adapters.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefscope.errors import ModelError
+from prefscope.scoring.checkpoints import Checkpoint, read_json
+from prefscope.scoring.headers import tensor_shapes
+
+HARMLESS_INITS = (True, False, None, "gaussian")
+"""Values of `init_lora_weights` that leave the base's weights alone."""
+REPLACING_INITS = ("pissa", "olora", "corda", "loftq")
+"""Beginnings of those that put a residual in place of the base's weights, each time the adapter is loaded."""
+IRREPRODUCIBLE_INITS = ("pissa_niter_", "lora_ga")
+"""Beginnings of those whose residual depends on random numbers or on training data, so that no load restores it."""
+WHOLE_MODULES = ("modules_to_save", "trainable_token_indices", "layer_replication")
+"""Settings by which a LoRA adapter is more than LoRA; with any of them its base is loaded apart."""
+NOT_LANGUAGE_MODELS = {
+    "SEQ_CLS": "a sequence classifier or reward model",
+    "TOKEN_CLS": "a token classifier",
+    "QUESTION_ANS": "an extractive question answerer",
+    "SEQ_2_SEQ_LM": "an encoder-decoder model",
+    "FEATURE_EXTRACTION": "an embedding model",
+}
+"""PEFT's task types that have no next-token probabilities, by what they are for."""
+
+
+def is_additive(adapter: Checkpoint) -> bool:
+    """Return whether the base can be scored in the same memory, with the adapter switched off.
+
+    Raises:
+        ModelError: The adapter's files cannot be read.
+    """
+    config = read_json(adapter.path / "adapter_config.json")
+    return (
+        config.get("peft_type") == "LORA"
+        and config.get("bias", "none") == "none"
+        and config.get("init_lora_weights", True) in HARMLESS_INITS
+        and not any(config.get(name) for name in WHOLE_MODULES)
+        and all("lora_" in name for name in tensor_shapes(adapter))
+        and bool(tensor_shapes(adapter))
+    )
+
+
+def what_stays(adapter: Checkpoint) -> str:
+    """Return what of the base stays changed when the adapter is switched off; empty if nothing is known to.
+
+    Raises:
+        ModelError: The adapter's files cannot be read.
+    """
+    config = read_json(adapter.path / "adapter_config.json")
+    init = str(config.get("init_lora_weights", ""))
+    if init.lower().startswith(REPLACING_INITS):
+        return f"its initialization ({init}) replaces weights of the base"
+    if config.get("bias", "none") != "none":
+        return "it trains the base's biases"
+    if config.get("layer_replication"):
+        return "it repeats layers of the base"
+    if _has_embeddings(adapter, saved=config.get("modules_to_save") or []):
+        return "it brings embeddings or a head of its own"
+    return ""
+
+
+def _has_embeddings(adapter: Checkpoint, saved: list[str]) -> bool:
+    """Return whether the adapter stores whole embeddings or heads that PEFT writes over the base's.
+
+    Those of `modules_to_save` it keeps apart, and so gives the base's back.
+    """
+    names = (name.removesuffix(".weight").removesuffix(".base_layer") for name in tensor_shapes(adapter))
+    whole = {name.rsplit(".", 1)[-1] for name in names if "lora_" not in name}
+    return any(("embed" in name or name == "lm_head") and name not in saved for name in whole)
+
+
+def refuse_unscorable(adapter: Checkpoint) -> None:
+    """Refuse an adapter that is no language model's, or that no load restores as it was trained.
+
+    Raises:
+        ModelError: It is one, or its config cannot be read.
+    """
+    config = read_json(adapter.path / "adapter_config.json")
+    task = str(config.get("task_type"))
+    if task in NOT_LANGUAGE_MODELS:
+        raise ModelError(
+            f"This adapter is of {NOT_LANGUAGE_MODELS[task]} (task_type {task}), which gives no log-probs of text",
+            where=adapter.name,
+            hint="Give the adapter of a causal language model.",
+        )
+    init = str(config.get("init_lora_weights", ""))
+    if init.lower().startswith(IRREPRODUCIBLE_INITS):
+        raise ModelError(
+            f"The initialization of this adapter ({init}) changed its base in a way that loading does not repeat, so "
+            "its numbers would not be those of the model that was trained",
+            where=adapter.name,
+            hint="Save it converted to plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...).",
+        )
+    if config.get("alora_invocation_tokens"):
+        raise ModelError(
+            "This is an activated LoRA, which is switched on in the middle of a text by its invocation tokens; such "
+            "adapters cannot be scored",
+            where=adapter.name,
+            hint="LoRA and other adapters of the weights can.",
+        )
+
+
+def stored_rows(adapter: Checkpoint, module_name: str) -> int | None:
+    """Return how many rows an adapter's own copy of an embedding or head has; None if it has none.
+
+    Args:
+        adapter: The adapter.
+        module_name: The dotted name of the module in the base model.
+    """
+    for name, shape in tensor_shapes(adapter).items():
+        path: Any = name.removesuffix(".weight").removesuffix(".base_layer")
+        if path.endswith(f".{module_name}") and name.endswith(".weight") and shape:
+            return shape[0]
+    return None

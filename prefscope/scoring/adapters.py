@@ -1,0 +1,223 @@
+"""Adapters on their base, by PEFT, with proof that what is in memory is what the files hold.
+
+A log-prob is kept under a key made of the checkpoint's files, so the weights that compute it have to be theirs:
+
+- every tensor in an adapter's file is found in memory with the same values, and every one in memory is in the file;
+- PEFT's own forward is that of the module, which is what scores;
+- where a base is scored with its adapter switched off, its weights and its logits are those of before PEFT came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prefscope.errors import MissingExtraError, ModelError
+from prefscope.scoring.adapter_files import refuse_unscorable, stored_rows
+from prefscope.scoring.checkpoints import Checkpoint, weight_files
+from prefscope.scoring.load_errors import loading_errors, refuse_missing
+from prefscope.settings import ModelSettings
+
+PROBED_TOKENS = 16
+CHUNK = 1 << 22
+"""Words of a checksum that are computed at one time."""
+
+
+def put_on_base(
+    adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings, *, scores_base: bool
+) -> Any:
+    """Return the PEFT model that puts adapters on their base, each under its name.
+
+    Args:
+        adapters: The adapters, and what PEFT is to call them.
+        module: Their base, freshly loaded.
+        models: How to load.
+        scores_base: Whether the base is scored, too, with the adapters switched off.
+
+    Raises:
+        ModelError: An adapter cannot be loaded or scored, or memory does not hold what its files do.
+        MissingExtraError: PEFT is not installed.
+    """
+    first = next(iter(adapters))
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError(f"{first.name}: loading an adapter", "peft") from error
+    for checkpoint in adapters:
+        refuse_unscorable(checkpoint)
+        weight_files(checkpoint, allow_pickle=models.allow_pickle)
+    _resize(first, module)
+    before = _Imprint.of(module.eval()) if scores_base else None
+    peft: Any = None
+    for checkpoint, name in adapters.items():
+        with loading_errors(checkpoint, "the adapter"):
+            if peft is None:
+                peft = PeftModel.from_pretrained(module, str(checkpoint.path), adapter_name=name)
+            else:
+                peft.load_adapter(str(checkpoint.path), adapter_name=name)
+        if peft.peft_config[name].is_prompt_learning:
+            raise ModelError(
+                f"An adapter of type {peft.peft_config[name].peft_type.value} puts virtual tokens before the prompt, "
+                "and those cannot be scored",
+                where=checkpoint.name,
+                hint="LoRA and other adapters of the weights can.",
+            )
+    peft.eval()
+    if models.device_map is None:
+        peft.to(module.device)
+    for checkpoint, name in adapters.items():
+        _check_weights(peft, checkpoint, name)
+        _check_forward(peft, module, checkpoint, name)
+    if before is not None:
+        with peft.disable_adapter():
+            before.check(module, first)
+    return peft
+
+
+def _resize(adapter: Checkpoint, module: PreTrainedModel) -> None:
+    """Give the base as many tokens as the adapter's own embeddings have, as training that adds tokens does."""
+    layers = {name: layer for name, layer in _embedding_layers(module) if stored_rows(adapter, name) is not None}
+    rows = {stored_rows(adapter, name) for name in layers}
+    embeddings: Any = module.get_input_embeddings()
+    known = embeddings.weight.shape[0]
+    if rows <= {known}:
+        return
+    whole = {name for name, _ in _embedding_layers(module)}
+    if len(rows) > 1 or not (whole <= layers.keys() or (layers and _is_tied(module))):
+        raise ModelError(
+            f"This adapter has embeddings of {max(filter(None, rows))} tokens on a base of {known}, and not all that "
+            "would be needed to resize it",
+            where=adapter.name,
+            hint="Save it with its embeddings: save_pretrained(..., save_embedding_layers=True).",
+        )
+    with loading_errors(adapter, "the adapter"):
+        module.resize_token_embeddings(rows.pop(), mean_resizing=False)
+
+
+def _embedding_layers(module: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+    """Yield the embeddings and the head of a model by their names."""
+    layers = [module.get_input_embeddings(), module.get_output_embeddings()]
+    for name, layer in module.named_modules():
+        if any(layer is one for one in layers if one is not None):
+            yield name, layer
+
+
+def _is_tied(module: PreTrainedModel) -> bool:
+    inputs, outputs = module.get_input_embeddings(), module.get_output_embeddings()
+    return inputs is not None and outputs is not None and inputs.weight is outputs.weight
+
+
+def _check_weights(peft: Any, checkpoint: Checkpoint, name: str) -> None:
+    """Refuse an adapter of which memory holds less, more or something else than its file.
+
+    Raises:
+        ModelError: It does.
+    """
+    from peft import get_peft_model_state_dict, load_peft_weights
+
+    with loading_errors(checkpoint, "the adapter"):
+        needed = get_peft_model_state_dict(peft, adapter_name=name, save_embedding_layers=False)
+        loaded = get_peft_model_state_dict(peft, adapter_name=name, save_embedding_layers=True)
+        stored = load_peft_weights(str(checkpoint.path), device="cpu")
+    refuse_missing(checkpoint, needed.keys() - stored.keys())
+    unused = stored.keys() - loaded.keys()
+    if unused:
+        raise ModelError(
+            f"{len(unused)} weights of the adapter have no place in its base, the first is {min(unused)}",
+            where=checkpoint.name,
+            hint="Give the base that the adapter was trained on with --base.",
+        )
+    for key, tensor in stored.items():
+        if not _is_same(loaded[key], tensor):
+            raise ModelError(
+                f"PEFT did not load {key} as it is stored",
+                where=checkpoint.name,
+                hint="Merge the adapter into its base (PEFT's merge_and_unload) and score that.",
+            )
+
+
+def _is_same(loaded: Tensor, stored: Tensor) -> bool:
+    """Return whether a stored tensor is the one in memory, but for the precision that it was cast to."""
+    return loaded.shape == stored.shape and bool(torch.equal(loaded.cpu(), stored.to(loaded.dtype)))
+
+
+@torch.inference_mode()
+def _check_forward(peft: Any, module: PreTrainedModel, checkpoint: Checkpoint, name: str) -> None:
+    """Refuse an adapter for which PEFT does more than run the module: that would be left out of its numbers.
+
+    Raises:
+        ModelError: The two differ.
+    """
+    peft.set_adapter(name)
+    with loading_errors(checkpoint, "the adapter"):
+        tokens = _probe(module)
+        is_same = torch.equal(peft(input_ids=tokens, use_cache=False).logits, _logits(module, tokens))
+    if not is_same:
+        kind = peft.peft_config[name].peft_type.value
+        raise ModelError(
+            f"PEFT computes an adapter of type {kind} in a way of its own, which cannot be scored",
+            where=checkpoint.name,
+            hint="Merge it into its base (PEFT's merge_and_unload) and score that.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Imprint:
+    """What a model is before an adapter is put on it."""
+
+    weights: tuple[tuple[str, Tensor, int], ...]
+    """Name, tensor and checksum of each parameter and buffer."""
+    logits: Tensor
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, module: PreTrainedModel) -> _Imprint:
+        """Return the imprint of a model; weights that are offloaded (on the meta device) are left out."""
+        named = [*module.named_parameters(), *module.named_buffers()]
+        weights = tuple((name, tensor, checksum(tensor)) for name, tensor in named if not tensor.is_meta)
+        return cls(weights, _logits(module, _probe(module)))
+
+    @torch.inference_mode()
+    def check(self, module: PreTrainedModel, adapter: Checkpoint) -> None:
+        """Refuse a model that is not what it was.
+
+        Raises:
+            ModelError: A weight or a logit differs.
+        """
+        moved = [name for name, tensor, before in self.weights if checksum(tensor) != before]
+        if moved or not torch.equal(_logits(module, _probe(module)), self.logits):
+            what = f"weights of its base ({moved[0]})" if moved else "what its base computes when it is switched off"
+            raise ModelError(
+                f"Loading this adapter changed {what}, so the two cannot be scored together",
+                where=adapter.name,
+                hint="Score each by itself with --ref none, or merge the adapter into its base.",
+            )
+
+
+def checksum(tensor: Tensor) -> int:
+    """Return 64 bits that change with any bit of a tensor, computed where it lies."""
+    raw = tensor.detach().contiguous().flatten().view(torch.uint8)
+    words = raw[: len(raw) // 8 * 8].view(torch.int64)
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    places = torch.arange(1, 2 * min(CHUNK, max(len(words), 1)), 2, dtype=torch.int64, device=tensor.device)
+    for start in range(0, len(words), CHUNK):  # odd factors: each word moves the sum by itself
+        some = words[start : start + CHUNK]
+        total = total * 1_000_003 + (some * places[: len(some)]).sum()
+    rest = raw[len(words) * 8 :].tolist()
+    return hash((int(total), tuple(rest)))
+
+
+def _probe(module: PreTrainedModel) -> Tensor:
+    embeddings: Any = module.get_input_embeddings()
+    length = min(PROBED_TOKENS, embeddings.weight.shape[0])
+    return torch.arange(length, device=embeddings.weight.device)[None]
+
+
+def _logits(module: PreTrainedModel, tokens: Tensor) -> Tensor:
+    logits: Tensor = module(input_ids=tokens, use_cache=False).logits
+    return logits
