@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prefscope.events import Event, Noted, Progressed
+from prefscope.events import Event, Progressed
 from prefscope.scoring import models as loading
-from prefscope.scoring.adapter_files import is_additive, what_stays
-from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, FileStamp, file_stamps, fingerprint
+from prefscope.scoring.adapter_files import is_additive
+from prefscope.scoring.checkpoints import Checkpoint, FileStamp, file_stamps, fingerprint
 from prefscope.scoring.headers import stored_dtype
 from prefscope.scoring.splitting import refuse_unsplittable
 from prefscope.scoring.store import LogpStore
@@ -46,7 +46,7 @@ def find_candidates(
         settings: What to score and how.
         store: Remembers hashes of files.
         checkpoints: In the same order.
-        emit: Called with progress, and with a warning if the policy's adapter changes its base.
+        emit: Called with progress.
 
     Raises:
         ModelError: A checkpoint cannot be read, or cannot be split among processes as requested.
@@ -67,7 +67,6 @@ def find_candidates(
         candidates.append(
             Candidate(role, checkpoint, mark, stored_dtype(checkpoint), attention, stamps, socket.gethostname())
         )
-    _warn_of_changed_base(candidates, emit)
     return candidates
 
 
@@ -84,19 +83,3 @@ def by_weights(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], 
     if is_one_base and (is_one_adapter or all(is_additive(adapter) for adapter in adapters.values())):
         return (tuple(candidates),)
     return tuple((candidate,) for candidate in candidates)
-
-
-def _warn_of_changed_base(candidates: Sequence[Candidate], emit: Callable[[Event], None]) -> None:
-    """Emit a warning if switching the policy's adapter off would not give back the base that is its reference."""
-    policy, *refs = (candidate.checkpoint for candidate in candidates)
-    if not refs or policy.base is None or not policy.base.same_weights(refs[0]):
-        return
-    reason = what_stays(policy)
-    if reason:
-        emit(
-            Noted(
-                f"Warning: {policy.name} is not its base plus an adapter: {reason}. The reference here is the base as "
-                "published. A trainer that got its reference by switching the adapter off (TRL with ref_model=None) "
-                f"trained against another one: --ref {ADAPTER_OFF} scores with that."
-            )
-        )

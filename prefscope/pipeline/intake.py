@@ -183,12 +183,18 @@ def load_tokenizers(
         )
     if ours is None:
         emit(Noted(f"{policy.name} has no tokenizer; the reference's is used."))
+    elif policy.base is not None and not loading.has_vocabulary(policy) and _has_tokenizer_config(policy):
+        emit(Noted(f"{policy.name} has a tokenizer config and no vocabulary; its base's tokenizer is used as it is."))
     differing = {} if ours is None or theirs is None else loading.differing_ids(ours, theirs)
     if ref is not None and not ref.off:
         differing |= _beyond_embeddings(tokenizer, ref, models)
     if differing:
         emit(Noted(f"{counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
     return tokenizer, differing
+
+
+def _has_tokenizer_config(checkpoint: Checkpoint) -> bool:
+    return (checkpoint.path / "tokenizer_config.json").is_file()
 
 
 def _beyond_embeddings(

@@ -33,6 +33,7 @@ from prefscope.pipeline.residents import Residents, ScoredModel, compare_weights
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import Spool, SpooledPairs
 from prefscope.scoring.checkpoints import Checkpoint, resolve
+from prefscope.scoring.inspection import inspect
 from prefscope.scoring.store import LogpStore
 from prefscope.scoring.tokenization import TokenTexts
 from prefscope.scoring.weights import Overlap
@@ -169,6 +170,8 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
         if store.journal not in ("wal", "memory"):
             emit(Noted("The cache folder's file system has no WAL; the log-prob store uses a rollback journal."))
         policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
+        for oddity in inspect(policy, ref):
+            emit(Noted(f"Warning: {oddity.what}. {oddity.follows}"))
         fresh = Spool(cache_folder(settings.compute.cache_dir) if settings.compute.use_cache else None)
         opened.callback(fresh.close)
         folder, spool, plan = None, cast("SpooledPairs", fresh), None

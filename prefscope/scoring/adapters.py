@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prefscope.errors import MissingExtraError, ModelError
-from prefscope.scoring.adapter_files import refuse_unscorable, stored_rows
+from prefscope.scoring.adapter_files import stored_rows
 from prefscope.scoring.checkpoints import Checkpoint, weight_files
 from prefscope.scoring.load_errors import loading_errors, refuse_missing
 from prefscope.settings import ModelSettings
@@ -49,7 +49,6 @@ def put_on_base(
     except ImportError as error:
         raise MissingExtraError(f"{first.name}: loading an adapter", "peft") from error
     for checkpoint in adapters:
-        refuse_unscorable(checkpoint)
         weight_files(checkpoint, allow_pickle=models.allow_pickle)
     _resize(first, module)
     before = _Imprint.of(module.eval()) if scores_base else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from prefscope.errors import ModelError, ResourceError, UsageError
+from prefscope.scoring.folder_contents import loaded_weights, no_checkpoint, no_weights, refuse_pointers
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ModelSettings
 
@@ -89,8 +90,10 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
     return policy, _locate(str(models.ref), models.base, models, note)
 
 
-def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None]) -> Checkpoint:
-    """Return the checkpoint that a name means."""
+def _locate(
+    name: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None], *, as_base: bool = False
+) -> Checkpoint:
+    """Return the checkpoint that a name means; as a base it is no adapter."""
     path = Path(name).expanduser()
     if not path.exists():
         path = _download(name, models)
@@ -98,15 +101,23 @@ def _locate(name: str, fallback: str | None, models: ModelSettings, note: Callab
         if path.suffix != ".gguf":
             raise ModelError("This file is no checkpoint", where=name, hint="Give a checkpoint folder or a .gguf file.")
         return Checkpoint(name, path)
+    refuse_pointers(path)
     if (path / "adapter_config.json").is_file():
+        if as_base:
+            raise _AdapterAsBaseError(name)
         return Checkpoint(name, path, base=_locate_base(name, path, fallback, models, note))
     if (path / "config.json").is_file():
         return Checkpoint(name, path)
-    raise ModelError(
-        "This folder holds no checkpoint: neither config.json nor adapter_config.json is in it",
-        where=name,
-        hint="Give the folder that save_pretrained wrote.",
-    )
+    raise no_checkpoint(path, name)
+
+
+class _AdapterAsBaseError(ModelError):
+    """A base that is itself an adapter."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__(
+            f"The adapter's base {base!r} is itself an adapter", hint="Merge that one into its base first."
+        )
 
 
 def _locate_base(
@@ -114,18 +125,18 @@ def _locate_base(
 ) -> Checkpoint:
     """Return the base of an adapter: the one given, the recorded one, or the reference where that one is gone."""
     recorded = str(read_json(path / "adapter_config.json").get("base_model_name_or_path") or "")
+    if models.base is None and recorded and Path(recorded).expanduser().resolve() == path.resolve():
+        raise ModelError(
+            "This adapter names itself as its base",
+            where=name,
+            hint="Give the base that it was trained on with --base.",
+        )
     if models.base is not None:
-        base = _locate(models.base, None, models, note)
+        base = _locate(models.base, None, models, note, as_base=True)
         if base.path.resolve() != Path(recorded).expanduser().resolve():
             note(f"{name}: {models.base} is used as its base; its config records {recorded!r}.")
     else:
         base = _locate_recorded_base(name, recorded, fallback, models, note)
-    if base.base is not None:
-        raise ModelError(
-            f"The adapter's base {base.name!r} is itself an adapter",
-            where=name,
-            hint="Merge that one into its base first.",
-        )
     return base
 
 
@@ -135,7 +146,9 @@ def _locate_recorded_base(
     """Return the base that an adapter records, or the fallback where that one is gone."""
     try:
         if recorded:
-            return _locate(recorded, None, models, note)
+            return _locate(recorded, None, models, note, as_base=True)
+    except _AdapterAsBaseError:
+        raise
     except (ModelError, ResourceError):
         pass  # the usual case: the path of another machine
     if fallback is None:
@@ -143,7 +156,7 @@ def _locate_recorded_base(
             f"The adapter's base model {recorded!r} is not here", where=name, hint="Give the base model with --base."
         )
     note(f"{name}: its recorded base {recorded!r} is not here; {fallback} is used as its base.")
-    return _locate(fallback, None, models, note)
+    return _locate(fallback, None, models, note, as_base=True)
 
 
 def _download(name: str, models: ModelSettings) -> Path:
@@ -199,7 +212,7 @@ def weight_files(checkpoint: Checkpoint, *, allow_pickle: bool) -> list[Path]:
     """
     if checkpoint.is_gguf:
         return [checkpoint.path]
-    files = sorted(checkpoint.path.glob("*.safetensors"))
+    files = loaded_weights(checkpoint.path, is_adapter=checkpoint.base is not None)
     pickled = sorted(checkpoint.path.glob("*.bin"))
     if files:
         return files
@@ -211,7 +224,7 @@ def weight_files(checkpoint: Checkpoint, *, allow_pickle: bool) -> list[Path]:
             where=str(checkpoint.path),
             hint="Convert them to safetensors, or pass --allow-pickle if you trust them.",
         )
-    raise ModelError("There are no weights (.safetensors) in this folder", where=str(checkpoint.path))
+    raise no_weights(checkpoint.path, checkpoint.name)
 
 
 def fingerprint(

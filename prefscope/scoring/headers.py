@@ -8,6 +8,7 @@ from typing import Any
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.folder_contents import loaded_weights
 
 _WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
 BYTES = dict(_WIDTHS.values())
@@ -55,26 +56,31 @@ def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     }
 
 
-def header_files(full: Checkpoint) -> list[Path]:
-    """Return the files of a full checkpoint that have a header to read."""
-    return [] if full.is_gguf else sorted(full.path.glob("*.safetensors"))
+def header_files(checkpoint: Checkpoint) -> list[Path]:
+    """Return the files of a checkpoint's own weights that have a header to read."""
+    return [] if checkpoint.is_gguf else loaded_weights(checkpoint.path, is_adapter=checkpoint.base is not None)
 
 
 def _safetensors_header(file: Path) -> dict[str, Any]:
-    """Return the tensor table of a safetensors file: 8 bytes of length, then JSON.
+    """Return the tensor table of a safetensors file: 8 bytes of length, JSON, and as many bytes as that says.
 
     Raises:
         ModelError: The file is cut off or is no safetensors file.
     """
     try:
+        size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
-                raise ValueError("the header is longer than the file")  # noqa: TRY301 (told below with the rest)
+            if length > size:
+                raise ValueError("its header is longer than the file")  # noqa: TRY301 (reported below with the rest)
             header = json.loads(stream.read(length))
-    except (OSError, ValueError) as error:
+        header.pop("__metadata__", None)
+        ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        whole = 8 + length + max(ends, default=0)
+        if size < whole:
+            raise ValueError(f"{size:,} of {whole:,} bytes are there")  # noqa: TRY301 (the same)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
         ) from error
-    header.pop("__metadata__", None)
     return dict(header)

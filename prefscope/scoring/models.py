@@ -19,6 +19,7 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -35,6 +36,12 @@ from prefscope.settings import Dtype, ModelSettings
 
 if TYPE_CHECKING:
     from prefscope.scoring.ranks import Ranks
+
+VOCABULARIES = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "*.spm", "spiece.model"),
+    *("sentencepiece.*.model", "tekken.json", "vocab.model", "*.vocab"),
+)
+"""Files with the vocabulary of a tokenizer."""
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 transformers.utils.logging.set_verbosity_error()
@@ -126,16 +133,25 @@ def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
 def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedTokenizerBase | None:
     """Return the checkpoint's tokenizer, an adapter's own before its base's; None where it has none.
 
+    A chat template that only the processor of a vision-language model has (chat_template.json) becomes the tokenizer's.
+
     Raises:
         ModelError: The tokenizer files cannot be read.
     """
-    if not checkpoint.is_gguf and not any(
-        (checkpoint.path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-    ):
+    if not has_vocabulary(checkpoint):
         return load_tokenizer(checkpoint.base, models) if checkpoint.base is not None else None
     with loading_errors(checkpoint, "the tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**_source(checkpoint, models))
+    processor = checkpoint.path / "chat_template.json"
+    if tokenizer.chat_template is None and processor.is_file():
+        template = read_json(processor).get("chat_template")
+        tokenizer.chat_template = template if isinstance(template, str) else None
     return tokenizer
+
+
+def has_vocabulary(checkpoint: Checkpoint) -> bool:
+    """Return whether a tokenizer can be loaded from a checkpoint itself: a config alone is none."""
+    return checkpoint.is_gguf or any(True for pattern in VOCABULARIES for _ in checkpoint.path.glob(pattern))
 
 
 @functools.lru_cache(maxsize=4)  # a GGUF file's config takes seconds
@@ -154,9 +170,26 @@ def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
     """Return the attention implementation that transformers will choose, without loading weights."""
     asked = {} if models.attn == "auto" else {"attn_implementation": models.attn}
     config = copy.deepcopy(load_config(checkpoint.full, models))
+    loader = _loader_of(checkpoint.full, config)
     with loading_errors(checkpoint, "the model"), torch.device("meta"):
-        module = AutoModelForCausalLM.from_config(config, trust_remote_code=models.trust_remote_code, **asked)
+        module = loader.from_config(config, trust_remote_code=models.trust_remote_code, **asked)
     return str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
+
+
+def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
+    """Return what loads a language model by its config; of a vision-language model, the text part is scored.
+
+    Raises:
+        ModelError: The config is that of another kind of model.
+    """
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"A {config.model_type} model has an encoder and a decoder, and only causal language models can be scored",
+            where=checkpoint.name,
+        )
+    images = AutoModelForImageTextToText._model_mapping  # noqa: SLF001 (transformers names it nowhere else)
+    texts = AutoModelForCausalLM._model_mapping  # noqa: SLF001
+    return AutoModelForImageTextToText if type(config) in images and type(config) not in texts else AutoModelForCausalLM
 
 
 def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
@@ -242,6 +275,7 @@ def load_model(
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     else:
         weight_files(full, allow_pickle=models.allow_pickle)
+    loader = _loader_of(full, load_config(full, models))
     quantized = getattr(load_config(full, models), "quantization_config", None) is not None
     if models.tp > 1:
         arguments |= split_arguments(load_config(full, models), models.tp)
@@ -250,7 +284,7 @@ def load_model(
     elif quantized:  # such weights are made on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
     with loading_errors(full, "the model"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(**arguments, output_loading_info=True)
+        loaded: Any = loader.from_pretrained(**arguments, output_loading_info=True)
         module: PreTrainedModel = loaded[0]
         missing: set[str] = loaded[1]["missing_keys"]
         if not {"device_map", "distributed_config"} & arguments.keys():

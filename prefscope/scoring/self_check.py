@@ -4,6 +4,9 @@ First the leak probe. In one packed row of two responses to a prompt and a stran
 become NaN: whatever depends on them, by however little, turns NaN too, in any dtype. The log-probs of the others must
 stay as they are. Recurrent and convolutional layers fail here: they run without an error and give wrong numbers.
 Then the packed log-probs must be those of the plain forward, one sequence at a time, in float32 where that fits.
+
+A model that is computed in padded rows, with its own attention, must not look ahead: a later token may not change the
+log-probs of earlier ones. Masked language models do, and have no log-probs of a response.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prefscope.errors import ModelError
 from prefscope.scoring.attention import NAME, NotPackableError, watching
 from prefscope.scoring.engine import Logps, Path, forward, is_out_of_memory
 from prefscope.scoring.memory import available_bytes, resident_bytes
@@ -54,14 +58,19 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
         model: A loaded model.
         token_ids: Some tokens of the data set, of which the probes are made.
         own_attention: Whether the user named an attention implementation, which the packed path would replace.
+
+    Raises:
+        ModelError: The model is not causal.
     """
-    if own_attention:
-        return Verdict("padded", "an attention implementation was asked for")
     probes = _probes(token_ids, context_of(model.module.config))
+    if own_attention:
+        _refuse_looking_ahead(model, probes)
+        return Verdict("padded", "an attention implementation was asked for")
     reason = _unsuitable(model.module) or _differs(model, probes)
     if not reason:
         return Verdict("packed", "")
     follow(model, "padded")
+    _refuse_looking_ahead(model, probes)
     alone = _moved_by_padding(model, probes)
     return Verdict("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
 
@@ -122,6 +131,25 @@ def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
         plain = [forward(model, "padded", [probe])[0] for probe in probes]
         wrong = _deviates(plain, forward(model, "padded", probes), limit)
     return wrong.replace("packed", "padded")
+
+
+def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> None:
+    """Refuse a model in which the last token changes what the others are given.
+
+    Raises:
+        ModelError: It does.
+    """
+    for probe in probes:
+        others = probe.token_ids.copy()
+        others[-1] = next(token for token in (0, 1) if token != others[-1])
+        changed = TokenSequence(others, probe.completion_start)
+        before, after = (forward(model, "padded", [one])[0][:-1] for one in (probe, changed))
+        if not np.allclose(before, after, rtol=0, atol=NATS_A_TOKEN, equal_nan=True):
+            raise ModelError(
+                f"This {type(model.module).__name__} looks ahead: a later token changes the log-probs of earlier ones, "
+                "so it is no causal language model",
+                hint="Give a causal language model; of BERT and its kin, one with is_decoder in its config.",
+            )
 
 
 def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:

@@ -19,13 +19,15 @@ from prefscope.pipeline.doctor import examination
 from prefscope.pipeline.doctor.examination import Diagnosis, examine
 from prefscope.settings import ScoreSettings, TokenizationSettings
 from tests.functional.runs import POLICY, REF, settings_of
+from tests.peers.adapters import save_adapter
 
 PAIRS = 12
 TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
 THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"
 """A template whose generation prompt is not how the assistant's turns begin."""
 CHECKS = (
-    *("tokenizers", "chat_template", "same_model", "wrong_reference", "double_bos", "missing_eos"),
+    *("tokenizers", "chat_template", "same_model", "swapped", "adapter_base", "stale_weights", "wrong_reference"),
+    *("double_bos", "missing_eos"),
     *("prefix_mismatch", "truncation", "dtype", "saturated_loss"),
 )
 Case = Callable[[], tuple[ScoreSettings, float]]
@@ -87,10 +89,30 @@ def scarcely_trained() -> tuple[ScoreSettings, float]:
     return settings_of(policy, dtype="bfloat16"), 0.1
 
 
+def base_as_policy() -> tuple[ScoreSettings, float]:
+    """The policy is the base, and its adapter the reference."""
+    return settings_of(REF, save_adapter("lora", REF, Path.cwd())), 0.1
+
+
+def two_sets_of_weights() -> tuple[ScoreSettings, float]:
+    """The policy's folder has shards beside its single file."""
+    policy = copied(POLICY, "policy")
+    shutil.copy(REF / "model.safetensors", policy / "model-00001-of-00001.safetensors")
+    (policy / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    return settings_of(policy), 0.1
+
+
+def base_replaced() -> tuple[ScoreSettings, float]:
+    """The policy's adapter puts a residual in place of its base's weights."""
+    return settings_of(save_adapter("pissa", REF, Path.cwd()), None), 0.1
+
+
 CASES: dict[str, Case] = {
     "tokenizers": other_vocabulary,
     "chat_template": other_template,
     "same_model": lambda: (settings_of(ref=POLICY), 0.1),
+    "swapped": base_as_policy,
+    "stale_weights": two_sets_of_weights,
     "wrong_reference": lambda: (settings_of(ref=REF.with_name("tiny-base")), 0.1),
     "double_bos": two_bos,
     "missing_eos": lambda: (templated(TEMPLATE.replace("<|end|>", "")), 0.1),
@@ -102,6 +124,7 @@ CASES: dict[str, Case] = {
     "dtype": scarcely_trained,
     "saturated_loss": lambda: (settings_of(), 10.0),
 }
+WARNINGS: dict[str, Case] = {"adapter_base": base_replaced}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +166,22 @@ def test_each_check_fails_alone(diagnose: Examine, name: str, case: Case) -> Non
 
 
 def test_every_check_has_its_case() -> None:
-    assert tuple(CASES) == CHECKS
+    assert sorted([*CASES, *WARNINGS]) == sorted(CHECKS)
+
+
+@pytest.mark.parametrize(("name", "case"), WARNINGS.items(), ids=WARNINGS)
+def test_a_check_warns_of_what_may_be_meant(diagnose: Examine, name: str, case: Case) -> None:
+    diagnosis = diagnose(*case())
+    (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == name)
+    assert verdict.state == "warn"
+    assert verdict.advice
+
+
+def test_margins_that_are_hardly_ever_positive_look_swapped(diagnose: Examine) -> None:
+    diagnosis = diagnose(settings_of(REF, POLICY), pairs=32)
+    (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == "swapped")
+    assert verdict.state == "warn"
+    assert "may be swapped" in verdict.told
 
 
 def test_conversations_without_any_template_are_a_verdict_and_no_error(diagnose: Examine) -> None:

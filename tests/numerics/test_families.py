@@ -32,6 +32,7 @@ from tests.numerics.families import (
     token_pool,
 )
 
+OWN_ATTENTION = "its attention is its own"
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 
 
@@ -70,7 +71,15 @@ def test_a_packed_row_gives_the_log_probs_of_the_plain_forward(config: Pretraine
 )
 def test_a_family_that_cannot_be_packed_is_padded_and_the_reason_told(config: PretrainedConfig, reason: str) -> None:
     model = as_loaded(random_model(config))
+    if reason == OWN_ATTENTION and model.module._can_set_attn_implementation():
+        pytest.skip("this transformers computes the family's attention in a way that can be replaced")
     assert check(model, token_pool()) == Verdict("padded", reason)
+
+
+def test_a_model_whose_attention_cannot_be_replaced_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = random_model(PACKED["llama, tied head"])
+    monkeypatch.setattr(type(module), "_can_set_attn_implementation", lambda *_: False)
+    assert check(as_loaded(module), token_pool()) == Verdict("padded", OWN_ATTENTION)
 
 
 @pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in FAMILIES.items()])

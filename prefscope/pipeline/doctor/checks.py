@@ -7,6 +7,7 @@ import numpy as np
 from prefscope.errors import TemplateError, VocabularyError
 from prefscope.ledger.source_pairs import source_pairs
 from prefscope.pipeline.doctor.verdict import Answer, Evidence, State, doctor_check
+from prefscope.statistics import upper_tail
 
 MOST = 0.5
 """A flag on so many of the pairs is no oddity of some rows but of the set-up."""
@@ -18,6 +19,7 @@ COARSE = 0.1
 """Rounding of more than this share of the median margin is worth a warning."""
 SATURATED_LOSS = 1e-3
 """At beta 0.1 a difference of 69 nats; nothing is left to learn from such a pair."""
+UNLIKELY = 0.01
 OF_ALL = f"fails from {MOST:.0%} of the pairs on, warns from the first"
 
 
@@ -77,6 +79,46 @@ def check_same_model(evidence: Evidence) -> Answer:
     if scored and not np.any(ratios):
         return "fail", "every log-ratio is exactly 0: the two compute the same, as an untrained adapter does"
     return "ok", f"they differ by {np.median(np.abs(evidence.differences)):.3g} nats on the median pair"
+
+
+@doctor_check(
+    "swapped",
+    "Exchange --policy and --ref, or look whether chosen and rejected are the right way round.",
+    rule="fails where the policy is the base of a reference that is its adapter; warns where so few margins are "
+    f"positive that chance would do it less often than {UNLIKELY:.0%}",
+)
+def check_swapped(evidence: Evidence) -> Answer:
+    """Fail where the policy is the base and the reference its adapter."""
+    if "swapped" in evidence.oddities:
+        return "fail", "the policy is the base model, and the reference is an adapter of it"
+    differences = evidence.differences[evidence.differences != 0]
+    wins = int((differences > 0).sum())
+    told = f"{wins} of {len(differences)} margins are positive"
+    if len(differences) and upper_tail(len(differences) - wins, len(differences), 0.5) < UNLIKELY:
+        return "warn", f"only {told}: policy and reference, or chosen and rejected, may be swapped"
+    return "ok", told
+
+
+@doctor_check(
+    "adapter_base",
+    "If your trainer got its reference by switching the adapter off, score with --ref adapter-off.",
+    rule="warns where the policy's adapter changes its base and the reference is that base as published",
+)
+def check_adapter_base(evidence: Evidence) -> Answer:
+    """Warn where a trainer may have had another reference than the adapter's base."""
+    found = evidence.oddities.get("adapter_base")
+    return ("ok", "the reference is what it seems") if found is None else ("warn", found)
+
+
+@doctor_check(
+    "stale_weights",
+    "Delete the file or the shards that are stale.",
+    rule="fails where a folder has both a single weight file and shards with an index",
+)
+def check_stale_weights(evidence: Evidence) -> Answer:
+    """Fail where it is not clear which weights are meant."""
+    found = evidence.oddities.get("stale_weights")
+    return ("ok", "each folder holds one set of weights") if found is None else ("fail", found)
 
 
 def _chosen_nats(evidence: Evidence) -> float:

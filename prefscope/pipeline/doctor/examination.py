@@ -86,7 +86,7 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
         except (VocabularyError, TemplateError) as error:
             refusal = error
         ledger = None if refusal is not None else load_ledger(path)
-        verdicts = judge(Evidence(_compare_tokenizers(asked), refusal, ledger, beta))
+        verdicts = judge(Evidence(_compare_tokenizers(asked), _oddities(asked), refusal, ledger, beta))
         found = 0 if ledger is None else ledger.num_pairs
     models = asked.models
     return Diagnosis(asked.data.source, models.policy, models.ref or "its base model", found, verdicts)
@@ -113,6 +113,14 @@ def _affordable(settings: ScoreSettings) -> int:
     weights = sum(num_weights(one.full) or 0 for one in (policy, ref) if one is not None)
     room = OPERATIONS_A_CORE * (settings.compute.threads or os.cpu_count() or 1)
     return int(min(max(room / max(2 * weights * tokens, 1) - NOISE_PAIRS, FEWEST_PAIRS), MOST_PAIRS))
+
+
+def _oddities(settings: ScoreSettings) -> dict[str, str]:
+    """Return what is odd about the checkpoints, by the check that it is for."""
+    from prefscope.scoring.checkpoints import resolve
+    from prefscope.scoring.inspection import inspect
+
+    return {oddity.name: oddity.what for oddity in inspect(*resolve(settings.models, lambda _: None))}
 
 
 def _compare_tokenizers(settings: ScoreSettings) -> Tokenizers:

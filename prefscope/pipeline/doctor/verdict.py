@@ -45,6 +45,8 @@ class Evidence:
     """A scored sample of pairs, or why it could not be scored."""
 
     tokenizers: Tokenizers
+    oddities: Mapping[str, str]
+    """What is odd about the checkpoints, by the check that it is for (scoring/inspection.py)."""
     refusal: PrefscopeError | None
     """What stopped the run, where that is itself an answer."""
     scored: Ledger | None

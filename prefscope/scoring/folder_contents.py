@@ -1,0 +1,172 @@
+"""What a folder holds that is no checkpoint to load as it is, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefscope.errors import ModelError
+
+LFS_BEGINNING = b"version https://git-lfs.github.com/spec/"
+LONGEST_POINTER = 1024
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_FILE = "adapter_model"
+STEP = re.compile(r"(?:checkpoint-|step_?|global_step_?|epoch_?)(\d+)")
+CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+REWARD_CLASS = re.compile(r"Reward|ValueHead|ForScore|Classifier")
+SCORE_HEADS = ("score", "v_head", "value_head", "reward_head", "regression_head", "classifier", "rm_head")
+"""First parts of the names that reward models and classifiers give their heads."""
+VALUE_HEAD_OF_TRL = "v_head.summary."
+"""Beside a whole language model, in PPO checkpoints of TRL."""
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Refuse a folder in which Git LFS has left pointers in place of files.
+
+    Raises:
+        ModelError: There is one.
+    """
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.stat().st_size <= LONGEST_POINTER and _begins_as_pointer(file):
+            raise ModelError(
+                "This file is a Git LFS pointer, not the file itself",
+                where=str(file),
+                hint="Run `git lfs pull` in that repository.",
+            )
+
+
+def _begins_as_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(LFS_BEGINNING)) == LFS_BEGINNING
+    except OSError:
+        return False  # whoever needs the file will say what is wrong with it
+
+
+def no_checkpoint(folder: Path, name: str) -> ModelError:
+    """Return the error for a folder without config.json and adapter_config.json."""
+    what = "This folder holds no checkpoint: neither config.json nor adapter_config.json is in it"
+    return _instead(folder, name) or ModelError(what, where=name, hint="Give the folder that save_pretrained wrote.")
+
+
+def no_weights(folder: Path, name: str) -> ModelError:
+    """Return the error for a checkpoint folder without weights."""
+    return _instead(folder, name) or ModelError("There are no weights (.safetensors) in this folder", where=name)
+
+
+def _instead(folder: Path, name: str) -> ModelError | None:
+    """Return the error that names what a folder holds in place of weights, None if that is nothing known."""
+    if steps := _steps(folder):
+        return ModelError(
+            "This is the output folder of a training, whose checkpoints are in folders of their own",
+            where=name,
+            hint=f"Give one of them: {', '.join(str(Path(name) / step) for step in steps[-3:])}.",
+        )
+    if shards := _shards(folder):
+        return ModelError(f"This folder holds {shards[0]} in place of weights", where=name, hint=shards[1])
+    return None
+
+
+def refuse_empty_weights(name: str, tensors: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights of which some have no elements, as DeepSpeed ZeRO-3 leaves them if it does not gather them.
+
+    Args:
+        name: What the user called the checkpoint.
+        tensors: The shape of each weight by its name.
+
+    Raises:
+        ModelError: There are such weights.
+    """
+    empty = [tensor for tensor, shape in tensors.items() if 0 in shape]
+    if empty:
+        raise ModelError(
+            f"{len(empty)} weights are empty, the first is {min(empty)}: DeepSpeed ZeRO-3 saves such files if it does "
+            "not gather the weights",
+            where=name,
+            hint="Set stage3_gather_16bit_weights_on_model_save, or make a checkpoint with zero_to_fp32.py.",
+        )
+
+
+def _steps(folder: Path) -> list[str]:
+    """Return the names of a training's checkpoints in the order of their steps."""
+    found = [(int(match[1]), entry.name) for entry in folder.iterdir() if (match := STEP.fullmatch(entry.name))]
+    return [name for _, name in sorted(found) if any((folder / name).glob("*config.json"))]
+
+
+def _shards(folder: Path) -> tuple[str, str] | None:
+    """Return which sharded training state a folder holds, and how to make a checkpoint of it."""
+    deepspeed = (
+        "DeepSpeed shards",
+        (
+            "Make a checkpoint of them with `python zero_to_fp32.py . OUT --safe_serialization` in that folder, where "
+            "DeepSpeed puts the script, and copy the config and tokenizer files beside it."
+        ),
+    )
+    fsdp = (
+        "FSDP shards",
+        (
+            "Make a checkpoint of them with `accelerate merge-weights FOLDER OUT`, and copy the config and tokenizer "
+            "files beside it."
+        ),
+    )
+    if any(_found(folder, ("*_model_states.pt", "zero_pp_rank_*", "*/*_model_states.pt", "*/zero_pp_rank_*"))):
+        return deepspeed
+    if any(_found(folder, ("*.distcp", "*/*.distcp"))):
+        return fsdp
+    return None
+
+
+def _found(folder: Path, patterns: Iterable[str]) -> Iterable[Path]:
+    return (file for pattern in patterns for file in folder.glob(pattern))
+
+
+def loaded_weights(folder: Path, *, is_adapter: bool) -> list[Path]:
+    """Return the safetensors files of a folder that PEFT or transformers loads.
+
+    Of a single file and shards with an index, transformers loads the single file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    adapters = [file for file in files if file.name.startswith(ADAPTER_FILE)]
+    if is_adapter:
+        return adapters or files
+    files = [file for file in files if file not in adapters] or files
+    if not (folder / INDEX).is_file():
+        return files
+    single = [file for file in files if file.name == SINGLE_FILE]
+    return single or [file for file in files if file.name.startswith("model-")] or files
+
+
+def stale_weights(folder: Path) -> str:
+    """Return that a folder holds both a single weight file and shards, and which are newer; empty if it does not."""
+    single, index = folder / SINGLE_FILE, folder / INDEX
+    if not (single.is_file() and index.is_file()):
+        return ""
+    newer = "newer" if index.stat().st_mtime > single.stat().st_mtime else "older"
+    return f"both {SINGLE_FILE} and {newer} shards with {INDEX}"
+
+
+def refuse_other_models(name: str, config: dict[str, Any], tensors: Iterable[str]) -> None:
+    """Refuse a full checkpoint that is no language model: a classifier, a reward model, a masked language model.
+
+    Args:
+        name: What the user called it.
+        config: Its config.json.
+        tensors: The names of its weights.
+
+    Raises:
+        ModelError: It is one, by its architecture or by its head.
+    """
+    classes = [str(one) for one in config.get("architectures") or [] if isinstance(one, str)]
+    wrong = next((one for one in classes if one.endswith(CLASSIFIERS) or REWARD_CLASS.search(one)), None)
+    heads = {tensor for tensor in tensors if tensor.split(".", 1)[0] in SCORE_HEADS}
+    head = min((one for one in heads if not one.startswith(VALUE_HEAD_OF_TRL)), default=None)
+    if wrong is None and head is None:
+        return
+    why = f"architectures: {wrong}" if wrong is not None else f"its head is {head}"
+    raise ModelError(
+        f"This is a reward model, classifier or masked language model ({why}), which gives no log-probs of text",
+        where=name,
+        hint="Give a causal language model. Scores of a reward model are no implicit rewards.",
+    )

@@ -1,0 +1,93 @@
+"""A policy and its reference, looked at before anything is read in full: what is no language model, and what is odd.
+
+Only configs and file headers are read. What makes a number meaningless is refused; what may be a mistake is an oddity,
+which a run warns about and the doctor fails on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prefscope.scoring.adapter_files import refuse_unscorable, what_stays
+from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
+from prefscope.scoring.folder_contents import refuse_empty_weights, refuse_other_models, stale_weights
+from prefscope.scoring.headers import tensor_shapes
+
+OddityName = Literal["adapter_base", "swapped", "stale_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """Something about the checkpoints that may be a mistake."""
+
+    name: OddityName
+    """Which of the doctor's checks it is for."""
+    what: str
+    """What was found, as a sentence without a full stop."""
+    follows: str
+    """What follows and what to do, as sentences."""
+
+
+def inspect(policy: Checkpoint, ref: Checkpoint | None) -> tuple[Oddity, ...]:
+    """Return what is odd about a policy and its reference.
+
+    Raises:
+        ModelError: One of them is no causal language model, cannot be restored as it was trained, has empty weights, or
+            a file of it is cut off.
+    """
+    checkpoints = [policy] if ref is None else [policy, ref]
+    for checkpoint in checkpoints:
+        _refuse(checkpoint)
+    found = [_stale(checkpoint) for checkpoint in dict.fromkeys(one.full for one in checkpoints)]
+    if ref is not None:
+        found += [_changed_base(policy, ref), _swapped(policy, ref)]
+    return tuple(oddity for oddity in found if oddity is not None)
+
+
+def _refuse(checkpoint: Checkpoint) -> None:
+    if checkpoint.base is not None:
+        refuse_unscorable(checkpoint)
+        refuse_empty_weights(checkpoint.name, tensor_shapes(checkpoint))
+    full = checkpoint.full
+    if not full.is_gguf:
+        tensors = tensor_shapes(full)
+        refuse_other_models(full.name, read_json(full.path / "config.json"), tensors)
+        refuse_empty_weights(full.name, tensors)
+
+
+def _stale(full: Checkpoint) -> Oddity | None:
+    found = "" if full.is_gguf else stale_weights(full.path)
+    if not found:
+        return None
+    return Oddity(
+        "stale_weights",
+        f"{full.name} holds {found}",
+        "transformers loads the single file, so that is scored; delete what is stale.",
+    )
+
+
+def _changed_base(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
+    """Return that switching the policy's adapter off would not give back the base that is its reference."""
+    if policy.base is None or not policy.base.same_weights(ref):
+        return None
+    reason = what_stays(policy)
+    if not reason:
+        return None
+    return Oddity(
+        "adapter_base",
+        f"{policy.name} is not its base plus an adapter: {reason}",
+        "The reference here is the base as published. A trainer that got its reference by switching the adapter off "
+        f"(TRL with ref_model=None) trained against another one: --ref {ADAPTER_OFF} scores with that.",
+    )
+
+
+def _swapped(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
+    """Return that the policy is the base of its reference, which is an adapter."""
+    if ref.base is None or ref.off or not ref.base.same_weights(policy):
+        return None
+    return Oddity(
+        "swapped",
+        f"The policy, {policy.name}, is the base of its reference, {ref.name}",
+        "They seem to be swapped, which negates every margin: name the trained checkpoint with --policy.",
+    )
