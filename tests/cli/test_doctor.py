@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
+from prefscope.pipeline.doctor.verdict import CHECKS
+
 Program = Callable[..., tuple[int, str, str]]
 
 
@@ -17,8 +20,8 @@ def test_a_pair_that_is_well_exits_with_0_and_has_a_line_a_check(program: Progra
     lines = out.splitlines()
     assert code == 0
     assert lines[:2] == [f"policy {samples / 'tiny-policy'}", f"reference {samples / 'tiny-ref'}"]
-    assert lines[2] == f"4 pairs of {samples / 'pairs.jsonl'}: 10 ok"
-    assert [line.split()[0] for line in lines[4:] if not line.startswith(" ")] == ["ok"] * 10
+    assert lines[2] == f"4 pairs of {samples / 'pairs.jsonl'}: {len(CHECKS)} ok"
+    assert [line.split()[0] for line in lines[4:] if not line.startswith(" ")] == ["ok"] * len(CHECKS)
     assert "ok    double_bos       none of 4 pairs begin with two BOS tokens" in lines
 
 
