@@ -1,4 +1,8 @@
-"""Defaults from `prefscope.toml`: in the working folder, else in the user's config folder.
+"""Defaults from `prefscope.toml`: in the working folder, before that in the user's config folder.
+
+The working folder may be a stranger's (a cloned repository, a downloaded data set), so its file can set harmless
+preferences only. What loads, runs, writes, deletes or connects comes from a flag, the environment or the user's own
+file.
 
 beta = 0.05              # for every command that has the option
 [score]
@@ -12,6 +16,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,15 @@ from prefscope.errors import UsageError
 
 FILE = "prefscope.toml"
 KEYS = "keys"
+HARMLESS = frozenset(
+    [
+        *("beta", "simpo-beta", "simpo-gamma", "loss", "weights", "diagnosis", "by", "where", "json", "fail-on"),
+        *("theme", "palette", "ascii", "mouse"),
+        *("format", "limit", "sample", "seed", "pairs", "skip-bad-rows", "texts", "no-tokens", "noise-floor"),
+        *("max-length", "truncation", "profile", "batch-tokens", "threads", "dtype", "attn", "device"),
+    ]
+)
+"""The options that the working folder's file may set; a new option is not one of them until it is added here."""
 
 
 def load_defaults(context: typer.Context) -> dict[str, Any]:
@@ -30,13 +44,19 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
     Raises:
         UsageError: The file is no TOML, or names an option that no command has.
     """
-    path, content = _read()
-    content = {key: value for key, value in content.items() if key != KEYS}
-    return _with_policy({} if not content else _defaults_of(context, content, path))
+    defaults: dict[str, Any] = {}
+    for path, content in _read():
+        options = {key: value for key, value in content.items() if key != KEYS}
+        found = _defaults_of(context, options, path) if options else {}
+        if path == Path(FILE):
+            _refuse_harmful(options)
+        for command, values in found.items():
+            defaults[command] = {**defaults.get(command, {}), **values}
+    return _with_policy(defaults)
 
 
 def _with_policy(defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults with the policy that the environment names, which goes before the file's."""
+    """Return the defaults with the policy that the environment names, which overrides the file's."""
     if policy := os.environ.get(POLICY_VARIABLE):
         defaults["score"] = {**defaults.get("score", {}), "policy": [policy]}
     return defaults
@@ -53,7 +73,8 @@ def _defaults_of(context: typer.Context, content: dict[str, Any], path: Path) ->
     shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
     defaults: dict[str, Any] = {}
     for name, known in options.items():
-        own = content.get(name, {})
+        table = content.get(name)
+        own = table if isinstance(table, dict) else {}  # `cache` and `parts` are options, too
         _check(own, known, path)
         repeatable = {str(p.name) for p in commands[name].params if p.multiple}
         asked = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
@@ -71,35 +92,55 @@ def load_keys() -> dict[str, Any]:
     Raises:
         UsageError: The file is no TOML, or the keys in it are no table.
     """
-    path, content = _read()
-    keys = content.get(KEYS, {})
-    if not isinstance(keys, dict):
-        raise UsageError(f"{KEYS!r} is to be a table", where=str(path), hint=f'[{KEYS}], then pairs-sort = "f5".')
-    return keys
+    merged: dict[str, Any] = {}
+    for path, content in _read():
+        keys = content.get(KEYS, {})
+        if not isinstance(keys, dict):
+            raise UsageError(f"{KEYS!r} is to be a table", where=str(path), hint=f'[{KEYS}], then pairs-sort = "f5".')
+        merged |= keys
+    return merged
 
 
-def _read() -> tuple[Path, dict[str, Any]]:
-    """Return the settings file and what is in it, nothing without one.
+def _read() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the settings files that are there with what is in them, the user's own before the working folder's.
 
     Raises:
-        UsageError: It is no TOML.
+        UsageError: One is no TOML.
     """
-    path = _find()
-    if path is None:
-        return Path(FILE), {}
-    try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"This settings file cannot be read ({error})", where=str(path), hint="Mend or remove it."
-        ) from error
+    own = _own_file()
+    for path in (own, Path(FILE)):
+        if not path.is_file() or (path != own and own.is_file() and path.samefile(own)):
+            continue
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+            raise UsageError(
+                f"This settings file cannot be read ({error})", where=str(path), hint="Correct or remove it."
+            ) from error
+        yield path, content
 
 
-def _find() -> Path | None:
+def _own_file() -> Path:
     import platformdirs
 
-    candidates = (Path(FILE), platformdirs.user_config_path("prefscope") / FILE)
-    return next((path for path in candidates if path.is_file()), None)
+    return platformdirs.user_config_path("prefscope") / FILE
+
+
+def _refuse_harmful(content: dict[str, Any]) -> None:
+    """Refuse options that could do harm in a file that somebody else may have written.
+
+    Raises:
+        UsageError: There is one.
+    """
+    tables = [content, *(value for value in content.values() if isinstance(value, dict))]
+    given = [key for table in tables for key, value in table.items() if not isinstance(value, dict)]
+    harmful = next((key for key in given if key not in HARMLESS), None)
+    if harmful is not None:
+        raise UsageError(
+            f"{harmful!r} cannot be set by a file in the working folder, which somebody else may have written",
+            where=FILE,
+            hint=f"Give it as --{harmful}, or set it in your own {_own_file()}.",
+        )
 
 
 def _check(given: dict[str, Any], known: dict[str, str], path: Path) -> None:

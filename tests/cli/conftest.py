@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,21 @@ NUM_PAIRS = 24
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that writes the user's own settings file."""
+
+    def write(text: str) -> Path:
+        monkeypatch.setattr("sys.platform", "linux")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        file = tmp_path / "config" / "prefscope" / "prefscope.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
 
 
 @pytest.fixture

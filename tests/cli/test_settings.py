@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from prefscope.cli.app import app
+from prefscope.cli.config import HARMLESS
 
 Program = Callable[..., tuple[int, str, str]]
 
@@ -21,6 +26,18 @@ def beta(program: Program, ledger: Path) -> Callable[..., float]:
         return float(json.loads(out)["beta"])
 
     return used
+
+
+def commands() -> dict[str, Any]:
+    command: Any = typer.main.get_command(app)
+    found: dict[str, Any] = command.commands
+    return found
+
+
+def options_of(name: str) -> set[str]:
+    """Return the long options of a command without their dashes."""
+    parameters = commands()[name].params
+    return {option.removeprefix("--") for one in parameters for option in one.opts if option.startswith("--")}
 
 
 def write_file(text: str) -> None:
@@ -44,16 +61,60 @@ def test_the_table_of_a_command_goes_before_what_all_share(beta: Callable[..., f
     assert beta() == 0.3
 
 
-def test_the_users_config_folder_is_looked_in_where_the_working_folder_has_no_file(
-    beta: Callable[..., float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_working_folders_file_overrides_the_users_own_key_by_key(
+    program: Program, ledger: Path, own_settings: Callable[[str], Path]
 ) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "config" / "prefscope").mkdir(parents=True)
-    (tmp_path / "config" / "prefscope" / "prefscope.toml").write_text("beta = 0.7\n")
-    assert beta() == 0.7
-    write_file("beta = 0.2\n")
-    assert beta() == 0.2
+    own_settings('beta = 0.7\nloss = "ipo_azar"\n')
+    found = []
+    for _ in range(2):
+        report = json.loads(program("report", ledger, "--json")[1])
+        found.append((report["beta"], [loss["name"] for loss in report["losses"]]))
+        write_file("beta = 0.2\n")
+    assert found == [(0.7, ["ipo_azar"]), (0.2, ["ipo_azar"])]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("trust-remote-code = true", "allow-pickle = true", 'output = "other.csv"', 'parts = "s3://bucket/run"'),
+        *('cache = "elsewhere"', "clear = true", 'address = "ray://somewhere:10001"', 'engine = "ray"', "workers = 8"),
+        *('policy = "org/model"', 'ref = "org/model"', 'base = "x"', 'tokenizer = "x"', 'chat-template = "x.jinja"'),
+        *('revision = "main"', 'against = "/etc/passwd"', 'split = "test"', "no-cache = true", "tp = 2"),
+    ],
+)
+def test_the_working_folders_file_cannot_load_write_delete_connect(program: Program, ledger: Path, line: str) -> None:
+    option = line.partition(" ")[0]
+    command = next(name for name in ("report", "score", "cache", "lint", "doctor") if option in options_of(name))
+    for text in (f"{line}\n", f"[{command}]\n{line}\n"):
+        write_file(text)
+        code, out, err = program("report", ledger)
+        assert (code, out) == (2, "")
+        assert f"prefscope.toml: '{option}' cannot be set by a file in the working folder" in err
+
+
+def test_what_it_may_set_is_an_option_of_some_command() -> None:
+    known = set().union(*(options_of(name) for name in commands()))
+    assert known >= HARMLESS
+    assert not HARMLESS & {
+        "trust-remote-code",
+        "allow-pickle",
+        "output",
+        "parts",
+        "cache",
+        "clear",
+        "address",
+        "policy",
+    }
+
+
+def test_the_users_own_file_can_set_everything(
+    program: Program, samples: Path, own_settings: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own_settings(
+        f'[score]\npolicy = "{samples / "tiny-policy"}"\nref = "none"\noutput = "{tmp_path / "own.parquet"}"\n'
+    )
+    assert program("score", samples / "pairs.jsonl", "--limit", "2")[0] == 0
+    assert (tmp_path / "own.parquet").is_file()
 
 
 def test_a_setting_that_a_command_lacks_is_left_to_the_others(program: Program) -> None:

@@ -62,16 +62,22 @@ def test_standard_input_is_refused_for_several(program: Program) -> None:
 
 @pytest.mark.parametrize("source", ["environment", "file"])
 def test_a_policy_of_the_environment_or_the_settings_file_may_have_a_space_in_its_name(
-    program: Program, pairs: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+    program: Program,
+    pairs: Path,
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own_settings: Callable[[str], Path],
+    source: str,
 ) -> None:
     policy = tmp_path / "my policy"
     shutil.copytree(samples / "tiny-policy", policy)
     monkeypatch.chdir(tmp_path)
     if source == "environment":
         monkeypatch.setenv("PREFSCOPE_POLICY", str(policy))
-        Path("prefscope.toml").write_text('policy = "nowhere"\n')
+        own_settings('policy = "nowhere"\n')
     else:
-        Path("prefscope.toml").write_text(f'policy = "{policy}"\n')
+        own_settings(f'policy = "{policy}"\n')
     code, _, _ = program("score", pairs, "--ref", samples / "tiny-ref", "-o", tmp_path / "out.parquet")
     assert code == 0
     assert load_ledger(tmp_path / "out.parquet").manifest["models"]["policy"]["name"] == str(policy)
