@@ -13,8 +13,8 @@
     factor     := "-" factor | number | "text" | column | `column` | function "(" argument ")" | "(" any ")"
 
 Chained comparisons mean what they mean on paper. `~` looks for a text inside another, in whatever case. Columns go by
-their names or aliases (columns.py) and by the data set's own names. A comparison with a value that is not there is not
-true. Nothing is evaluated but this grammar.
+their names or aliases (columns.py) and by the names that the data set's own are carried under (names.py). A comparison
+with a value that is not there is not true. Nothing is evaluated but this grammar.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.columns import FILTER_TRUTHS, FLAGS
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
 
 __all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
@@ -85,14 +85,38 @@ class Names:
 
     kinds: Mapping[str, Kind]
     aliases: Mapping[str, str]
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that could mean our column or the data set's, with the names that mean only one of them, ours first."""
 
     def full(self, name: str) -> str | None:
-        """Return the full name of a column, None for an unknown one."""
-        return name if name in self.kinds else self.aliases.get(name)
+        """Return the full name of a column, None for an unknown or an ambiguous one."""
+        if name in self.kinds:
+            return name
+        return None if name in self.ambiguous else self.aliases.get(name)
+
+    @property
+    def usable_aliases(self) -> list[str]:
+        """The aliases that mean one column."""
+        return [alias for alias in self.aliases if alias not in self.ambiguous]
+
+    def problem(self, name: str) -> tuple[str, str]:
+        """Return why a name means no column, and a hint: both columns of an ambiguous name, or those spelled alike."""
+        if name in self.ambiguous:
+            *ours, theirs = map(_spelled, self.ambiguous[name])
+            hint = f"Write {ours[0]} for prefscope's column, {theirs} for the data set's." if ours else ""
+            what = f"The name {name} is ambiguous: the data set has a column of this name, too"
+            return what, hint or f"Write {theirs}."
+        near = self.nearest(name)
+        return f"There is no column {name}", f"Did you mean {' or '.join(near)}?" if near else ""
 
     def nearest(self, name: str) -> list[str]:
         """Return the names that look most like one."""
-        return difflib.get_close_matches(name, [*self.kinds, *self.aliases], n=3, cutoff=0.5)
+        return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.5)
+
+
+def _spelled(name: str) -> str:
+    """Return a column's name as an expression has it."""
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else f"`{name}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +295,7 @@ class _Parser:
         """Return a function's value, a constant or a column."""
         if self._take("("):
             return self._call(lexeme)
-        if lexeme.text in {"true", "false"} and self.names.full(lexeme.text) is None:
+        if lexeme.text in FILTER_TRUTHS:
             truth = lexeme.text == "true"
             return _Part("truth", lexeme.start, lexeme.stop, lambda _: truth)
         return self._column(lexeme)
@@ -279,10 +303,10 @@ class _Parser:
     def _column(self, lexeme: Lexeme) -> _Part:
         name = self.names.full(lexeme.text)
         if name is None:
-            near = self.names.nearest(lexeme.text)
-            meant = f"Did you mean {' or '.join(near)}? " if near else ""
-            hint = f'{meant}A text stands in quotes: "{lexeme.text}".'
-            self._fail(f"There is no column {lexeme.text}", lexeme.start, lexeme.stop, hint)
+            what, hint = self.names.problem(lexeme.text)
+            if lexeme.text not in self.names.ambiguous:
+                hint = f'{hint} A text stands in quotes: "{lexeme.text}".'.strip()
+            self._fail(what, lexeme.start, lexeme.stop, hint)
         return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
 
     def _call(self, function: Lexeme) -> _Part:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.pairing import SUFFIX, PairedView
+from prefscope.ledger.names import SUFFIX
+from prefscope.ledger.pairing import PairedView
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
