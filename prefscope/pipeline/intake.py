@@ -22,10 +22,10 @@ from prefscope.data.sources import Source, open_source
 from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
+from prefscope.pipeline.longest import longest
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.profiles import find_profile
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
 
@@ -65,7 +65,7 @@ def read_pairs(
             `TemplateError`, a `VocabularyError`).
     """
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
-    max_length = longest(settings, [policy] if ref is None else [policy, ref])
+    max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
     pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
     reading = _Reading(settings.data, emit)
@@ -189,16 +189,6 @@ def load_tokenizers(
     if differing:
         emit(Noted(f"{counted(len(differing), 'token')} of the policy's vocabulary differ in the reference's."))
     return tokenizer, differing
-
-
-def longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
-    """Return the longest sequence that fits both models and the user's limit, or without one the profile's."""
-    contexts = [loading.context_length(checkpoint, settings.models) for checkpoint in checkpoints]
-    asked, profile = settings.tokenization.max_length, find_profile(settings.tokenization.profile)
-    if asked is None and profile is not None:
-        asked = profile.max_length
-    known = [length for length in (asked, *contexts) if length is not None]
-    return min(known, default=None)
 
 
 def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple[str, str]]) -> None:

@@ -30,6 +30,7 @@ from transformers import (
 
 from prefscope.errors import MissingExtraError, ModelError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
+from prefscope.scoring.context import context_of
 from prefscope.scoring.headers import BYTES, stored_dtype
 from prefscope.scoring.splitting import split_arguments
 from prefscope.settings import Dtype, ModelSettings
@@ -193,12 +194,6 @@ def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
 def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
     """Return how many positions the model was made for, or None where its config does not say."""
     return context_of(load_config(checkpoint.full, models))
-
-
-def context_of(config: PretrainedConfig) -> int | None:
-    """Return how many positions a config gives its model, or None where it does not say."""
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
 
 
 def rope_limit(config: PretrainedConfig) -> int | None:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prefscope.scoring.attention import NAME, NotPackableError, watching
+from prefscope.scoring.context import context_of, varies_with_length
 from prefscope.scoring.engine import Logps, Path, forward, is_out_of_memory
 from prefscope.scoring.memory import available_bytes, resident_bytes
-from prefscope.scoring.models import LanguageModel, context_of
+from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
 
@@ -57,6 +58,9 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     """
     if own_attention:
         return Verdict("padded", "an attention implementation was asked for")
+    if varies_with_length(model.module.config):
+        follow(model, "padded")
+        return Verdict("padded", "its rotary frequencies depend on the longest sequence of a batch", alone=True)
     probes = _probes(token_ids, context_of(model.module.config))
     reason = _unsuitable(model.module) or _differs(model, probes)
     if not reason:

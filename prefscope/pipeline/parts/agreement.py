@@ -13,7 +13,8 @@ import numpy as np
 from prefscope.errors import UsageError
 from prefscope.events import Event, Noted
 from prefscope.pipeline.bad_rows import counted
-from prefscope.pipeline.intake import DataSummary, load_tokenizers, longest, read_pairs
+from prefscope.pipeline.intake import DataSummary, load_tokenizers, read_pairs
+from prefscope.pipeline.longest import longest
 from prefscope.pipeline.parts.folder import PartsFolder
 from prefscope.pipeline.parts.places import place_of
 from prefscope.pipeline.parts.plan_file import (
@@ -100,7 +101,7 @@ def _checked(
         kept,
         tokenizer_hash=loading.tokenizer_hash(tokenizer),
         template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
-        max_length=longest(settings, [policy] if ref is None else [policy, ref]),
+        max_length=longest(settings, [policy] if ref is None else [policy, ref], emit),
     )
     asked, planned = asked_of(settings), opened.content["asked"]
     asked |= {name: getattr(now, name) for name in TOKENS}
