@@ -18,6 +18,7 @@ from transformers import (
 from prefscope.scoring.context import context_of, is_rotary, varies_with_length
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+OLDER = {"max_position_embeddings": 64, "rope_scaling": {"type": "linear", "factor": 4.0}}
 FACTORS = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
