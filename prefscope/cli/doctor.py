@@ -53,8 +53,8 @@ def doctor(
 ) -> None:
     """Check on a few pairs that policy, reference and data fit.
 
-    The wrong reference, differing tokenizers and templates, BOS and EOS, cut responses, a dtype that is too coarse, a
-    loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
+    The wrong reference, differing tokenizers and templates, BOS and EOS, what is not rendered, cut responses, a dtype
+    that is too coarse, a loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
     """
     from rich.console import Console
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from prefscope.data.records import BadRow, PreferencePair, readable
 from prefscope.data.sources import Source, open_source
 from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
+from prefscope.ledger.left_out import LEFT_OUT, describe_left_out
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.longest import longest
 from prefscope.pipeline.spool import Spool
@@ -52,6 +53,8 @@ class DataSummary:
     tokenizer_hash: str
     template_hash: str
     max_length: int | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Pairs by what of them is not in their rendered text."""
 
 
 def read_pairs(
@@ -88,6 +91,7 @@ def read_pairs(
             tokenizer_hash=loading.tokenizer_hash(tokenizer),
             template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
             max_length=max_length,
+            left_out=dict(reading.left_out),
         )
 
 
@@ -99,6 +103,8 @@ class _Reading:
         self.emit = emit
         self.bad: list[BadRow] = []
         self.dialects: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.not_rendered = 0
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
         """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
@@ -126,7 +132,10 @@ class _Reading:
     def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
         """Return the tokenized pairs, and collect those that the chat template refused."""
         self.bad += [item for item in tokenized if isinstance(item, BadRow)]
-        return [item for item in tokenized if not isinstance(item, BadRow)]
+        good = [item for item in tokenized if not isinstance(item, BadRow)]
+        self.left_out.update(name for item in good for name in item.left_out)
+        self.not_rendered += sum(bool(item.left_out) for item in good)
+        return good
 
     def conclude(self, name: str, pairs: int) -> None:
         """Say what was recognised.
@@ -139,6 +148,10 @@ class _Reading:
         self.emit(Noted(f"{name}: {counted(pairs, 'pair')}, {layouts}"))
         for note in notes:
             self.emit(note)
+        if self.not_rendered:
+            told = describe_left_out({LEFT_OUT: self.left_out})
+            flagged = f"Warning: the chat template leaves out parts of {counted(self.not_rendered, 'pair')}"
+            self.emit(Noted(f"{flagged}, flagged not_rendered: {told}."))
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:

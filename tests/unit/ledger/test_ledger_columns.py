@@ -68,5 +68,5 @@ def test_no_name_and_no_alias_stands_for_two_columns() -> None:
 def test_the_flags_are_those_of_the_contract() -> None:
     assert set(FLAGS) == {
         *("truncated", "prefix_mismatch", "double_bos", "no_eos", "empty", "nothing_scored", "identical"),
-        *("non_finite", "crashed", "scores_user_turns"),
+        *("non_finite", "crashed", "scores_user_turns", "double_eos", "not_rendered"),
     }
