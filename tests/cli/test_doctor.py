@@ -18,7 +18,7 @@ def test_a_pair_that_is_well_exits_with_0_and_has_a_line_a_check(program: Progra
     assert code == 0
     assert lines[:2] == [f"policy {samples / 'tiny-policy'}", f"reference {samples / 'tiny-ref'}"]
     assert lines[2] == f"4 pairs of {samples / 'pairs.jsonl'}: 12 ok"
-    assert [line.split()[0] for line in lines[4:] if not line.startswith(" ")] == ["ok"] * 10
+    assert [line.split()[0] for line in lines[4:] if not line.startswith(" ")] == ["ok"] * 12
     assert "ok    double_bos       none of 4 pairs begin with two BOS tokens" in lines
 
 
