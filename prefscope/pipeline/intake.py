@@ -25,6 +25,7 @@ from prefscope.ledger.left_out import LEFT_OUT, describe_left_out
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.longest import longest
 from prefscope.pipeline.spool import Spool
+from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
@@ -55,6 +56,8 @@ class DataSummary:
     max_length: int | None
     left_out: dict[str, int] = field(default_factory=dict)
     """Pairs by what of them is not in their rendered text."""
+    template_date: str = ""
+    """The date that the chat template wrote; empty if it writes none."""
 
 
 def read_pairs(
@@ -70,7 +73,8 @@ def read_pairs(
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
     max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
-    pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
+    template = settle_template(tokenizer, settings.tokenization)
+    pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
     reading = _Reading(settings.data, emit)
     asked = settings.data
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
@@ -81,6 +85,8 @@ def read_pairs(
             emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
         reading.conclude(source.name, spool.num_pairs)
+        for note in template.notes() if reading.converses else ():
+            emit(note)
         return DataSummary(
             name=source.name,
             content_hash=source.content_hash(),
@@ -89,9 +95,10 @@ def read_pairs(
             dialects=dict(reading.dialects),
             tokenizer=tokenizer,
             tokenizer_hash=loading.tokenizer_hash(tokenizer),
-            template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
+            template_hash=template.hash if reading.converses else template.undated_hash,
             max_length=max_length,
             left_out=dict(reading.left_out),
+            template_date=template.date if reading.converses else "",
         )
 
 
@@ -105,6 +112,7 @@ class _Reading:
         self.dialects: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.not_rendered = 0
+        self.converses = False
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
         """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
@@ -135,6 +143,7 @@ class _Reading:
         good = [item for item in tokenized if not isinstance(item, BadRow)]
         self.left_out.update(name for item in good for name in item.left_out)
         self.not_rendered += sum(bool(item.left_out) for item in good)
+        self.converses |= any(not isinstance(item.pair.prompt, str) for item in good)
         return good
 
     def conclude(self, name: str, pairs: int) -> None:

@@ -70,6 +70,7 @@ def build_manifest(
             "max_length": data.max_length,
             "truncation": settings.tokenization.truncation,
             "profile": settings.tokenization.profile,
+            **({"template_date": data.template_date} if data.template_date else {}),
             **({LEFT_OUT: data.left_out} if data.left_out else {}),
         },
         "settings": _settings(settings),
