@@ -19,22 +19,21 @@ with a value that is not there is not true. Nothing is evaluated but this gramma
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.ledger.columns import FILTER_TRUTHS, FLAGS
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
+from prefscope.ledger.names import Kind, Names
 
 __all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
 
-Kind: TypeAlias = Literal["number", "text", "truth"]
 Values: TypeAlias = Any
 """An array with a value a pair, or one value for all pairs."""
 MARKS = ("any", "keep", "drop", "swap", "note")
@@ -77,46 +76,6 @@ class Source(Protocol):
 
     def linted(self, check: str) -> NDArray[np.bool_]:
         """Return which pairs a check of the data falls on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The columns that an expression may name."""
-
-    kinds: Mapping[str, Kind]
-    aliases: Mapping[str, str]
-    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names that could mean our column or the data set's, with the names that mean only one of them, ours first."""
-
-    def full(self, name: str) -> str | None:
-        """Return the full name of a column, None for an unknown or an ambiguous one."""
-        if name in self.kinds:
-            return name
-        return None if name in self.ambiguous else self.aliases.get(name)
-
-    @property
-    def usable_aliases(self) -> list[str]:
-        """The aliases that mean one column."""
-        return [alias for alias in self.aliases if alias not in self.ambiguous]
-
-    def problem(self, name: str) -> tuple[str, str]:
-        """Return why a name means no column, and a hint: both columns of an ambiguous name, or those spelled alike."""
-        if name in self.ambiguous:
-            *ours, theirs = map(_spelled, self.ambiguous[name])
-            hint = f"Write {ours[0]} for prefscope's column, {theirs} for the data set's." if ours else ""
-            what = f"The name {name} is ambiguous: the data set has a column of this name, too"
-            return what, hint or f"Write {theirs}."
-        near = self.nearest(name)
-        return f"There is no column {name}", f"Did you mean {' or '.join(near)}?" if near else ""
-
-    def nearest(self, name: str) -> list[str]:
-        """Return the names that look most like one."""
-        return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.5)
-
-
-def _spelled(name: str) -> str:
-    """Return a column's name as an expression has it."""
-    return name if re.fullmatch(r"[^\W\d]\w*", name) else f"`{name}`"
 
 
 @dataclass(frozen=True, slots=True)

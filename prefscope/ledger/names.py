@@ -6,8 +6,12 @@ white space around it, is `data_<name>` everywhere: in ledgers, tables, filters 
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from prefscope.ledger.columns import (
     COLLISIONS,
@@ -26,6 +30,7 @@ from prefscope.ledger.columns import (
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import ALIASES, LOSSES
 
+Kind: TypeAlias = Literal["number", "text", "truth"]
 SUFFIX = "_b"
 """Stands after the name of a column that is the other run's."""
 RENAMED = "renamed"
@@ -92,3 +97,43 @@ def _is_ours(column: str) -> bool:
     plain = column.strip().casefold()
     computed = plain.endswith(("_loss", "_weight")) and not plain.startswith("data_")
     return computed or plain in declared_names()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The columns that an expression may name."""
+
+    kinds: Mapping[str, Kind]
+    aliases: Mapping[str, str]
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that could mean our column or the data set's, with the names that mean only one of them, ours first."""
+
+    def full(self, name: str) -> str | None:
+        """Return the full name of a column, None for an unknown or an ambiguous one."""
+        if name in self.kinds:
+            return name
+        return None if name in self.ambiguous else self.aliases.get(name)
+
+    @property
+    def usable_aliases(self) -> list[str]:
+        """The aliases that mean one column."""
+        return [alias for alias in self.aliases if alias not in self.ambiguous]
+
+    def problem(self, name: str) -> tuple[str, str]:
+        """Return why a name means no column, and a hint: both columns of an ambiguous name, or those spelled alike."""
+        if name in self.ambiguous:
+            *ours, theirs = map(_spelled, self.ambiguous[name])
+            hint = f"Write {ours[0]} for prefscope's column, {theirs} for the data set's." if ours else ""
+            what = f"The name {name} is ambiguous: the data set has a column of this name, too"
+            return what, hint or f"Write {theirs}."
+        near = self.nearest(name)
+        return f"There is no column {name}", f"Did you mean {' or '.join(near)}?" if near else ""
+
+    def nearest(self, name: str) -> list[str]:
+        """Return the names that look most like one."""
+        return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.5)
+
+
+def _spelled(name: str) -> str:
+    """Return a column's name as an expression has it."""
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else f"`{name}`"
