@@ -50,6 +50,8 @@ class TokenizationSettings:
     """A Jinja template (its text, not its path) in place of the tokenizer's own."""
     profile: str = "trl"
     """Whose rules (scoring/profiles.py); another than `trl` cuts sequences in its own way."""
+    template_date: str | None = None
+    """The date that a chat template writes for today's, as `2026-01-31`; None: the day on which the run begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def doctor(
     truncation: opt.TruncationSide = "keep_start",
     profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
+    template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     device_map: opt.DeviceMap = None,
@@ -53,8 +54,8 @@ def doctor(
 ) -> None:
     """Check on a few pairs that policy, reference and data fit.
 
-    The wrong reference, differing tokenizers and templates, BOS and EOS, cut responses, a dtype that is too coarse, a
-    loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
+    The wrong reference, differing tokenizers and templates, BOS and EOS, what is not rendered, cut responses, a dtype
+    that is too coarse, a loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
     """
     from rich.console import Console
 
@@ -85,7 +86,9 @@ def doctor(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
+        tokenization=TokenizationSettings(
+            max_length, truncation, opt.read_template(chat_template), profile, template_date
+        ),
         compute=ComputeSettings(cache, not no_cache, batch_tokens, threads),
     )
     with RunProgress() as progress:

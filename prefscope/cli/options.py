@@ -146,6 +146,14 @@ TokenProfile = Annotated[
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.", show_default=False)
 ]
+TemplateDate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD",
+        help="The date that a chat template writes where it asks for today's. Default: today.",
+        show_default=False,
+    ),
+]
 ComputeDtype = Annotated[
     Dtype, typer.Option(envvar="PREFSCOPE_DTYPE", help="auto: float32 on a CPU, else the widest stored.")
 ]

@@ -30,6 +30,7 @@ def parity(
     mapping: opt.ColumnMap = None,
     max_length: opt.MaxLength = None,
     chat_template: opt.ChatTemplate = None,
+    template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     threads: opt.Threads = None,
@@ -54,7 +55,9 @@ def parity(
             data, dialect=format_, mapping=opt.read_mapping(mapping), sample=pairs, seed=seed, skip_bad_rows=True
         ),
         models=ModelSettings(policy or "", ref, base, dtype, device, trust_remote_code=trust_remote_code),
-        tokenization=TokenizationSettings(max_length, chat_template=opt.read_template(chat_template)),
+        tokenization=TokenizationSettings(
+            max_length, chat_template=opt.read_template(chat_template), template_date=template_date
+        ),
         compute=ComputeSettings(cache, not no_cache, threads=threads),
     )
     with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:

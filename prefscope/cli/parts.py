@@ -51,6 +51,7 @@ def plan(
     truncation: opt.TruncationSide = "keep_start",
     profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
+    template_date: opt.TemplateDate = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
     """Cut a data set into shards for all slices.
@@ -77,7 +78,9 @@ def plan(
             skip_bad_rows=skip_bad_rows,
         ),
         models=ModelSettings(policy or "", ref, base, trust_remote_code=trust_remote_code),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
+        tokenization=TokenizationSettings(
+            max_length, truncation, opt.read_template(chat_template), profile, template_date
+        ),
     )
     with RunProgress() as progress:
         plan_parts(folder, settings, progress)

@@ -51,6 +51,7 @@ def score(
     truncation: opt.TruncationSide = "keep_start",
     profile: opt.TokenProfile = "trl",
     chat_template: opt.ChatTemplate = None,
+    template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
     device: opt.Device = "auto",
     device_map: opt.DeviceMap = None,
@@ -115,7 +116,9 @@ def score(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(max_length, truncation, opt.read_template(chat_template), profile),
+        tokenization=TokenizationSettings(
+            max_length, truncation, opt.read_template(chat_template), profile, template_date
+        ),
         compute=ComputeSettings(
             cache,
             not no_cache,

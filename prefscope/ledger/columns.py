@@ -6,7 +6,6 @@ depend on a knob and are computed on reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +86,13 @@ TAIL_LOGPS = tuple(column.name for column in TAILS)
 COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
+DIGESTS = ("chosen_digest", "rejected_digest")
+"""Columns of a preview that name the sequences; finished ledgers have none."""
+OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in TEXTS)})
+"""What a pair has in every run alike."""
+FILTER_FUNCTIONS = ("abs", "flag", "lint", "mark")
+FILTER_TRUTHS = ("true", "false")
+"""Words of the filter language (filters.py) that a column could be named like."""
 RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED, *DIAGNOSED))
 
 FLAGS = {
@@ -94,33 +100,13 @@ FLAGS = {
     "prefix_mismatch": "the prompt's tokens are not how prompt + response begins: the boundary moved",
     "double_bos": "the sequence begins with two beginning-of-sequence tokens",
     "no_eos": "a response does not end with an end-of-sequence token",
+    "double_eos": "a response ends with the same end-of-sequence token twice",
     "empty": "a response is empty or white space",
     "nothing_scored": "a response has no scored token, so its sums are 0",
     "identical": "chosen and rejected are the same",
+    "not_rendered": "part of the messages or tools is not in the text that the chat template renders",
     "non_finite": "a log-prob is NaN or infinite",
     "crashed": "a response ends every process that computes it, so its log-probs are NaN",
     "scores_user_turns": "turns that are not the assistant's are among the scored tokens",
 }
 """Every flag and what it means."""
-
-
-def carried_names(columns: Iterable[str]) -> dict[str, str]:
-    """Return the name under which each of the data set's own columns is carried.
-
-    It is the column's own; where that would clash with one of ours or with another column's, `data_` goes before it.
-    """
-    own = list(columns)
-    names: dict[str, str] = {}
-    taken = {name for name in own if not _is_ours(name)}
-    for column in own:
-        name = column
-        while _is_ours(name) or (name != column and name in taken):
-            name = f"data_{name}"
-        names[column] = name
-        taken.add(name)
-    return names
-
-
-def _is_ours(column: str) -> bool:
-    computed = column.endswith(("_loss", "_weight")) and not column.startswith("data_")
-    return computed or column in RESERVED

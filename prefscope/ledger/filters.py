@@ -13,28 +13,27 @@
     factor     := "-" factor | number | "text" | column | `column` | function "(" argument ")" | "(" any ")"
 
 Chained comparisons mean what they mean on paper. `~` looks for a text inside another, in whatever case. Columns go by
-their names or aliases (columns.py) and by the data set's own names. A comparison with a value that is not there is not
-true. Nothing is evaluated but this grammar.
+their names or aliases (columns.py) and by the names that the data set's own are carried under (names.py). A comparison
+with a value that is not there is not true. Nothing is evaluated but this grammar.
 """
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.columns import FILTER_TRUTHS, FLAGS
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
+from prefscope.ledger.names import Kind, Names
 
 __all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
 
-Kind: TypeAlias = Literal["number", "text", "truth"]
 Values: TypeAlias = Any
 """An array with a value a pair, or one value for all pairs."""
 MARKS = ("any", "keep", "drop", "swap", "note")
@@ -77,22 +76,6 @@ class Source(Protocol):
 
     def linted(self, check: str) -> NDArray[np.bool_]:
         """Return which pairs a check of the data falls on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The columns that an expression may name."""
-
-    kinds: Mapping[str, Kind]
-    aliases: Mapping[str, str]
-
-    def full(self, name: str) -> str | None:
-        """Return the full name of a column, None for an unknown one."""
-        return name if name in self.kinds else self.aliases.get(name)
-
-    def nearest(self, name: str) -> list[str]:
-        """Return the names that look most like one."""
-        return difflib.get_close_matches(name, [*self.kinds, *self.aliases], n=3, cutoff=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +254,7 @@ class _Parser:
         """Return a function's value, a constant or a column."""
         if self._take("("):
             return self._call(lexeme)
-        if lexeme.text in {"true", "false"} and self.names.full(lexeme.text) is None:
+        if lexeme.text in FILTER_TRUTHS:
             truth = lexeme.text == "true"
             return _Part("truth", lexeme.start, lexeme.stop, lambda _: truth)
         return self._column(lexeme)
@@ -279,10 +262,10 @@ class _Parser:
     def _column(self, lexeme: Lexeme) -> _Part:
         name = self.names.full(lexeme.text)
         if name is None:
-            near = self.names.nearest(lexeme.text)
-            meant = f"Did you mean {' or '.join(near)}? " if near else ""
-            hint = f'{meant}A text stands in quotes: "{lexeme.text}".'
-            self._fail(f"There is no column {lexeme.text}", lexeme.start, lexeme.stop, hint)
+            what, hint = self.names.problem(lexeme.text)
+            if lexeme.text not in self.names.ambiguous:
+                hint = f'{hint} A text stands in quotes: "{lexeme.text}".'.strip()
+            self._fail(what, lexeme.start, lexeme.stop, hint)
         return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
 
     def _call(self, function: Lexeme) -> _Part:

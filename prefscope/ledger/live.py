@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import LOGPS, TOKENS
+from prefscope.ledger.columns import DIGESTS, LOGPS, TOKENS
 from prefscope.ledger.table import Ledger
 from prefscope.settings import LossChoice, PreferenceSettings
 
-DIGESTS = ("chosen_digest", "rejected_digest")
-"""Columns of a preview that name the sequences."""
 _WORD = np.dtype(">u8")
 
 TokenLogps = Callable[[str, bytes], NDArray[np.float32] | None]

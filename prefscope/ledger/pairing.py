@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
 from prefscope.ledger.arrays import Columns
-from prefscope.ledger.columns import TEXTS
+from prefscope.ledger.columns import OF_THE_PAIR
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Marks
+from prefscope.ledger.names import SUFFIX, ambiguities
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
 
-SUFFIX = "_b"
-"""Stands after the name of a column that is the other run's."""
 OTHER_MARGINS = f"margins{SUFFIX}"
-OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in TEXTS)})
-"""What a pair has in every run alike."""
 
 
 def load_runs(paths: Iterable[Path]) -> list[Ledger]:
@@ -119,13 +116,12 @@ class PairedView(View):
         self.names = self._with_theirs(self.names)
 
     def _with_theirs(self, names: Names) -> Names:
-        """Return the names of both runs; a data set's own column of such a name gives way."""
+        """Return the names of both runs."""
         theirs = self.other.names
-        aliases = {alias: f"{name}{SUFFIX}" for alias, name in theirs.aliases.items()}
-        return Names(
-            {**names.kinds, **{name: theirs.kinds[own] for name, own in self._theirs.items()}},
-            {**names.aliases, **{f"{alias}{SUFFIX}": name for alias, name in aliases.items() if name in self._theirs}},
-        )
+        other = {f"{alias}{SUFFIX}": f"{name}{SUFFIX}" for alias, name in theirs.aliases.items()}
+        aliases = {**names.aliases, **{alias: name for alias, name in other.items() if name in self._theirs}}
+        kinds = {**names.kinds, **{name: theirs.kinds[own] for name, own in self._theirs.items()}}
+        return Names(kinds, aliases, ambiguities(self.ledger.renamed_columns, kinds, aliases))
 
     def _find(self, name: str) -> Columns:
         if name in self._theirs:

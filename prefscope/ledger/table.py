@@ -20,8 +20,8 @@ from prefscope.errors import UsageError
 from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
 from prefscope.ledger.file import has_negative, open_parquet
+from prefscope.ledger.names import RENAMED, carried_names
 from prefscope.ledger.tails import tail_sums
-from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
 from prefscope.preference.rewards import implicit_reward, outcomes
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
@@ -52,11 +52,25 @@ class Ledger:
         self._whole = self
         self.stored: Columns = ReadWhenAsked(self._read_stored)
 
-    @property
+    @functools.cached_property
     def extra_columns(self) -> Mapping[str, str]:
         """The data set's own columns by the name they are carried under, with their kind."""
         kinds: Mapping[str, str] = self.manifest["extra_columns"]
-        return kinds
+        return {name: kinds[stored] for name, stored in self._own.items()}
+
+    @functools.cached_property
+    def _own(self) -> Mapping[str, str]:
+        """The names of the data set's own columns in the file, by those under which they are carried.
+
+        They differ in a file from before a name was one of ours.
+        """
+        return {name: stored for stored, name in carried_names(self.manifest["extra_columns"]).items()}
+
+    @property
+    def renamed_columns(self) -> Mapping[str, str]:
+        """The carried names of the data set's columns, by their own names, where these clash with ours."""
+        in_this_file = {stored: name for name, stored in self._own.items() if name != stored}
+        return {**self.manifest.get(RENAMED, {}), **in_this_file}
 
     @property
     def has_reference(self) -> bool:
@@ -142,7 +156,9 @@ class Ledger:
             first, last = np.searchsorted(self._positions, (start, stop))
             if first < last or group == 0:
                 wanted = indices(self._positions[first:last] - start)
-                yield self._file.read_row_group(group, columns=columns).take(wanted).to_pydict()
+                stored = [self._own.get(name, name) for name in columns]
+                found = self._file.read_row_group(group, columns=stored).take(wanted).to_pydict()
+                yield {name: found[one] for name, one in zip(columns, stored, strict=True)}
 
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -169,8 +185,10 @@ class Ledger:
         """
         group = self._group_of(position)
         offset = int(self._positions[position] - self._starts[group])
-        rows: list[dict[str, Any]] = self._file.read_row_group(group, columns=columns).slice(offset, 1).to_pylist()
-        return rows[0]
+        stored = None if columns is None else [self._own.get(name, name) for name in columns]
+        (row,) = self._file.read_row_group(group, columns=stored).slice(offset, 1).to_pylist()
+        carried = {one: name for name, one in self._own.items()}
+        return {carried.get(name, name): value for name, value in row.items()}
 
     def beginnings(self, position: int, column: str, length: int) -> tuple[int, list[str]]:
         """Return a text's first characters of every pair in the row group of a position, and the first one's position.

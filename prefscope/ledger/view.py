@@ -13,6 +13,7 @@ from prefscope.ledger.columns import DERIVED, DIAGNOSED, NUM_TOKENS, STORED, TEX
 from prefscope.ledger.diagnosed import DIAGNOSED_NAMES, diagnosed
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
+from prefscope.ledger.names import ambiguities
 from prefscope.ledger.table import STORED_NAMES, Ledger
 from prefscope.preference.registry import LOSSES
 from prefscope.preference.rewards import outcomes
@@ -61,10 +62,10 @@ class View:
             return {name: ledger.stored[name]}
         if name in DERIVED_NAMES:
             return self._derive(name)
-        if name in DIAGNOSED_NAMES and name not in ledger.extra_columns:
+        if name in DIAGNOSED_NAMES:
             return {name: diagnosed(ledger, name, self.preferences)}
         method, _, what = name.rpartition("_")
-        if method in LOSSES and name in self.names.kinds and name not in ledger.extra_columns:
+        if method in LOSSES and name in self.names.kinds:
             chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))
             compute = ledger.loss if what == "loss" else ledger.loss_weight
             return {name: compute(chosen, self.preferences)}
@@ -102,8 +103,9 @@ def names_of(ledger: Ledger) -> Names:
     for name in (name for name in LOSSES if not ledger.lack(name)):
         kinds |= {f"{name}_loss": "number", f"{name}_weight": "number"}
         aliases[name] = f"{name}_loss"
+    ambiguous = ambiguities(ledger.renamed_columns, kinds, aliases)
     kinds |= {name: _OWN_KINDS.get(kind, "text") for name, kind in ledger.extra_columns.items()}
-    return Names(kinds, aliases)
+    return Names(kinds, aliases, ambiguous)
 
 
 def _columns(ledger: Ledger) -> list[Column]:

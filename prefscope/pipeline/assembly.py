@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
-from prefscope.ledger.columns import COLLISION_LOGPS, carried_names
+from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS
 from prefscope.ledger.file import build_schema, write_ledger
-from prefscope.ledger.live import DIGESTS
+from prefscope.ledger.names import carried_names, renamed
 from prefscope.pipeline.spool import SpooledPairs, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
@@ -109,7 +109,9 @@ def assemble(
     kinds = spool.extra_kinds
     names = carried_names(kinds)
     schema = build_schema(
-        {names[column]: kind for column, kind in kinds.items()}, manifest, tokens=token_texts is not None
+        {names[column]: kind for column, kind in kinds.items()},
+        {**manifest, **renamed(names)},
+        tokens=token_texts is not None,
     )
     for name in COLLISION_LOGPS if collisions else ():
         schema = schema.append(pa.field(name, pa.float64()))

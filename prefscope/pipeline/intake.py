@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,13 @@ from prefscope.data.records import BadRow, PreferencePair, readable
 from prefscope.data.sources import Source, open_source
 from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
+from prefscope.ledger.left_out import LEFT_OUT, describe_left_out
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
+from prefscope.pipeline.longest import longest
 from prefscope.pipeline.spool import Spool
+from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.profiles import find_profile
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
 
@@ -52,6 +54,10 @@ class DataSummary:
     tokenizer_hash: str
     template_hash: str
     max_length: int | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Pairs by what of them is not in their rendered text."""
+    template_date: str = ""
+    """The date that the chat template wrote; empty if it writes none."""
 
 
 def read_pairs(
@@ -65,9 +71,10 @@ def read_pairs(
             `TemplateError`, a `VocabularyError`).
     """
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
-    max_length = longest(settings, [policy] if ref is None else [policy, ref])
+    max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
-    pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
+    template = settle_template(tokenizer, settings.tokenization)
+    pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
     reading = _Reading(settings.data, emit)
     asked = settings.data
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
@@ -78,6 +85,8 @@ def read_pairs(
             emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
         reading.conclude(source.name, spool.num_pairs)
+        for note in template.notes() if reading.converses else ():
+            emit(note)
         return DataSummary(
             name=source.name,
             content_hash=source.content_hash(),
@@ -86,8 +95,10 @@ def read_pairs(
             dialects=dict(reading.dialects),
             tokenizer=tokenizer,
             tokenizer_hash=loading.tokenizer_hash(tokenizer),
-            template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
+            template_hash=template.hash if reading.converses else template.undated_hash,
             max_length=max_length,
+            left_out=dict(reading.left_out),
+            template_date=template.date if reading.converses else "",
         )
 
 
@@ -99,6 +110,9 @@ class _Reading:
         self.emit = emit
         self.bad: list[BadRow] = []
         self.dialects: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.not_rendered = 0
+        self.converses = False
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
         """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
@@ -126,7 +140,11 @@ class _Reading:
     def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
         """Return the tokenized pairs, and collect those that the chat template refused."""
         self.bad += [item for item in tokenized if isinstance(item, BadRow)]
-        return [item for item in tokenized if not isinstance(item, BadRow)]
+        good = [item for item in tokenized if not isinstance(item, BadRow)]
+        self.left_out.update(name for item in good for name in item.left_out)
+        self.not_rendered += sum(bool(item.left_out) for item in good)
+        self.converses |= any(not isinstance(item.pair.prompt, str) for item in good)
+        return good
 
     def conclude(self, name: str, pairs: int) -> None:
         """Say what was recognised.
@@ -139,6 +157,10 @@ class _Reading:
         self.emit(Noted(f"{name}: {counted(pairs, 'pair')}, {layouts}"))
         for note in notes:
             self.emit(note)
+        if self.not_rendered:
+            told = describe_left_out({LEFT_OUT: self.left_out})
+            flagged = f"Warning: the chat template leaves out parts of {counted(self.not_rendered, 'pair')}"
+            self.emit(Noted(f"{flagged}, flagged not_rendered: {told}."))
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
@@ -206,16 +228,6 @@ def _beyond_embeddings(
     if ref.base is not None or not isinstance(size, int):  # an adapter can bring embeddings of its own
         return {}
     return {token: (piece, "") for piece, token in tokenizer.get_vocab().items() if token >= size}
-
-
-def longest(settings: ScoreSettings, checkpoints: list[Checkpoint]) -> int | None:
-    """Return the longest sequence that fits both models and the user's limit, or without one the profile's."""
-    contexts = [loading.context_length(checkpoint, settings.models) for checkpoint in checkpoints]
-    asked, profile = settings.tokenization.max_length, find_profile(settings.tokenization.profile)
-    if asked is None and profile is not None:
-        asked = profile.max_length
-    known = [length for length in (asked, *contexts) if length is not None]
-    return min(known, default=None)
 
 
 def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import prefscope
+from prefscope.ledger.left_out import LEFT_OUT
 from prefscope.pipeline.intake import DataSummary
 from prefscope.pipeline.noise import Noise
 from prefscope.pipeline.residents import ScoredModel
@@ -69,6 +70,8 @@ def build_manifest(
             "max_length": data.max_length,
             "truncation": settings.tokenization.truncation,
             "profile": settings.tokenization.profile,
+            **({"template_date": data.template_date} if data.template_date else {}),
+            **({LEFT_OUT: data.left_out} if data.left_out else {}),
         },
         "settings": _settings(settings),
         "versions": versions(),

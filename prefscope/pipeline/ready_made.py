@@ -23,8 +23,9 @@ from prefscope.data.records import BadRow, Json, PreferencePair, SourceRow, read
 from prefscope.data.sources import open_source
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
-from prefscope.ledger.columns import FLAGS, LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED, carried_names
+from prefscope.ledger.columns import FLAGS, LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED
 from prefscope.ledger.file import ROW_GROUP_PAIRS, ExtraKind, build_schema, store_as, widen, write_ledger
+from prefscope.ledger.names import carried_names, renamed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.settings import DataSettings
 
@@ -64,6 +65,7 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         content_hash = source.content_hash()
         manifest = _manifest(source.name, settings, content_hash, pairs, len(bad), has_reference=has_reference)
         names = carried_names(kinds)
+        manifest |= renamed(names)
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
         records = _taken(_records(source.rows(), settings, []), settings.limit, wanted)

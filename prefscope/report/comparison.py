@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.pairing import SUFFIX, PairedView
+from prefscope.ledger.names import SUFFIX
+from prefscope.ledger.pairing import PairedView
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.cards import margin_expression
+from prefscope.report.prompts import prompt_cautions
 from prefscope.report.summary import finite_pairs, mean_logps
 from prefscope.statistics import normal_bounds
 
@@ -137,7 +139,7 @@ def cautions(view: PairedView, comparison: Comparison) -> list[str]:
             comparison.by_margin and None not in fingerprints and fingerprints[0] != fingerprints[1]
         ),
     }
-    return [sentence for sentence, holds in told.items() if holds]
+    return [sentence for sentence, holds in told.items() if holds] + prompt_cautions(view.ledger, view.other.ledger)
 
 
 def _reference(ledger: Ledger) -> str | None:

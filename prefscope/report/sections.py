@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefscope.ledger.columns import FLAGS
+from prefscope.ledger.left_out import describe_left_out
 from prefscope.ledger.table import Ledger
 from prefscope.preference.registry import find_loss
 from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
@@ -59,6 +60,9 @@ def headline(summary: Summary) -> list[str]:
         lines.append("log-probs as given in the file; no model was run")
     data = summary.manifest["data"]
     lines.append(f"{summary.pairs:,} pairs of {visible(str(data['source']))}   beta {summary.beta:g}")
+    left_out = describe_left_out(summary.manifest.get("tokenization") or {})
+    if left_out and (flagged := summary.flags.get("not_rendered")):
+        lines.append(visible(f"{flagged:,} of these are not rendered in full; the chat template left out {left_out}"))
     return lines
 
 

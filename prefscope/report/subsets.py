@@ -79,6 +79,9 @@ def group_by(view: View, name: str) -> Grouping:
     """
     column = view.names.full(name)
     if column is None:
+        if name in view.names.ambiguous:
+            what, hint = view.names.problem(name)
+            raise UsageError(what, hint=hint)
         near = view.names.nearest(name)
         listed = ", ".join(near or groupable(view) or ["outcome", "flags"])
         raise UsageError(f"There is no column {name!r} to group by", hint=f"There is, for example, {listed}.")

@@ -29,6 +29,7 @@ from transformers import (
 from prefscope.errors import ModelError
 from prefscope.scoring.adapters import put_on_base
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
+from prefscope.scoring.context import context_of
 from prefscope.scoring.headers import BYTES, stored_dtype
 from prefscope.scoring.load_errors import loading_errors, refuse_missing
 from prefscope.scoring.splitting import split_arguments
@@ -195,12 +196,6 @@ def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
 def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
     """Return how many positions the model was made for, or None where its config does not say."""
     return context_of(load_config(checkpoint.full, models))
-
-
-def context_of(config: PretrainedConfig) -> int | None:
-    """Return how many positions a config gives its model, or None where it does not say."""
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
 
 
 def rope_limit(config: PretrainedConfig) -> int | None:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefscope.scoring.context import context_of
 from prefscope.scoring.engine import Path, forward, is_out_of_memory
 from prefscope.scoring.memory import available_bytes
-from prefscope.scoring.models import LanguageModel, context_of
+from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.sequences import TokenSequence
 
 MOST_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}

@@ -24,9 +24,10 @@ from transformers import PreTrainedModel
 
 from prefscope.errors import ModelError
 from prefscope.scoring.attention import NAME, NotPackableError, watching
+from prefscope.scoring.context import context_of, varies_with_length
 from prefscope.scoring.engine import Logps, Path, forward, is_out_of_memory
 from prefscope.scoring.memory import available_bytes, resident_bytes
-from prefscope.scoring.models import LanguageModel, context_of
+from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
 
@@ -63,14 +64,19 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
         ModelError: The model is not causal.
     """
     probes = _probes(token_ids, context_of(model.module.config))
+    varies = varies_with_length(model.module.config)
     if own_attention:
-        _refuse_looking_ahead(model, probes)
-        return Verdict("padded", "an attention implementation was asked for")
-    reason = _unsuitable(model.module) or _differs(model, probes)
+        reason = "an attention implementation was asked for"
+    elif varies:
+        reason = "its rotary frequencies depend on the longest sequence of a batch"
+    else:
+        reason = _unsuitable(model.module) or _differs(model, probes)
     if not reason:
         return Verdict("packed", "")
     follow(model, "padded")
     _refuse_looking_ahead(model, probes)
+    if varies:
+        return Verdict("padded", reason, alone=True)
     alone = _moved_by_padding(model, probes)
     return Verdict("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
 

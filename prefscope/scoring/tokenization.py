@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
 from prefscope.errors import ModelError, TemplateError
 from prefscope.scoring.profiles import NotForProfileError, Profile, Render, Split, find_profile
+from prefscope.scoring.rendering import Rendered, left_out
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import TokenizationSettings
 
@@ -33,6 +34,8 @@ class TokenizedPair:
     chosen: TokenSequence
     rejected: TokenSequence
     flags: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """What of the pair is not in its rendered text (rendering.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class PairTokenizer:
         if (profile := find_profile(self.settings.profile)) is not None:
             return [self._by_profile(profile, pair) for pair in pairs]
         results: list[TokenizedPair | BadRow | None] = [None] * len(pairs)
-        rendered: dict[bool, list[tuple[int, tuple[str, str, str]]]] = {True: [], False: []}
+        rendered: dict[bool, list[tuple[int, Rendered]]] = {True: [], False: []}
         for i, pair in enumerate(pairs):
             conversational = not isinstance(pair.prompt, str)
             try:
@@ -73,21 +76,27 @@ class PairTokenizer:
                 continue
             # A chat template writes its own special tokens; plain text gets the tokenizer's.
             ids = self.tokenizer(flat, add_special_tokens=not conversational, verbose=False)["input_ids"]
-            for k, (i, _) in enumerate(items):
-                results[i] = self._assemble(pairs[i], *ids[3 * k : 3 * k + 3])
+            for k, (i, texts) in enumerate(items):
+                missing = left_out(pairs[i], texts, self._render)
+                results[i] = self._assemble(pairs[i], ids[3 * k : 3 * k + 3], missing)
         return [result for result in results if result is not None]
 
     def _by_profile(self, profile: Profile, pair: PreferencePair) -> TokenizedPair | BadRow:
         """Return a pair's token ids by the rules of another stack."""
-        try:
+
+        def write(pair: PreferencePair) -> Rendered:
             texts = profile.write(pair, self._renderer(pair), self.tokenizer)
+            return texts.prompt, texts.chosen, texts.rejected
+
+        try:
+            texts = write(pair)
         except NotForProfileError as error:
             return BadRow(pair.row, pair.line, str(error))
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
             return _refused(pair, error)
-        whole = tuple(profile.split(self.tokenizer, texts.prompt, text) for text in (texts.chosen, texts.rejected))
+        whole = tuple(profile.split(self.tokenizer, texts[0], text) for text in texts[1:])
         longest = profile.max_length if self.max_length is None else self.max_length
         sides = profile.cut((whole[0], whole[1]), longest, profile.max_prompt_length)
         return self._flagged(
@@ -95,9 +104,10 @@ class PairTokenizer:
             (_sequence(sides[0]), _sequence(sides[1])),
             ([*whole[0].prompt, *whole[0].response], [*whole[1].prompt, *whole[1].response]),
             prefix_mismatch=whole[0].merges or whole[1].merges,
+            missing=left_out(pair, texts, write),
         )
 
-    def _render(self, pair: PreferencePair) -> tuple[str, str, str]:
+    def _render(self, pair: PreferencePair) -> Rendered:
         """Return prompt, prompt + chosen and prompt + rejected as the chat template writes them."""
         render, prompt = self._renderer(pair), text_to_json(pair.prompt)
         return (
@@ -129,7 +139,7 @@ class PairTokenizer:
 
         return render
 
-    def _plain_texts(self, pair: PreferencePair) -> tuple[str, str, str]:
+    def _plain_texts(self, pair: PreferencePair) -> Rendered:
         """Return prompt, prompt + chosen and prompt + rejected, the responses ended by the end-of-sequence token."""
         eos = str(self.tokenizer.eos_token or "")
         prompt, chosen, rejected = str(pair.prompt), str(pair.chosen), str(pair.rejected)
@@ -139,15 +149,18 @@ class PairTokenizer:
             prompt + (rejected if rejected.endswith(eos) else rejected + eos),
         )
 
-    def _assemble(
-        self, pair: PreferencePair, prompt: list[int], with_chosen: list[int], with_rejected: list[int]
-    ) -> TokenizedPair:
+    def _assemble(self, pair: PreferencePair, ids: list[list[int]], missing: tuple[str, ...]) -> TokenizedPair:
         """Return the pair's sequences, cut to the longest length, with their flags."""
+        prompt, with_chosen, with_rejected = ids
         start = min(common_prefix_length(prompt, with_chosen), common_prefix_length(prompt, with_rejected))
         whole = [TokenSequence(np.asarray(ids, dtype=np.int32), start) for ids in (with_chosen, with_rejected)]
         chosen, rejected = (self._truncate(sequence) for sequence in whole)
         return self._flagged(
-            pair, (chosen, rejected), (with_chosen, with_rejected), prefix_mismatch=start < len(prompt)
+            pair,
+            (chosen, rejected),
+            (with_chosen, with_rejected),
+            prefix_mismatch=start < len(prompt),
+            missing=missing,
         )
 
     def _flagged(
@@ -157,20 +170,25 @@ class PairTokenizer:
         whole: tuple[list[int], list[int]],
         *,
         prefix_mismatch: bool,
+        missing: tuple[str, ...],
     ) -> TokenizedPair:
         """Return a pair with its flags, by its sequences and what these were before any cut."""
         chosen, rejected = sequences
+        ends = [self._ends(sequence) for sequence in sequences]
         found = {
             "truncated": any(len(cut.token_ids) < len(ids) for cut, ids in zip(sequences, whole, strict=True)),
             "prefix_mismatch": prefix_mismatch,
             "double_bos": self._has_double_bos(whole[0]),
-            "no_eos": not (self._ends(chosen) and self._ends(rejected)),
+            "no_eos": not all(ends),
+            "double_eos": any(len(found) > 1 and found[0] == found[1] for found in ends),
             "empty": is_empty(pair.chosen) or is_empty(pair.rejected),
             "nothing_scored": chosen.num_scored == 0 or rejected.num_scored == 0,
             "identical": whole[0] == whole[1],
+            "not_rendered": bool(missing),
             "scores_user_turns": has_other_turns(pair.chosen) or has_other_turns(pair.rejected),
         }
-        return TokenizedPair(pair, chosen, rejected, tuple(flag for flag, present in found.items() if present))
+        flags = tuple(flag for flag, present in found.items() if present)
+        return TokenizedPair(pair, chosen, rejected, flags, missing)
 
     def _truncate(self, sequence: TokenSequence) -> TokenSequence:
         """Return the sequence without what is over the longest length."""
@@ -187,14 +205,17 @@ class PairTokenizer:
         # SmolLM's BOS also opens every turn: only a BOS straight after a BOS is a doubled one.
         return bos is not None and ids[:2] == [bos, bos]
 
-    def _ends(self, sequence: TokenSequence) -> bool:
-        """Return whether the scored tokens end with an end token, white space after it aside."""
+    def _ends(self, sequence: TokenSequence) -> list[int]:
+        """Return the end tokens at the end of the scored ones, two at most, white space aside."""
+        found: list[int] = []
         for token in reversed(sequence.scored_ids.tolist()):
             if token in self.eos_ids:
-                return True
-            if str(self.tokenizer.decode([token])).strip():
-                return False
-        return False
+                found.append(token)
+            elif str(self.tokenizer.decode([token])).strip():
+                break
+            if len(found) == 2:  # noqa: PLR2004 (doubled)
+                break
+        return found
 
 
 def _sequence(side: Split) -> TokenSequence:
@@ -217,7 +238,7 @@ def is_empty(response: Text) -> bool:
     """Return whether a response says nothing but white space."""
     if isinstance(response, str):
         return not response.strip()
-    return not any(message.content.strip() or message.extra for message in response)
+    return not any((message.content or "").strip() or message.extra for message in response)
 
 
 def has_other_turns(response: Text) -> bool:

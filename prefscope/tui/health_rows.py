@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefscope.data.checks import Finding as LintFinding
     from prefscope.data.checks import LintReport
 
-SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch"})
+SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch", "not_rendered"})
 """Flags of pairs whose numbers say little or nothing."""
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
 TOKENS = "concentration"

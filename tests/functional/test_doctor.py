@@ -27,7 +27,7 @@ THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"
 """A template whose generation prompt is not how the assistant's turns begin."""
 CHECKS = (
     *("tokenizers", "chat_template", "same_model", "swapped", "adapter_base", "stale_weights", "wrong_reference"),
-    *("double_bos", "missing_eos"),
+    *("double_bos", "missing_eos", "double_eos", "not_rendered"),
     *("prefix_mismatch", "truncation", "dtype", "saturated_loss"),
 )
 Case = Callable[[], tuple[ScoreSettings, float]]
@@ -116,6 +116,8 @@ CASES: dict[str, Case] = {
     "wrong_reference": lambda: (settings_of(ref=REF.with_name("tiny-base")), 0.1),
     "double_bos": two_bos,
     "missing_eos": lambda: (templated(TEMPLATE.replace("<|end|>", "")), 0.1),
+    "double_eos": lambda: (templated(TEMPLATE.replace("<|end|>", "<|end|><|end|>")), 0.1),
+    "not_rendered": lambda: (templated(TEMPLATE.replace("message['content']", "message['content'][:9]")), 0.1),
     "prefix_mismatch": lambda: (templated(THINKING), 0.1),
     "truncation": lambda: (
         replace(settings_of(), tokenization=TokenizationSettings(max_length=60)),

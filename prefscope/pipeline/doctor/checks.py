@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from prefscope.errors import TemplateError, VocabularyError
+from prefscope.ledger.left_out import describe_left_out
 from prefscope.ledger.source_pairs import source_pairs
 from prefscope.pipeline.doctor.verdict import Answer, Evidence, State, doctor_check
+from prefscope.scoring.profiles import TRL
 from prefscope.statistics import upper_tail
 
 MOST = 0.5
@@ -186,6 +188,31 @@ def check_missing_eos(evidence: Evidence) -> Answer:
         return "skip", "every pair is truncated"
     without = evidence.flagged("no_eos") & whole
     return _judge_share(int(without.sum()), int(whole.sum()), "whole pairs have a response without an end token")
+
+
+@doctor_check(
+    "double_eos",
+    "Take the end-of-sequence text out of the responses, or the end token out of the chat template.",
+    rule=f"{OF_ALL}; a profile that adds an end token always is as its stack does",
+)
+def check_double_eos(evidence: Evidence) -> Answer:
+    """Fail where responses end with the same end token twice."""
+    profile = evidence.manifest["tokenization"]["profile"]
+    if profile != TRL and evidence.flagged("double_eos").any():
+        return "ok", f"responses end with an end token twice, as the rules of {profile} have it"
+    return _judge_flag(evidence, "double_eos", "end with two end tokens")
+
+
+@doctor_check(
+    "not_rendered",
+    "What is not rendered is not scored: give the chat template of the training, if that renders it (--chat-template "
+    "FILE), or take it out of the data.",
+    rule=OF_ALL,
+)
+def check_not_rendered(evidence: Evidence) -> Answer:
+    """Fail where the chat template leaves out parts of most pairs."""
+    left_out = describe_left_out(evidence.manifest["tokenization"])
+    return _judge_flag(evidence, "not_rendered", f"are not rendered in full{left_out and f': {left_out}'}")
 
 
 @doctor_check(

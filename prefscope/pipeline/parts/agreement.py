@@ -13,7 +13,8 @@ import numpy as np
 from prefscope.errors import UsageError
 from prefscope.events import Event, Noted
 from prefscope.pipeline.bad_rows import counted
-from prefscope.pipeline.intake import DataSummary, load_tokenizers, longest, read_pairs
+from prefscope.pipeline.intake import DataSummary, load_tokenizers, read_pairs
+from prefscope.pipeline.longest import longest
 from prefscope.pipeline.parts.folder import PartsFolder
 from prefscope.pipeline.parts.places import place_of
 from prefscope.pipeline.parts.plan_file import (
@@ -25,6 +26,7 @@ from prefscope.pipeline.parts.plan_file import (
     size_of,
 )
 from prefscope.pipeline.spool import Spool
+from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, resolve
 from prefscope.scoring.tokenization import TokenTexts
@@ -96,11 +98,13 @@ def _checked(
     """Return what was read when the plan was made, or refuse settings that would have given another."""
     tokenizer, _ = load_tokenizers(policy, ref, settings.models, emit)
     kept = DataSummary(**opened.content["data"], tokenizer=tokenizer)
+    # Whoever works by a plan writes the date of the plan, whatever day it is.
+    template = settle_template(tokenizer, replace(settings.tokenization, template_date=kept.template_date or None))
     now = replace(
         kept,
         tokenizer_hash=loading.tokenizer_hash(tokenizer),
-        template_hash=loading.template_hash(tokenizer, settings.tokenization.chat_template),
-        max_length=longest(settings, [policy] if ref is None else [policy, ref]),
+        template_hash=template.hash if kept.template_date else template.undated_hash,
+        max_length=longest(settings, [policy] if ref is None else [policy, ref], emit),
     )
     asked, planned = asked_of(settings), opened.content["asked"]
     asked |= {name: getattr(now, name) for name in TOKENS}

@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import DERIVED, DIAGNOSED, STORED
-from prefscope.ledger.pairing import SUFFIX
+from prefscope.ledger.names import SUFFIX
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer

@@ -115,7 +115,7 @@ def completions(before: str, names: Names) -> list[str]:
         return [f"{choice})" for choice in CHOICES[call[1]] if choice.startswith(stem)]
     if not stem:
         return []
-    known = [name for name in (*names.aliases, *names.kinds) if visible(name) == name and "`" not in name]
+    known = [name for name in (*names.usable_aliases, *names.kinds) if visible(name) == name and "`" not in name]
     found = [name for name in known if name.casefold().startswith(stem.casefold())]
     spelled = [name if _PLAIN.fullmatch(name) else f"`{name}`" for name in dict.fromkeys(found)]
     return spelled + [f"{function}(" for function in (*CHOICES, "abs") if function.startswith(stem)]

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import pytest
 
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, FLAGS, STORED, TEXTS, TOKENS, carried_names
+from prefscope.ledger.columns import DERIVED, DIAGNOSED, DIGESTS, FLAGS, STORED, TEXTS, TOKENS
+from prefscope.ledger.names import carried_names
+from prefscope.preference.registry import ALIASES, LOSSES
 
 ALL = (*STORED, *TEXTS, *TOKENS, *DERIVED, *DIAGNOSED)
 
 
 @pytest.mark.parametrize(
     "name",
-    [column.name for column in ALL] + ["dpo_loss", "my_loss", "x_weight"],
+    [
+        *(column.name for column in ALL),
+        *(column.alias for column in ALL if column.alias),
+        *(*LOSSES, *ALIASES, "dpo_loss", "my_loss", "x_weight"),
+        *("margins_b", "margin_b", "dpo_b", "dpo_loss_b", "outcome_b"),
+        *("flag", "mark", "lint", "abs", "true", "false"),
+        *DIGESTS,
+    ],
 )
 def test_a_name_of_the_ledgers_own_is_carried_as_data_name(name: str) -> None:
     assert carried_names([name]) == {name: f"data_{name}"}
 
 
-@pytest.mark.parametrize("name", ["category", "loss", "weight", "Row", "margin", "data_row", ""])
+@pytest.mark.parametrize(
+    "name", ["category", "loss", "weight", "rows", "data_row", "data_margin", "row_b", "prompt_b", "and", ""]
+)
 def test_any_other_name_is_carried_as_it_is(name: str) -> None:
     assert carried_names([name]) == {name: name}
+
+
+@pytest.mark.parametrize("name", ["Row", "MARGIN", " margin", "Dpo ", "LEN_C", "My_Loss"])
+def test_a_name_that_differs_from_ours_in_case_or_white_space_alone_is_carried_as_data_name(name: str) -> None:
+    assert carried_names([name]) == {name: f"data_{name}"}
 
 
 @pytest.mark.parametrize(
     ("names", "carried"),
     [
+        (["margin", "data_margin"], ["data_data_margin", "data_margin"]),
         (["row", "data_row"], ["data_data_row", "data_row"]),
         (["data_row", "row"], ["data_row", "data_data_row"]),
         (["row", "data_row", "data_data_row"], ["data_data_data_row", "data_row", "data_data_row"]),
@@ -51,5 +68,5 @@ def test_no_name_and_no_alias_stands_for_two_columns() -> None:
 def test_the_flags_are_those_of_the_contract() -> None:
     assert set(FLAGS) == {
         *("truncated", "prefix_mismatch", "double_bos", "no_eos", "empty", "nothing_scored", "identical"),
-        *("non_finite", "crashed", "scores_user_turns"),
+        *("non_finite", "crashed", "scores_user_turns", "double_eos", "not_rendered"),
     }

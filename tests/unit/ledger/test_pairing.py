@@ -138,12 +138,20 @@ def test_a_run_without_a_reference_has_no_margins_to_name(write_pairs: Callable[
         view.filter("margin_b > 0")
 
 
-def test_a_data_sets_own_column_of_such_a_name_gives_way_and_its_alias_does_not(write: Write) -> None:
+def test_a_data_sets_own_column_of_such_a_name_gives_way(write: Write) -> None:
     own: dict[str, Any] = {"margins_b": ("number", [7.0]), "margin_b": ("number", [8.0])}
     a, b = write("a.parquet", "a", [1.0], extra=own), write("b.parquet", "a", [2.0])
     view = PairedView(a, DEFAULT, None, b, Pairing(a, b))
     assert view.column("margins_b") == pytest.approx([2.0])
-    assert rows(view, "margin_b == 8") == [0]
+    assert rows(view, "data_margin_b == 8 and data_margins_b == 7") == [0]
+    with pytest.raises(FilterError, match="Write margins_b for prefscope's column, data_margin_b for the data set's"):
+        rows(view, "margin_b == 8")
+
+
+def test_the_other_runs_margin_is_not_ambiguous_where_the_data_set_has_a_margin(write: Write) -> None:
+    own: dict[str, Any] = {"margin": ("number", [7.0])}
+    a, b = write("a.parquet", "a", [1.0], extra=own), write("b.parquet", "a", [2.0], extra=own)
+    assert rows(PairedView(a, DEFAULT, None, b, Pairing(a, b)), "margin_b > margins") == [0]
 
 
 def test_runs_are_loaded_in_their_order(write: Write, tmp_path: Path) -> None:

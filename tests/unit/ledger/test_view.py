@@ -24,7 +24,7 @@ EXTRA = {
     "score": ("number", [1.5, None, 3.0]),
     "category": ("text", ["code", None, "chat"]),
     "checked": ("boolean", [True, None, False]),
-    "len_c": ("integer", [7, 8, 9]),
+    "len_r": ("integer", [7, 8, 9]),
     "meta": ("json", ['{"a": 1}', None, "[]"]),
 }
 
@@ -61,15 +61,62 @@ def rows(ledger: Ledger, expression: str, preferences: PreferenceSettings = DEFA
         ("checked", [0]),
         ("not checked", [1, 2]),
         ('meta ~ "a"', [0]),
-        ("len_c > 7", [1, 2]),
+        ("len_c == 20", [0, 1]),
+        ("data_len_r > 7", [1, 2]),
     ],
 )
 def test_a_filter_finds_these_pairs(ledger: Ledger, expression: str, expected: list[int]) -> None:
     assert rows(ledger, expression) == expected
 
 
-def test_the_data_sets_own_column_goes_before_an_alias_of_ours(ledger: Ledger) -> None:
-    assert rows(ledger, "len_c == 7 and chosen_num_tokens == 20") == [0]
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("len_r > 0", "Write rejected_num_tokens for prefscope's column, data_len_r for the data set's"),
+        ("`Margin` > 0", "Write margins for prefscope's column, data_Margin for the data set's"),
+        ("` dpo` > 0", "Write dpo_loss for prefscope's column, `data_ dpo` for the data set's"),
+        ("mark == 1", "Write data_mark"),
+        ("margin_b > 0", "Write data_margin_b"),
+    ],
+)
+def test_a_name_that_could_be_ours_or_the_data_sets_is_refused_with_both(
+    write_pairs: Callable[..., Path], expression: str, hint: str
+) -> None:
+    names = ("len_r", "Margin", " dpo", "mark", "margin_b")
+    ledger = load_ledger(write_pairs(PAIRS, extra={name: ("integer", [1, 2, 3]) for name in names}))
+    with pytest.raises(FilterError, match="is ambiguous: the data set has a column of this name, too") as no:
+        rows(ledger, expression)
+    assert no.value.hint == f"{hint}."
+
+
+def test_a_ledger_that_renamed_a_column_refuses_its_old_name(write_pairs: Callable[..., Path]) -> None:
+    manifest = {"renamed": {"margin": "data_margin"}}
+    ledger = load_ledger(write_pairs(PAIRS, extra={"data_margin": ("number", [1.0, 2.0, 3.0])}, manifest=manifest))
+    assert rows(ledger, "data_margin > 1 and margins > 0") == [1]
+    with pytest.raises(FilterError, match=r"margin is ambiguous"):
+        rows(ledger, "margin > 0")
+
+
+def test_a_column_that_was_named_data_margin_leaves_margin_to_us(write_pairs: Callable[..., Path]) -> None:
+    ledger = load_ledger(write_pairs(PAIRS, extra={"data_margin": ("number", [1.0, 2.0, 3.0])}))
+    assert rows(ledger, "margin < 0 and data_margin == 3") == [2]
+
+
+def test_the_full_name_of_a_column_of_ours_is_ours(write_pairs: Callable[..., Path]) -> None:
+    names = ("outcome", "flags", "row", "dpo_loss", "margins", "true")
+    manifest = {"renamed": {name: f"data_{name}" for name in names}}
+    extra = {f"data_{name}": ("integer", [9, 9, 9]) for name in names}
+    ledger = load_ledger(write_pairs(PAIRS, extra=extra, manifest=manifest))
+    assert rows(ledger, 'outcome == "loss" and row == 2 and margins < 0 and dpo_loss > 0.7 and true') == [2]
+
+
+def test_an_older_ledgers_own_column_of_such_a_name_is_read_under_its_new_one(write_pairs: Callable[..., Path]) -> None:
+    ledger = load_ledger(write_pairs(PAIRS, extra={"margin": ("number", [7.0, 8.0, 9.0])}, groups=2))
+    assert [*ledger.extra_columns] == ["data_margin"]
+    assert [value for group in ledger.read(["data_margin", "row"]) for value in group["data_margin"]] == [7, 8, 9]
+    assert (ledger.pair(1)["data_margin"], ledger.pair(2, ["data_margin"])) == (8.0, {"data_margin": 9.0})
+    assert "margin" not in ledger.pair(1)
+    assert ledger.to_pandas()["data_margin"].tolist() == [7.0, 8.0, 9.0]
 
 
 def test_columns_follow_the_knobs(write_pairs: Callable[..., Path]) -> None:

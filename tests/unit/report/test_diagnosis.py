@@ -99,9 +99,17 @@ def test_what_is_taken_over_all_pairs_stays_the_same_for_some_of_them(demo: View
         assert np.array_equal(part.column(name), demo.column(name)[few])
 
 
-def test_a_data_sets_own_column_of_such_a_name_is_its_own(write_pairs: Write) -> None:
+def test_a_data_sets_own_column_of_such_a_name_stands_beside_ours(write_pairs: Write) -> None:
     path = write_pairs([WIN, LOSS], extra={"quadrant": ("text", ["north", "south"])})
-    assert view_of(path).column("quadrant").tolist() == ["north", "south"]
+    assert view_of(path).column("data_quadrant").tolist() == ["north", "south"]
+    assert view_of(path).column("quadrant").tolist() == ["up_down", "still"]
+
+
+def test_pairs_are_not_grouped_by_a_name_that_could_be_ours_or_the_data_sets(write_pairs: Write) -> None:
+    view = view_of(write_pairs([WIN, LOSS], extra={"margin": ("number", [1.0, 2.0])}))
+    with pytest.raises(UsageError, match="Write margins for prefscope's column, data_margin for the data set's"):
+        group_by(view, "margin")
+    assert group_by(view, "data_margin").column == "data_margin"
 
 
 # Subsets

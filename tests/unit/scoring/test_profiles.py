@@ -116,7 +116,7 @@ def test_rewardbench_scores_the_header_and_ends_twice(pair: PreferencePair) -> N
 def test_rewardbench_begins_twice_where_the_template_begins() -> None:
     found = tokenize("rewardbench", word_tokenizer(chat_template="<s> " + CHAT), CONVERSATION)
     assert both(found)[0][0] == "<s> <s> user why </s>"
-    assert flags(found) == ("double_bos",)
+    assert flags(found) == ("double_bos", "double_eos")
 
 
 def test_rewardbench_takes_the_prompt_out_of_a_response_wherever_it_stands() -> None:

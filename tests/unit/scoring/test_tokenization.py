@@ -104,6 +104,39 @@ def test_white_space_after_the_end_token_is_an_end(tiny_tokenizer: PreTrainedTok
     assert tokenized.flags == ()
 
 
+@pytest.mark.parametrize("response", ["yes </s> </s>", "yes </s> </s> "])
+def test_a_response_that_ends_twice_has_a_double_eos(response: str) -> None:
+    pair = pair_of("why ", response, "no </s>")
+    assert tokenize_pair(word_tokenizer(eos=None), pair).flags == ("double_eos",)
+
+
+def test_an_end_that_the_data_has_and_the_template_adds_is_doubled() -> None:
+    pair = pair_of(chat(("user", "why")), chat(("assistant", "yes")), chat(("assistant", "no </s>")))
+    assert tokenize_pair(word_tokenizer(chat_template=CHAT), pair).flags == ("double_eos",)
+
+
+def test_an_end_in_the_middle_is_not_doubled() -> None:
+    assert tokenize_pair(word_tokenizer(), pair_of("why ", "yes </s> so </s>", "no </s>")).flags == ()
+
+
+def test_two_different_end_tokens_are_not_doubled(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}<|end|><|pad|>{% endfor %}"
+    ends = frozenset(tiny_tokenizer("<|end|><|pad|>")["input_ids"])
+    tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(chat_template=template), None, ends)
+    (tokenized,) = tokenizer.tokenize([CONVERSATION])
+    assert isinstance(tokenized, TokenizedPair)
+    assert tokenized.flags == ()
+
+
+def test_white_space_between_two_ends_does_not_hide_them(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    template = "{% for m in messages %}{{ m['content'] }}<|end|>\n<|end|>\n{% endfor %}"
+    ends = frozenset(tiny_tokenizer("<|end|>")["input_ids"])
+    tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(chat_template=template), None, ends)
+    (tokenized,) = tokenizer.tokenize([CONVERSATION])
+    assert isinstance(tokenized, TokenizedPair)
+    assert tokenized.flags == ("double_eos",)
+
+
 @pytest.mark.parametrize("blank", ["", " \n"])
 def test_a_blank_response_is_empty(blank: str) -> None:
     assert tokenize_pair(word_tokenizer(), pair_of("why ", blank, "no </s>")).flags == ("empty",)
@@ -117,7 +150,7 @@ def test_a_conversation_with_a_blank_response_is_empty() -> None:
 def test_a_turn_of_tool_calls_alone_is_not_empty() -> None:
     call = (Message("assistant", "", {"tool_calls": [{"function": {"name": "look"}}]}),)
     pair = pair_of(chat(("user", "why")), call, chat(("assistant", "no")))
-    assert tokenize_pair(word_tokenizer(chat_template=CHAT), pair).flags == ()
+    assert "empty" not in tokenize_pair(word_tokenizer(chat_template=CHAT), pair).flags
 
 
 def test_a_prompt_that_fills_the_length_leaves_nothing_to_score() -> None:

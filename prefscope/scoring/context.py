@@ -1,0 +1,70 @@
+"""How many positions a model can read: what its config says, with the scaling of its rotary positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig
+
+_FINAL = ("llama3", "longrope", "su")
+"""Rotary scalings whose `max_position_embeddings` is the length after scaling."""
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Return how many positions a config gives its model, or None where it does not say.
+
+    Linear and dynamic scaling multiply `max_position_embeddings`; YaRN multiplies the length before scaling, where
+    a config may have either length as `max_position_embeddings`, so the larger number counts. The others have the
+    final length there, as Gemma 3 does. (vLLM reads configs in the same way.)
+    """
+    text = config.get_text_config()
+    length = getattr(text, "max_position_embeddings", None)
+    if not isinstance(length, int) or length <= 0:
+        return None
+    if str(text.model_type).startswith("gemma3"):
+        return length
+    return max((_scaled(length, rope) for rope in _ropes(text)), default=length)
+
+
+def is_rotary(config: PretrainedConfig) -> bool:
+    """Return whether positions are rotary, so that there is one for any length; tables of positions end."""
+    return any(True for _ in _ropes(config.get_text_config()))
+
+
+def varies_with_length(config: PretrainedConfig) -> bool:
+    """Return whether the rotary frequencies depend on the longest sequence of a batch, as with dynamic NTK scaling."""
+    return any("dynamic" in str(rope.get("rope_type")) for rope in _ropes(config.get_text_config()))
+
+
+def forget_lengths(module: nn.Module) -> None:
+    """Reset dynamic rotary frequencies, which keep those of the longest batch, to the state of a fresh model."""
+    for part in module.modules():
+        original: Any = getattr(part, "original_max_seq_len", None)
+        if original is None:
+            continue
+        for name in [name for name, _ in part.named_buffers(recurse=False) if name.endswith("inv_freq")]:
+            prefix = name.removesuffix("inv_freq").removesuffix("original_")
+            first: Any = getattr(part, f"{prefix}original_inv_freq", None)
+            current: Any = getattr(part, f"{prefix}inv_freq")
+            if first is not None:
+                part.register_buffer(f"{prefix}inv_freq", first.to(current.device), persistent=False)
+                setattr(part, f"{prefix}max_seq_len_cached", original)
+
+
+def _ropes(text: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rotary parameters of a text model: one set, or one for each kind of layer."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    by_layer = [value for value in rope.values() if isinstance(value, dict)]
+    yield from by_layer or ([rope] if rope else [])
+
+
+def _scaled(length: int, rope: dict[str, Any]) -> int:
+    kind, factor = rope.get("rope_type", "default"), rope.get("factor")
+    if kind in _FINAL or not isinstance(factor, int | float) or factor <= 1:
+        return length
+    if kind == "yarn":
+        before = rope.get("original_max_position_embeddings")
+        return max(length, int(factor * before)) if isinstance(before, int) else length
+    return int(length * factor)
