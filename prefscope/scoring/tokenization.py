@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
 from prefscope.errors import ModelError, TemplateError
+from prefscope.scoring.bounded_templates import bounded
 from prefscope.scoring.profiles import NotForProfileError, Profile, Render, Split, find_profile
 from prefscope.scoring.rendering import Rendered, left_out
 from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.template_limits import TemplateTimeError
+from prefscope.scoring.template_variables import NotAVariableError, template_variables
 from prefscope.settings import TokenizationSettings
 
 if TYPE_CHECKING:
@@ -64,8 +67,8 @@ class PairTokenizer:
             conversational = not isinstance(pair.prompt, str)
             try:
                 texts = self._render(pair) if conversational else self._plain_texts(pair)
-            except ModelError:
-                raise
+            except (ModelError, TemplateTimeError) as error:
+                raise _broken(pair, error) from error
             except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
                 results[i] = _refused(pair, error)
             else:
@@ -92,8 +95,8 @@ class PairTokenizer:
             texts = write(pair)
         except NotForProfileError as error:
             return BadRow(pair.row, pair.line, str(error))
-        except ModelError:
-            raise
+        except (ModelError, TemplateTimeError) as error:
+            raise _broken(pair, error) from error
         except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
             return _refused(pair, error)
         whole = tuple(profile.split(self.tokenizer, texts[0], text) for text in texts[1:])
@@ -118,7 +121,7 @@ class PairTokenizer:
 
     def _renderer(self, pair: PreferencePair) -> Render:
         """Return what writes messages of a pair as the chat template has them."""
-        given: dict[str, Any] = {"tools": pair.tools, **(pair.chat_template_kwargs or {})}
+        given: dict[str, Any] = {"tools": pair.tools, **template_variables(self.tokenizer, pair)}
         if self.settings.chat_template is not None:
             given["chat_template"] = self.settings.chat_template
 
@@ -130,7 +133,8 @@ class PairTokenizer:
                 )
             every: dict[str, Any] = {**given, **options}
             try:
-                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **every))
+                with bounded():
+                    return _readable(str(self.tokenizer.apply_chat_template(messages, tokenize=False, **every)))
             except TemplateSyntaxError as error:
                 raise ModelError(
                     f"The chat template is broken in its line {error.lineno}: {error.message}",
@@ -222,7 +226,30 @@ def _sequence(side: Split) -> TokenSequence:
     return TokenSequence(np.asarray([*side.prompt, *side.response], dtype=np.int32), len(side.prompt))
 
 
+def _readable(text: str) -> str:
+    """Return a rendered text that a tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise ValueError(f"its text has half a surrogate pair, \\u{code:04x}, which is no character") from None
+    return text
+
+
+def _broken(pair: PreferencePair, error: Exception) -> Exception:
+    """Return what to raise for a template that no run can go on with."""
+    if not isinstance(error, TemplateTimeError):
+        return error
+    return ModelError(
+        f"The chat template does not end: {error}",
+        where=f"line {pair.line}",
+        hint="Fix the template, or pass another one with --chat-template FILE.",
+    )
+
+
 def _refused(pair: PreferencePair, error: Exception) -> BadRow:
+    if isinstance(error, NotAVariableError):
+        return BadRow(pair.row, pair.line, str(error))
     return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
 
 

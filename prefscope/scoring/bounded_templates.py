@@ -1,0 +1,165 @@
+"""Chat templates rendered within the bounds of template_limits.py, by transformers' own function.
+
+The environment of jinja2 that transformers renders in is private. Where a rendering of ours compiles a template, it
+gets one of an environment that is the same but for the checks; renderings of anybody else are as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache, wraps
+from typing import Any, cast
+
+from jinja2 import Environment, Template, nodes, pass_context
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+from transformers.utils import chat_template_utils
+
+from prefscope.scoring.template_limits import check_call, check_operation, is_metered, join, metered, spend, weighed
+
+_COUNTED, _JOINED, _WEIGHED = "prefscope counted", "prefscope joined", "prefscope weighed"
+"""Filters that no template can name."""
+_NOT_OFFERED = ("lipsum",)
+"""Functions of jinja2 that write random text of any length."""
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Let `apply_chat_template` render within bounds in this block.
+
+    Raises:
+        TemplateLimitError: The template makes too much of something, or takes too long (a `TemplateTimeError`).
+    """
+    _take_over()
+    with metered():
+        yield
+
+
+@cache
+def _take_over() -> None:
+    """Give renderings that are bounded a template that is."""
+    compile_theirs = chat_template_utils._compile_jinja_template  # noqa: SLF001 (nothing public does it)
+
+    @lru_cache(maxsize=64)
+    def compile_bounded(chat_template: str) -> Template:
+        return _environment(compile_theirs("").environment).from_string(chat_template)
+
+    @wraps(compile_theirs)
+    def compile_template(chat_template: str) -> Template:
+        template: Template = compile_bounded(chat_template) if is_metered() else compile_theirs(chat_template)
+        return template
+
+    theirs: Any = chat_template_utils
+    theirs._compile_jinja_template = compile_template  # noqa: SLF001
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """An environment whose templates make no value that is too large."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    concat = staticmethod(join)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Return the result of an operation."""
+        check_operation(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a call of a function, a method or a macro."""
+        owner = getattr(function, "__self__", None)
+        owner = getattr(getattr(function, "__wrapped__", None), "__self__", None) if owner is None else owner
+        if isinstance(owner, str | bytes | int | float | list | tuple | dict):
+            check_call(function.__name__, owner, (*args, *kwargs.values()))
+        spend()
+        return weighed(super().call(context, function, *args, **kwargs))
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree: nodes.Template = _Checks().visit(super()._parse(source, name, filename))
+        tree.set_environment(self)
+        return tree
+
+
+def _environment(theirs: Environment) -> BoundedEnvironment:
+    """Return an environment that is as another one, with checks."""
+    ours = BoundedEnvironment.__new__(BoundedEnvironment)
+    vars(ours).update(vars(theirs))
+    ours.filters = {name: _checked(name, function) for name, function in theirs.filters.items()}
+    ours.filters |= {_COUNTED: pass_context(_counted), _JOINED: pass_context(_joined), _WEIGHED: pass_context(_weighed)}
+    ours.globals = {name: value for name, value in theirs.globals.items() if name not in _NOT_OFFERED}
+    ours.finalize = weighed
+    return ours
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter that refuses what it would make too large."""
+
+    @wraps(function)
+    def check(*args: Any, **kwargs: Any) -> Any:
+        passed = 1 if isinstance(args[0], Environment | Context | EvalContext) else 0
+        value, *others = args[passed:]
+        check_call(name, value, (*others, *kwargs.values()))
+        return weighed(function(*args, **kwargs))
+
+    return check
+
+
+class _Counted:
+    """What a loop goes through, each item a step."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+        self._left = iter(items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._left:
+            spend()
+            yield item
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def _counted(_: Context, items: Any) -> _Counted:
+    return _Counted(items)
+
+
+def _joined(_: Context, pieces: list[Any]) -> str:
+    return join(str(weighed(piece)) for piece in pieces)
+
+
+def _weighed(_: Context, value: Any) -> Any:
+    return weighed(value)
+
+
+class _Checks(NodeTransformer):
+    """Puts a check around loops, joined texts and lists, none of which an environment can intercept."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 (named by jinja2)
+        self.generic_visit(node)
+        node.iter = _filtered(cast("nodes.Expr", node.iter), _COUNTED)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), _JOINED)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        return self._literal(node)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        return self._literal(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        return self.generic_visit(node) if node.ctx != "load" else self._literal(node)
+
+    def _literal(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        variable = next(node.find_all((nodes.Name, nodes.Filter, nodes.Call)), None)
+        return node if variable is None else _filtered(node, _WEIGHED)
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)

@@ -1,0 +1,233 @@
+"""Bounds of a chat template: the processor time of one rendering, and the size of every value that it makes.
+
+A chat template is a program of whoever published the model. Operations of Python that grow without bound hold the
+interpreter, so nothing could interrupt them: their size is checked before they run.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Event
+from typing import Any
+
+LARGEST = 1 << 24
+"""Characters and items of a value, those within it included."""
+LARGEST_BITS = 1 << 14
+"""Of a whole number: 4,900 digits."""
+LARGEST_WIDTH = 100_000
+SECONDS = 5.0
+"""Processor time of one rendering; a long conversation takes a hundredth of a second."""
+CHECK_EVERY = 512
+"""Steps between two looks at the clock."""
+STOPPED: ContextVar[Event | None] = ContextVar("stopped", default=None)
+"""Set in a thread that renders: when the event is set, the rendering ends."""
+
+_WIDE = re.compile(r"\d{6}")
+_REPEATING = frozenset(
+    {"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "to_bytes"}
+)
+"""Functions whose result is as large as their input times a number."""
+_SLOW = frozenset({"striptags", "urlize"})
+"""Functions whose time grows with the square of their input."""
+
+
+class TemplateLimitError(Exception):
+    """A chat template made a value that is too large."""
+
+
+class TemplateTimeError(TemplateLimitError):
+    """A chat template takes too long, or nobody waits for it any more."""
+
+
+class _Meter:
+    """What one rendering has used."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.end = time.thread_time() + SECONDS
+        self.stopped = STOPPED.get()
+
+    def check(self) -> None:
+        self.steps = 0
+        if self.stopped is not None and self.stopped.is_set():
+            raise TemplateTimeError("it was interrupted")
+        if time.thread_time() > self.end:
+            raise TemplateTimeError(f"it takes more than {SECONDS:g} seconds of processor time")
+
+
+_METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+
+
+def is_metered() -> bool:
+    """Return whether a rendering of this thread is bounded."""
+    return _METER.get() is not None
+
+
+@contextmanager
+def metered() -> Iterator[None]:
+    """Bound the rendering that happens in this block."""
+    meter = _Meter()
+    token = _METER.set(meter)
+    try:
+        meter.check()
+        yield
+    finally:
+        _METER.reset(token)
+
+
+def spend(steps: int = 1) -> None:
+    """Count steps of the rendering.
+
+    Raises:
+        TemplateTimeError: It has taken too long.
+    """
+    meter = _METER.get()
+    if meter is not None:
+        meter.steps += steps
+        if meter.steps >= CHECK_EVERY:
+            meter.check()
+
+
+def check_size(size: int) -> None:
+    """Refuse a value of a size.
+
+    Raises:
+        TemplateLimitError: It is too large.
+    """
+    if size > LARGEST:
+        raise TemplateLimitError(f"it makes a text or list of more than {LARGEST:,} characters or items")
+
+
+def weight(value: Any) -> int:
+    """Return the characters and items in a value, those that it holds more than once counted as often.
+
+    Raises:
+        TemplateLimitError: There are too many.
+    """
+    if isinstance(value, str | bytes):
+        return len(value) + 1
+    total, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        spend()
+        total += len(item) + 1 if isinstance(item, str | bytes | Mapping | list | tuple | set | frozenset) else 1
+        check_size(total + len(waiting))
+        if isinstance(item, Mapping):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
+    return total
+
+
+def weighed(value: Any) -> Any:
+    """Return a value that is not too large."""
+    if isinstance(value, str):
+        check_size(len(value))
+    elif isinstance(value, list | tuple | Mapping | set | frozenset | bytes):
+        weight(value)
+    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        raise TemplateLimitError(f"it makes a number of more than {LARGEST_BITS:,} bits")
+    return value
+
+
+def join(pieces: Iterable[str]) -> str:
+    """Return texts as one."""
+    found: list[str] = []
+    size = 0
+    for piece in pieces:
+        spend()
+        size += len(piece)
+        check_size(size)
+        found.append(piece)
+    return "".join(found)
+
+
+def check_operation(operator: str, left: Any, right: Any) -> None:
+    """Refuse an operation of a template whose result would be too large.
+
+    Raises:
+        TemplateLimitError: It would be.
+    """
+    spend()
+    if operator == "+":
+        if isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
+            check_size(len(left) + len(right))
+    elif operator == "%":
+        if isinstance(left, str | bytes):
+            _check_format(left, "%", (right,))
+    elif isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+        if bits > LARGEST_BITS and abs(left) > 1:
+            raise TemplateLimitError(f"it makes a number of more than {LARGEST_BITS:,} bits")
+    elif operator == "*":
+        for sequence, times in ((left, right), (right, left)):
+            if isinstance(sequence, str | bytes | list | tuple) and isinstance(times, int):
+                check_size(weight(sequence) * max(times, 0))
+
+
+def check_call(name: str, value: Any, arguments: Sequence[Any]) -> None:
+    """Refuse a call of a filter or a method whose result would be too large.
+
+    Args:
+        name: The filter or method.
+        value: What it is applied to.
+        arguments: The others, those with names included.
+
+    Raises:
+        TemplateLimitError: It would be too large.
+    """
+    spend()
+    numbers = [argument for argument in arguments if isinstance(argument, int)]
+    if name in _REPEATING:
+        widest = max((abs(number) for number in numbers), default=1)
+        _check_width(widest)
+        check_size(weight(value) * max(widest, 1))
+    elif name == "replace":
+        _check_replacement(value, arguments)
+    elif name == "translate":
+        check_size(weight(value) * weight(arguments))
+    elif name == "join":
+        separators = sum(len(one) for one in (value, *arguments) if isinstance(one, str))
+        items = [weight(one) + len(one) * separators for one in (value, *arguments) if isinstance(one, list | tuple)]
+        check_size(sum(items))
+    elif name in {"format", "format_map"}:
+        _check_format(value, "{", arguments)
+    elif name == "round":
+        _check_width(max((abs(number) for number in numbers), default=0) * 100)
+    elif name == "sum" and any(isinstance(argument, list | tuple) for argument in arguments):
+        raise TemplateLimitError("it adds up lists")
+    elif name in _SLOW:
+        _check_width(weight(value))
+
+
+def _check_width(width: int) -> None:
+    if width > LARGEST_WIDTH:
+        raise TemplateLimitError(f"it asks for a width of {width:,}; {LARGEST_WIDTH:,} is the largest")
+
+
+def _check_replacement(value: Any, arguments: Sequence[Any]) -> None:
+    texts = [one for one in arguments if isinstance(one, str | bytes)]
+    if isinstance(value, str | bytes) and len(texts) > 1 and type(texts[0]) is type(value):
+        check_size(len(value) + value.count(texts[0]) * len(texts[1]))  # type: ignore[arg-type]
+    elif not isinstance(value, str | bytes):
+        check_size(weight(value) * max(map(len, texts), default=1))
+
+
+def _check_format(layout: Any, sign: str, arguments: Sequence[Any]) -> None:
+    """Refuse a layout of `%` or `str.format` with a wide field, or of many fields that repeat much."""
+    text = layout if isinstance(layout, str) else str(layout)
+    if _WIDE.search(text) or any(abs(one) > LARGEST_WIDTH for one in _numbers(arguments) if "*" in text or "{" in text):
+        raise TemplateLimitError("it writes a field of six digits' width")
+    check_size(len(text) + text.count(sign) * max(weight(list(arguments)), LARGEST_WIDTH if "*" in text else 1))
+
+
+def _numbers(values: Iterable[Any]) -> Iterator[int]:
+    for value in values:
+        if isinstance(value, int):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from (one for one in value if isinstance(one, int))

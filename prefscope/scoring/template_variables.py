@@ -1,0 +1,48 @@
+"""The variables that a row passes to the chat template; what would change how the template is called is no variable."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from prefscope.data.records import Json, PreferencePair
+
+VARIABLES = frozenset({"documents"})
+"""Parameters of `apply_chat_template` that do nothing but reach the template."""
+OURS = frozenset({"messages", "conversations", "tools", "chat_template", "tokenize", "add_generation_prompt"})
+"""Names that mean something whatever the signature of `apply_chat_template`."""
+FUNCTIONS = frozenset({"raise_exception", "strftime_now", "namespace", "range", "dict", "joiner", "cycler", "lipsum"})
+"""Functions of every template."""
+
+
+class NotAVariableError(Exception):
+    """A row names something else than a variable of the chat template."""
+
+
+def template_variables(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair) -> dict[str, Json]:
+    """Return the template variables of a pair.
+
+    Raises:
+        NotAVariableError: The row names an argument of `apply_chat_template`, a special token or a function.
+    """
+    variables = dict(pair.chat_template_kwargs or {})
+    arguments = _arguments()
+    for name in variables:
+        if name in arguments:
+            raise NotAVariableError(
+                f"`chat_template_kwargs` has `{name}`, which would change how the template is called; only variables "
+                "of the template may be there"
+            )
+        if name in {*FUNCTIONS, *tokenizer.SPECIAL_TOKENS_ATTRIBUTES, *tokenizer.special_tokens_map}:
+            raise NotAVariableError(f"`chat_template_kwargs` has `{name}`, which would replace the tokenizer's own")
+    return variables
+
+
+@cache
+def _arguments() -> frozenset[str]:
+    """Return the names of what says how a template is called and its text is tokenized."""
+    functions = (PreTrainedTokenizerBase.apply_chat_template, render_jinja_template)
+    return frozenset({name for one in functions for name in inspect.signature(one).parameters} | OURS) - VARIABLES
