@@ -5,8 +5,9 @@ No weights are loaded here, so every problem of the data is told before the expe
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from prefscope.pipeline.spool import Spool
 from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.template_limits import STOPPED
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings
 
@@ -78,11 +80,12 @@ def read_pairs(
     reading = _Reading(settings.data, emit)
     asked = settings.data
     with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
-        for found in _ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source))):
-            tokenized = reading.keep_good(found)
-            _check_tokens(tokenized, differing)
-            spool.write(tokenized)
-            emit(Progressed("reading pairs", spool.num_pairs))
+        with closing(_ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
+            for found in chunks:
+                tokenized = reading.keep_good(found)
+                _check_tokens(tokenized, differing)
+                spool.write(tokenized)
+                emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
         reading.conclude(source.name, spool.num_pairs)
         for note in template.notes() if reading.converses else ():
@@ -179,16 +182,21 @@ def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
 
 def _ahead(
     tokenize: Callable[[list[PreferencePair]], list[TokenizedPair | BadRow]], chunks: Iterator[list[PreferencePair]]
-) -> Iterator[list[TokenizedPair | BadRow]]:
+) -> Generator[list[TokenizedPair | BadRow], None, None]:
     """Yield the tokenized chunks in order, some computed ahead: tokenizers leave Python's lock while they work."""
-    with ThreadPoolExecutor(TOKENIZING_THREADS) as threads:
-        waiting: deque[Future[list[TokenizedPair | BadRow]]] = deque()
+    stop = threading.Event()
+    threads = ThreadPoolExecutor(TOKENIZING_THREADS, initializer=STOPPED.set, initargs=(stop,))
+    waiting: deque[Future[list[TokenizedPair | BadRow]]] = deque()
+    try:
         for chunk in chunks:
             waiting.append(threads.submit(tokenize, chunk))
             if len(waiting) > TOKENIZING_THREADS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:  # nobody waits for what is left after an error or ctrl+C
+        stop.set()
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def load_tokenizers(

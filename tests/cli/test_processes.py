@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+
+from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 LEDGER = Path(__file__).parent.parent / "hygiene" / "ledger-v1.parquet"  # its names are short, so its headline is too
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -110,3 +113,43 @@ def test_the_module_runs_as_the_program_does(environment: dict[str, str]) -> Non
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "prefscope: nowhere.parquet: there is no such ledger. Write one with prefscope score.\n"
+
+
+ENDLESS = "{% for _ in range(100000) %}" * 3 + "{% endfor %}" * 3
+SIGNALLED_WHILE_RENDERING = """
+import os, signal, sys
+from transformers import PreTrainedTokenizerBase
+from prefscope.scoring import template_limits
+signal.signal(signal.SIGINT, signal.default_int_handler)
+template_limits.SECONDS = 1e9
+render, signals = PreTrainedTokenizerBase.apply_chat_template, [getattr(signal, sys.argv.pop(1))]
+def render_with_signal(*args, **kwargs):
+    while signals:
+        os.kill(os.getpid(), signals.pop())
+    return render(*args, **kwargs)
+PreTrainedTokenizerBase.apply_chat_template = render_with_signal
+"""
+
+
+def test_an_interrupt_is_heard_while_a_chat_template_does_not_end(environment: dict[str, str], samples: Path) -> None:
+    Path("endless.jinja").write_text(ENDLESS)
+    program = SIGNALLED_WHILE_RENDERING + "from prefscope.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "SIGINT", "score", str(samples / "pairs.jsonl")]
+    done = subprocess.run(
+        [*command, "--chat-template", "endless.jinja"], capture_output=True, env=environment, timeout=60, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_worker_ends_at_once_while_a_chat_template_does_not_end(environment: dict[str, str], samples: Path) -> None:
+    tokenization = TokenizationSettings(chat_template=ENDLESS)
+    settings = ScoreSettings(DataSettings(str(samples / "pairs.jsonl")), ModelSettings(""), tokenization)
+    request = json.dumps({"settings": settings.to_json(), "ledger": None}) + "\n"
+    program = SIGNALLED_WHILE_RENDERING + "from prefscope.worker import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "SIGTERM"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as worker:
+        assert worker.stdin is not None
+        worker.stdin.write(request.encode())
+        worker.stdin.flush()
+        assert worker.wait(timeout=60) == -signal.SIGTERM

@@ -10,6 +10,7 @@ import pytest
 
 from prefscope.data.records import PreferencePair
 from prefscope.pipeline.intake import TOKENIZING_THREADS, _ahead, _chunks
+from prefscope.scoring.template_limits import STOPPED
 
 SECONDS = 20  # a call that waits longer waits for one that never comes
 
@@ -70,3 +71,22 @@ def test_long_texts_are_tokenized_a_few_at_a_time() -> None:
     long = PreferencePair(0, 1, "x" * 1_000_000, "y", "z")
     sizes = [sum(len(str(pair.prompt)) for pair in chunk) for chunk in _chunks(iter([long] * 256))]
     assert max(sizes) <= 32_000_000
+
+
+def test_once_nobody_reads_on_no_further_chunk_is_tokenized_and_the_others_are_asked_to_stop() -> None:
+    seen: list[int] = []
+    stops: list[threading.Event] = []
+
+    def tokenize(chunk: Any) -> Any:
+        stop = STOPPED.get()
+        assert stop is not None
+        stops.append(stop)
+        seen.extend(chunk)
+        assert chunk == [0] or stop.wait(SECONDS)
+        return chunk
+
+    tokenized = _ahead(tokenize, chunks_of(100, []))
+    next(tokenized)
+    tokenized.close()
+    assert all(stop.is_set() for stop in stops)
+    assert len(seen) <= TOKENIZING_THREADS + 1
