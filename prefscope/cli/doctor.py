@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -62,6 +61,7 @@ def doctor(
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.doctor.examination import examine
+    from prefscope.report.terminal import print_json
     from prefscope.report.verdicts import print_verdicts
 
     opt.refuse_reference_alone(policy, ref, base)
@@ -94,7 +94,7 @@ def doctor(
     with RunProgress() as progress:
         diagnosis = examine(settings, pairs, beta, progress)
     if as_json:
-        typer.echo(json.dumps(diagnosis.to_json(), ensure_ascii=False, indent=2))
+        print_json(diagnosis.to_json(), sys.stdout)
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         print_verdicts(Console(width=width, highlight=False, markup=False, emoji=False), diagnosis.to_json())

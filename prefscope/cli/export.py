@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where, read_preferences
+from prefscope.cli.options import Beta, CsvSafe, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where, read_preferences
 
 
 def export(
@@ -27,6 +27,7 @@ def export(
     loss: Losses = None,
     weights: Weights = False,
     texts: Texts = False,
+    csv_safe: CsvSafe = False,
 ) -> None:
     """Write a ledger, or some of its pairs, as a flat table, for any beta and losses."""
     from prefscope.cli.output import check_outputs, only, write_tables
@@ -34,4 +35,5 @@ def export(
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     check_outputs(output, ledger)
-    write_tables(only(load_ledger(ledger), preferences, where), preferences, output, texts=texts)
+    found = only(load_ledger(ledger), preferences, where)
+    write_tables(found, preferences, output, texts=texts, csv_safe=csv_safe)

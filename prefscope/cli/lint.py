@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -66,6 +65,7 @@ def lint(
     from prefscope.data.checks import distil, find_check, lint_pairs
     from prefscope.data.sources import open_source
     from prefscope.report.findings import findings_json, print_findings
+    from prefscope.report.terminal import print_json
 
     failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
     if data == against == "-":
@@ -86,7 +86,7 @@ def lint(
     if not any((report.pairs, *(len(finding.found.rows) for finding in report.findings))):
         raise DataError("There is no pair in this data set", where=name)
     if as_json:
-        typer.echo(json.dumps({"source": name} | findings_json(report), ensure_ascii=False, indent=2))
+        print_json({"source": name} | findings_json(report), sys.stdout)
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         print_findings(Console(width=width, highlight=False, markup=False, emoji=False), name, report)

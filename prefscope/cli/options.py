@@ -50,6 +50,13 @@ Where = Annotated[
     ),
 ]
 Texts = Annotated[bool, typer.Option("--texts", help="Export prompt, chosen and rejected too.")]
+CsvSafe = Annotated[
+    bool,
+    typer.Option(
+        "--csv-safe",
+        help="In CSV and TSV, put ' before text that spreadsheets run as a formula (= + - @, tab, carriage return).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
 # Of `report` alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from prefscope.report.parity_sections import Parity, parity_headline, parity_jso
 from prefscope.report.sections import build_sections, headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
+from prefscope.report.terminal import json_stream, print_json, text_stream
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
@@ -72,7 +72,7 @@ def print_summary(
     if as_json:
         timing = {} if scoring_seconds is None else {"timing": {"scoring_seconds": scoring_seconds}}
         found = {} if examined is None else examined.to_json()
-        out.write(json.dumps(summary.to_json() | found | timing, ensure_ascii=False, indent=2) + "\n")
+        print_json(summary.to_json() | found | timing, out)
         return
     console = _console(out)
     tables = () if examined is None else examined.tables(console.width)
@@ -118,7 +118,7 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
     """Print what differs between runs: tables and a map, or one JSON object."""
     out = sys.stdout
     if as_json:
-        out.write(json.dumps(compared.to_json(), ensure_ascii=False, indent=2) + "\n")
+        print_json(compared.to_json(), out)
         return
     console = _console(out)
     print_sections(console, compared.headline(), compared.sections(console.width))
@@ -127,7 +127,7 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
 def print_parity(parity: Parity, preferences: PreferenceSettings, *, as_json: bool) -> None:
     """Print how two profiles differ: tables, or one JSON object."""
     if as_json:
-        sys.stdout.write(json.dumps(parity_json(parity, preferences), ensure_ascii=False, indent=2) + "\n")
+        print_json(parity_json(parity, preferences), sys.stdout)
         return
     print_sections(_console(sys.stdout), parity_headline(parity), parity_sections(parity, preferences))
 
@@ -167,19 +167,21 @@ def print_folder_status(folder: str, status: dict[str, Any], *, as_json: bool) -
     """Print how far a folder of parts is, as its `to_json` gives it: lines, or one JSON object."""
     out = sys.stdout
     if as_json:
-        out.write(json.dumps(status, ensure_ascii=False, indent=2) + "\n")
+        print_json(status, out)
         return
     for line in folder_lines(folder, status):
         out.write(f"{visible(line)}\n")
 
 
-def write_tables(ledger: Ledger, preferences: PreferenceSettings, outputs: Sequence[str], *, texts: bool) -> None:
+def write_tables(
+    ledger: Ledger, preferences: PreferenceSettings, outputs: Sequence[str], *, texts: bool, csv_safe: bool
+) -> None:
     """Write the flat table to every output; `-` is CSV on stdout."""
     for name in outputs:
         if name == STDOUT:
-            write_csv(ledger, preferences, sys.stdout, texts=texts)
+            write_csv(ledger, preferences, text_stream(sys.stdout), texts=texts, csv_safe=csv_safe)
         else:
-            export(ledger, preferences, Path(name), texts=texts)
+            export(ledger, preferences, Path(name), texts=texts, csv_safe=csv_safe)
 
 
 def write_curated_to(ledger: Ledger, output: str) -> None:
@@ -191,6 +193,10 @@ def write_curated_to(ledger: Ledger, output: str) -> None:
         ResourceError: The file cannot be written.
     """
     marks = load_marks(ledger.path)
-    found = write_curated(ledger, marks, sys.stdout) if output == STDOUT else curate(ledger, marks, Path(output))
+    found = (
+        write_curated(ledger, marks, json_stream(sys.stdout))
+        if output == STDOUT
+        else curate(ledger, marks, Path(output))
+    )
     to = "stdout" if output == STDOUT else visible(output)
     sys.stderr.write(f"{found.written:,} pairs to {to}; {found.dropped:,} dropped, {found.swapped:,} swapped\n")

@@ -37,6 +37,7 @@ def score(
     loss: opt.Losses = None,
     weights: opt.Weights = False,
     texts: opt.Texts = False,
+    csv_safe: opt.CsvSafe = False,
     as_json: opt.AsJson = False,
     limit: opt.Limit = None,
     sample: opt.Sample = None,
@@ -79,7 +80,7 @@ def score(
     --policy and --ref the bundled tiny pair is used. Several policies, checkpoints of one training in their order,
     make a ledger each; the reference is computed once, and what they do to the pairs is compared.
     """
-    from prefscope.cli.output import STDOUT, check_outputs
+    from prefscope.cli.output import check_outputs
 
     outputs, policies = output or [], policy or []
     if len(policies) < 2:  # noqa: PLR2004 (several write into a folder)
@@ -143,7 +144,7 @@ def score(
         return
     path, progress = _run(settings, outputs)
     seconds = progress.scoring_seconds
-    _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, to_stderr=STDOUT in outputs)
+    _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, csv_safe=csv_safe)
     progress.conclude()
 
 
@@ -193,14 +194,15 @@ def _tell_results(
     *,
     as_json: bool,
     texts: bool,
-    to_stderr: bool,
+    csv_safe: bool,
 ) -> None:
     """Write the tables, print the summary and say where the ledger is."""
-    from prefscope.cli.output import print_summary, write_tables
+    from prefscope.cli.output import STDOUT, print_summary, write_tables
     from prefscope.ledger.table import load_ledger
 
     ledger = load_ledger(path)
-    write_tables(ledger, preferences, [name for name in outputs if name != str(path)], texts=texts)
-    stream = sys.stderr if to_stderr else None
+    tables = [name for name in outputs if name != str(path)]
+    write_tables(ledger, preferences, tables, texts=texts, csv_safe=csv_safe)
+    stream = sys.stderr if STDOUT in outputs else None
     print_summary(ledger, preferences, as_json=as_json, stream=stream, scoring_seconds=seconds)
     typer.echo(f"\nledger: {path}\nopen it: prefscope view {shlex.quote(str(path))}", err=True)

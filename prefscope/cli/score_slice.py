@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+import sys
 
 import typer
 
@@ -18,6 +18,7 @@ def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
     from prefscope.pipeline.parts.places import place_of
+    from prefscope.report.terminal import print_json
 
     parts = str(settings.dispatch.parts)
     with RunProgress() as progress:
@@ -25,7 +26,7 @@ def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
     place = place_of(parts)
     status = status_of(PartsFolder(place)).to_json()
     if as_json:
-        typer.echo(json.dumps(status | {"timing": {"scoring_seconds": seconds}}, ensure_ascii=False, indent=2))
+        print_json(status | {"timing": {"scoring_seconds": seconds}}, sys.stdout)
         return
     print_folder_status(place.shown(), status, as_json=False)
     if any(run["missing"] == 0 for run in status["runs"]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +28,9 @@ REFERENCE_COLUMNS = (
     "margins",
     "outcome",
 )
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that spreadsheets take for a formula."""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 Block = Mapping[str, Sequence[Any]]
 """The columns of some neighbouring pairs; None marks what is absent."""
 
@@ -107,17 +111,28 @@ def export_suffix(path: str) -> str:
     return known_suffix(path, SUFFIXES)
 
 
-def export(ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts: bool = False) -> None:
+def export(
+    ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts: bool = False, csv_safe: bool = False
+) -> None:
     """Write the flat table into a file, in the format of its suffix; the file appears only when it is whole.
+
+    Args:
+        ledger: What to write.
+        preferences: The knobs.
+        path: Where to.
+        texts: Write prompt, chosen and rejected too.
+        csv_safe: In CSV and TSV, put an apostrophe before text that a spreadsheet would run as a formula.
 
     Raises:
         UsageError: No format has that suffix, the path is the ledger's, or a loss cannot be computed from this ledger.
         ResourceError: The file cannot be written.
     """
-    export_suffix(path.name)
+    suffix = export_suffix(path.name)
     refuse_sources(path, ledger)
+    table = blocks(ledger, preferences, texts=texts)
+    table = formula_safe(table) if csv_safe and suffix.startswith((".csv", ".tsv")) else table
     kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
-    write_table(path, blocks(ledger, preferences, texts=texts), kinds)
+    write_table(path, table, kinds)
 
 
 def write_table(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) -> None:
@@ -141,9 +156,25 @@ def write_table(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) ->
                 _TEXT_WRITERS[suffix.removesuffix(".gz")](stream, table)
 
 
-def write_csv(ledger: Ledger, preferences: PreferenceSettings, stream: TextIO, *, texts: bool = False) -> None:
-    """Write the flat table as CSV to an open stream."""
-    _write_csv(stream, blocks(ledger, preferences, texts=texts))
+def write_csv(
+    ledger: Ledger, preferences: PreferenceSettings, stream: TextIO, *, texts: bool = False, csv_safe: bool = False
+) -> None:
+    """Write the flat table as CSV to an open stream; `csv_safe` as in `export`."""
+    table = blocks(ledger, preferences, texts=texts)
+    _write_csv(stream, formula_safe(table) if csv_safe else table)
+
+
+def formula_safe(table: Iterator[Block]) -> Iterator[Block]:
+    """Yield a table whose texts, names of columns included, no spreadsheet takes for a formula."""
+    for block in table:
+        yield {_no_formula(name): [_no_formula(value) for value in values] for name, values in block.items()}
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a value, text that begins a formula with an apostrophe before it; text that is a number begins none."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 def _write_parquet(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) -> None:

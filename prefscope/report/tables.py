@@ -14,6 +14,7 @@ from rich.text import Text
 from prefscope.report.sections import Plot, Section, Table
 
 PAGE_WIDTH = 120
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 WRONG, RIGHT = "#e69f00", "#56b4e9"  # orange and sky blue of Okabe and Ito
 
 
@@ -52,12 +53,12 @@ def _rich_table(section: Table) -> RichTable:
 
 def as_svg(lines: Sequence[str], sections: Sequence[Section]) -> str:
     """Return a report as a picture of a terminal, in whatever monospaced font the viewer has."""
-    return without_fonts(_recorded(lines, sections).export_svg(title="prefscope report"))
+    return picture_of(_recorded(lines, sections).export_svg(title="prefscope report"))
 
 
-def without_fonts(picture: str) -> str:
-    """Return a picture of rich's or Textual's without the fonts that it would have fetched when it is looked at."""
-    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+def picture_of(svg: str) -> str:
+    """Return a picture of rich's or Textual's as XML that fetches no fonts; what XML cannot hold becomes U+FFFD."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
 
 
 def _recorded(lines: Sequence[str], sections: Sequence[Section]) -> Console:

@@ -142,11 +142,11 @@ class PrefscopeApp(App[None]):
         self.set_timer(0.1, self._write_picture)
 
     def _write_picture(self) -> None:
-        from prefscope.report.tables import without_fonts  # with what draws tables
+        from prefscope.report.tables import picture_of  # with what draws tables
 
         path = Path(f"prefscope-{datetime.now().astimezone():%Y%m%d-%H%M%S}.svg").absolute()
         try:
-            path.write_text(without_fonts(self.export_screenshot()), encoding="utf-8")
+            path.write_text(picture_of(self.export_screenshot()), encoding="utf-8")
         except OSError as error:
             told = f"No screenshot: {error.strerror or error}: {path}"
             self.notify(visible(told), severity="error", markup=False)

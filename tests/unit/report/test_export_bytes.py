@@ -146,3 +146,27 @@ def test_a_carriage_return_in_a_text_does_not_end_the_row(write_pairs: Callable[
     ledger = load_ledger(write_pairs([{"logps": (-1.0, -2.0, -1.0, -2.0), "prompt": "old\rMac"}]))
     text = exported(ledger, tmp_path, "x.csv").decode()
     assert next(csv.DictReader(io.StringIO(text, newline="")))["prompt"] == "old\rMac"
+
+
+DANGEROUS = ["=1+1", "+cmd", "-1+1", "@sum", "\tx", "\rx", "-1.5e3", "plain ="]
+SAFE = ["'=1+1", "'+cmd", "'-1+1", "'@sum", "'\tx", "'\rx", "-1.5e3", "plain ="]
+
+
+@pytest.mark.parametrize(("csv_safe", "expected"), [(False, DANGEROUS), (True, SAFE)])
+def test_formulas_are_made_text_where_that_is_asked_for(
+    write_pairs: Callable[..., Path], tmp_path: Path, csv_safe: bool, expected: list[str]
+) -> None:
+    rows = [{"logps": (-1.5, -2.5, -1.0, -3.0), "prompt": text} for text in DANGEROUS]
+    ledger = load_ledger(write_pairs(rows, extra={"=note": ("text", DANGEROUS)}))
+    export(ledger, PREFERENCES, tmp_path / "x.csv", texts=True, csv_safe=csv_safe)
+    with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as stream:
+        found = list(csv.DictReader(stream))
+    assert [row["prompt"] for row in found] == expected
+    assert [row["'=note" if csv_safe else "=note"] for row in found] == expected
+    assert {row["policy_chosen_logps"] for row in found} == {"-1.5"}
+
+
+def test_other_formats_hold_formulas_as_they_are(ledger: Ledger, tmp_path: Path) -> None:
+    export(ledger, PREFERENCES, tmp_path / "safe.jsonl", csv_safe=True)
+    export(ledger, PREFERENCES, tmp_path / "plain.jsonl")
+    assert (tmp_path / "safe.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()

@@ -30,10 +30,16 @@ from prefscope.report.visible import visible, visible_lines
         ("\x00\x08\x7f", "␀␈␡"),
         ("a\u2028b\u2029", "a\\u2028b\\u2029"),
         ("\xad", "\\u00ad"),
+        ("a\u115fb\u1160c\u3164d\uffa0", "a\\u115fb\\u1160c\\u3164d\\uffa0"),
+        ("\u2800", "\\u2800"),
+        ("a\u034f\u17b4\u180b", "a\\u034f\\u17b4\\u180b"),
+        ("a\ufe00\U000e0100", "a\\ufe00\\ue0100"),
+        ("\ufffe\uffff\ufdd0\U0001ffff", "\\ufffe\\uffff\\ufdd0\\u1ffff"),
     ],
     ids=[
         *("escape", "clipboard", "C1 CSI", "C1 OSC", "bidi override", "bidi isolate", "zero width", "tags"),
         *("lone surrogate", "line break", "carriage return", "tab", "NUL, BS, DEL", "line separators", "soft hyphen"),
+        *("Hangul fillers", "blank Braille", "invisible marks", "variation selectors", "no characters"),
     ],
 )
 def test_what_could_steer_a_terminal_or_hide_is_shown(text: str, shown: str) -> None:
@@ -41,7 +47,7 @@ def test_what_could_steer_a_terminal_or_hide_is_shown(text: str, shown: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["[b]bold[/b] <i>", "日本語", "👩\u200d👩\u200d👧", "می\u200cخواهم", "é e\u0301", "אב"]
+    "text", ["[b]bold[/b] <i>", "日本語", "👩\u200d👩\u200d👧", "می\u200cخواهم", "é e\u0301", "אב", "❤\ufe0f", "한글"]
 )
 def test_ordinary_text_of_any_script_stays_as_it_is(text: str) -> None:
     assert visible(text) == text
