@@ -6,6 +6,9 @@ This module imports nothing of the project.
 
 from __future__ import annotations
 
+UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError)
+"""What parsers raise for text that is damaged, nested too deeply, or holds a number or a size that is too large."""
+
 
 class PrefscopeError(Exception):
     """An error that is told as a sentence and never as a traceback."""

@@ -23,7 +23,7 @@ from typing import Any
 import typer
 
 from prefscope.cli.options import POLICY_VARIABLE
-from prefscope.errors import UsageError
+from prefscope.errors import UNREADABLE, UsageError
 
 FILE = "prefscope.toml"
 KEYS = "keys"
@@ -78,12 +78,29 @@ def _defaults_of(context: typer.Context, content: dict[str, Any], path: Path) ->
         _check(own, known, path)
         repeatable = {str(p.name) for p in commands[name].params if p.multiple}
         asked = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
+        _check_kinds(asked, commands[name].params, path)
         defaults[name] = {
             key: [value] if key in repeatable and isinstance(value, str) else value for key, value in asked.items()
         }
     _check(shared, {key: key for known in options.values() for key in known}, path)
     _check({key: value for key, value in content.items() if isinstance(value, dict)}, dict.fromkeys(commands, ""), path)
     return defaults
+
+
+def _check_kinds(asked: dict[str, Any], parameters: list[Any], path: Path) -> None:
+    """Refuse values that an option would take for something else: `cache = true` is no folder.
+
+    Raises:
+        UsageError: A switch has no truth value, another option has one, or a whole number has a fraction.
+    """
+    kinds = {str(parameter.name): parameter for parameter in parameters}
+    for key, value in asked.items():
+        switch = bool(kinds[key].is_flag)
+        whole = kinds[key].type.name in {"integer", "integer range"}
+        if isinstance(value, bool) != switch or (whole and isinstance(value, float)):
+            option = max(kinds[key].opts, key=len)
+            wanted = "true or false" if switch else "a whole number" if whole else "a text or a number"
+            raise UsageError(f"The value of {option[2:]!r} is {value!r}, not {wanted}", where=str(path))
 
 
 def load_keys() -> dict[str, Any]:
@@ -113,7 +130,7 @@ def _read() -> Iterator[tuple[Path, dict[str, Any]]]:
             continue
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise UsageError(
                 f"This settings file cannot be read ({error})", where=str(path), hint="Correct or remove it."
             ) from error

@@ -87,6 +87,7 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+LARGEST_TEMPLATE = 1 << 20
 POLICY_VARIABLE = "PREFSCOPE_POLICY"
 Policies = Annotated[
     list[str] | None,
@@ -303,9 +304,13 @@ def read_template(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(LARGEST_TEMPLATE + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error
+    if len(text) > LARGEST_TEMPLATE:
+        raise UsageError(f"The chat template has more than {LARGEST_TEMPLATE:,} characters", where=str(path))
+    return text
 
 
 def read_dispatch(

@@ -87,8 +87,11 @@ class Filter:
 
     def mask(self, source: Source, size: int) -> NDArray[np.bool_]:
         """Return which pairs match. Shape (size,)."""
-        with np.errstate(all="ignore"):
-            return np.broadcast_to(np.asarray(self.evaluate(source), dtype=np.bool_), (size,))
+        try:
+            with np.errstate(all="ignore"):
+                return np.broadcast_to(np.asarray(self.evaluate(source), dtype=np.bool_), (size,))
+        except RecursionError:
+            raise _too_deep(self.text) from None
 
 
 def parse_filter(text: str, names: Names) -> Filter:
@@ -103,7 +106,11 @@ def parse_filter(text: str, names: Names) -> Filter:
     try:
         return Filter(text, _Parser(text, names).parse())
     except RecursionError:
-        raise FilterError("This is nested too deep", text, 0, len(text)) from None
+        raise _too_deep(text) from None
+
+
+def _too_deep(text: str) -> FilterError:
+    return FilterError("This has too many parts in one another or in a row", text, 0, len(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prefscope.errors import UsageError
 
 _LEXEMES = re.compile(
-    r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    r"""\s*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
         |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
         |`(?P<quoted>[^`]+)`
         |(?P<name>[^\W\d]\w*)

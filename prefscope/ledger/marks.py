@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.errors import LedgerError, ResourceError
+from prefscope.errors import UNREADABLE, LedgerError, ResourceError
 from prefscope.ledger.table import Ledger
 
 FORMAT_VERSION = 1
@@ -150,7 +150,7 @@ def load_marks(ledger: Path) -> Marks:
         return Marks(path, dict(_read(row) for row in content["marks"]))
     except FileNotFoundError:
         return Marks(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, *UNREADABLE) as error:
         raise LedgerError(
             f"These marks cannot be read ({type(error).__name__}: {error})",
             where=str(path),
@@ -162,4 +162,7 @@ def _read(row: Mapping[str, Any]) -> tuple[Key, Mark]:
     decision, note = row["decision"], row["note"]
     if decision not in (None, *get_args(Decision)) or not isinstance(note, str):
         raise ValueError(f"{decision} is no decision")
-    return (str(row["pair_id"]), int(row["occurrence"])), Mark(decision, note)
+    pair_id, occurrence = row["pair_id"], row["occurrence"]
+    if not isinstance(pair_id, str) or type(occurrence) is not int or occurrence < 0:
+        raise ValueError(f"{pair_id!r} with occurrence {occurrence!r} names no pair")
+    return (pair_id, occurrence), Mark(decision, note)

@@ -19,14 +19,15 @@ import numpy as np
 
 import prefscope
 from prefscope.data.dialects import NotAPairError, normalise
-from prefscope.data.records import BadRow, Json, PreferencePair, SourceRow, readable
+from prefscope.data.records import BadRow, PreferencePair, SourceRow, readable
 from prefscope.data.sources import open_source
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
-from prefscope.ledger.columns import FLAGS, LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED
+from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED
 from prefscope.ledger.file import ROW_GROUP_PAIRS, ExtraKind, build_schema, store_as, widen, write_ledger
 from prefscope.ledger.names import carried_names, renamed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
+from prefscope.pipeline.given_numbers import count_of, flags_of, logp_of, pair_id_of
 from prefscope.settings import DataSettings
 
 
@@ -57,7 +58,10 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         if settings.sample is not None:
             total = sum(1 for _ in _records(source.rows(), settings, []))
             wanted = set(np.random.default_rng(settings.seed).permutation(total)[: settings.sample].tolist())
-        kinds, pairs, has_reference = _survey(_taken(_records(source.rows(), settings, bad), settings.limit, wanted))
+        kinds, pairs, has_reference, without = _survey(
+            _taken(_records(source.rows(), settings, bad), settings.limit, wanted)
+        )
+        bad = sorted([*bad, *without], key=lambda row: row.row)
         for note in judge_bad_rows(source.name, bad, pairs, skip=settings.skip_bad_rows):
             emit(note)
         how = "with" if has_reference else "without"
@@ -69,21 +73,33 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
         records = _taken(_records(source.rows(), settings, []), settings.limit, wanted)
-        write_ledger(path, schema, _groups(records, kinds, names))
+        complete = (record for record in records if not has_reference or _has_reference(record))
+        write_ledger(path, schema, _groups(complete, kinds, names))
     emit(Finished(str(path), pairs, 0.0))
     return path
 
 
-def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], int, bool]:
-    """Return the kinds of the data set's own columns, how many rows there are, and whether all have a reference."""
+def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], int, bool, list[BadRow]]:
+    """Return the kinds of the data set's own columns, how many rows are good, and whether these have a reference.
+
+    Rows without a reference are bad ones if any other has it; they are returned last.
+    """
     found: dict[str, ExtraKind | None] = {}
-    rows, has_reference = 0, True
+    rows, without = 0, list[BadRow]()
     for record in records:
         rows += 1
-        has_reference &= all(record[name] is not None for name in REF_LOGPS)
+        if not _has_reference(record):
+            problem = "the reference's log-probs are missing, and other rows have them"
+            without.append(BadRow(record["row"], record["line"], problem))
         for name, value in record["columns"].items():
             found[name] = widen(found.get(name), value)
-    return {name: kind or "text" for name, kind in found.items()}, rows, has_reference
+    has_reference = len(without) < rows
+    bad = without if has_reference else []
+    return {name: kind or "text" for name, kind in found.items()}, rows - len(bad), has_reference, bad
+
+
+def _has_reference(record: Mapping[str, Any]) -> bool:
+    return all(record[name] is not None for name in REF_LOGPS)
 
 
 def _manifest(
@@ -140,11 +156,14 @@ def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
         pair = PreferencePair(
             row.row, row.line, "", json.dumps(row.value, sort_keys=True, default=str), "", source=row.value
         )
-    sums = {column: _number(row, column) for column in LOGPS}
-    counts = {column: _number(row, column) for column in NUM_TOKENS}
+    sums = {column: logp_of(row.value, column) for column in LOGPS}
+    counts = {column: count_of(row.value, column) for column in NUM_TOKENS}
     missing = [column for column in POLICY_LOGPS if sums[column] is None]
     if missing:
         raise DataError(f"{missing[0]} is missing")
+    absent = [column for column in REF_LOGPS if sums[column] is None]
+    if len(absent) == 1:
+        raise DataError(f"{absent[0]} is missing")
     known = [value for value in sums.values() if value is not None]
     carried = {
         key: value for key, value in row.value.items() if key not in RESERVED and not key.endswith(("_loss", "_weight"))
@@ -152,10 +171,10 @@ def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
     return {
         "row": row.row,
         "line": row.line,
-        "pair_id": row.value.get("pair_id") or pair.pair_id,
+        "pair_id": pair_id_of(row.value) or pair.pair_id,
         **sums,
-        **{column: -1 if value is None else int(value) for column, value in counts.items()},
-        "flags": _flags(row.value.get("flags"), finite=bool(np.isfinite(known).all())),
+        **counts,
+        "flags": ";".join(dict.fromkeys([*flags_of(row.value), *_non_finite(known)])),
         "prompt": readable(pair.prompt),
         "chosen": readable(pair.chosen) if has_texts else "",
         "rejected": readable(pair.rejected),
@@ -164,18 +183,5 @@ def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
     }
 
 
-def _flags(given: Json, *, finite: bool) -> str:
-    """Return the flags of a row: those that the file gives, as our own exports do, and non_finite."""
-    flags = [flag for flag in str(given or "").split(";") if flag in FLAGS]
-    return ";".join(flags if finite or "non_finite" in flags else [*flags, "non_finite"])
-
-
-def _number(row: SourceRow, column: str) -> float | None:
-    """Return the number in a column: CSV has text, an empty cell is none."""
-    value: Json = row.value.get(column)
-    if value is None or value == "":
-        return None
-    try:
-        return float(str(value))  # the text of a boolean is no number, a boolean itself would be
-    except ValueError:
-        raise DataError(f"{column} is {value!r}, not a number") from None
+def _non_finite(numbers: list[float]) -> list[str]:
+    return [] if np.isfinite(numbers).all() else ["non_finite"]

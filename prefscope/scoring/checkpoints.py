@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from prefscope.errors import ModelError, ResourceError, UsageError
+from prefscope.errors import UNREADABLE, ModelError, ResourceError, UsageError
 from prefscope.scoring.folder_contents import loaded_weights, no_checkpoint, no_weights, refuse_pointers
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ModelSettings
@@ -197,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ModelError(f"This config cannot be read ({error})", where=str(path)) from error
     if not isinstance(value, dict):
         raise ModelError("This config is no JSON object", where=str(path))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig
 
+_LARGEST_FACTOR = 1e6
 _FINAL = ("llama3", "longrope", "su")
 """Rotary scalings whose `max_position_embeddings` is the length after scaling."""
 
@@ -62,7 +63,7 @@ def _ropes(text: Any) -> Iterator[dict[str, Any]]:
 
 def _scaled(length: int, rope: dict[str, Any]) -> int:
     kind, factor = rope.get("rope_type", "default"), rope.get("factor")
-    if kind in _FINAL or not isinstance(factor, int | float) or factor <= 1:
+    if kind in _FINAL or not isinstance(factor, int | float) or not 1 < factor <= _LARGEST_FACTOR:
         return length
     if kind == "yarn":
         before = rope.get("original_max_position_embeddings")

@@ -7,9 +7,7 @@ import warnings
 from collections.abc import Collection, Iterator
 
 import torch
-from safetensors import SafetensorError
-
-from prefscope.errors import MissingExtraError, ModelError, ResourceError
+from prefscope.errors import MissingExtraError, ModelError, PrefscopeError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint
 
 
@@ -40,10 +38,9 @@ def loading_errors(checkpoint: Checkpoint, what: str) -> Iterator[None]:
         raise ResourceError(
             "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
         ) from error
-    except (
-        *(OSError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError),
-        *(LookupError, ArithmeticError, SafetensorError),
-    ) as error:
+    except PrefscopeError:
+        raise
+    except Exception as error:  # files of a stranger make the libraries raise anything, as unpickling does
         raise ModelError(f"{what.capitalize()} cannot be loaded: {first_line(error)}", where=checkpoint.name) from error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 import prefscope
-from prefscope.errors import ResourceError, UsageError
+from prefscope.errors import UNREADABLE, ResourceError, UsageError
 from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder
 from prefscope.pipeline.parts.places import Fill
 from prefscope.pipeline.shards import Plan, make_plan
@@ -119,7 +119,7 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
             texts = json.loads(stream.read())
         spool = SavedSpool(place.open(f"{beside}/{PAIRS}"), content["chunk_pairs"], content["columns"])
         sound = len(plan.order) == spool.num_pairs == content["data"]["pairs"] and len(plan.starts) == len(names) + 1
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (OSError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if not sound:
         raise _damaged(folder)
@@ -141,7 +141,7 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
         content = json.loads(written)
         newer = content["format"] > FORMAT_VERSION
         _ = [(shard["name"], shard["sequences"], shard["tokens"]) for shard in content["shards"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if newer:
         raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")

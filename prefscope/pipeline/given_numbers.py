@@ -1,0 +1,84 @@
+"""Log-probs and token counts that a file gives: read strictly, because a wrong one would be believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from prefscope.data.records import Json
+from prefscope.errors import DataError
+from prefscope.ledger.columns import FLAGS
+
+LARGEST_COUNT = (1 << 31) - 1
+ROUNDING = 1e-3
+"""How far above 0 rounding can lift the log-prob of a response."""
+UNKNOWN = -1
+"""The token count of a response whose tokens nobody counted."""
+_NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)\s*", re.ASCII | re.IGNORECASE)
+
+
+def logp_of(row: Mapping[str, Json], column: str) -> float | None:
+    """Return the log-prob in a column, None if the cell is empty.
+
+    Raises:
+        DataError: There is something else, or it is positive.
+    """
+    number = _number(row, column)
+    if number is not None and number > ROUNDING:
+        raise DataError(f"{column} is {row[column]!r}, and the log of a probability is never above 0")
+    return number
+
+
+def count_of(row: Mapping[str, Json], column: str) -> int:
+    """Return the token count in a column, -1 if the cell is empty.
+
+    Raises:
+        DataError: There is something else than a whole number of tokens.
+    """
+    number = _number(row, column)
+    if number is None:
+        return UNKNOWN
+    if not number.is_integer() or not UNKNOWN <= number <= LARGEST_COUNT:
+        raise DataError(f"{column} is {row[column]!r}, not a number of tokens")
+    return int(number)
+
+
+def pair_id_of(row: Mapping[str, Json]) -> str | None:
+    """Return the pair's id if the row has one.
+
+    Raises:
+        DataError: It is no text.
+    """
+    found = row.get("pair_id")
+    if found is not None and not isinstance(found, str):
+        raise DataError(f"pair_id is {found!r}, not text; rename the column if it is not prefscope's")
+    return found or None
+
+
+def flags_of(row: Mapping[str, Json]) -> list[str]:
+    """Return the flags of a row, as our own exports have them.
+
+    Raises:
+        DataError: There is something else.
+    """
+    found = row.get("flags")
+    flags = [] if found is None or found == "" else str(found).split(";")
+    unknown = next((flag for flag in flags if flag not in FLAGS), None)
+    if unknown is not None:
+        raise DataError(f"flags has {unknown!r}, which is no flag of prefscope; rename the column if it is not its")
+    return flags
+
+
+def _number(row: Mapping[str, Json], column: str) -> float | None:
+    """Return the number in a column: CSV has text, an empty cell is none."""
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise DataError(f"{column} is {value!r}, not a number")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise DataError(f"{column} is {value!r}, not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise DataError(f"{column} is a number of {len(str(abs(value)))} digits, which is too large") from None
