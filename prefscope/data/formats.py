@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import BinaryIO, TypeAlias
 
+from prefscope.data.arrow_values import rows_of_batch
 from prefscope.data.dialects.turns import kind
 from prefscope.data.json_text import JsonText
 from prefscope.data.records import BadRow, Json, SourceRow
@@ -122,10 +123,14 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
         raise DataError("has no header line that can be read", where=name) from error
     if not _is_utf8(header):
         raise DataError("is not UTF-8 in its header line", where=name, hint="Save it as UTF-8.")
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise DataError(f"has two columns named '{twice[0]}'", where=name)
+    _refuse_repeated(header, name)
     return header
+
+
+def _refuse_repeated(columns: list[str], name: str) -> None:
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise DataError(f"has two columns named '{twice[0]}'", where=name, hint="Rename one of them.")
 
 
 def _row_of_cells(row: int, line: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
@@ -151,27 +156,12 @@ def _read_parquet(stream: BinaryIO, name: str) -> Rows:
     row = count()
     try:
         with pq.ParquetFile(stream) as file:
+            _refuse_repeated(file.schema_arrow.names, name)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for value in batch.to_pylist():
-                    place = next(row)
-                    yield SourceRow(place, place + 1, from_arrow_row(value))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+                yield from rows_of_batch(batch, row)
+    except pa.ArrowException as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise DataError(f"cannot be read as Parquet: {reason}", where=name) from error
-
-
-def from_arrow_row(value: dict[str, Json]) -> dict[str, Json]:
-    """Return a row of Arrow values as JSON values."""
-    return {name: _from_arrow(found) for name, found in value.items()}
-
-
-def _from_arrow(found: object) -> Json:
-    """Return a JSON value without the null keys that Arrow gives objects of one list to make them alike."""
-    if isinstance(found, dict):
-        return {key: _from_arrow(item) for key, item in found.items() if item is not None}
-    if isinstance(found, list | tuple):
-        return [_from_arrow(item) for item in found]
-    return found if found is None or isinstance(found, str | int | float) else str(found)
 
 
 READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {

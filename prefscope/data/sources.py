@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from prefscope.data.formats import READERS, Rows, from_arrow_row, is_rows
+from prefscope.data.arrow_values import from_arrow_row
+from prefscope.data.formats import READERS, Rows, is_rows
 from prefscope.data.records import Json, SourceRow
 from prefscope.errors import DataError, MissingExtraError, UsageError
 

@@ -80,6 +80,6 @@ def _history(value: Row) -> tuple[Message, ...]:
 def _plain_turns(prompt: Text) -> list[str]:
     turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
     in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
-    if not in_turn or len(turns) % 2 == 0 or any(turn.extra for turn in turns):
+    if not in_turn or len(turns) % 2 == 0 or not all(turn.is_plain for turn in turns):
         raise DataError("the alpaca layout holds no prompt but question and answer in turn, and a request")
-    return [turn.content for turn in turns]
+    return [turn.content or "" for turn in turns]

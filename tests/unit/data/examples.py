@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -163,9 +164,9 @@ EXAMPLES = {
 def refilled(value: Any, contents: Mapping[str, str]) -> Any:
     """Return the example row with other words in it, wherever an old one stood."""
     if isinstance(value, str):
-        for old, new in contents.items():
-            value = value.replace(old, json.dumps(new)[1:-1] if value.startswith("[{") else new)
-        return value
+        in_json = value.startswith("[{")
+        old = re.compile("|".join(map(re.escape, contents)))
+        return old.sub(lambda one: json.dumps(contents[one[0]])[1:-1] if in_json else contents[one[0]], value)
     if isinstance(value, list):
         return [refilled(item, contents) for item in value]
     return {key: refilled(item, contents) for key, item in value.items()} if isinstance(value, dict) else value

@@ -105,9 +105,10 @@ def test_parquet_rows_are_numbered_from_one_and_keep_their_nested_values(tmp_pat
     ]
 
 
-def test_parquet_message_keys_that_arrow_filled_with_null_are_dropped(tmp_path: Path) -> None:
+def test_parquet_keeps_the_nulls_that_arrow_gives_to_turns_of_one_list(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "3", "name": "add"}]
-    assert values_of(parquet(tmp_path / "pairs.parquet", [{"chosen": turns}])) == [{"chosen": turns}]
+    filled = [{"role": "user", "content": "Hi", "name": None}, turns[1]]
+    assert values_of(parquet(tmp_path / "pairs.parquet", [{"chosen": turns}])) == [{"chosen": filled}]
 
 
 def test_gzipped_parquet_is_read(tmp_path: Path) -> None:
