@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefscope.data.dialects.alpaca import Alpaca
+from prefscope.data.dialects.alpaca import MS_SWIFT_QUERY, Alpaca
 from prefscope.data.dialects.beside import refuse_media
 from prefscope.data.dialects.columns import (
     ANSWER_WL,
@@ -28,6 +28,7 @@ from prefscope.data.dialects.dialect import Dialect, NotAPairError, Parts, Row, 
 from prefscope.data.dialects.mapping import mapped_dialect, parse_mapping
 from prefscope.data.dialects.ms_swift import MsSwift
 from prefscope.data.dialects.refusals import refusal
+from prefscope.data.dialects.unused import unused_columns
 from prefscope.data.records import PreferencePair, SourceRow
 from prefscope.errors import UsageError
 
@@ -57,6 +58,7 @@ _IN_ORDER: tuple[Dialect, ...] = (
     SHAREGPT,
     AXOLOTL_CHAT,
     Alpaca(),
+    MS_SWIFT_QUERY,
     QUESTION,
     HH,
     TRL_IMPLICIT,
@@ -125,5 +127,7 @@ def normalise(
         chat_template_kwargs=parts.chat_template_kwargs,
         columns={name: found for name, found in value.items() if name not in parts.consumed},
         source=value,
+        file=row.file,
+        remarks=(*row.remarks, *unused_columns(value, parts, mapping)),
     )
     return pair, layout.name

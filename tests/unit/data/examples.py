@@ -144,6 +144,18 @@ EXAMPLES = {
     "response_j": Example("response_jk", {"question": "2+2?", "response_j": "4", "response_k": "5"}, *PLAIN),
     "answer_w": Example("answer_wl", {"context": "2+2?", "answer_w": "4", "answer_l": "5"}, *PLAIN),
     "axolotl chat": Example("axolotl_chat", {"messages": [ASK], "chosen": YES, "rejected": NO}, (USER,)),
+    "ms-swift query": Example("ms_swift_query", {"query": "2+2?", "response": "4", "rejected_response": "5"}, (USER,)),
+    "ms-swift query in full": Example(
+        "ms_swift_query",
+        {
+            "system": "Be brief.",
+            "query": "2+2?",
+            "response": "4",
+            "rejected_response": "5",
+            "history": [["Hi", "Hello"]],
+        },
+        (SYSTEM, Message("user", "Hi"), Message("assistant", "Hello"), USER),
+    ),
     "ms-swift text": Example("ms_swift", {"messages": [LEAD, ASK, YES], "rejected_response": "5"}, (SYSTEM, USER)),
     "ms-swift list": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": ["5"]}, (USER,)),
     "ms-swift turns": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": [NO]}, (USER,)),

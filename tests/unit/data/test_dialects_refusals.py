@@ -14,9 +14,16 @@ ASK, YES, NO = (
 )
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
 UNPAIRED = "unpaired feedback (one answer with a label), not a preference pair"
-NUMBERED = "two answers and a number that says which is better; write them as chosen and rejected"
 SEVERAL = "a list of several answers, not one chosen and one rejected"
 MAP = "name them with --map prompt=col,chosen=col,rejected=col"
+
+
+def two_answers(one: str, other: str, label: str, where: str = "") -> str:
+    return (
+        f"two answers ({where or f'`{one}`, `{other}`'}) and a label (`{label}`) that says in each row which is better; "
+        f"convert the rows by their label and leave ties out: "
+        f"chosen, rejected = ({one}, {other}) if {label} == … else ({other}, {one})"
+    )
 
 
 def reason(value: dict[str, Any], **options: Any) -> str:
@@ -50,11 +57,12 @@ def reason(value: dict[str, Any], **options: Any) -> str:
         ),
         (
             {"input": "q", "output_1": "a", "output_2": "b", "preference": 1},
-            f"{NUMBERED}; columns found: input, output_1, output_2, preference",
+            f"{two_answers('output_1', 'output_2', 'preference')}; columns found: input, output_1, output_2, preference",
         ),
         (
             {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 0},
-            f"{NUMBERED}; columns found: prompt, response_0, response_1, better_response_id",
+            f"{two_answers('response_0', 'response_1', 'better_response_id')}; "
+            "columns found: prompt, response_0, response_1, better_response_id",
         ),
         ({"prompt": "q", "rejected": "b"}, "`chosen` is missing; columns found: prompt, rejected"),
         ({"a": 1, "b": 2}, f"no known preference layout; columns found: a, b; {MAP}"),
