@@ -64,11 +64,11 @@ def lint(
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.data.checks import distil, find_check, lint_pairs
-    from prefscope.data.sources import open_source
+    from prefscope.data.sources import open_several, open_source
     from prefscope.report.findings import findings_json, print_findings
 
     failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
-    if data == against == "-":
+    if against == "-" and "-" in data:
         raise UsageError("Standard input cannot be both data sets", hint="Name a file with --against.")
     count_tokens = None
     if tokenizer is not None:
@@ -76,7 +76,10 @@ def lint(
 
         count_tokens = token_counter(tokenizer)
     columns = opt.read_mapping(mapping)
-    with RunProgress() as progress, closing(open_source(data, split=split, config=config, revision=revision)) as source:
+    with (
+        RunProgress() as progress,
+        closing(open_several(data, split=split, config=config, revision=revision)) as source,
+    ):
         other = None
         if against is not None:
             with closing(open_source(against)) as other_source:

@@ -8,6 +8,7 @@
 | date, time, timestamp | `NotText`: ISO 8601 |
 | decimal, duration, UUID and the rest | `NotText`: as Python writes it |
 | map with distinct text keys | object; another one: list of [key, value] |
+| JSON (`arrow.json`) | the value that it spells |
 | struct, list | object, list, with every null that they hold |
 """
 
@@ -16,10 +17,11 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from prefscope.data.arrow_json import Decode, json_decoders
 from prefscope.data.records import BadRow, Json, NotText, SourceRow
 
 if TYPE_CHECKING:
@@ -30,26 +32,31 @@ UNDECODABLE = "binary data that is not UTF-8 text"
 
 def rows_of_batch(batch: pa.RecordBatch, places: Iterator[int]) -> Iterator[SourceRow | BadRow]:
     """Yield the rows of a batch; a value that cannot be read makes only its own row bad."""
+    decoders = json_decoders(batch.schema)
     try:
-        values = batch.to_pylist()
-    except (ValueError, OverflowError):  # text that is not UTF-8, timestamps that Python cannot hold
+        values = [_decoded(value, decoders) for value in batch.to_pylist()]
+    except (ValueError, OverflowError, RecursionError):  # text that is not UTF-8, timestamps that Python cannot hold
         for i in range(batch.num_rows):
-            yield _row_alone(batch.slice(i, 1), next(places))
+            yield _row_alone(batch.slice(i, 1), decoders, next(places))
         return
     for value in values:
         place = next(places)
         yield SourceRow(place, place + 1, from_arrow_row(value))
 
 
-def _row_alone(batch: pa.RecordBatch, place: int) -> SourceRow | BadRow:
-    value = {}
+def _decoded(value: dict[str, Json], decoders: Mapping[str, Decode]) -> dict[str, Json]:
+    return {**value, **{name: decode(value[name]) for name, decode in decoders.items()}}
+
+
+def _row_alone(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int) -> SourceRow | BadRow:
+    value: dict[str, Json] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            value[name] = column[0].as_py()
+            value[name] = decoders.get(name, from_arrow)(column[0].as_py())
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             return BadRow(place, place + 1, f"`{name}` holds text that is not UTF-8 (byte 0x{byte:02X})")
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             return BadRow(place, place + 1, f"`{name}` holds a value that cannot be read ({error})")
     return SourceRow(place, place + 1, from_arrow_row(value))
 

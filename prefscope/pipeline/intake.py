@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,11 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS
 from prefscope.data.reading import pairs_of
 from prefscope.data.records import BadRow, PreferencePair, readable
-from prefscope.data.sources import Source, open_source
+from prefscope.data.sources import Source, open_data
 from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
+from prefscope.pipeline.remarks import Remarks
 from prefscope.pipeline.spool import Spool
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
@@ -52,6 +53,8 @@ class DataSummary:
     tokenizer_hash: str
     template_hash: str
     max_length: int | None
+    files: list[str] = field(default_factory=list)
+    """The user's files that the rows were read from."""
 
 
 def read_pairs(
@@ -69,18 +72,18 @@ def read_pairs(
     end = loading.end_tokens(policy, tokenizer)
     pair_tokenizer = PairTokenizer(tokenizer, settings.tokenization, max_length, end)
     reading = _Reading(settings.data, emit)
-    asked = settings.data
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings.data)) as source:
         for found in _ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source))):
             tokenized = reading.keep_good(found)
             _check_tokens(tokenized, differing)
             spool.write(tokenized)
             emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
-        reading.conclude(source.name, spool.num_pairs)
+        reading.conclude(source, spool.num_pairs)
         return DataSummary(
             name=source.name,
             content_hash=source.content_hash(),
+            files=[str(file) for file in source.files],
             pairs=spool.num_pairs,
             bad_rows=len(reading.bad),
             dialects=dict(reading.dialects),
@@ -99,6 +102,7 @@ class _Reading:
         self.emit = emit
         self.bad: list[BadRow] = []
         self.dialects: Counter[str] = Counter()
+        self.remarks = Remarks()
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
         """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
@@ -107,6 +111,7 @@ class _Reading:
             total = sum(1 for _ in found)
             self.bad.clear()
             self.dialects.clear()
+            self.remarks = Remarks()
             drawn = np.random.default_rng(self.settings.seed).permutation(total)[: self.settings.sample]
             wanted = set(drawn.tolist())
             found = (pair for i, pair in enumerate(self._normalised(source)) if i in wanted)
@@ -121,6 +126,7 @@ class _Reading:
             else:
                 pair, dialect = found
                 self.dialects[dialect] += 1
+                self.remarks.add(pair, dialect)
                 yield pair
 
     def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
@@ -128,16 +134,17 @@ class _Reading:
         self.bad += [item for item in tokenized if isinstance(item, BadRow)]
         return [item for item in tokenized if not isinstance(item, BadRow)]
 
-    def conclude(self, name: str, pairs: int) -> None:
+    def conclude(self, source: Source, pairs: int) -> None:
         """Say what was recognised.
 
         Raises:
             DataError: There is no pair, or there are bad rows that are not to be skipped.
         """
+        name = source.name
         notes = judge_bad_rows(name, self.bad, pairs, skip=self.settings.skip_bad_rows)
         layouts = ", ".join(DIALECTS[key].title if key in DIALECTS else key for key, _ in self.dialects.most_common())
         self.emit(Noted(f"{name}: {counted(pairs, 'pair')}, {layouts}"))
-        for note in notes:
+        for note in [*notes, *self.remarks.notes(source)]:
             self.emit(note)
 
 
@@ -214,6 +221,6 @@ def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple
                 raise VocabularyError(
                     f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
                     f"{theirs!r} to the reference",
-                    where=f"line {item.pair.line}",
+                    where=item.pair.place,
                     hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses.",
                 )

@@ -20,7 +20,7 @@ import numpy as np
 import prefscope
 from prefscope.data.dialects import NotAPairError, normalise
 from prefscope.data.records import BadRow, Json, PreferencePair, SourceRow, readable
-from prefscope.data.sources import open_source
+from prefscope.data.sources import Source, open_data
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
 from prefscope.ledger.columns import FLAGS, LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED, carried_names
@@ -37,8 +37,7 @@ def offers_logps(settings: DataSettings) -> bool:
     """
     if settings.source == "-":
         return False
-    asked = settings
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings)) as source:
         first = next(iter(source.rows()), None)
     return isinstance(first, SourceRow) and all(name in first.value for name in POLICY_LOGPS)
 
@@ -49,8 +48,7 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
     Raises:
         DataError: A row lacks a log-prob or holds something else than a number there, and is not to be skipped.
     """
-    asked = settings
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings)) as source:
         bad: list[BadRow] = []
         wanted = None
         if settings.sample is not None:
@@ -62,7 +60,7 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         how = "with" if has_reference else "without"
         emit(Noted(f"{source.name}: {counted(pairs, 'row')} of log-probs, {how} a reference"))
         content_hash = source.content_hash()
-        manifest = _manifest(source.name, settings, content_hash, pairs, len(bad), has_reference=has_reference)
+        manifest = _manifest(source, settings, content_hash, pairs, len(bad), has_reference=has_reference)
         names = carried_names(kinds)
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
         path = ledger(content_hash[:16])
@@ -85,13 +83,20 @@ def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], in
 
 
 def _manifest(
-    name: str, settings: DataSettings, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool
+    source: Source, settings: DataSettings, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool
 ) -> dict[str, Any]:
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "bundled": False,
         "has_reference": has_reference,
-        "data": {"source": name, "content_hash": content_hash, "pairs": pairs, "bad_rows": bad_rows, "dialects": {}},
+        "data": {
+            "source": source.name,
+            "content_hash": content_hash,
+            "files": [str(file) for file in source.files],
+            "pairs": pairs,
+            "bad_rows": bad_rows,
+            "dialects": {},
+        },
         "models": {},
         "settings": {"data": asdict(settings)},
         "versions": {"prefscope": prefscope.__version__},
@@ -125,7 +130,7 @@ def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: li
         try:
             yield _record(row, settings)
         except DataError as error:
-            bad.append(BadRow(row.row, row.line, error.what))
+            bad.append(BadRow(row.row, row.line, error.what, row.file))
 
 
 def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:

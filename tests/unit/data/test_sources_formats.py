@@ -213,7 +213,11 @@ def test_csv_rows_with_other_than_the_headers_columns_are_told(tmp_path: Path) -
 
 def test_csv_rows_that_are_not_utf8_are_told_and_the_others_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", b"a,b\ncaf\xe9,1\nx,2\n")
-    assert rows_of(path) == [BadRow(0, 2, "the row is not UTF-8"), SourceRow(1, 3, {"a": "x", "b": "2"})]
+    reason = (
+        "the row is not UTF-8 (byte 0xE9, which is é in Windows' cp1252; save it as UTF-8, or convert it: "
+        "iconv -f CP1252 -t UTF-8)"
+    )
+    assert rows_of(path) == [BadRow(0, 2, reason), SourceRow(1, 3, {"a": "x", "b": "2"})]
 
 
 def test_a_csv_quote_that_never_ends_is_told_where_its_row_begins(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""The data files of a folder or a glob, in their order: shards of one split, told apart by their names."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefscope.data.compression import compression_named
+from prefscope.data.files import format_named
+from prefscope.data.records import Json
+from prefscope.errors import DataError
+
+_GLOB = re.compile(r"[*?\[]")
+_NUMBERED = re.compile(r"[-_.](\d+)[-_.]of[-_.](\d+)(?:-[0-9a-f]{6,})?$")
+_NUMBER = re.compile(r"[-_.]?\d+$")
+_WORDS = frozenset(
+    {"train", "training", "test", "testing", "eval", "evaluation", "valid", "validation", "val", "dev", "holdout"}
+)
+_DESCRIPTIONS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Data files in their order."""
+
+    name: str
+    """What they are together, for people."""
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    """Their names, for messages."""
+    remarks: tuple[str, ...] = ()
+
+
+def is_glob(path_or_glob: str) -> bool:
+    """Return whether a text that is no path may be a pattern."""
+    return _GLOB.search(path_or_glob) is not None
+
+
+def glob_files(pattern: str, split: str | None) -> Files:
+    """Return the files that a pattern matches.
+
+    Raises:
+        DataError: It matches none, or files of several splits of which none is asked for.
+    """
+    found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob takes no whole paths)
+    paths = [path for path in sorted(map(Path, found), key=_order) if path.is_file()]
+    if not paths:
+        raise DataError("matches no file", where=pattern, hint="Check the pattern.")
+    paths = _of_split(paths, {path: split_of(path) for path in paths}, split, pattern)
+    return Files(_named(pattern, split), tuple(paths), tuple(map(str, paths)))
+
+
+def folder_files(folder: Path, name: str, split: str | None) -> Files:
+    """Return the data files of a folder and of the folders in it.
+
+    Raises:
+        DataError: There is none, one is missing, or they are of several formats, or of several splits of which none is
+            asked for.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        return _saved_splits(folder, name, split)
+    if (folder / "state.json").is_file():
+        if split is not None:
+            raise DataError(f"has one split alone, and not `{split}`", where=name, hint="Omit --split.")
+        return _saved(folder, name)
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        raise DataError("is a folder with a model checkpoint, not a data set", where=name)
+    inside = [path for path in sorted(folder.rglob("*"), key=_order) if path.is_file() and not _is_hidden(path, folder)]
+    paths = [path for path in inside if format_named(path) and path.name not in _DESCRIPTIONS]
+    if not paths:
+        raise DataError("is a folder without data files", where=name, hint="Name a file or another folder.")
+    paths = _of_split(paths, {path: split_of(path.relative_to(folder)) for path in paths}, split, name)
+    _check_formats(paths, name)
+    _check_shards(paths, name)
+    labels = tuple(str(path.relative_to(folder)) for path in paths)
+    return Files(_named(name, split), tuple(paths), labels, _ignored(inside, folder))
+
+
+def split_of(path: Path) -> str:
+    """Return the split that a file's name, or else a folder above it, stands for; "" for none.
+
+    >>> [split_of(Path(name)) for name in ("train-00000-of-00002.parquet", "data/test_prefs.jsonl.gz", "part-1.csv")]
+    ['train', 'test_prefs', '']
+    """
+    inner = path.with_suffix("") if compression_named(path) is not None else path
+    stem = _NUMBER.sub("", _NUMBERED.sub("", inner.stem))
+    return next((part for part in (stem, *reversed(path.parent.parts)) if _names_a_split(part)), "")
+
+
+def _names_a_split(part: str) -> bool:
+    return not _WORDS.isdisjoint(re.split(r"[^a-z]+", part.lower()))
+
+
+def _of_split(paths: Sequence[Path], splits: dict[Path, str], split: str | None, name: str) -> list[Path]:
+    """Return the files of the split that is asked for, or all where there is but one."""
+    found = list(dict.fromkeys(splits.values()))
+    named = ", ".join(f"`{one}`" if one else "files of no split" for one in found)
+    if split is not None and split not in found:
+        raise DataError(f"has no split `{split}`; found: {named}", where=name)
+    if split is None and len(found) > 1:
+        hint = f"Name one with --split {next(one for one in found if one)}, or name the files."
+        raise DataError(f"holds several splits: {named}", where=name, hint=hint)
+    return [path for path in paths if split is None or splits[path] == split]
+
+
+def _check_formats(paths: Sequence[Path], name: str) -> None:
+    formats = Counter(map(format_named, paths))
+    if len(formats) > 1:
+        counts = ", ".join(f"{number} {format_}" for format_, number in formats.items())
+        hint = "Name the files of one format, or a glob such as 'folder/*.jsonl'."
+        raise DataError(f"holds files of several formats ({counts})", where=name, hint=hint)
+
+
+def _check_shards(paths: Sequence[Path], name: str) -> None:
+    """Refuse numbered shards of which one is missing."""
+    shards: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for path in paths:
+        plain = path.with_suffix("") if compression_named(path) is not None else path
+        if found := _NUMBERED.search(plain.stem):
+            shards[str(path.parent / plain.stem[: found.start()]), int(found[2])].add(int(found[1]))
+    for (start, total), numbers in shards.items():
+        missing = sorted({*range(total)} - numbers)
+        if missing and numbers <= {*range(total)}:
+            raise DataError(
+                f"lacks shard {missing[0]} of the {total} of {Path(start).name} (numbered from 0)",
+                where=name,
+                hint="Fetch it, or name the files to read these alone.",
+            )
+
+
+def _ignored(inside: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    names = [str(path.relative_to(folder)) for path in inside if not format_named(path) and path.suffix != ".md"]
+    names = [name for name in names if not name.upper().startswith("LICEN")]
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    return (f"not read, as no format is known for them: {', '.join(names[:_TOLD])}{more}",) if names else ()
+
+
+def _saved_splits(folder: Path, name: str, split: str | None) -> Files:
+    """Return the files of one split of what `DatasetDict.save_to_disk` wrote."""
+    splits = _read(folder / "dataset_dict.json", name).get("splits")
+    found = [str(one) for one in splits] if isinstance(splits, list) else []
+    chosen = found[0] if split is None and len(found) == 1 else split
+    named = ", ".join(f"`{one}`" for one in found)
+    if chosen is None:
+        raise DataError(f"holds several splits: {named}", where=name, hint=f"Name one with --split {found[0]}.")
+    if chosen not in found:
+        raise DataError(f"has no split `{chosen}`; found: {named}", where=name)
+    return _saved(folder / chosen, _named(name, chosen))
+
+
+def _saved(folder: Path, name: str) -> Files:
+    """Return the files of what `Dataset.save_to_disk` wrote, in the order that it wrote down."""
+    state = _read(folder / "state.json", name)
+    names = [str(one.get("filename")) for one in state.get("_data_files") or [] if isinstance(one, dict)]
+    if not names or any(state.get(key) for key in ("_indices_files", "_indices_data_files")):
+        hint = "Save it again with a newer `datasets`, or as Parquet."
+        raise DataError("is a saved data set whose rows are chosen by indices", where=name, hint=hint)
+    paths = tuple(folder / one for one in names)
+    lost = [path.name for path in paths if not path.is_file()]
+    if lost:
+        raise DataError(f"lacks its file {lost[0]}", where=name, hint="Copy the folder again.")
+    return Files(name, paths, tuple(names))
+
+
+def _read(path: Path, name: str) -> dict[str, Json]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"its {path.name} cannot be read ({error})", where=name) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+
+
+def _named(name: str, split: str | None) -> str:
+    return name if split is None else f"{name} ({split})"
+
+
+def _order(path: Path) -> list[tuple[str, int, str]]:
+    """Return a key that sorts numbers in names as numbers."""
+    pieces = re.split(r"(\d+)", str(path))
+    return [(text, int(number or 0), number) for text, number in zip(pieces[::2], [*pieces[1::2], ""], strict=True)]
