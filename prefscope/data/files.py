@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import difflib
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from prefscope.data.compression import Compression, compression_named, compression_of, opened, reading
 from prefscope.data.csv_rows import CellLayout, read_cells, recognise_cells
@@ -33,7 +35,6 @@ _BEGINNINGS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arr
 _BINARY = {"parquet": "Parquet", "arrow": "Arrow"}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _HEAD_BYTES = 1 << 20
-_ONE_LINE = 1
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -74,12 +75,16 @@ class FileSource:
             elif self.format == "json":
                 yield from read_json(stream, self.name, self.split)
             elif self.format == "parquet":
-                yield from read_parquet(stream, self.name)
+                yield from read_parquet(self._whole(stream), self.name)
             elif self.format == "arrow":
-                yield from read_arrow(stream, self.name)
+                yield from read_arrow(self._whole(stream), self.name)
             else:
                 delimiter = _DELIMITERS[self.format]
                 yield from read_cells(stream, self.name, self.cells or CellLayout(delimiter, expected=delimiter))
+
+    def _whole(self, stream: BinaryIO) -> BinaryIO:
+        """Return a stream in which one can go back and forth."""
+        return stream if self.compression is None else io.BytesIO(stream.read())
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the file as it is stored."""
@@ -185,6 +190,8 @@ def _sniffed(head: bytes) -> str:
     if text.startswith(b"{"):
         lines = first.endswith(b"}") and (rest.strip() or not holds_rows(_parsed(first)))
         return "jsonl" if lines else "json"
+    if first.startswith((b"sep=", b'"sep=')):
+        return "csv"
     marks = ((b"\t", "tsv"), (b",", "csv"), (b";", "csv"), (b"|", "csv"))
     return next((name for mark, name in marks if mark in first), "")
 

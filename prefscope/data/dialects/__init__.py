@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prefscope.data.dialects.alpaca import MS_SWIFT_QUERY, Alpaca
 from prefscope.data.dialects.beside import refuse_media
+from prefscope.data.dialects.cells import is_python_bytes
 from prefscope.data.dialects.columns import (
     ANSWER_WL,
     ARGILLA,
@@ -117,6 +118,8 @@ def normalise(
     layout = dialect_of(value, dialect=dialect, mapping=mapping)
     refuse_media(value)
     parts = layout.read(value)
+    if is_python_bytes(parts.chosen) and is_python_bytes(parts.rejected):
+        raise NotAPairError("`chosen` and `rejected` are bytes as Python writes them; decode them")
     pair = PreferencePair(
         row=row.row,
         line=row.line,
