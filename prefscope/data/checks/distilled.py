@@ -88,6 +88,12 @@ class Distilled:
     """Shape (pairs, bins)."""
     pair_sketches: NDArray[np.uint32]
     words: WordSample
+    files: tuple[str, ...]
+    """The file of each pair, "" where the data set has but one."""
+
+    def place(self, i: int) -> str:
+        """Return where a pair is, for people."""
+        return f"{self.files[i]}:{self.lines[i]}" if self.files[i] else f"line {self.lines[i]}"
 
 
 @dataclass
@@ -96,6 +102,7 @@ class Distiller:
 
     count_tokens: Callable[[str], int] | None = None
     places: list[tuple[int, int]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     beginnings: list[str] = field(default_factory=list)
     keys: list[tuple[int, int, int]] = field(default_factory=list)
     lengths: list[tuple[int, int]] = field(default_factory=list)
@@ -108,6 +115,7 @@ class Distiller:
         pair, responses = texts.pair, texts.responses
         measure = self.count_tokens or len
         self.places.append((pair.row, pair.line))
+        self.files.append(pair.file)
         self.beginnings.append(excerpt(texts.asked))
         self.keys.append((_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)))
         self.lengths.append((measure(responses[0]), measure(responses[1])))
@@ -139,6 +147,7 @@ class Distiller:
             sketches[:, 0],
             sketches[:, 1],
             self.words,
+            tuple(self.files),
         )
 
 

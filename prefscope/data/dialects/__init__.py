@@ -30,7 +30,7 @@ from prefscope.data.dialects.mapping import mapped_dialect, parse_mapping
 from prefscope.data.dialects.ms_swift import MsSwift
 from prefscope.data.dialects.refusals import refusal
 from prefscope.data.dialects.unused import unused_columns
-from prefscope.data.records import PreferencePair, SourceRow
+from prefscope.data.records import Json, PreferencePair, SourceRow
 from prefscope.errors import UsageError
 
 __all__ = [
@@ -65,6 +65,8 @@ _IN_ORDER: tuple[Dialect, ...] = (
     TRL_IMPLICIT,
 )
 
+FILE_COLUMN = "source_file"
+"""Carried along with the rows of several files; a column of that name in the data set goes before it."""
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _IN_ORDER}
 """Every dialect by its name, the most particular layouts first: a row has the first one that matches."""
 
@@ -100,6 +102,12 @@ def dialect_of(value: Row, *, dialect: str = "auto", mapping: Mapping[str, str] 
     return DIALECTS[dialect]
 
 
+def _columns(row: SourceRow, parts: Parts) -> dict[str, Json]:
+    """Return the columns that no part was read from, and the file of a row where the data set has several."""
+    columns = {name: found for name, found in row.value.items() if name not in parts.consumed}
+    return {FILE_COLUMN: row.file, **columns} if row.file else columns
+
+
 def normalise(
     row: SourceRow, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> tuple[PreferencePair, str]:
@@ -128,7 +136,7 @@ def normalise(
         rejected=parts.rejected,
         tools=parts.tools,
         chat_template_kwargs=parts.chat_template_kwargs,
-        columns={name: found for name, found in value.items() if name not in parts.consumed},
+        columns=_columns(row, parts),
         source=value,
         file=row.file,
         remarks=(*row.remarks, *unused_columns(value, parts, mapping)),

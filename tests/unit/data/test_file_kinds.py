@@ -104,7 +104,11 @@ def test_what_is_no_data_set_is_called_by_its_name(tmp_path: Path, name: str, co
 
 SPLITS = {"train": ROWS, "test": ROWS[:1], "info": "x", "empty": []}
 COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
-TURNS = {"prompt": [[{"role": "user", "content": "q"}]] * 2, "chosen": ["a", "b"], "rejected": ["c", "d"]}
+TURNS: dict[str, list[Any]] = {
+    "prompt": [[{"role": "user", "content": "q"}]] * 2,
+    "chosen": ["a", "b"],
+    "rejected": ["c", "d"],
+}
 
 
 def test_an_object_of_splits_needs_a_split(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prefscope.data.records import BadRow, SourceRow
+from prefscope.data.checks import lint_pairs
+from prefscope.data.reading import pairs_of
+from prefscope.data.records import BadRow, PreferencePair, SourceRow
 from prefscope.data.sources import open_several, open_source
 from prefscope.errors import DataError, UsageError
+from tests.unit.data.checked import findings
 
 
 def write(path: Path, *numbers: int) -> Path:
@@ -27,6 +30,10 @@ def write(path: Path, *numbers: int) -> Path:
 def numbers(name: str | Path, split: str | None = None) -> list[int]:
     rows = open_source(str(name), split=split).rows()
     return [row.value["n"] for row in rows if isinstance(row, SourceRow)]
+
+
+def pairs_in(folder: Path) -> list[PreferencePair]:
+    return [found[0] for found in pairs_of(open_source(str(folder))) if not isinstance(found, BadRow)]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -167,3 +174,18 @@ def test_saved_splits_need_a_split(saved: datasets.Dataset, tmp_path: Path) -> N
     with pytest.raises(DataError, match="holds several splits: `train`, `test`"):
         open_source(str(tmp_path / "saved"))
     assert (numbers(tmp_path / "saved", "train"), numbers(tmp_path / "saved", "test")) == ([0, 1], [1])
+
+
+def test_findings_name_the_file_of_a_row(tmp_path: Path) -> None:
+    row = {"prompt": "How tall is it?", "chosen": "4", "rejected": "5"}
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    found = findings(lint_pairs(pairs_in(tmp_path)))
+    (example,) = found["duplicate_pairs"].found.examples
+    assert (example.place, example.like) == ("b.jsonl:1", "a.jsonl:1")
+
+
+def test_rows_of_several_files_carry_their_file_as_a_column(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "n": 1}))
+    (pair,) = pairs_in(tmp_path)
+    assert pair.columns == {"source_file": "a.jsonl", "n": 1}
