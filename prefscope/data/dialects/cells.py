@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
 
 from prefscope.data.dialects.dialect import NotAPairError
@@ -58,22 +59,33 @@ def is_python_messages(found: str) -> bool:
         return True
     if not _PYTHON_TURN.match(found):
         return False
-    try:
-        value = ast.literal_eval(found.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # arrays, or cut off in the middle
-        return not _is_json(found) and all(key.search(found) for key in _PYTHON_KEYS)
-    turns = value if isinstance(value, list | tuple) else [value]
-    return not _is_json(found) and any(_is_turn(turn) for turn in turns)
+    if _is_json(found):
+        return False
+    value = _literal(found.strip())
+    if value is None:  # an array, or cut off in the middle, or text that goes on after the messages
+        is_whole = found.rstrip()[-1:] in tuple("]})") or _is_cut(found)
+        return is_whole and all(key.search(found) for key in _PYTHON_KEYS)
+    return any(_is_turn(turn) for turn in (value if isinstance(value, list | tuple) else [value]))
 
 
 def is_python_bytes(found: Json) -> bool:
     """Return whether a text is what `str` makes of bytes."""
-    if not isinstance(found, str) or found[:2] not in ("b'", 'b"'):
-        return False
-    try:
-        return isinstance(ast.literal_eval(found), bytes)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return False
+    return isinstance(found, str) and found[:2] in ("b'", 'b"') and isinstance(_literal(found), bytes)
+
+
+def _literal(text: str) -> object:
+    """Return the value that Python would print as a text, None for none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escape sequences that Python does not know
+        try:
+            value: object = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return value
+
+
+def _is_cut(text: str) -> bool:
+    return sum(map(text.count, "[{(")) > sum(map(text.count, "]})"))
 
 
 def _is_turn(found: Json) -> bool:

@@ -220,6 +220,7 @@ def test_one_message_as_json_in_a_cell_is_that_message(cell: str) -> None:
         "[1, 2]",
         "{not json",
         "Message(s) follow",
+        "{'role': 'user', 'content': 'Hi'} is how a message looks.",
     ],
 )
 def test_text_that_only_looks_like_code_stays_text(text: str) -> None:
