@@ -113,7 +113,7 @@ def open_file(path: Path, name: str, split: str | None = None) -> FileSource:
         source = _recognised(path, name, compression, split)
     if split is not None and source.format != "json":
         raise UsageError(
-            f"--split {split} is for hub data sets, folders and JSON objects of splits",
+            "a split, config or revision is for hub data sets, a split also for folders and JSON objects of splits",
             where=name,
             hint="Omit --split: this file has none.",
         )

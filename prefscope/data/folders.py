@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefscope.data.compression import compression_named
 from prefscope.data.files import format_named
-from prefscope.data.records import Json
+from prefscope.data.saved import Files, named, saved_files
 from prefscope.errors import DataError
 
 _GLOB = re.compile(r"[*?\[]")
@@ -23,18 +21,6 @@ _WORDS = frozenset(
 )
 _DESCRIPTIONS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 _TOLD = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Data files in their order."""
-
-    name: str
-    """What they are together, for people."""
-    paths: tuple[Path, ...]
-    labels: tuple[str, ...]
-    """Their names, for messages."""
-    remarks: tuple[str, ...] = ()
 
 
 def is_glob(path_or_glob: str) -> bool:
@@ -53,7 +39,7 @@ def glob_files(pattern: str, split: str | None) -> Files:
     if not paths:
         raise DataError("matches no file", where=pattern, hint="Check the pattern.")
     paths = _of_split(paths, {path: split_of(path) for path in paths}, split, pattern)
-    return Files(_named(pattern, split), tuple(paths), tuple(map(str, paths)))
+    return Files(named(pattern, split), tuple(paths), tuple(map(str, paths)))
 
 
 def folder_files(folder: Path, name: str, split: str | None) -> Files:
@@ -63,12 +49,9 @@ def folder_files(folder: Path, name: str, split: str | None) -> Files:
         DataError: There is none, one is missing, or they are of several formats, or of several splits of which none is
             asked for.
     """
-    if (folder / "dataset_dict.json").is_file():
-        return _saved_splits(folder, name, split)
-    if (folder / "state.json").is_file():
-        if split is not None:
-            raise DataError(f"has one split alone, and not `{split}`", where=name, hint="Omit --split.")
-        return _saved(folder, name)
+    saved = saved_files(folder, name, split)
+    if saved is not None:
+        return saved
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         raise DataError("is a folder with a model checkpoint, not a data set", where=name)
     inside = [path for path in sorted(folder.rglob("*"), key=_order) if path.is_file() and not _is_hidden(path, folder)]
@@ -79,7 +62,7 @@ def folder_files(folder: Path, name: str, split: str | None) -> Files:
     _check_formats(paths, name)
     _check_shards(paths, name)
     labels = tuple(str(path.relative_to(folder)) for path in paths)
-    return Files(_named(name, split), tuple(paths), labels, _ignored(inside, folder))
+    return Files(named(name, split), tuple(paths), labels, _ignored(inside, folder))
 
 
 def split_of(path: Path) -> str:
@@ -100,12 +83,12 @@ def _names_a_split(part: str) -> bool:
 def _of_split(paths: Sequence[Path], splits: dict[Path, str], split: str | None, name: str) -> list[Path]:
     """Return the files of the split that is asked for, or all where there is but one."""
     found = list(dict.fromkeys(splits.values()))
-    named = ", ".join(f"`{one}`" if one else "files of no split" for one in found)
+    listed = ", ".join(f"`{one}`" if one else "files of no split" for one in found)
     if split is not None and split not in found:
-        raise DataError(f"has no split `{split}`; found: {named}", where=name)
+        raise DataError(f"has no split `{split}`; found: {listed}", where=name)
     if split is None and len(found) > 1:
         hint = f"Name one with --split {next(one for one in found if one)}, or name the files."
-        raise DataError(f"holds several splits: {named}", where=name, hint=hint)
+        raise DataError(f"holds several splits: {listed}", where=name, hint=hint)
     return [path for path in paths if split is None or splits[path] == split]
 
 
@@ -141,47 +124,8 @@ def _ignored(inside: Sequence[Path], folder: Path) -> tuple[str, ...]:
     return (f"not read, as no format is known for them: {', '.join(names[:_TOLD])}{more}",) if names else ()
 
 
-def _saved_splits(folder: Path, name: str, split: str | None) -> Files:
-    """Return the files of one split of what `DatasetDict.save_to_disk` wrote."""
-    splits = _read(folder / "dataset_dict.json", name).get("splits")
-    found = [str(one) for one in splits] if isinstance(splits, list) else []
-    chosen = found[0] if split is None and len(found) == 1 else split
-    named = ", ".join(f"`{one}`" for one in found)
-    if chosen is None:
-        raise DataError(f"holds several splits: {named}", where=name, hint=f"Name one with --split {found[0]}.")
-    if chosen not in found:
-        raise DataError(f"has no split `{chosen}`; found: {named}", where=name)
-    return _saved(folder / chosen, _named(name, chosen))
-
-
-def _saved(folder: Path, name: str) -> Files:
-    """Return the files of what `Dataset.save_to_disk` wrote, in the order that it wrote down."""
-    state = _read(folder / "state.json", name)
-    names = [str(one.get("filename")) for one in state.get("_data_files") or [] if isinstance(one, dict)]
-    if not names or any(state.get(key) for key in ("_indices_files", "_indices_data_files")):
-        hint = "Save it again with a newer `datasets`, or as Parquet."
-        raise DataError("is a saved data set whose rows are chosen by indices", where=name, hint=hint)
-    paths = tuple(folder / one for one in names)
-    lost = [path.name for path in paths if not path.is_file()]
-    if lost:
-        raise DataError(f"lacks its file {lost[0]}", where=name, hint="Copy the folder again.")
-    return Files(name, paths, tuple(names))
-
-
-def _read(path: Path, name: str) -> dict[str, Json]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError(f"its {path.name} cannot be read ({error})", where=name) from error
-    return value if isinstance(value, dict) else {}
-
-
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-
-
-def _named(name: str, split: str | None) -> str:
-    return name if split is None else f"{name} ({split})"
 
 
 def _order(path: Path) -> list[tuple[str, int, str]]:

@@ -18,9 +18,10 @@ from typing import BinaryIO, Protocol
 
 from prefscope.data.compression import reading
 from prefscope.data.files import FileSource, format_named, open_file
-from prefscope.data.folders import Files, folder_files, glob_files, is_glob, split_of
+from prefscope.data.folders import folder_files, glob_files, is_glob, split_of
 from prefscope.data.hub import HubSource, open_hub
 from prefscope.data.records import BadRow, SourceRow
+from prefscope.data.saved import Files
 from prefscope.data.several import SeveralSources
 from prefscope.errors import UsageError
 from prefscope.settings import DataSettings
@@ -114,7 +115,7 @@ def _open(
     if path_or_id != "-" and not path.exists() and _HUB_ID.fullmatch(path_or_id) and not format_named(path):
         return open_hub(path_or_id, split or "train", config, revision)
     if config or revision:
-        raise UsageError("a config or revision is for hub data sets", where=path_or_id)
+        raise UsageError("a split, config or revision is for hub data sets", where=path_or_id)
     if path.is_dir():
         return _opened(folder_files(path, path_or_id, split))
     if path_or_id != "-" and not path.exists() and is_glob(path_or_id):

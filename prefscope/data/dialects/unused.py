@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from prefscope.data.dialects.columns import PROMPTS
 from prefscope.data.dialects.dialect import Parts, Row
 from prefscope.data.dialects.refusals import labels_of
 from prefscope.data.records import Json, readable
@@ -27,6 +28,8 @@ def unused_columns(value: Row, parts: Parts, mapping: Mapping[str, str] | None) 
             yield f"`{name}` is not used: turns before the prompt belong into the prompt"
         elif name in _CONTEXT and isinstance(found, str) and not _is_said(found, parts):
             yield f"`{name}` is not part of the prompt"
+        elif name in PROMPTS and not readable(parts.prompt).strip():
+            yield f"`{name}` is not used, though the prompt is empty"
     if mapping and (labels := labels_of(value)):
         yield f"`{labels[0]}` may say in each row which answer is better, and is not used"
 

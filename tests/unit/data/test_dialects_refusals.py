@@ -162,6 +162,7 @@ def test_columns_that_are_nearly_named_are_suggested() -> None:
         ({"sys_message": "Be brief."}, "`sys_message` is not used (TRL does not use it either)"),
         ({"history": [["q", "a"]]}, "`history` is not used"),
         ({"context": "Long ago."}, "`context` is not part of the prompt"),
+        ({"prompt": "", "question": "q"}, "`question` is not used, though the prompt is empty"),
     ],
 )
 def test_columns_that_belong_to_the_prompt_and_are_left_out_are_remarked(extra: dict[str, Any], remark: str) -> None:
