@@ -91,7 +91,7 @@ class PairTokenizer:
         try:
             texts = write(pair)
         except NotForProfileError as error:
-            return BadRow(pair.row, pair.line, str(error))
+            return BadRow(pair.row, pair.line, str(error), pair.file)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
@@ -223,7 +223,7 @@ def _sequence(side: Split) -> TokenSequence:
 
 
 def _refused(pair: PreferencePair, error: Exception) -> BadRow:
-    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
+    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}", pair.file)
 
 
 def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
@@ -238,7 +238,7 @@ def is_empty(response: Text) -> bool:
     """Return whether a response says nothing but white space."""
     if isinstance(response, str):
         return not response.strip()
-    return not any((message.content or "").strip() or message.extra for message in response)
+    return all(message.is_blank for message in response)
 
 
 def has_other_turns(response: Text) -> bool:
