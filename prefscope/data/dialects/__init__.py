@@ -108,6 +108,13 @@ def _columns(row: SourceRow, parts: Parts) -> dict[str, Json]:
     return {FILE_COLUMN: row.file, **columns} if row.file else columns
 
 
+def _nul_remark(parts: Parts) -> tuple[str, ...]:
+    """Return that a text holds NUL, which is scored as it is and is damage more often than meant."""
+    texts = (parts.prompt, parts.chosen, parts.rejected)
+    turns = [text if isinstance(text, str) else "".join(turn.content or "" for turn in text) for text in texts]
+    return ("a text holds the character NUL, which is scored, too",) if any("\0" in text for text in turns) else ()
+
+
 def normalise(
     row: SourceRow, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> tuple[PreferencePair, str]:
@@ -139,6 +146,6 @@ def normalise(
         columns=_columns(row, parts),
         source=value,
         file=row.file,
-        remarks=(*row.remarks, *unused_columns(value, parts, mapping)),
+        remarks=(*row.remarks, *unused_columns(value, parts, mapping), *_nul_remark(parts)),
     )
     return pair, layout.name

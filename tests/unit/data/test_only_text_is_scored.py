@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +53,12 @@ def test_a_text_is_the_rows_own_or_the_row_is_refused(value: Any, column: str) -
         told = f"`{column}`"
         assert contents(getattr(pair, column)) == spelled(value)
     assert f"`{column}`" in told
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_a_text_that_holds_nul_is_remarked(*, turns: bool) -> None:
+    chosen = [{"role": "assistant", "content": "Hel\0lo"}] if turns else "Hel\0lo"
+    prompt = [{"role": "user", "content": "Hi"}] if turns else "Hi"
+    rejected = [{"role": "assistant", "content": "What"}] if turns else "What"
+    pair, _ = normalise(SourceRow(0, 1, {"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+    assert pair.remarks == ("a text holds the character NUL, which is scored, too",)
