@@ -7,6 +7,7 @@ from pathlib import Path
 import platformdirs
 
 SAMPLE_FOLDER = "sample_data"
+_NO_PATTERN = str.maketrans("*?[]", "____")
 
 
 def cache_folder(asked: str | None) -> Path:
@@ -21,7 +22,8 @@ def store_path(asked: str | None) -> Path:
 
 def unnamed_ledger(source: str, run_name: str) -> Path:
     """Return where the ledger of a run goes that nobody named: after its data set and the run's own name."""
-    stem = "stdin" if source == "-" else Path(source).name.split(".")[0]
+    name = Path(source).name or Path(source).resolve().name
+    stem = "stdin" if source == "-" else name.split(".")[0].translate(_NO_PATTERN) or "data"
     return platformdirs.user_data_path("prefscope") / "ledgers" / f"{stem}-{run_name}.parquet"
 
 

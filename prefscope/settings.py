@@ -24,7 +24,7 @@ class DataSettings:
     """Which rows to read, and how."""
 
     source: str
-    """A file, `-` for standard input, or a data set id of the hub."""
+    """A file, a folder, a glob, `-` for standard input, or a data set id of the hub."""
     dialect: str = "auto"
     mapping: Mapping[str, str] | None = None
     """Columns of an unknown layout: `{"prompt": "question", "chosen": ..., "rejected": ...}`."""
@@ -37,6 +37,8 @@ class DataSettings:
     """Score only so many pairs, drawn at random with `seed`."""
     seed: int = 0
     skip_bad_rows: bool = False
+    more: tuple[str, ...] = ()
+    """Further files of the same data set, read after `source`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class ScoreSettings:
     def from_json(cls, value: Mapping[str, Any]) -> ScoreSettings:
         """Return the settings that `to_json` wrote."""
         return cls(
-            data=DataSettings(**value["data"]),
+            data=DataSettings(**{**value["data"], "more": tuple(value["data"].get("more", ()))}),
             models=ModelSettings(**value["models"]),
             tokenization=TokenizationSettings(**value["tokenization"]),
             compute=ComputeSettings(**value["compute"]),

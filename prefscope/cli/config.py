@@ -96,7 +96,7 @@ def _check_kinds(asked: dict[str, Any], parameters: list[Any], path: Path) -> No
     kinds = {str(parameter.name): parameter for parameter in parameters}
     for key, value in asked.items():
         switch = bool(kinds[key].is_flag)
-        whole = kinds[key].type.name in {"integer", "integer range"}
+        whole = getattr(getattr(kinds[key], "type_descriptor", None), "annotation", None) is int
         if isinstance(value, bool) != switch or (whole and isinstance(value, float)):
             option = max(kinds[key].opts, key=len)
             wanted = "true or false" if switch else "a whole number" if whole else "a text or a number"

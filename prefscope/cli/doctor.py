@@ -65,9 +65,11 @@ def doctor(
     from prefscope.report.verdicts import print_verdicts
 
     opt.refuse_reference_alone(policy, ref, base)
+    source, more = opt.several(data)
     settings = ScoreSettings(
         data=DataSettings(
-            data,
+            source,
+            more=more,
             dialect=format_,
             mapping=opt.read_mapping(mapping),
             split=split,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefscope.data.records import BadRow, PreferencePair
     from prefscope.data.sources import Source
     from prefscope.events import Event
+    from prefscope.pipeline.remarks import Remarks
 
 EXIT_FOUND = 1
 NO_CHECK = "none"
@@ -63,12 +64,13 @@ def lint(
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.data.checks import distil, find_check, lint_pairs
-    from prefscope.data.sources import open_source
+    from prefscope.data.sources import open_several, open_source
+    from prefscope.pipeline.remarks import Remarks
     from prefscope.report.findings import findings_json, print_findings
     from prefscope.report.terminal import print_json
 
     failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
-    if data == against == "-":
+    if against == "-" and "-" in data:
         raise UsageError("Standard input cannot be both data sets", hint="Name a file with --against.")
     count_tokens = None
     if tokenizer is not None:
@@ -76,12 +78,19 @@ def lint(
 
         count_tokens = token_counter(tokenizer)
     columns = opt.read_mapping(mapping)
-    with RunProgress() as progress, closing(open_source(data, split=split, config=config, revision=revision)) as source:
+    with (
+        RunProgress() as progress,
+        closing(open_several(data, split=split, config=config, revision=revision)) as source,
+    ):
         other = None
         if against is not None:
             with closing(open_source(against)) as other_source:
-                other = distil(_pairs(other_source, format_, columns, progress))
-        report = lint_pairs(_pairs(source, format_, columns, progress), against=other, count_tokens=count_tokens)
+                other = distil(_pairs(other_source, format_, columns, Remarks(), progress))
+        remarks = Remarks()
+        pairs = _pairs(source, format_, columns, remarks, progress)
+        report = lint_pairs(pairs, against=other, count_tokens=count_tokens)
+        for note in remarks.notes(source):
+            progress(note)
         name = source.name
     if not any((report.pairs, *(len(finding.found.rows) for finding in report.findings))):
         raise DataError("There is no pair in this data set", where=name)
@@ -96,7 +105,7 @@ def lint(
 
 
 def _pairs(
-    source: Source, dialect: str, mapping: dict[str, str] | None, emit: Callable[[Event], None]
+    source: Source, dialect: str, mapping: dict[str, str] | None, remarks: Remarks, emit: Callable[[Event], None]
 ) -> Iterator[PreferencePair | BadRow]:
     """Yield the pairs and bad rows of a source, and tell how far it is."""
     from prefscope.data.reading import pairs_of
@@ -104,6 +113,10 @@ def _pairs(
     from prefscope.events import Progressed
 
     for number, found in enumerate(pairs_of(source, dialect=dialect, mapping=mapping), start=1):
-        yield found if isinstance(found, BadRow) else found[0]
+        if isinstance(found, BadRow):
+            yield found
+        else:
+            remarks.add(*found)
+            yield found[0]
         if number % ROWS_AN_EVENT == 0:
             emit(Progressed(f"reading {source.name}", number))

@@ -77,7 +77,12 @@ WithDiagnosis = Annotated[
 # Of `score` alone.
 
 Data = Annotated[
-    str, typer.Argument(help="A file (jsonl, json, csv, parquet, also .gz), - or a hub id.", show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="DATA...",
+        help="Files (jsonl, json, csv, parquet, also .gz, .bz2, .xz, .zst), a folder, a quoted glob, - or a hub id.",
+        show_default=False,
+    ),
 ]
 Policy = Annotated[
     str | None,
@@ -134,7 +139,10 @@ ColumnMap = Annotated[
         show_default=False,
     ),
 ]
-Split = Annotated[str | None, typer.Option(help="Split of a hub data set.", show_default=False)]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Split of a hub data set, a folder, or a JSON object of splits.", show_default=False),
+]
 Config = Annotated[str | None, typer.Option(help="Configuration of a hub data set.", show_default=False)]
 Revision = Annotated[str | None, typer.Option(help="Revision of a hub data set.", show_default=False)]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that are no pairs.")]
@@ -282,6 +290,12 @@ def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None
             "There is a --ref or --base but no --policy",
             hint="Give both, or neither for the bundled tiny pair.",
         )
+
+
+def several(data: list[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the first file of a data set, and the further ones."""
+    first, *more = data
+    return first, tuple(more)
 
 
 def read_mapping(text: str | None) -> dict[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-def check_outputs(outputs: Sequence[str], source: str | Path) -> None:
+def check_outputs(outputs: Sequence[str], *sources: str | Path) -> None:
     """Refuse outputs that could not be written, before anything is computed.
 
     Raises:
@@ -147,10 +148,22 @@ def check_outputs(outputs: Sequence[str], source: str | Path) -> None:
     for name in outputs:
         if name != STDOUT:
             export_suffix(name)
-            if Path(name).exists() and Path(source).exists() and Path(name).samefile(source):
+            if any(is_read_from(Path(name), source) for source in sources):
                 raise UsageError(f"The output {name} is the file that is to be read", hint="Choose another name.")
     if len(set(outputs)) < len(outputs):
         raise UsageError("An output is named twice", hint="Name each -o once.")
+
+
+def is_read_from(path: Path, source: str | Path) -> bool:
+    """Return whether a file is what a source names: the file itself, one in a folder, or one that a pattern matches."""
+    named = Path(source)
+    if not path.exists():
+        return False
+    if named.is_dir():
+        return path.resolve().is_relative_to(named.resolve())
+    if named.exists():
+        return path.samefile(named)
+    return any(path.samefile(found) for found in glob.glob(str(source), recursive=True))  # noqa: PTH207
 
 
 def check_ledger(path: Path) -> None:

@@ -28,6 +28,7 @@ def parity(
     seed: opt.Seed = 0,
     format_: opt.Format = "auto",
     mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
     max_length: opt.MaxLength = None,
     chat_template: opt.ChatTemplate = None,
     template_date: opt.TemplateDate = None,
@@ -50,9 +51,17 @@ def parity(
 
     opt.refuse_reference_alone(policy, ref, base)
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    source, more = opt.several(data)
     settings = ScoreSettings(
         data=DataSettings(
-            data, dialect=format_, mapping=opt.read_mapping(mapping), sample=pairs, seed=seed, skip_bad_rows=True
+            source,
+            more=more,
+            dialect=format_,
+            mapping=opt.read_mapping(mapping),
+            split=split,
+            sample=pairs,
+            seed=seed,
+            skip_bad_rows=True,
         ),
         models=ModelSettings(policy or "", ref, base, dtype, device, trust_remote_code=trust_remote_code),
         tokenization=TokenizationSettings(

@@ -64,9 +64,11 @@ def plan(
     from prefscope.pipeline.parts.places import shown_place
 
     opt.refuse_reference_alone(policy, ref, base)
+    source, more = opt.several(data)
     settings = ScoreSettings(
         data=DataSettings(
-            data,
+            source,
+            more=more,
             dialect=format_,
             mapping=opt.read_mapping(mapping),
             split=split,

@@ -84,7 +84,7 @@ def score(
 
     outputs, policies = output or [], policy or []
     if len(policies) < 2:  # noqa: PLR2004 (several write into a folder)
-        check_outputs(outputs, data)
+        check_outputs(outputs, *data)
     opt.refuse_reference_alone(policies[0] if policies else None, ref, base)
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
@@ -92,9 +92,11 @@ def score(
             raise UsageError("--noise-floor is that of margins, and --ref none gives none", hint="Name a reference.")
         _check_reference_free(preferences)
     noise_pairs = NOISE_PAIRS if noise_floor else 0
+    source, more = opt.several(data)
     settings = ScoreSettings(
         data=DataSettings(
-            source=data,
+            source=source,
+            more=more,
             dialect=format_,
             mapping=opt.read_mapping(mapping),
             split=split,

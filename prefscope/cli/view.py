@@ -86,8 +86,13 @@ def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False
 
 
 def open_(
-    path: Annotated[
-        str | None, typer.Argument(help="A ledger, or a data set to score; nothing: choose there.", show_default=False)
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Ledgers, or a data set to score: a file, a folder or a quoted glob; nothing: choose there.",
+            show_default=False,
+        ),
     ] = None,
     policy: opt.Policy = None,
     ref: opt.Ref = None,
@@ -125,12 +130,14 @@ def open_(
     """Open the screens: on a ledger, or to score a data set and look on while it is scored."""
     preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     look = Look(theme, palette, ascii_only, mouse)
-    if path is not None and _is_ledger(Path(path)):
-        _show([Path(path)], preferences, look)
+    ledgers = [Path(path) for path in paths or [] if _is_ledger(Path(path))]
+    if ledgers and len(ledgers) == len(paths or []):
+        _show(ledgers, preferences, look)
         return
+    path = _only_data(paths or [], ledgers)
     if output is not None and output.suffix != ".parquet":
         raise UsageError("The screens write a ledger", where=str(output), hint="Name a .parquet file.")
-    if path is not None and not Path(path).expanduser().exists() and "/" not in path:
+    if path is not None and not Path(path).expanduser().exists() and not {"/", "*", "?"} & {*path}:
         raise UsageError(f"There is neither a command nor a file {path!r}", hint="prefscope --help lists the commands.")
     settings = ScoreSettings(
         data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
@@ -142,6 +149,24 @@ def open_(
         dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)
+
+
+def _only_data(paths: list[str], ledgers: list[Path]) -> str | None:
+    """Return the data set to score, None for none.
+
+    Raises:
+        UsageError: There are several, or ledgers beside it.
+    """
+    if len(paths) < 2:  # noqa: PLR2004 (several)
+        return paths[0] if paths else None
+    if ledgers:
+        raise UsageError(f"{ledgers[0]} is a ledger, and others are not", hint="Open ledgers or a data set.")
+    if missing := next((path for path in paths if not Path(path).exists()), None):
+        raise UsageError(f"There is no file {missing!r}", hint="Check the path.")
+    raise UsageError(
+        "The screens take one data set",
+        hint="Name its folder or a quoted glob such as 'data/*.jsonl', or run prefscope score with several files.",
+    )
 
 
 def _is_ledger(path: Path) -> bool:

@@ -12,10 +12,54 @@ from prefscope.data.records import Json
 from prefscope.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
-_DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_LITERAL = 16
 """A JSON error nearer than this to the end of the text read so far may be a literal that was cut in two."""
+
+
+def repeated_key(key: str) -> str:
+    """Return the remark on a key that stands twice in one object."""
+    return f"`{key}` stands twice in one object; the last one is read"
+
+
+class Objects:
+    """Reads JSON, and notices keys that stand twice in one object."""
+
+    def __init__(self) -> None:
+        self.decoder = json.JSONDecoder(object_pairs_hook=self._made, parse_constant=self._constant)
+        self._repeated: dict[str, None] = {}
+        self._constants: dict[str, None] = {}
+
+    def read(self, text: str) -> Json:
+        """Return the value of a whole text."""
+        self._forget()
+        return self.decoder.decode(text)
+
+    def read_at(self, text: str, at: int) -> tuple[Json, int]:
+        """Return the value at a place of a text, and where it ends."""
+        self._forget()
+        return self.decoder.raw_decode(text, at)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was doubtful in the value read last, as sentences without a full stop."""
+        constants = (f"{name}, which JSON does not have, is read as a number" for name in self._constants)
+        return (*map(repeated_key, self._repeated), *constants)
+
+    def _forget(self) -> None:
+        self._repeated.clear()
+        self._constants.clear()
+
+    def _constant(self, name: str) -> float:
+        self._constants[name] = None
+        return float(name)
+
+    def _made(self, items: list[tuple[str, Json]]) -> dict[str, Json]:
+        value = dict(items)
+        if len(value) < len(items):
+            keys = [key for key, _ in items]
+            self._repeated |= dict.fromkeys(key for key in value if keys.count(key) > 1)
+        return value
 
 
 class JsonText:
@@ -24,10 +68,16 @@ class JsonText:
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self._name = name
+        self._objects = Objects()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
         self._at = 0
         self.line = 1
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was doubtful in the value read last, as sentences without a full stop."""
+        return self._objects.remarks
 
     def peek(self) -> str:
         """Return the next character that is not white space, or "" at the end."""
@@ -49,7 +99,7 @@ class JsonText:
         self.peek()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._objects.read_at(self._text, self._at)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_LITERAL
                 if not (cut and self._grow()):
@@ -69,7 +119,8 @@ class JsonText:
             yield self.line
             while self.peek() == ",":
                 self.take(",")
-                self.peek()
+                if self.peek() == closing:
+                    raise self._broken(f"a comma before the closing '{closing}'", self._at)
                 yield self.line
         self.take(closing)
 

@@ -8,6 +8,13 @@ from prefscope.data.dialects import NotAPairError, normalise
 from prefscope.data.records import BadRow, PreferencePair
 from prefscope.data.sources import Source
 
+_EXPORTED = {"pair_id", "policy_chosen_logps", "policy_rejected_logps", "chosen_num_tokens", "flags"}
+"""Columns of the tables that `prefscope export` writes."""
+_EXPORT_REASON = (
+    "this is a table that prefscope exported, whose texts are those for people; score the data set itself, or write it "
+    "anew: prefscope curate LEDGER -o data.jsonl"
+)
+
 
 def pairs_of(
     source: Source, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
@@ -22,7 +29,10 @@ def pairs_of(
         if isinstance(row, BadRow):
             yield row
             continue
+        if row.value.keys() >= _EXPORTED:
+            yield BadRow(row.row, row.line, _EXPORT_REASON, row.file)
+            continue
         try:
             yield normalise(row, dialect=dialect, mapping=mapping)
         except NotAPairError as error:
-            yield BadRow(row.row, row.line, error.reason)
+            yield BadRow(row.row, row.line, error.reason, row.file)

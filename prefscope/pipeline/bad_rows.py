@@ -41,7 +41,8 @@ def counted(number: int, noun: str) -> str:
 
 def _listed(name: str, bad: Sequence[BadRow]) -> str:
     """Return the places of bad rows, the first ones with their reasons."""
-    lines = [f"  {name}:{row.line}: {row.reason}" for row in bad[:LISTED_ROWS]]
+    lines = [f"  {row.file or name}:{row.line}: {row.reason}" for row in bad[:LISTED_ROWS]]
     if len(bad) > LISTED_ROWS:
-        lines.append(f"  and lines {', '.join(str(row.line) for row in bad[LISTED_ROWS:])}")
+        places = (f"{row.file}:{row.line}" if row.file else str(row.line) for row in bad[LISTED_ROWS:])
+        lines.append(f"  and lines {', '.join(places)}")
     return "\n".join(lines)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
+from prefscope.data.dialects.turns import kind
 from prefscope.data.records import Json
 from prefscope.errors import DataError
 from prefscope.ledger.columns import FLAGS
@@ -36,10 +38,10 @@ def count_of(row: Mapping[str, Json], column: str) -> int:
         DataError: There is something else than a whole number of tokens.
     """
     number = _number(row, column)
-    if number is None:
+    if number is None or math.isnan(number):
         return UNKNOWN
     if not number.is_integer() or not UNKNOWN <= number <= LARGEST_COUNT:
-        raise DataError(f"{column} is {row[column]!r}, not a number of tokens")
+        raise DataError(f"{column} is {number:g}, not a number of tokens")
     return int(number)
 
 
@@ -51,7 +53,7 @@ def pair_id_of(row: Mapping[str, Json]) -> str | None:
     """
     found = row.get("pair_id")
     if found is not None and not isinstance(found, str):
-        raise DataError(f"pair_id is {found!r}, not text; rename the column if it is not prefscope's")
+        raise DataError(f"pair_id is {kind(found)} where text should be")
     return found or None
 
 
@@ -81,4 +83,5 @@ def _number(row: Mapping[str, Json], column: str) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        raise DataError(f"{column} is a number of {len(str(abs(value)))} digits, which is too large") from None
+        digits = len(str(value).removeprefix("-"))
+        raise DataError(f"{column} is a number of {digits} digits, which is too large") from None

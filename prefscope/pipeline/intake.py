@@ -19,12 +19,13 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS
 from prefscope.data.reading import pairs_of
 from prefscope.data.records import BadRow, PreferencePair, readable
-from prefscope.data.sources import Source, open_source
+from prefscope.data.sources import Source, open_data
 from prefscope.errors import ModelError, VocabularyError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.ledger.left_out import LEFT_OUT, describe_left_out
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.longest import longest
+from prefscope.pipeline.remarks import Remarks
 from prefscope.pipeline.spool import Spool
 from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading
@@ -60,6 +61,8 @@ class DataSummary:
     """Pairs by what of them is not in their rendered text."""
     template_date: str = ""
     """The date that the chat template wrote; empty if it writes none."""
+    files: list[str] = field(default_factory=list)
+    """The user's files that the rows were read from."""
 
 
 def read_pairs(
@@ -78,8 +81,7 @@ def read_pairs(
     template = settle_template(tokenizer, settings.tokenization)
     pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
     reading = _Reading(settings.data, emit)
-    asked = settings.data
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings.data)) as source:
         with closing(_ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
             for found in chunks:
                 tokenized = reading.keep_good(found)
@@ -87,12 +89,13 @@ def read_pairs(
                 spool.write(tokenized)
                 emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
-        reading.conclude(source.name, spool.num_pairs)
+        reading.conclude(source, spool.num_pairs)
         for note in template.notes() if reading.converses else ():
             emit(note)
         return DataSummary(
             name=source.name,
             content_hash=source.content_hash(),
+            files=[str(file) for file in source.files],
             pairs=spool.num_pairs,
             bad_rows=len(reading.bad),
             dialects=dict(reading.dialects),
@@ -116,6 +119,7 @@ class _Reading:
         self.left_out: Counter[str] = Counter()
         self.not_rendered = 0
         self.converses = False
+        self.remarks = Remarks()
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
         """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
@@ -124,6 +128,7 @@ class _Reading:
             total = sum(1 for _ in found)
             self.bad.clear()
             self.dialects.clear()
+            self.remarks = Remarks()
             drawn = np.random.default_rng(self.settings.seed).permutation(total)[: self.settings.sample]
             wanted = set(drawn.tolist())
             found = (pair for i, pair in enumerate(self._normalised(source)) if i in wanted)
@@ -138,6 +143,7 @@ class _Reading:
             else:
                 pair, dialect = found
                 self.dialects[dialect] += 1
+                self.remarks.add(pair, dialect)
                 yield pair
 
     def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
@@ -149,16 +155,17 @@ class _Reading:
         self.converses |= any(not isinstance(item.pair.prompt, str) for item in good)
         return good
 
-    def conclude(self, name: str, pairs: int) -> None:
+    def conclude(self, source: Source, pairs: int) -> None:
         """Say what was recognised.
 
         Raises:
             DataError: There is no pair, or there are bad rows that are not to be skipped.
         """
+        name = source.name
         notes = judge_bad_rows(name, self.bad, pairs, skip=self.settings.skip_bad_rows)
         layouts = ", ".join(DIALECTS[key].title if key in DIALECTS else key for key, _ in self.dialects.most_common())
         self.emit(Noted(f"{name}: {counted(pairs, 'pair')}, {layouts}"))
-        for note in notes:
+        for note in [*notes, *self.remarks.notes(source)]:
             self.emit(note)
         if self.not_rendered:
             told = describe_left_out({LEFT_OUT: self.left_out})
@@ -252,7 +259,7 @@ def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple
                 raise VocabularyError(
                     f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
                     f"{meaning}",
-                    where=f"line {item.pair.line}",
+                    where=item.pair.place,
                     hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses; if "
                     "the policy is an adapter that adds tokens, --ref adapter-off has them, too.",
                 )

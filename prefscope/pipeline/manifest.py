@@ -40,6 +40,7 @@ def build_manifest(
         "data": {
             "source": data.name,
             "content_hash": data.content_hash,
+            "files": data.files,
             "pairs": data.pairs,
             "bad_rows": data.bad_rows,
             "dialects": data.dialects,
@@ -83,7 +84,12 @@ def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Se
     return {
         "bundled": settings.models.bundled,
         "has_reference": len(checkpoints) > 1,
-        "data": {"source": data.name, "content_hash": data.content_hash, "pairs": data.pairs},
+        "data": {
+            "source": data.name,
+            "content_hash": data.content_hash,
+            "files": data.files,
+            "pairs": data.pairs,
+        },
         "models": {role: {"name": one.name} for role, one in zip(("policy", "ref"), checkpoints, strict=False)},
         "settings": _settings(settings),
     }

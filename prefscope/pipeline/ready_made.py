@@ -20,7 +20,7 @@ import numpy as np
 import prefscope
 from prefscope.data.dialects import NotAPairError, normalise
 from prefscope.data.records import BadRow, PreferencePair, SourceRow, readable
-from prefscope.data.sources import open_source
+from prefscope.data.sources import Source, open_data
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED
@@ -39,8 +39,7 @@ def offers_logps(settings: DataSettings) -> bool:
     """
     if settings.source == "-":
         return False
-    asked = settings
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings)) as source:
         first = next(iter(source.rows()), None)
     return isinstance(first, SourceRow) and all(name in first.value for name in POLICY_LOGPS)
 
@@ -51,23 +50,25 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
     Raises:
         DataError: A row lacks a log-prob or holds something else than a number there, and is not to be skipped.
     """
-    asked = settings
-    with closing(open_source(asked.source, split=asked.split, config=asked.config, revision=asked.revision)) as source:
+    with closing(open_data(settings)) as source:
         bad: list[BadRow] = []
+        unread: list[str] = []
         wanted = None
         if settings.sample is not None:
             total = sum(1 for _ in _records(source.rows(), settings, []))
             wanted = set(np.random.default_rng(settings.seed).permutation(total)[: settings.sample].tolist())
         kinds, pairs, has_reference, without = _survey(
-            _taken(_records(source.rows(), settings, bad), settings.limit, wanted)
+            _taken(_records(source.rows(), settings, bad, unread), settings.limit, wanted)
         )
         bad = sorted([*bad, *without], key=lambda row: row.row)
         for note in judge_bad_rows(source.name, bad, pairs, skip=settings.skip_bad_rows):
             emit(note)
+        if unread:
+            emit(Noted(f"{source.name}: the texts of {counted(len(unread), 'row')} cannot be read; first {unread[0]}"))
         how = "with" if has_reference else "without"
         emit(Noted(f"{source.name}: {counted(pairs, 'row')} of log-probs, {how} a reference"))
         content_hash = source.content_hash()
-        manifest = _manifest(source.name, settings, content_hash, pairs, len(bad), has_reference=has_reference)
+        manifest = _manifest(source, settings, content_hash, pairs, len(bad), has_reference=has_reference)
         names = carried_names(kinds)
         manifest |= renamed(names)
         schema = build_schema({names[column]: kind for column, kind in kinds.items()}, manifest, tokens=False)
@@ -103,13 +104,20 @@ def _has_reference(record: Mapping[str, Any]) -> bool:
 
 
 def _manifest(
-    name: str, settings: DataSettings, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool
+    source: Source, settings: DataSettings, content_hash: str, pairs: int, bad_rows: int, *, has_reference: bool
 ) -> dict[str, Any]:
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "bundled": False,
         "has_reference": has_reference,
-        "data": {"source": name, "content_hash": content_hash, "pairs": pairs, "bad_rows": bad_rows, "dialects": {}},
+        "data": {
+            "source": source.name,
+            "content_hash": content_hash,
+            "files": [str(file) for file in source.files],
+            "pairs": pairs,
+            "bad_rows": bad_rows,
+            "dialects": {},
+        },
         "models": {},
         "settings": {"data": asdict(settings)},
         "versions": {"prefscope": prefscope.__version__},
@@ -122,8 +130,8 @@ def _groups(
     """Yield the columns of the ledger, a row group at a time."""
     while part := list(islice(records, ROW_GROUP_PAIRS)):
         group = {name: [record[name] for record in part] for name in part[0] if name != "columns"}
-        for column, kind in kinds.items():
-            group[names[column]] = [store_as(kind, record["columns"].get(column)) for record in part]
+        for column, stored_as in kinds.items():
+            group[names[column]] = [store_as(stored_as, record["columns"].get(column)) for record in part]
         yield group
 
 
@@ -134,23 +142,27 @@ def _taken(
     return islice((record for i, record in enumerate(records) if wanted is None or i in wanted), limit)
 
 
-def _records(rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: list[BadRow]) -> Iterator[dict[str, Any]]:
-    """Yield what the ledger stores of each good row, and collect the bad ones."""
+def _records(
+    rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: list[BadRow], unread: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield what the ledger stores of each good row, and collect the bad ones and those without readable texts."""
     for row in rows:
         if isinstance(row, BadRow):
             bad.append(row)
             continue
         try:
-            yield _record(row, settings)
+            yield _record(row, settings, [] if unread is None else unread)
         except DataError as error:
-            bad.append(BadRow(row.row, row.line, error.what))
+            bad.append(BadRow(row.row, row.line, error.what, row.file))
 
 
-def _record(row: SourceRow, settings: DataSettings) -> dict[str, Any]:
+def _record(row: SourceRow, settings: DataSettings, unread: list[str]) -> dict[str, Any]:
     has_texts = True
     try:
         pair, _ = normalise(row, dialect=settings.dialect, mapping=settings.mapping)
-    except NotAPairError:
+    except NotAPairError as error:
+        if {"chosen", "rejected"} <= row.value.keys():
+            unread.append(f"{row.file or 'line'}{':' if row.file else ' '}{row.line}: {error.reason}")
         # Log-probs need no texts; the whole row then names the pair.
         has_texts = False
         pair = PreferencePair(

@@ -35,12 +35,13 @@ def refuse_sources(path: Path, ledger: Ledger) -> None:
     Raises:
         UsageError: The path is that of the ledger, its marks, or the data set that was scored.
     """
-    sources = {
-        "the ledger itself": ledger.path,
-        "the file of the ledger's marks": marks_path(ledger.path),
-        "the data set that was scored": Path(ledger.manifest.get("data", {}).get("source", "-")),
-    }
-    for what, source in sources.items():
+    data = ledger.manifest.get("data", {})
+    sources = [
+        ("the ledger itself", ledger.path),
+        ("the file of the ledger's marks", marks_path(ledger.path)),
+        *(("the data set that was scored", Path(name)) for name in (data.get("source", "-"), *data.get("files", ()))),
+    ]
+    for what, source in sources:
         if path.exists() and source.exists() and path.samefile(source):
             raise UsageError(f"This is {what}", where=str(path), hint="Choose another name.")
 

@@ -58,7 +58,7 @@ def _sentence(told: str) -> str:
 
 def _place(example: Example) -> str:
     like = f" like {example.like}" if example.like else ""
-    return visible(f"line {example.line}{like}: {example.excerpt}")
+    return visible(f"{example.place}{like}: {example.excerpt}")
 
 
 def findings_json(report: LintReport) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from prefscope.data.compression import GZIP
+from prefscope.data.files import FileSource
 from prefscope.data.records import Json, SourceRow
-from prefscope.data.sources import FileSource
 from prefscope.errors import DataError
 from prefscope.ledger.file import ROW_GROUP_PAIRS
 from prefscope.report.files import UnixLines, text_file
@@ -114,7 +115,7 @@ def read_rows(path: Path, name: str, suffix: str) -> Iterator[Mapping[str, Json]
     Raises:
         DataError: What follows cannot be read at all.
     """
-    source = FileSource(path, name, suffix.split(".")[1], suffix.endswith(".gz"))
+    source = FileSource(path, name, suffix.split(".")[1], GZIP if suffix.endswith(".gz") else None)
     for row in source.rows():
         yield row.value if isinstance(row, SourceRow) else None
 

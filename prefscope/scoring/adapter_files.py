@@ -11,6 +11,7 @@ from typing import Any
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint, read_json
+from prefscope.scoring.folder_contents import SCORE_HEADS
 from prefscope.scoring.headers import tensor_shapes
 
 HARMLESS_INITS = (True, False, None, "gaussian")
@@ -88,6 +89,13 @@ def refuse_unscorable(adapter: Checkpoint) -> None:
     if task in NOT_LANGUAGE_MODELS:
         raise ModelError(
             f"This adapter is of {NOT_LANGUAGE_MODELS[task]} (task_type {task}), which gives no log-probs of text",
+            where=adapter.name,
+            hint="Give the adapter of a causal language model.",
+        )
+    heads = [name for name in tensor_shapes(adapter) if {*name.split(".")} & {*SCORE_HEADS}]
+    if heads:
+        raise ModelError(
+            f"This adapter is of a reward model or classifier (it stores {min(heads)}), without log-probs of text",
             where=adapter.name,
             hint="Give the adapter of a causal language model.",
         )

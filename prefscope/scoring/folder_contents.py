@@ -18,8 +18,11 @@ CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuesti
 REWARD_CLASS = re.compile(r"Reward|ValueHead|ForScore|Classifier")
 SCORE_HEADS = ("score", "v_head", "value_head", "reward_head", "regression_head", "classifier", "rm_head")
 """First parts of the names that reward models and classifiers give their heads."""
-VALUE_HEAD_OF_TRL = "v_head.summary."
-"""Beside a whole language model, in PPO checkpoints of TRL."""
+VALUE_HEAD = "v_head.summary."
+"""Beside a whole language model, in PPO checkpoints of TRL and in reward models of LLaMA-Factory."""
+VALUE_HEAD_FILES = "value_head.*"
+FEWEST_TOKENS = 16
+"""A head with fewer outputs gives scores, not tokens."""
 
 
 def refuse_pointers(folder: Path) -> None:
@@ -147,24 +150,35 @@ def stale_weights(folder: Path) -> str:
     return f"both {SINGLE_FILE} and {newer} shards with {INDEX}"
 
 
-def refuse_other_models(name: str, config: dict[str, Any], tensors: Iterable[str]) -> None:
+def has_value_head(folder: Path, tensors: Iterable[str]) -> bool:
+    """Return whether a value head lies beside a language model, by the files of a folder or the names of weights."""
+    return any(True for _ in folder.glob(VALUE_HEAD_FILES)) or any(name.startswith(VALUE_HEAD) for name in tensors)
+
+
+def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse a full checkpoint that is no language model: a classifier, a reward model, a masked language model.
 
     Args:
         name: What the user called it.
         config: Its config.json.
-        tensors: The names of its weights.
+        tensors: The shape of each weight by its name.
 
     Raises:
-        ModelError: It is one, by its architecture or by its head.
+        ModelError: It is one, by its architecture, or by the name or the shape of its head.
     """
     classes = [str(one) for one in config.get("architectures") or [] if isinstance(one, str)]
     wrong = next((one for one in classes if one.endswith(CLASSIFIERS) or REWARD_CLASS.search(one)), None)
-    heads = {tensor for tensor in tensors if tensor.split(".", 1)[0] in SCORE_HEADS}
-    head = min((one for one in heads if not one.startswith(VALUE_HEAD_OF_TRL)), default=None)
-    if wrong is None and head is None:
+    heads = [tensor for tensor in tensors if tensor.split(".", 1)[0] in SCORE_HEADS]
+    head = min((one for one in heads if not one.startswith(VALUE_HEAD)), default=None)
+    outputs = (tensors.get("lm_head.weight") or (FEWEST_TOKENS,))[0]
+    if wrong is not None:
+        why = f"architectures: {wrong}"
+    elif head is not None:
+        why = f"its head is {head}"
+    elif 0 < outputs < FEWEST_TOKENS:
+        why = f"its head has {outputs} outputs"
+    else:
         return
-    why = f"architectures: {wrong}" if wrong is not None else f"its head is {head}"
     raise ModelError(
         f"This is a reward model, classifier or masked language model ({why}), which gives no log-probs of text",
         where=name,

@@ -11,10 +11,10 @@ from typing import Literal
 
 from prefscope.scoring.adapter_files import refuse_unscorable, what_stays
 from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
-from prefscope.scoring.folder_contents import refuse_empty_weights, refuse_other_models, stale_weights
+from prefscope.scoring.folder_contents import has_value_head, refuse_empty_weights, refuse_other_models, stale_weights
 from prefscope.scoring.headers import tensor_shapes
 
-OddityName = Literal["adapter_base", "swapped", "stale_weights"]
+OddityName = Literal["adapter_base", "swapped", "stale_weights", "value_head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ def inspect(policy: Checkpoint, ref: Checkpoint | None) -> tuple[Oddity, ...]:
     for checkpoint in checkpoints:
         _refuse(checkpoint)
     found = [_stale(checkpoint) for checkpoint in dict.fromkeys(one.full for one in checkpoints)]
+    found += [_value_head(checkpoint) for checkpoint in checkpoints]
     if ref is not None:
         found += [_changed_base(policy, ref), _swapped(policy, ref)]
     return tuple(oddity for oddity in found if oddity is not None)
@@ -64,6 +65,16 @@ def _stale(full: Checkpoint) -> Oddity | None:
         "stale_weights",
         f"{full.name} holds {found}",
         "transformers loads the single file, so that is scored; delete what is stale.",
+    )
+
+
+def _value_head(checkpoint: Checkpoint) -> Oddity | None:
+    if checkpoint.is_gguf or not has_value_head(checkpoint.path, tensor_shapes(checkpoint)):
+        return None
+    return Oddity(
+        "value_head",
+        f"{checkpoint.name} has a value head beside its language model",
+        "If it is a reward model, its log-probs mean nothing; if it was trained by PPO, they are the policy's.",
     )
 
 

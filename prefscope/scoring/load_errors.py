@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Collection, Iterator
 
 import torch
+
 from prefscope.errors import MissingExtraError, ModelError, PrefscopeError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint
 

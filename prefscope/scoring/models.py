@@ -143,6 +143,11 @@ def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedT
         return load_tokenizer(checkpoint.base, models) if checkpoint.base is not None else None
     with loading_errors(checkpoint, "the tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**_source(checkpoint, models))
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ModelError(
+                f"model_max_length is {tokenizer.model_max_length!r}, not a number",
+                where=str(checkpoint.path / "tokenizer_config.json"),
+            )
     processor = checkpoint.path / "chat_template.json"
     if tokenizer.chat_template is None and processor.is_file():
         template = read_json(processor).get("chat_template")

@@ -172,6 +172,9 @@ def _write_as_rewardbench(pair: PreferencePair, render: Render, _: PreTrainedTok
     Raises:
         NotForProfileError: The last turn would be the assistant's, as after a system message.
     """
+    turns = [turn for text in (pair.prompt, pair.chosen, pair.rejected) if not isinstance(text, str) for turn in text]
+    if any(turn.content is None for turn in turns):
+        raise NotForProfileError("RewardBench scores content alone, and a turn has none")
     given = [{"content": str(pair.prompt)}] if _is_plain(pair) else text_to_json(pair.prompt)
     messages = [
         {"role": "assistant" if number % 2 else "user", "content": one["content"]} for number, one in enumerate(given)
@@ -181,7 +184,7 @@ def _write_as_rewardbench(pair: PreferencePair, render: Render, _: PreTrainedTok
     prompt = render(messages)
     wholes = []
     for response in (pair.chosen, pair.rejected):
-        text = response if isinstance(response, str) else response[-1].content if response else ""
+        text = response if isinstance(response, str) else response[-1].content or "" if response else ""
         wholes.append(render([*messages, {"role": "assistant", "content": text}]))
     chosen, rejected = (whole.replace(prompt, "") if prompt else whole for whole in wholes)
     return Texts(prompt, chosen, rejected)

@@ -94,7 +94,7 @@ class PairTokenizer:
         try:
             texts = write(pair)
         except NotForProfileError as error:
-            return BadRow(pair.row, pair.line, str(error))
+            return BadRow(pair.row, pair.line, str(error), pair.file)
         except (ModelError, TemplateTimeError) as error:
             raise _broken(pair, error) from error
         except Exception as error:  # noqa: BLE001 (a template is a program and can raise anything)
@@ -242,15 +242,15 @@ def _broken(pair: PreferencePair, error: Exception) -> Exception:
         return error
     return ModelError(
         f"The chat template does not end: {error}",
-        where=f"line {pair.line}",
+        where=f"{pair.file}:{pair.line}" if pair.file else f"line {pair.line}",
         hint="Fix the template, or pass another one with --chat-template FILE.",
     )
 
 
 def _refused(pair: PreferencePair, error: Exception) -> BadRow:
     if isinstance(error, NotAVariableError):
-        return BadRow(pair.row, pair.line, str(error))
-    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}")
+        return BadRow(pair.row, pair.line, str(error), pair.file)
+    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}", pair.file)
 
 
 def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
@@ -265,7 +265,7 @@ def is_empty(response: Text) -> bool:
     """Return whether a response says nothing but white space."""
     if isinstance(response, str):
         return not response.strip()
-    return not any((message.content or "").strip() or message.extra for message in response)
+    return all(message.is_blank for message in response)
 
 
 def has_other_turns(response: Text) -> bool:

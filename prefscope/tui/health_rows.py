@@ -142,7 +142,7 @@ def _lint_detail(finding: LintFinding) -> Callable[[], str]:
         lines += [f"{visible(found.told[:1].upper() + found.told[1:])}."] if found.told else []
         for one in found.examples:
             like = f" like {visible(one.like)}" if one.like else ""
-            lines.append(f"line {one.line}{like}: {visible(one.excerpt[:EXAMPLE])}")
+            lines.append(f"{visible(one.place)}{like}: {visible(one.excerpt[:EXAMPLE])}")
         return "\n".join([*lines, f"→ {check.advice}"])
 
     return detail

@@ -16,7 +16,7 @@ import numpy as np
 
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
 from prefscope.data.records import BadRow, SourceRow, readable
-from prefscope.data.sources import FileSource, open_source
+from prefscope.data.sources import FileSource, SeveralSources, open_source
 from prefscope.errors import NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import open_parquet
@@ -27,7 +27,6 @@ SAMPLED_ROWS = 400
 CHARACTERS_A_TOKEN = 3.5
 UNIQUE_SHARE = 0.7
 """Of a trainer's tokens, what a packed pass computes, in common data."""
-GZIP_RATIO = 3
 PRODUCT_SIZE = 768
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -65,7 +64,7 @@ class ModelFound(Found):
 def recognise_data(name: str) -> DataFound:
     """Return what the field of the data set names."""
     if not name:
-        return DataFound(None, "a file (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
+        return DataFound(None, "a file or folder (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
     if name == "-":
         return DataFound(good=False, text="The screens cannot read standard input: save it to a file.")
     path = Path(name).expanduser()
@@ -127,15 +126,20 @@ def _recognise_rows(path: str) -> DataFound:
 
 def _num_rows(source: object) -> tuple[int, bool]:
     """Return how many rows a long file has, and whether that is exact."""
+    if isinstance(source, SeveralSources):
+        counts = [_num_rows(part) for part in source.parts]
+        return sum(count for count, _ in counts), all(is_exact for _, is_exact in counts)
     if not isinstance(source, FileSource):
         return SAMPLED_ROWS, False
-    if source.format == "parquet" and not source.gzipped:
+    if source.format == "parquet" and source.compression is None:
         import pyarrow.parquet as pq
 
         return int(pq.read_metadata(source.path).num_rows), True
     values = [row.value for row in islice(source.rows(), SAMPLED_ROWS) if isinstance(row, SourceRow)]
     sampled = max(sum(len(json.dumps(value)) for value in values), 1)
-    size = source.path.stat().st_size * (GZIP_RATIO if source.gzipped else 1)
+    size = source.path.stat().st_size * (source.compression.ratio if source.compression else 1)
+    if len(values) < SAMPLED_ROWS:
+        return len(values), True
     return max(round(size / sampled * len(values) / 100) * 100, SAMPLED_ROWS), False
 
 

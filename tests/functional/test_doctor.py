@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from prefscope.pipeline.doctor import examination
@@ -26,7 +27,8 @@ TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
 THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"
 """A template whose generation prompt is not how the assistant's turns begin."""
 CHECKS = (
-    *("tokenizers", "chat_template", "same_model", "swapped", "adapter_base", "stale_weights", "wrong_reference"),
+    *("tokenizers", "chat_template", "same_model", "swapped", "adapter_base", "value_head"),
+    *("stale_weights", "wrong_reference"),
     *("double_bos", "missing_eos", "double_eos", "not_rendered"),
     *("prefix_mismatch", "truncation", "dtype", "saturated_loss"),
 )
@@ -107,6 +109,13 @@ def base_replaced() -> tuple[ScoreSettings, float]:
     return settings_of(save_adapter("pissa", REF, Path.cwd()), None), 0.1
 
 
+def with_value_head() -> tuple[ScoreSettings, float]:
+    """The policy has a value head in a file beside its weights."""
+    policy = copied(POLICY, "policy")
+    save_file({"v_head.summary.weight": torch.zeros(1, 4)}, policy / "value_head.safetensors")
+    return settings_of(policy), 0.1
+
+
 CASES: dict[str, Case] = {
     "tokenizers": other_vocabulary,
     "chat_template": other_template,
@@ -126,7 +135,7 @@ CASES: dict[str, Case] = {
     "dtype": scarcely_trained,
     "saturated_loss": lambda: (settings_of(), 10.0),
 }
-WARNINGS: dict[str, Case] = {"adapter_base": base_replaced}
+WARNINGS: dict[str, Case] = {"adapter_base": base_replaced, "value_head": with_value_head}
 
 
 @pytest.fixture(scope="module")

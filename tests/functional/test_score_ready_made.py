@@ -131,6 +131,19 @@ def test_a_row_without_a_number_is_told_with_its_line(program: Program, row: dic
     assert told in err.splitlines()
 
 
+def test_a_count_that_is_no_whole_number_is_refused(program: Program) -> None:
+    code, _, err = program("score", write("given.csv", [A | COUNTS | {"chosen_num_tokens": 2.5}]))
+    assert code == 2
+    assert "  given.csv:2: chosen_num_tokens is 2.5, not a number of tokens" in err.splitlines()
+
+
+def test_texts_that_cannot_be_read_beside_log_probs_are_reported(program: Program) -> None:
+    rows: list[dict[str, Any]] = [A | TEXTS, A | TEXTS | {"chosen": 5}]
+    code, _, err = program("score", write("given.jsonl", rows), "-o", "out.parquet")
+    assert code == 0
+    assert "given.jsonl: the texts of 1 row cannot be read; first line 2: `chosen` is a number where text or " in err
+
+
 def test_a_policy_scores_a_file_even_if_it_has_log_probs(
     program: Program, models: list[str], rows: list[dict[str, Any]], scored: Ledger
 ) -> None:

@@ -255,6 +255,15 @@ def test_tokens_that_an_adapter_added_and_the_base_does_not_have_are_not_scored_
     assert len(scored(adapter, "adapter-off").table) == 1
 
 
+def test_an_adapter_with_a_tokenizer_config_and_no_vocabulary_says_whose_tokenizer_it_uses(
+    bases: Mapping[str, Path],
+) -> None:
+    adapter = saved("lora", bases["tied"])
+    (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    note = f"{adapter} has a tokenizer config and no vocabulary; its base's tokenizer is used as it is."
+    assert note in scored(adapter, None).notes
+
+
 def test_a_full_checkpoint_has_no_adapter_to_switch_off(bases: Mapping[str, Path]) -> None:
     with pytest.raises(UsageError, match="--ref adapter-off is for a policy that is an adapter"):
         scored(bases["tied"], "adapter-off")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from prefscope.data.dialects import normalise
-from prefscope.data.records import BadRow, Message, PreferencePair, SourceRow, Text
+from prefscope.data.records import BadRow, PreferencePair, SourceRow
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
 from tests.peers.conversations import CONVERSATIONS, Json
@@ -65,20 +64,10 @@ def trls(row: Json, tokenizer: PreTrainedTokenizerBase) -> Ids | None:
     return found["prompt_ids"], found["chosen_ids"], found["rejected_ids"]
 
 
-def with_null_content(text: Text, turns: list[Json]) -> Text:
-    """Return turns with null content as the row has it."""
-    messages = cast("tuple[Message, ...]", text)
-    return tuple(
-        replace(message, content=None) if turn["content"] is None else message  # type: ignore[arg-type,unused-ignore]
-        for message, turn in zip(messages, turns, strict=True)
-    )
-
-
 def pair_of(row: Json) -> PreferencePair:
     """Return the pair that a row is."""
     pair, _ = normalise(SourceRow(0, 1, row))
-    sides = {side: with_null_content(getattr(pair, side), row[side]) for side in ("prompt", "chosen", "rejected")}
-    return replace(pair, **cast("Any", sides))
+    return pair
 
 
 def ours(row: Json, tokenizer: PreTrainedTokenizerBase) -> TokenizedPair | None:

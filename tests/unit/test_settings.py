@@ -18,7 +18,9 @@ from prefscope.settings import (
 )
 
 FULL = ScoreSettings(
-    data=DataSettings("pairs.jsonl", "trl", {"prompt": "q"}, "train", "main", "v1", 10, 5, 3, skip_bad_rows=True),
+    data=DataSettings(
+        "pairs.jsonl", "trl", {"prompt": "q"}, "train", "main", "v1", 10, 5, 3, skip_bad_rows=True, more=("more.jsonl",)
+    ),
     models=ModelSettings("p", "none", "b", "bfloat16", "cpu", "auto", "eager", True, True, True, 2),  # noqa: FBT003 (in their order)
     tokenization=TokenizationSettings(128, "keep_end", "{{ messages }}", "simpo", "2026-01-31"),
     compute=ComputeSettings("cache", False, 64, 2, False, 8, collisions=True),  # noqa: FBT003 (in their order)

@@ -27,6 +27,13 @@ class Example:
     excerpt: str
     like: str = ""
     """What it is like, as in `line 12`; empty for a pair that stands for itself."""
+    file: str = ""
+    """The file, where the data set has several."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
 
 @dataclass(frozen=True, slots=True)

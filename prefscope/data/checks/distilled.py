@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -35,13 +36,13 @@ class PairTexts:
         prompt = self.pair.prompt
         if isinstance(prompt, str):
             return prompt
-        return next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
+        return next((turn.content or "" for turn in reversed(prompt) if turn.role == "user"), "")
 
     @functools.cached_property
     def conversation(self) -> str:
         """The prompt without its system message, which many prompts share."""
         prompt = self.pair.prompt
-        return prompt if isinstance(prompt, str) else "\n\n".join(t.content for t in prompt if t.role != "system")
+        return prompt if isinstance(prompt, str) else "\n\n".join(t.readable() for t in prompt if t.role != "system")
 
     @functools.cached_property
     def responses(self) -> tuple[str, str]:
@@ -54,7 +55,7 @@ class PairTexts:
         return tuple(
             content
             for text in (self.pair.prompt, self.pair.chosen, self.pair.rejected)
-            for content in ((text,) if isinstance(text, str) else [turn.content for turn in text])
+            for content in ((text,) if isinstance(text, str) else [turn.content or "" for turn in text])
         )
 
 
@@ -87,6 +88,12 @@ class Distilled:
     """Shape (pairs, bins)."""
     pair_sketches: NDArray[np.uint32]
     words: WordSample
+    files: tuple[str, ...]
+    """The file of each pair, "" where the data set has but one."""
+
+    def place(self, i: int) -> str:
+        """Return where a pair is, for people."""
+        return f"{self.files[i]}:{self.lines[i]}" if self.files[i] else f"line {self.lines[i]}"
 
 
 @dataclass
@@ -95,6 +102,7 @@ class Distiller:
 
     count_tokens: Callable[[str], int] | None = None
     places: list[tuple[int, int]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     beginnings: list[str] = field(default_factory=list)
     keys: list[tuple[int, int, int]] = field(default_factory=list)
     lengths: list[tuple[int, int]] = field(default_factory=list)
@@ -107,6 +115,7 @@ class Distiller:
         pair, responses = texts.pair, texts.responses
         measure = self.count_tokens or len
         self.places.append((pair.row, pair.line))
+        self.files.append(pair.file)
         self.beginnings.append(excerpt(texts.asked))
         self.keys.append((_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)))
         self.lengths.append((measure(responses[0]), measure(responses[1])))
@@ -138,10 +147,24 @@ class Distiller:
             sketches[:, 0],
             sketches[:, 1],
             self.words,
+            tuple(self.files),
         )
 
 
+def compared(text: Text) -> str:
+    """Return what makes two texts the same: all that their turns say, white space at the ends of each aside.
+
+    One plain turn of the assistant is the same as its text.
+    """
+    if isinstance(text, str):
+        return text.strip()
+    if len(text) == 1 and text[0].role == "assistant" and len(text[0].said()) == len(("role", "content")):
+        return (text[0].content or "").strip()
+    said = [turn.said() | {"content": (turn.content or "").strip()} for turn in text]
+    return json.dumps(said, sort_keys=True, ensure_ascii=False)
+
+
 def _key(text: Text) -> int:
-    """Return 64 bits that name a text, white space at its ends aside."""
-    content = readable(text).strip().encode("utf-8", "surrogatepass")
+    """Return 64 bits that name what a text says."""
+    content = compared(text).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

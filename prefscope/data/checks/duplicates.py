@@ -34,7 +34,7 @@ def _firsts(keys: Keys) -> NDArray[np.int64]:
 def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], told: str = "") -> Found:
     """Return pairs that are like others of the same data set."""
     examples = tuple(
-        Example(int(data.lines[i]), data.beginnings[i], f"line {data.lines[other]}")
+        Example(int(data.lines[i]), data.beginnings[i], data.place(other), data.files[i])
         for i, other in zip(places[:EXAMPLES].tolist(), like[:EXAMPLES].tolist(), strict=True)
     )
     return Found(data.rows[places], examples, told)
@@ -166,7 +166,7 @@ def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
     found |= dict(zip(exact.tolist(), known.tolist(), strict=True))
     places = sorted(found)
     examples = tuple(
-        Example(int(data.lines[i]), data.beginnings[i], f"line {against.lines[found[i]]} there")
+        Example(int(data.lines[i]), data.beginnings[i], f"{against.place(found[i])} there", data.files[i])
         for i in places[:EXAMPLES]
     )
     told = f"{len(exact):,} word for word, {len(places) - len(exact):,} nearly"

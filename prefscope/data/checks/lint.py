@@ -71,7 +71,7 @@ class LintReport:
                     "found": bool(len(found.rows) or found.told),
                     "count": len(found.rows),
                     "told": found.told,
-                    "examples": [{"line": e.line, "excerpt": e.excerpt, "like": e.like} for e in found.examples],
+                    "examples": [_example_to_json(example) for example in found.examples],
                     "figures": dict(found.figures),
                     "rows": found.rows.tolist(),
                 }
@@ -118,13 +118,18 @@ def lint_pairs(
         for name, hit in hits.items():
             test = CHECKS[name].of_pair
             if test is not None and (told := test(texts)) is not None:
-                hit.add(texts.pair.row, texts.pair.line, told)
+                hit.add(texts.pair, told)
     data = distiller.distilled()
     found = {name: hit.found() for name, hit in hits.items()} | {BAD_ROWS.name: _bad_rows(bad)}
     for name, check in CHECKS.items():
         if check.of_data is not None and (against is not None or not check.compares):
             found[name] = check.of_data(data, against) if len(data.rows) else NOTHING
     return LintReport(len(data.rows), tuple(Finding(CHECKS[name], found[name]) for name in CHECKS if name in found))
+
+
+def _example_to_json(example: Example) -> dict[str, Json]:
+    file = {"file": example.file} if example.file else {}
+    return {"line": example.line, "excerpt": example.excerpt, "like": example.like, **file}
 
 
 class _Hits:
@@ -134,10 +139,10 @@ class _Hits:
         self.rows: list[int] = []
         self.examples: list[Example] = []
 
-    def add(self, row: int, line: int, told: str) -> None:
-        self.rows.append(row)
+    def add(self, pair: PreferencePair, told: str) -> None:
+        self.rows.append(pair.row)
         if len(self.examples) < EXAMPLES:
-            self.examples.append(Example(line, told))
+            self.examples.append(Example(pair.line, told, file=pair.file))
 
     def found(self) -> Found:
         return Found(np.array(self.rows, dtype=np.int64), tuple(self.examples))
@@ -145,4 +150,4 @@ class _Hits:
 
 def _bad_rows(bad: list[BadRow]) -> Found:
     rows = np.array([row.row for row in bad], dtype=np.int64)
-    return Found(rows, tuple(Example(row.line, row.reason) for row in bad[:EXAMPLES]))
+    return Found(rows, tuple(Example(row.line, row.reason, file=row.file) for row in bad[:EXAMPLES]))

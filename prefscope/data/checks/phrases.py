@@ -171,10 +171,12 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
         return NOTHING
     rows = np.unique(np.concatenate([phrase.rows for phrase in phrases])).astype(np.int64)
     lines = dict(zip(data.rows.tolist(), data.lines.tolist(), strict=True))
+    files = dict(zip(data.rows.tolist(), data.files, strict=True))
     examples = tuple(
         Example(
             lines[phrase.rows[0]],
             f"“{phrase.text}” is in {phrase.side} in {phrase.telling:,} of {phrase.pairs:,} pairs",
+            file=files[phrase.rows[0]],
         )
         for phrase in phrases[:TOLD_PHRASES]
     )

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 from prefscope.data.checks.check import check_of_pair
-from prefscope.data.checks.distilled import PairTexts, excerpt
+from prefscope.data.checks.distilled import PairTexts, compared, excerpt
 from prefscope.data.records import Message, Text
 
 SHORTEST_PROMPT = 20
@@ -29,9 +29,10 @@ _ROLES = ("system", "developer")
     "Drop the pair: its margin is always 0.",
 )
 def find_identical(texts: PairTexts) -> str | None:
-    """Find a pair without a difference, white space at the ends aside."""
-    chosen, rejected = texts.responses
-    return excerpt(chosen) if chosen.strip() == rejected.strip() and chosen.strip() else None
+    """Find a pair without a difference in content, tool calls or reasoning, white space at the ends aside."""
+    pair = texts.pair
+    chosen = texts.responses[0]
+    return excerpt(chosen) if chosen.strip() and compared(pair.chosen) == compared(pair.rejected) else None
 
 
 @check_of_pair(
@@ -50,7 +51,7 @@ def find_empty(texts: PairTexts) -> str | None:
 def _says_nothing(text: Text) -> bool:
     if isinstance(text, str):
         return not text.strip()
-    return not any(turn.content.strip() or turn.extra for turn in text)
+    return all(turn.is_blank for turn in text)
 
 
 @check_of_pair(
@@ -124,7 +125,7 @@ def _wrong_order(turns: list[Message]) -> str:
     if spoken and spoken[0].role == "assistant":
         return "the assistant begins"
     for before, turn in pairwise(spoken):
-        if before.role == turn.role and turn.role in {"user", "assistant"} and not before.extra:
+        if before.role == turn.role and turn.role in {"user", "assistant"} and before.is_plain:
             return f"two turns of {turn.role} in a row"
     return ""
 

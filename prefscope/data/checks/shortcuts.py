@@ -46,7 +46,9 @@ def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
     if not told:
         return NOTHING
     found = np.flatnonzero(places)
-    examples = tuple(Example(int(data.lines[i]), data.beginnings[i]) for i in found[:EXAMPLES].tolist())
+    examples = tuple(
+        Example(int(data.lines[i]), data.beginnings[i], file=data.files[i]) for i in found[:EXAMPLES].tolist()
+    )
     return Found(data.rows[found], examples, "; ".join(told), figures)
 
 

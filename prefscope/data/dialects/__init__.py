@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefscope.data.dialects.alpaca import Alpaca
+from prefscope.data.dialects.alpaca import MS_SWIFT_QUERY, Alpaca
 from prefscope.data.dialects.beside import refuse_media
+from prefscope.data.dialects.cells import is_python_bytes
 from prefscope.data.dialects.columns import (
     ANSWER_WL,
     ARGILLA,
@@ -28,7 +29,8 @@ from prefscope.data.dialects.dialect import Dialect, NotAPairError, Parts, Row, 
 from prefscope.data.dialects.mapping import mapped_dialect, parse_mapping
 from prefscope.data.dialects.ms_swift import MsSwift
 from prefscope.data.dialects.refusals import refusal
-from prefscope.data.records import PreferencePair, SourceRow
+from prefscope.data.dialects.unused import unused_columns
+from prefscope.data.records import Json, PreferencePair, SourceRow
 from prefscope.errors import UsageError
 
 __all__ = [
@@ -57,11 +59,14 @@ _IN_ORDER: tuple[Dialect, ...] = (
     SHAREGPT,
     AXOLOTL_CHAT,
     Alpaca(),
+    MS_SWIFT_QUERY,
     QUESTION,
     HH,
     TRL_IMPLICIT,
 )
 
+FILE_COLUMN = "source_file"
+"""Carried along with the rows of several files; a column of that name in the data set goes before it."""
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _IN_ORDER}
 """Every dialect by its name, the most particular layouts first: a row has the first one that matches."""
 
@@ -97,6 +102,19 @@ def dialect_of(value: Row, *, dialect: str = "auto", mapping: Mapping[str, str] 
     return DIALECTS[dialect]
 
 
+def _columns(row: SourceRow, parts: Parts) -> dict[str, Json]:
+    """Return the columns that no part was read from, and the file of a row where the data set has several."""
+    columns = {name: found for name, found in row.value.items() if name not in parts.consumed}
+    return {FILE_COLUMN: row.file, **columns} if row.file else columns
+
+
+def _nul_remark(parts: Parts) -> tuple[str, ...]:
+    """Return that a text holds NUL, which is scored as it is and is damage more often than meant."""
+    texts = (parts.prompt, parts.chosen, parts.rejected)
+    turns = [text if isinstance(text, str) else "".join(turn.content or "" for turn in text) for text in texts]
+    return ("a text holds the character NUL, which is scored, too",) if any("\0" in text for text in turns) else ()
+
+
 def normalise(
     row: SourceRow, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> tuple[PreferencePair, str]:
@@ -115,6 +133,8 @@ def normalise(
     layout = dialect_of(value, dialect=dialect, mapping=mapping)
     refuse_media(value)
     parts = layout.read(value)
+    if is_python_bytes(parts.chosen) and is_python_bytes(parts.rejected):
+        raise NotAPairError("`chosen` and `rejected` are bytes as Python writes them; decode them")
     pair = PreferencePair(
         row=row.row,
         line=row.line,
@@ -123,7 +143,9 @@ def normalise(
         rejected=parts.rejected,
         tools=parts.tools,
         chat_template_kwargs=parts.chat_template_kwargs,
-        columns={name: found for name, found in value.items() if name not in parts.consumed},
+        columns=_columns(row, parts),
         source=value,
+        file=row.file,
+        remarks=(*row.remarks, *unused_columns(value, parts, mapping), *_nul_remark(parts)),
     )
     return pair, layout.name

@@ -19,12 +19,16 @@ class Alpaca:
 
     name: str = "alpaca"
     title: str = "alpaca instruction (LLaMA-Factory)"
+    instruction: str = "instruction"
+    input: str = "input"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
     beside: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
         """Return whether the columns are there and the chosen one does not repeat the whole conversation."""
-        there = {"instruction", "chosen", "rejected"} <= value.keys()
-        return there and opening_role(value["chosen"]) not in ("system", "user")
+        there = {self.instruction, self.chosen, self.rejected} <= value.keys()
+        return there and opening_role(value[self.chosen]) not in ("system", "user")
 
     def read(self, value: Row) -> Parts:
         """Return the parts, always as a conversation.
@@ -32,12 +36,12 @@ class Alpaca:
         Raises:
             NotAPairError: If a column is missing or holds no text.
         """
-        if not isinstance(value.get("instruction"), str):
-            raise NotAPairError("`instruction` is missing or not text")
-        turns = (*_history(value), Message("user", _request(value)))
+        if not isinstance(value.get(self.instruction), str):
+            raise NotAPairError(f"`{self.instruction}` is missing or not text")
+        turns = (*_history(value), Message("user", self._request(value)))
         prompt = self.beside.lead(value, turns)
-        chosen, rejected = (read_turns(value, name, "assistant") for name in ("chosen", "rejected"))
-        own = {"instruction", "input", "history", "chosen", "rejected"} & value.keys()
+        chosen, rejected = (read_turns(value, name, "assistant") for name in (self.chosen, self.rejected))
+        own = {self.instruction, self.input, "history", self.chosen, self.rejected} & value.keys()
         return Parts(prompt, chosen, rejected, *self.beside.settings(value), self.beside.found(value) | own)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
@@ -48,24 +52,29 @@ class Alpaca:
         """
         row = dict(like)
         *history, request = _plain_turns(self.beside.unlead(row, pair.prompt, None))
-        if request != _request(like):
-            row["instruction"] = request
-            if "input" in row:
-                row["input"] = ""
+        if request != self._request(like):
+            row[self.instruction] = request
+            if self.input in row:
+                row[self.input] = ""
         if tuple(history) != tuple(turn.content for turn in _history(like)):
             row["history"] = [list(pair_of) for pair_of in zip(history[::2], history[1::2], strict=True)]
-        row["chosen"] = write_text(pair.chosen, like["chosen"], "assistant")
-        row["rejected"] = write_text(pair.rejected, like["rejected"], "assistant")
+        row[self.chosen] = write_text(pair.chosen, like[self.chosen], "assistant")
+        row[self.rejected] = write_text(pair.rejected, like[self.rejected], "assistant")
         self.beside.write_settings(row, pair)
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:
         """Return the row with the two responses exchanged."""
-        return exchange(value, "chosen", "rejected")
+        return exchange(value, self.chosen, self.rejected)
+
+    def _request(self, value: Row) -> str:
+        texts = (read_string(value, self.instruction), read_string(value, self.input))
+        return "\n".join(text for text in texts if text)
 
 
-def _request(value: Row) -> str:
-    return "\n".join(text for text in (read_string(value, "instruction"), read_string(value, "input")) if text)
+MS_SWIFT_QUERY = Alpaca(
+    "ms_swift_query", "ms-swift query and response", "query", "input", "response", "rejected_response"
+)
 
 
 def _history(value: Row) -> tuple[Message, ...]:
@@ -80,6 +89,6 @@ def _history(value: Row) -> tuple[Message, ...]:
 def _plain_turns(prompt: Text) -> list[str]:
     turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
     in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
-    if not in_turn or len(turns) % 2 == 0 or any(turn.extra for turn in turns):
+    if not in_turn or len(turns) % 2 == 0 or not all(turn.is_plain for turn in turns):
         raise DataError("the alpaca layout holds no prompt but question and answer in turn, and a request")
-    return [turn.content for turn in turns]
+    return [turn.content or "" for turn in turns]

@@ -36,7 +36,7 @@ class SideColumns:
             return prompt
         turn = Message("system", system)
         if prompt and prompt[0].role == "system":
-            if prompt[0] != turn:
+            if prompt[0].said() != turn.said():
                 raise NotAPairError(f"`{self.system}` and the first turn are two different system prompts")
             return prompt
         return (turn, *prompt)
@@ -51,9 +51,9 @@ class SideColumns:
         """
         if self.system not in row or isinstance(prompt, str):
             return prompt
-        led = bool(prompt) and prompt[0].role == "system" and not prompt[0].extra
+        led = bool(prompt) and prompt[0].role == "system" and prompt[0].is_plain
         repeated = opening_role(like) == "system"
-        system = prompt[0].content if led else ""
+        system = (prompt[0].content or "") if led else ""
         if system != (row[self.system] or "") and (row[self.system] or not repeated):
             row[self.system] = system
         return prompt[1:] if led and not repeated else prompt

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from prefscope.data.dialects import transcripts
 from prefscope.data.dialects.beside import SideColumns
 from prefscope.data.dialects.columns import PROMPTS, prompt_column
-from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, columns_found, exchange
+from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, code_names, columns_found, exchange
 from prefscope.data.dialects.splits import split_text, split_turns
 from prefscope.data.dialects.turns import as_turns, kind, opening_role, read_text, read_turns, write_text
 from prefscope.data.records import Json, Message, PreferencePair, Text
@@ -50,7 +50,9 @@ class TwoWholes:
         prompt, chosen, rejected = self._split(value)
         if not prompt:
             unit = "text" if isinstance(prompt, str) else "turn"
-            reason = f"`{self.chosen}` and `{self.rejected}` begin with no {unit} in common, so there is no prompt"
+            differing = _differing_keys(chosen, rejected)
+            reason = f"`{self.chosen}` and `{self.rejected}` begin with no {unit} in common{differing}"
+            reason += ", so there is no prompt"
             raise NotAPairError(f"{reason}; {columns_found(value)}; {_MAP_HINT}")
         consumed = self.beside.found(value) | {self.chosen, self.rejected}
         if self.prompts:
@@ -88,11 +90,24 @@ class TwoWholes:
 
     def _repeated(self, value: Row, prompt: Text) -> str:
         column = prompt_column(value, self.prompts)
-        shared = [(turn.role, turn.content.strip()) for turn in as_turns(prompt, "user")]
-        if any((turn.role, turn.content.strip()) not in shared for turn in read_turns(value, column, "user")):
+        shared = [_stripped(turn) for turn in as_turns(prompt, "user")]
+        if any(_stripped(turn) not in shared for turn in read_turns(value, column, "user")):
             hint = f"leave it out with --map chosen={self.chosen},rejected={self.rejected}"
             raise NotAPairError(f"`{column}` is not what `{self.chosen}` and `{self.rejected}` begin with; {hint}")
         return column
+
+
+def _stripped(turn: Message) -> tuple[str, str]:
+    return turn.role, (turn.content or "").strip()
+
+
+def _differing_keys(chosen: Text, rejected: Text) -> str:
+    """Return which keys make two first turns differ that say the same, "" where it is not keys."""
+    if isinstance(chosen, str) or isinstance(rejected, str) or _stripped(chosen[0]) != _stripped(rejected[0]):
+        return ""
+    one, other = chosen[0].said(), rejected[0].said()
+    keys = [key for key in {**one, **other} if key != "content" and one.get(key) != other.get(key)]
+    return f" (the first turns differ in {code_names(keys)})" if keys else ""
 
 
 def _joined(prompt: Text, response: Text) -> Text:
@@ -105,7 +120,7 @@ def _repeat(prompt: tuple[Message, ...], like: Json) -> Json:
     """Return the prompt for the column that repeats it: its turns, or its first request as text."""
     if opening_role(like) is not None:
         return write_text(prompt, like, "user")
-    return next((turn.content for turn in prompt if turn.role == "user"), "")
+    return next((turn.content or "" for turn in prompt if turn.role == "user"), "")
 
 
 def _repeats_prompt(value: Row) -> bool:

@@ -57,7 +57,8 @@ class MsSwift:
             return {**value, "messages": [*kept, *ended], "rejected_response": ending}
         content = "value" if "value" in ending[0] else "content"
         last = {**ending[0], content: rejected[0].content}
-        text = [chosen[0].content] if isinstance(response, list) else chosen[0].content
+        said = chosen[0].content
+        text = [said] if isinstance(response, list) else said
         return {**value, "messages": [*kept, last], "rejected_response": text}
 
     def _split(self, value: Row) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:

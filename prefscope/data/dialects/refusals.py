@@ -1,12 +1,25 @@
-"""Rows that are no preference pair, told by what they are instead."""
+"""Rows that are no preference pair, and what they are instead."""
 
 from __future__ import annotations
 
-from prefscope.data.dialects.dialect import NotAPairError, Row, columns_found
+import re
+from collections.abc import Iterator
 
-_LABELS = ("label", "labels", "preference", "better_response_id", "safer_response_id")
-_LISTS = ("completions", "answers", "responses")
-_NUMBERED = (("output_1", "output_2"), ("response_0", "response_1"), ("response_1", "response_2"))
+from prefscope.data.dialects.columns import PROMPTS
+from prefscope.data.dialects.dialect import NotAPairError, Row, code_names, columns_found
+from prefscope.data.records import Json
+
+_LABELS = frozenset(
+    {
+        *("label", "labels", "winner", "winner_model", "choice", "preference", "preferred", "preference_strength"),
+        *("overall_preference", "human_preference", "preference_score", "preferred_response", "better", "best"),
+        *("better_response", "better_response_id", "safer_response_id", "chosen_index", "vote", "verdict", "judgment"),
+        *("judgement", "selected", "selection", "annotation", "annotator_preference", "result", "decision"),
+    }
+)
+_LISTS = ("completions", "answers", "responses", "summaries", "candidates", "generations", "outputs", "choices")
+_SIDES = (("a", "b"), ("A", "B"), ("0", "1"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
+_NO_ANSWER = re.compile(r"model|name|id\b|label|score|rating|rank|source|author|quotes|tokens|prompt|question|reward")
 _PAIRED = (
     ("chosen", "rejected"),
     ("chosen_response", "rejected_response"),
@@ -16,18 +29,33 @@ _PAIRED = (
     ("response_j", "response_k"),
     ("answer_w", "answer_l"),
 )
+_UNKNOWN = "no known preference layout"
 
 
 def refusal(value: Row) -> NotAPairError:
     """Return why a row that no dialect recognises is not a pair, with the columns it has."""
-    return NotAPairError(f"{_what_it_is(value)}; {columns_found(value)}{_map_hint(value)}")
+    what = _what_it_is(value)
+    hint = f"; {_map_hint(value)}" if what == _UNKNOWN else ""
+    return NotAPairError(f"{what}; {columns_found(value)}{hint}")
+
+
+def labels_of(value: Row) -> tuple[str, ...]:
+    """Return the columns that may say which of two answers is better: a label, or a score of each."""
+    found = [name for name in value if name in _LABELS]
+    scores = [pair for pair in _numbered(value) if all(_is_number(value[name]) for name in pair)]
+    return tuple(found) or (scores[0] if scores else ())
 
 
 def _what_it_is(value: Row) -> str:
     columns = value.keys()
-    if any(set(two) <= columns for two in _NUMBERED) and any(label in columns for label in _LABELS):
-        return "two answers and a number that says which is better; write them as chosen and rejected"
-    if any(isinstance(value.get(name), list) for name in _LISTS):
+    labels = labels_of(value)
+    answers = next(_answers(value), None)
+    if answers is not None:
+        return _two_answers(code_names(answers), answers, labels)
+    listed = next((name for name in _LISTS if isinstance(value.get(name), list)), None)
+    if listed is not None and labels:
+        return _two_answers(f"in `{listed}`", (f"{listed}[0]", f"{listed}[1]"), labels)
+    if listed is not None:
         return "a list of several answers, not one chosen and one rejected"
     if "label" in columns and ("completion" in columns or "messages" in columns):
         return "unpaired feedback (one answer with a label), not a preference pair"
@@ -35,9 +63,48 @@ def _what_it_is(value: Row) -> str:
         missing = [name for name in two if name not in columns]
         if len(missing) == 1:
             return f"`{missing[0]}` is missing"
-    return "no known preference layout"
+    return _UNKNOWN
+
+
+def _two_answers(where: str, answers: tuple[str, str], labels: tuple[str, ...]) -> str:
+    if not labels:
+        return f"two answers ({where}) and no column that is known to say which is better"
+    a, b = answers
+    rule = f"chosen, rejected = ({a}, {b}) if {labels[0]} == … else ({b}, {a})"
+    return (
+        f"two answers ({where}) and a label ({code_names(labels)}) that says in each row which is better; convert the "
+        f"rows by their label and leave ties out: {rule}"
+    )
+
+
+def _answers(value: Row) -> Iterator[tuple[str, str]]:
+    """Yield columns that hold two answers side by side."""
+    for one, other in _numbered(value):
+        texts = all(isinstance(value[name], str | list | dict) for name in (one, other))
+        if texts and not _NO_ANSWER.search(one.lower()):
+            yield one, other
+
+
+def _numbered(value: Row) -> Iterator[tuple[str, str]]:
+    """Yield columns whose names differ in a number or a letter alone: `answer_0` and `answer_1`."""
+    for name in value:
+        for first, second in _SIDES:
+            other = re.sub(rf"(^|[_\-. ]|(?<=[a-z])){first}(?=$|[_\-. ])", rf"\g<1>{second}", name)
+            if other != name and other in value:
+                yield name, other
+
+
+def _is_number(found: Json) -> bool:
+    return isinstance(found, int | float)
 
 
 def _map_hint(value: Row) -> str:
-    unknown = _what_it_is(value) == "no known preference layout"
-    return "; name them with --map prompt=col,chosen=col,rejected=col" if unknown else ""
+    """Return how the columns can be named, where their names give them away."""
+    pairs = [
+        (name, other) for name in value if (other := name.replace("chosen", "rejected")) != name and other in value
+    ]
+    if len(pairs) != 1:
+        return "name them with --map prompt=col,chosen=col,rejected=col"
+    chosen, rejected = pairs[0]
+    prompts = [name for spelling in PROMPTS if (name := chosen.replace("chosen", spelling)) in value]
+    return f"name them with --map prompt={prompts[0] if prompts else 'col'},chosen={chosen},rejected={rejected}"

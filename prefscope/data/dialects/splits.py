@@ -11,10 +11,13 @@ _ENDINGS = "\n\u3002\uff01\uff1f\uff1a\uff1b\uff0c\u3001"
 def split_turns(
     chosen: tuple[Message, ...], rejected: tuple[Message, ...]
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
-    """Return the turns in common and what follows them in each; each keeps at least its last turn."""
+    """Return the turns in common and what follows them in each; each keeps at least its last turn.
+
+    Turns are in common that say the same: ids, scores and other metadata of a turn are no difference.
+    """
     longest = max(min(len(chosen), len(rejected)) - 1, 0)
     shared = 0
-    while shared < longest and chosen[shared] == rejected[shared]:
+    while shared < longest and chosen[shared].said() == rejected[shared].said():
         shared += 1
     return chosen[:shared], chosen[shared:], rejected[shared:]
 

@@ -40,6 +40,6 @@ def write_transcript(text: Text, like: Json) -> Json:
     """
     if read_transcript({"like": like}, "like") == text:
         return like
-    if isinstance(text, str) or any(turn.role not in _SPEAKERS or turn.extra for turn in text):
+    if isinstance(text, str) or any(turn.role not in _SPEAKERS or not turn.is_plain for turn in text):
         raise DataError("a transcript holds nothing but the plain turns of a user and an assistant")
     return "".join(f"\n\n{_SPEAKERS[turn.role]}: {turn.content}" for turn in text)

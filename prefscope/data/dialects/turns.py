@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 
+from prefscope.data.dialects.cells import refuse_spelled_messages, turns_in_cell
 from prefscope.data.dialects.dialect import NotAPairError, Row, code_names, columns_found
-from prefscope.data.records import Json, Message, Text
+from prefscope.data.records import CALL_KEYS, REASONING_KEYS, Json, Message, NotText, Text
 
 ROLES = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
-_PYTHON_TURNS = re.compile(r"\[\{'(role|content|from|value)'")
-_SPELLED = ({"role", "content"}, {"from", "value"})
+_SAYS = (*CALL_KEYS, *REASONING_KEYS)
+"""What a turn without content may hold in its place."""
 
 
 def kind(found: Json) -> str:
     """Return what a JSON value is, for a sentence."""
     if found is None:
         return "null"
+    if isinstance(found, NotText):
+        return found.kind
     if isinstance(found, bool):
         return f"the boolean {str(found).lower()}"
     names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
@@ -59,17 +61,25 @@ def read_string(value: Row, column: str) -> str:
     found = value.get(column)
     if found is None:
         return ""
-    if not isinstance(found, str):
+    if not is_text(found):
         raise NotAPairError(f"`{column}` is {kind(found)} where text should be")
-    return found
+    if turns_in_cell(found) is not None:
+        raise NotAPairError(f"`{column}` holds messages where plain text should be")
+    refuse_spelled_messages(found, column)
+    return str(found)
+
+
+def is_text(found: Json) -> bool:
+    """Return whether a value is text, and not the written form of a date, of bytes and the like."""
+    return isinstance(found, str) and not isinstance(found, NotText)
 
 
 def opening_role(found: Json) -> str | None:
     """Return the role of the first turn of a message list, or None if `found` is not one."""
-    turns = _turns_in_cell(found) if isinstance(found, str) else found
+    turns = turns_in_cell(found) if isinstance(found, str) else found
     if not isinstance(turns, list) or not turns or not isinstance(turns[0], Mapping):
         return None
-    speaker = turns[0].get("role", turns[0].get("from"))
+    speaker = turns[0].get(_keys(turns[0])[0])
     return ROLES.get(speaker, speaker) if isinstance(speaker, str) else None
 
 
@@ -84,11 +94,11 @@ def write_text(text: Text, like: Json, role: str) -> Json:
     now = _text(like, "text")
     if now == text or as_turns(now, role) == text:
         return like
-    cell = _turns_in_cell(like) if isinstance(like, str) else None
+    cell = turns_in_cell(like) if isinstance(like, str) else None
     if cell is not None:
         return json.dumps(write_text(text, cell, role), ensure_ascii=False)
     if isinstance(now, str) and not isinstance(text, str) and text == (Message(role, text[0].content),):
-        text = text[0].content
+        text = text[0].content or ""
     if isinstance(text, str):
         return [text] if isinstance(like, list) and isinstance(now, str) else text
     first = like[0] if isinstance(like, list) else like
@@ -97,54 +107,49 @@ def write_text(text: Text, like: Json, role: str) -> Json:
 
 
 def _text(found: Json, column: str) -> Text:
-    if isinstance(found, str):
-        if _PYTHON_TURNS.match(found):
-            raise NotAPairError(f"`{column}` holds messages as Python writes them; write them as JSON")
-        cell = _turns_in_cell(found)
-        return found if cell is None else _text(cell, column)
+    if is_text(found):
+        cell = turns_in_cell(found)
+        if cell is None:
+            refuse_spelled_messages(found, column)
+            return str(found)
+        return _text(cell, column)
     if isinstance(found, Mapping):
         return (_read_turn(found, column),)
     if not isinstance(found, list):
         raise NotAPairError(f"`{column}` is {kind(found)} where text or a list of messages should be")
     if not found:
         raise NotAPairError(f"`{column}` is an empty list")
-    if all(isinstance(item, str) for item in found):
+    if all(is_text(item) for item in found):
         if len(found) > 1:
             raise NotAPairError(f"`{column}` holds {len(found)} texts; only one chosen and one rejected can be read")
-        return str(found[0])
+        return _text(found[0], column)
     return tuple(_read_turn(item, column) for item in found)
 
 
-def _turns_in_cell(found: str) -> list[Json] | None:
-    """Return the message list that a text is as JSON (in CSV cells), or None if it is just text."""
-    if not found.lstrip().startswith("[{"):
-        return None
-    try:
-        turns = json.loads(found)
-    except (ValueError, RecursionError):
-        return None
-    spelled = all(isinstance(turn, dict) and any(keys <= turn.keys() for keys in _SPELLED) for turn in turns)
-    return turns if spelled else None
+def _keys(turn: Mapping[str, Json]) -> tuple[str, str]:
+    """Return the keys of speaker and content; Arrow gives a turn those of the other spelling with null."""
+    return ("from", "value") if turn.get("from") is not None and turn.get("role") is None else ("role", "content")
 
 
 def _read_turn(turn: Json, column: str) -> Message:
     if not isinstance(turn, Mapping):
         raise NotAPairError(f"`{column}` holds {kind(turn)} where a message should be")
-    role_key, content_key = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
+    role_key, content_key = _keys(turn)
     role = turn.get(role_key)
-    if not isinstance(role, str):
+    if not isinstance(role, str) or not is_text(role):
         raise NotAPairError(f"`{column}` holds a message without `role`; its keys: {code_names(map(str, turn))}")
     if role_key == "from":
         role = ROLES.get(role, role)
-    content = turn.get(content_key)
-    if content is None and (turn.get("tool_calls") or turn.get("function_call")):
-        content = ""
-    extra = {key: item for key, item in turn.items() if key not in (role_key, content_key) and item is not None}
-    return Message(role, _read_content(content, column), extra)
+    extra = {key: item for key, item in turn.items() if key not in (role_key, content_key)}
+    if turn.get(content_key) is None and any(turn.get(key) for key in _SAYS):
+        return Message(role, None, extra, lacks_content=content_key not in turn)
+    if content_key not in turn and turn.get("parts"):
+        raise NotAPairError(f"`{column}` holds a message in Gemini's layout, with `parts`; write its text as `content`")
+    return Message(role, _read_content(turn.get(content_key), column), extra)
 
 
 def _read_content(content: Json, column: str) -> str:
-    if isinstance(content, str):
+    if isinstance(content, str) and is_text(content):
         return content
     if isinstance(content, list):
         return "".join(_read_part(part, column) for part in content)
@@ -152,13 +157,13 @@ def _read_content(content: Json, column: str) -> str:
 
 
 def _read_part(part: Json, column: str) -> str:
-    if isinstance(part, str):
+    if isinstance(part, str) and is_text(part):
         return part
     if not isinstance(part, Mapping):
         raise NotAPairError(f"`{column}` holds a content part that is {kind(part)}")
     media = str(part.get("type"))
-    text = part.get("text", part.get("value"))
-    if media == "text" and isinstance(text, str):
+    text = part.get("text") if part.get("text") is not None else part.get("value")
+    if media == "text" and isinstance(text, str) and is_text(text):
         return text
     refusal = "images are not supported" if "image" in media else "only text is supported"
     raise NotAPairError(f"{refusal}: `{column}` holds a content part of type `{media}`")
@@ -166,11 +171,11 @@ def _read_part(part: Json, column: str) -> str:
 
 def _write_turn(message: Message, like: Mapping[str, Json]) -> dict[str, Json]:
     """Return a message object with the keys, and the kind of content, of another."""
-    by_speaker = "from" in like and "role" not in like
+    role_key, content_key = _keys(like)
     content: Json = message.content
-    former = like.get("value" if by_speaker else "content")
-    if isinstance(former, list) and former and isinstance(former[0], Mapping):
-        content = [{"type": "text", "value" if "value" in former[0] else "text": content}]
-    if by_speaker:
-        return {"from": SPEAKERS.get(message.role, message.role), "value": content, **message.extra}
-    return {"role": message.role, "content": content, **message.extra}
+    before = like.get(content_key)
+    if isinstance(content, str) and isinstance(before, list) and before and isinstance(before[0], Mapping):
+        content = [{"type": "text", "value" if "value" in before[0] else "text": content}]
+    role = SPEAKERS.get(message.role, message.role) if role_key == "from" else message.role
+    written = {} if message.lacks_content else {content_key: content}
+    return {role_key: role, **written, **message.extra}

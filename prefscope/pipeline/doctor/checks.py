@@ -113,6 +113,17 @@ def check_adapter_base(evidence: Evidence) -> Answer:
 
 
 @doctor_check(
+    "value_head",
+    "Score a reward model's base, or the checkpoint that was trained on preferences.",
+    rule="warns where a policy or reference has a value head beside its language model",
+)
+def check_value_head(evidence: Evidence) -> Answer:
+    """Warn where a checkpoint may be a reward model."""
+    found = evidence.oddities.get("value_head")
+    return ("ok", "neither model has a value head") if found is None else ("warn", found)
+
+
+@doctor_check(
     "stale_weights",
     "Delete the file or the shards that are stale.",
     rule="fails where a folder has both a single weight file and shards with an index",

@@ -109,7 +109,7 @@ def _checked(
     asked, planned = asked_of(settings), opened.content["asked"]
     asked |= {name: getattr(now, name) for name in TOKENS}
     planned |= {name: getattr(kept, name) for name in TOKENS}
-    size = size_of(settings.data.source)
+    size = size_of(settings.data)
     if size is not None:
         asked["size of the data set"], planned["size of the data set"] = size, opened.content["source"]["size"]
     for name, value in asked.items():

@@ -22,7 +22,7 @@ from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder
 from prefscope.pipeline.parts.places import Fill
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import SavedSpool, Spool
-from prefscope.settings import ScoreSettings
+from prefscope.settings import DataSettings, ScoreSettings
 
 if TYPE_CHECKING:
     from prefscope.pipeline.intake import DataSummary
@@ -64,7 +64,7 @@ def publish_plan(
         "format": FORMAT_VERSION,
         "prefscope": prefscope.__version__,
         "asked": asked_of(settings),
-        "source": {"name": settings.data.source, "size": size_of(settings.data.source)},
+        "source": {"name": settings.data.source, "size": size_of(settings.data)},
         "data": _plain(data),
         "columns": spool.extra_kinds,
         "chunk_pairs": spool.chunk_pairs,
@@ -156,14 +156,14 @@ def _damaged(folder: PartsFolder) -> ResourceError:
 def asked_of(settings: ScoreSettings) -> dict[str, Any]:
     """Return the options that decide which tokens are scored, as JSON gives them back."""
     asked = asdict(settings.data) | asdict(settings.tokenization)
-    del asked["source"]
+    del asked["source"], asked["more"]  # where the files are may differ from machine to machine
     return dict(json.loads(json.dumps(asked)))
 
 
-def size_of(source: str) -> int | None:
-    """Return the bytes of a data file, None of another source or one that is not on this machine."""
-    path = Path(source)
-    return path.stat().st_size if path.is_file() else None
+def size_of(data: DataSettings) -> int | None:
+    """Return the bytes of the data files, None of another source or where one is not on this machine."""
+    paths = [Path(name) for name in (data.source, *data.more)]
+    return sum(path.stat().st_size for path in paths) if all(path.is_file() for path in paths) else None
 
 
 def _plain(data: DataSummary) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -143,6 +144,18 @@ EXAMPLES = {
     "response_j": Example("response_jk", {"question": "2+2?", "response_j": "4", "response_k": "5"}, *PLAIN),
     "answer_w": Example("answer_wl", {"context": "2+2?", "answer_w": "4", "answer_l": "5"}, *PLAIN),
     "axolotl chat": Example("axolotl_chat", {"messages": [ASK], "chosen": YES, "rejected": NO}, (USER,)),
+    "ms-swift query": Example("ms_swift_query", {"query": "2+2?", "response": "4", "rejected_response": "5"}, (USER,)),
+    "ms-swift query in full": Example(
+        "ms_swift_query",
+        {
+            "system": "Be brief.",
+            "query": "2+2?",
+            "response": "4",
+            "rejected_response": "5",
+            "history": [["Hi", "Hello"]],
+        },
+        (SYSTEM, Message("user", "Hi"), Message("assistant", "Hello"), USER),
+    ),
     "ms-swift text": Example("ms_swift", {"messages": [LEAD, ASK, YES], "rejected_response": "5"}, (SYSTEM, USER)),
     "ms-swift list": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": ["5"]}, (USER,)),
     "ms-swift turns": Example("ms_swift", {"messages": [ASK, YES], "rejected_response": [NO]}, (USER,)),
@@ -163,9 +176,9 @@ EXAMPLES = {
 def refilled(value: Any, contents: Mapping[str, str]) -> Any:
     """Return the example row with other words in it, wherever an old one stood."""
     if isinstance(value, str):
-        for old, new in contents.items():
-            value = value.replace(old, json.dumps(new)[1:-1] if value.startswith("[{") else new)
-        return value
+        in_json = value.startswith("[{")
+        old = re.compile("|".join(map(re.escape, contents)))
+        return old.sub(lambda one: json.dumps(contents[one[0]])[1:-1] if in_json else contents[one[0]], value)
     if isinstance(value, list):
         return [refilled(item, contents) for item in value]
     return {key: refilled(item, contents) for key, item in value.items()} if isinstance(value, dict) else value

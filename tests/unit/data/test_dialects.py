@@ -137,11 +137,12 @@ def test_an_empty_tools_column_means_no_tools(empty: Any) -> None:
     assert read({**EXAMPLES["trl texts"].row, "tools": empty}).tools is None
 
 
-def test_further_message_keys_are_kept_without_their_nulls() -> None:
+def test_further_message_keys_are_kept_with_their_nulls() -> None:
     calls = [{"function": {"name": "add"}}]
     asked = {"role": "assistant", "content": None, "tool_calls": calls, "name": None}
     pair = read({"prompt": [ASK, asked], "chosen": [YES], "rejected": [NO]})
-    assert pair.prompt[1] == Message("assistant", "", {"tool_calls": calls})
+    assert pair.prompt[1] == Message("assistant", None, {"tool_calls": calls, "name": None})
+    assert pair.prompt[1].to_json() == asked
 
 
 def test_an_empty_response_is_a_response() -> None:

@@ -14,9 +14,16 @@ ASK, YES, NO = (
 )
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
 UNPAIRED = "unpaired feedback (one answer with a label), not a preference pair"
-NUMBERED = "two answers and a number that says which is better; write them as chosen and rejected"
 SEVERAL = "a list of several answers, not one chosen and one rejected"
 MAP = "name them with --map prompt=col,chosen=col,rejected=col"
+
+
+def two_answers(one: str, other: str, label: str, where: str = "") -> str:
+    return (
+        f"two answers ({where or f'`{one}`, `{other}`'}) and a label (`{label}`) that says in each row which is "
+        "better; convert the rows by their label and leave ties out: "
+        f"chosen, rejected = ({one}, {other}) if {label} == … else ({other}, {one})"
+    )
 
 
 def reason(value: dict[str, Any], **options: Any) -> str:
@@ -50,11 +57,13 @@ def reason(value: dict[str, Any], **options: Any) -> str:
         ),
         (
             {"input": "q", "output_1": "a", "output_2": "b", "preference": 1},
-            f"{NUMBERED}; columns found: input, output_1, output_2, preference",
+            two_answers("output_1", "output_2", "preference")
+            + "; columns found: input, output_1, output_2, preference",
         ),
         (
             {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 0},
-            f"{NUMBERED}; columns found: prompt, response_0, response_1, better_response_id",
+            two_answers("response_0", "response_1", "better_response_id")
+            + "; columns found: prompt, response_0, response_1, better_response_id",
         ),
         ({"prompt": "q", "rejected": "b"}, "`chosen` is missing; columns found: prompt, rejected"),
         ({"a": 1, "b": 2}, f"no known preference layout; columns found: a, b; {MAP}"),
@@ -94,6 +103,135 @@ def test_other_layouts_are_refused_by_name(value: dict[str, Any], what: str) -> 
 )
 def test_a_value_of_the_wrong_kind_is_told_with_its_column(column: str, found: Any, what: str) -> None:
     assert reason({**PAIR, column: found}) == what
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            {
+                "model_a": "m",
+                "model_b": "n",
+                "winner": "model_a",
+                "conversation_a": [ASK, YES],
+                "conversation_b": [ASK],
+            },
+            two_answers("conversation_a", "conversation_b", "winner"),
+        ),
+        (
+            {"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_A": 5, "score_B": 2},
+            two_answers("human_ref_A", "human_ref_B", "labels"),
+        ),
+        (
+            {"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": -2},
+            two_answers("response_1", "response_2", "preference_strength"),
+        ),
+        (
+            {"question": {"full_text": "q"}, "answer_0": "a", "answer_1": "b", "score_0": 0.5, "score_1": -0.5},
+            "two answers (`answer_0`, `answer_1`) and a label (`score_0`, `score_1`)",
+        ),
+        (
+            {"info": {"post": "q"}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 0},
+            two_answers("summaries[0]", "summaries[1]", "choice", "in `summaries`"),
+        ),
+        (
+            {"prompt": "q", "responseA": "a", "responseB": "b", "vote": "A"},
+            two_answers("responseA", "responseB", "vote"),
+        ),
+        (
+            {"prompt": "q", "left answer": "a", "right answer": "b"},
+            "two answers (`left answer`, `right answer`) and no column that is known to say which is better",
+        ),
+    ],
+)
+def test_two_answers_and_a_label_are_refused_without_a_side_to_map(value: dict[str, Any], told: str) -> None:
+    assert reason(value).startswith(told)
+    assert f"columns found: {', '.join(value)}" in reason(value)
+    assert "--map" not in reason(value)
+
+
+def test_columns_that_are_nearly_named_are_suggested() -> None:
+    hint = "name them with --map prompt=text_prompt,chosen=text_chosen,rejected=text_rejected"
+    assert reason({"text_prompt": "q", "text_chosen": "a", "text_rejected": "b"}).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("extra", "remark"),
+    [
+        ({"system_prompt": "Be brief."}, "`system_prompt` is not used (TRL does not use it either)"),
+        ({"sys_message": "Be brief."}, "`sys_message` is not used (TRL does not use it either)"),
+        ({"history": [["q", "a"]]}, "`history` is not used"),
+        ({"context": "Long ago."}, "`context` is not part of the prompt"),
+        ({"prompt": "", "question": "q"}, "`question` is not used, though the prompt is empty"),
+    ],
+)
+def test_columns_that_belong_to_the_prompt_and_are_left_out_are_remarked(extra: dict[str, Any], remark: str) -> None:
+    (told,) = normalise(SourceRow(0, 1, {**PAIR, **extra}))[0].remarks
+    assert told.startswith(remark)
+
+
+@pytest.mark.parametrize("extra", [{"system_prompt": ""}, {"context": "q"}, {"system": "Be brief."}, {"note": "x"}])
+def test_columns_that_are_used_or_empty_are_not_remarked(extra: dict[str, Any]) -> None:
+    assert normalise(SourceRow(0, 1, {**PAIR, **extra}))[0].remarks == ()
+
+
+def test_a_label_beside_mapped_columns_is_remarked() -> None:
+    row = {"prompt": "q", "answer_0": "a", "answer_1": "b", "label": 1}
+    mapping = {"prompt": "prompt", "chosen": "answer_0", "rejected": "answer_1"}
+    told = ("`label` may say in each row which answer is better, and is not used",)
+    assert normalise(SourceRow(0, 1, row), mapping=mapping)[0].remarks == told
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "{'role': 'assistant', 'content': 'a'}",
+        "{'from': 'gpt', 'value': 'a'}",
+        '{"from": \'gpt\', "value": "It\'s"}',
+        "[{'tool_calls': [{'id': 1}], 'role': 'assistant', 'content': None}]",
+        "[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]",
+        "array([{'content': 'a', 'role': 'assistant'}], dtype=object)",
+        "ChatCompletionMessage(content='a', role='assistant')",
+        "[HumanMessage(content='a'), AIMessage(content='b')]",
+        "[{'role': 'assistant', 'content': 'cut o",
+        '[{"role": "assistant", "content": "cut o',
+    ],
+)
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
+def test_messages_that_something_else_than_json_spells_are_not_scored_as_text(cell: str, column: str) -> None:
+    assert reason({**PAIR, column: cell}).startswith(f"`{column}` ")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ['{"role": "assistant", "content": "Hi"}', ' {"value": "Hi", "from": "gpt"}', '[{"from": "gpt", "value": "Hi"}]'],
+)
+def test_one_message_as_json_in_a_cell_is_that_message(cell: str) -> None:
+    pair = normalise(SourceRow(0, 1, {**PAIR, "chosen": cell}))[0]
+    assert pair.content["chosen"] == [{"role": "assistant", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"role": "Engineer", "content": "Write code."}',
+        '{"answer": "a"}',
+        "{'a': 1}",
+        '["a", "b"]',
+        "[1, 2]",
+        "{not json",
+        "Message(s) follow",
+        "{'role': 'user', 'content': 'Hi'} is how a message looks.",
+    ],
+)
+def test_text_that_only_looks_like_code_stays_text(text: str) -> None:
+    assert normalise(SourceRow(0, 1, {**PAIR, "chosen": text}))[0].chosen == text
+
+
+def test_responses_that_are_bytes_as_python_writes_them_are_refused() -> None:
+    assert reason({"prompt": "q", "chosen": "b'a'", "rejected": "b'b'"}) == (
+        "`chosen` and `rejected` are bytes as Python writes them; decode them"
+    )
 
 
 @pytest.mark.parametrize("empty", [None, [], ""])

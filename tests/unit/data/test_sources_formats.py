@@ -105,9 +105,10 @@ def test_parquet_rows_are_numbered_from_one_and_keep_their_nested_values(tmp_pat
     ]
 
 
-def test_parquet_message_keys_that_arrow_filled_with_null_are_dropped(tmp_path: Path) -> None:
+def test_parquet_keeps_the_nulls_that_arrow_gives_to_turns_of_one_list(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "3", "name": "add"}]
-    assert values_of(parquet(tmp_path / "pairs.parquet", [{"chosen": turns}])) == [{"chosen": turns}]
+    filled = [{"role": "user", "content": "Hi", "name": None}, turns[1]]
+    assert values_of(parquet(tmp_path / "pairs.parquet", [{"chosen": turns}])) == [{"chosen": filled}]
 
 
 def test_gzipped_parquet_is_read(tmp_path: Path) -> None:
@@ -212,7 +213,11 @@ def test_csv_rows_with_other_than_the_headers_columns_are_told(tmp_path: Path) -
 
 def test_csv_rows_that_are_not_utf8_are_told_and_the_others_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", b"a,b\ncaf\xe9,1\nx,2\n")
-    assert rows_of(path) == [BadRow(0, 2, "the row is not UTF-8"), SourceRow(1, 3, {"a": "x", "b": "2"})]
+    reason = (
+        "the row is not UTF-8 (byte 0xE9, which is é in Windows' cp1252; save it as UTF-8, or convert it: "
+        "iconv -f CP1252 -t UTF-8)"
+    )
+    assert rows_of(path) == [BadRow(0, 2, reason), SourceRow(1, 3, {"a": "x", "b": "2"})]
 
 
 def test_a_csv_quote_that_never_ends_is_told_where_its_row_begins(tmp_path: Path) -> None:

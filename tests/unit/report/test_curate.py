@@ -29,7 +29,7 @@ Import = Callable[..., Ledger]
 GIVEN = dict(zip(LOGPS, (-50.0, -60.0, -52.0, -58.0), strict=True))
 FOUR_PAIRS = [{"prompt": f"q{row}", "chosen": f"a{row}", "rejected": f"b{row}"} for row in range(4)]
 DROP_AND_SWAP: Mapping[int, Decision] = {0: "keep", 1: "drop", 2: "swap"}
-NO_CELLS = ("alpaca in full", "sharegpt", "sharegpt with tools", "openai", "axolotl chat", "ms-swift list")
+NO_CELLS = ("alpaca in full", "ms-swift query in full", "openai", "ms-swift list")
 """Layouts with lists or objects of their own, which nobody looks for in the text of a cell."""
 EACH = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
 

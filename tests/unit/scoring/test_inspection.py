@@ -86,9 +86,31 @@ def test_a_reward_model_that_calls_itself_a_language_model_is_refused_by_its_hea
         inspected(model(tmp_path / "ref"), policy)
 
 
-def test_a_language_model_with_trls_value_head_beside_it_is_scored(tmp_path: Path) -> None:
+def test_a_language_model_with_a_value_head_beside_it_is_warned_about(tmp_path: Path) -> None:
     weights = {"model.norm.weight": (4,), "v_head.summary.weight": (1, 4), "v_head.summary.bias": (1,)}
-    assert inspected(model(tmp_path / "policy", weights=weights)) == ()
+    assert [oddity.name for oddity in inspected(model(tmp_path / "policy", weights=weights))] == ["value_head"]
+
+
+def test_a_value_head_in_a_file_of_its_own_is_seen_beside_an_adapter_too(tmp_path: Path) -> None:
+    policy = adapter(tmp_path / "policy", model(tmp_path / "base"))
+    write(policy, {"value_head.safetensors": {"v_head.summary.weight": (1, 4)}})
+    assert [oddity.name for oddity in inspected(policy)] == ["value_head"]
+
+
+def test_a_reward_model_is_refused_by_the_shape_of_its_head(tmp_path: Path) -> None:
+    policy = model(tmp_path / "policy", weights={"model.embed_tokens.weight": (64, 4), "lm_head.weight": (1, 4)})
+    with pytest.raises(ModelError, match="its head has 1 outputs"):
+        inspected(policy)
+
+
+@pytest.mark.parametrize(
+    "name", ["base_model.model.score.weight", "base_model.model.classifier.modules_to_save.weight"]
+)
+def test_an_adapter_that_stores_a_head_of_scores_is_refused(name: str, tmp_path: Path) -> None:
+    policy = adapter(tmp_path / "policy", model(tmp_path / "base"), task_type=None)
+    write(policy, {"adapter_model.safetensors": {name: (1, 4)}})
+    with pytest.raises(ModelError, match=re.escape(f"(it stores {name})")):
+        inspected(policy)
 
 
 def test_a_base_that_is_a_classifier_is_refused_for_its_adapter(tmp_path: Path) -> None:

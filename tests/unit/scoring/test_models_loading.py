@@ -184,6 +184,23 @@ def test_an_adapter_without_a_tokenizer_takes_its_bases(samples: Path, tmp_path:
     assert tokenizer.eos_token == "<|end|>"  # noqa: S105 (a token of the vocabulary)
 
 
+def test_an_adapter_with_a_tokenizer_config_alone_takes_its_bases(samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    base = Checkpoint("base", samples / "tiny-ref")
+    tokenizer = load_tokenizer(Checkpoint("adapter", tmp_path, base), ModelSettings("adapter"))
+    assert tokenizer is not None
+    assert len(tokenizer) == 2048
+
+
+def test_the_template_of_a_processor_is_the_tokenizers_where_that_has_none(samples: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((samples / "tiny-ref" / name).read_bytes())
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "{{ messages[0].content }}"}')
+    tokenizer = load_tokenizer(Checkpoint("vision", tmp_path), ModelSettings("vision"))
+    assert tokenizer is not None
+    assert tokenizer.chat_template == "{{ messages[0].content }}"
+
+
 def test_a_checkpoint_without_a_tokenizer_has_none(full: Path) -> None:
     assert load_tokenizer(Checkpoint("full", full), ModelSettings("full")) is None
 

@@ -1,0 +1,107 @@
+"""Arrow's values as JSON values: binary text is decoded, and what is no text can never be scored as one.
+
+| Arrow | JSON |
+|---|---|
+| string, large and view variants, dictionaries of them | text |
+| binary of any kind that is UTF-8 | text |
+| other binary | `NotText`: Base64 |
+| date, time, timestamp | `NotText`: ISO 8601 |
+| decimal, duration, UUID and the rest | `NotText`: as Python writes it |
+| map with distinct text keys | object; another one: list of [key, value] |
+| JSON (`arrow.json`) | the value that it spells |
+| struct, list | object, list, with every null that they hold |
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import numbers
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from prefscope.data.arrow_json import Decode, json_decoders
+from prefscope.data.records import BadRow, Json, NotText, SourceRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNDECODABLE = "binary data that is not UTF-8 text"
+
+
+def rows_of_batch(batch: pa.RecordBatch, places: Iterator[int]) -> Iterator[SourceRow | BadRow]:
+    """Yield the rows of a batch; a value that cannot be read makes only its own row bad."""
+    decoders = json_decoders(batch.schema)
+    try:
+        values = [_decoded(value, decoders) for value in batch.to_pylist()]
+    except (ValueError, OverflowError, RecursionError):  # text that is not UTF-8, timestamps that Python cannot hold
+        for i in range(batch.num_rows):
+            yield _row_alone(batch.slice(i, 1), decoders, next(places))
+        return
+    for value in values:
+        place = next(places)
+        yield SourceRow(place, place + 1, from_arrow_row(value))
+
+
+def _decoded(value: dict[str, Json], decoders: Mapping[str, Decode]) -> dict[str, Json]:
+    return {**value, **{name: decode(value[name]) for name, decode in decoders.items()}}
+
+
+def _row_alone(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int) -> SourceRow | BadRow:
+    value: dict[str, Json] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            value[name] = decoders.get(name, from_arrow)(column[0].as_py())
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            return BadRow(place, place + 1, f"`{name}` holds text that is not UTF-8 (byte 0x{byte:02X})")
+        except (ValueError, OverflowError, RecursionError) as error:
+            return BadRow(place, place + 1, f"`{name}` holds a value that cannot be read ({error})")
+    return SourceRow(place, place + 1, from_arrow_row(value))
+
+
+def from_arrow_row(value: dict[str, Json]) -> dict[str, Json]:
+    """Return a row of Arrow values as JSON values."""
+    return {name: from_arrow(found) for name, found in value.items()}
+
+
+def from_arrow(found: object) -> Json:
+    """Return the JSON value of what Arrow gives Python."""
+    if found is None or isinstance(found, str | bool | int | float):
+        return found
+    if isinstance(found, dict):
+        return {str(key): from_arrow(item) for key, item in found.items()}
+    if isinstance(found, list) and found and all(isinstance(item, tuple) and len(item) == 2 for item in found):  # noqa: PLR2004 (key and value)
+        return _from_map(found)
+    if isinstance(found, list | tuple):
+        return [from_arrow(item) for item in found]
+    if isinstance(found, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(found))
+    return _from_other(found)
+
+
+def _from_map(items: list[tuple[object, object]]) -> Json:
+    pairs = [(from_arrow(key), from_arrow(item)) for key, item in items]
+    keys = [key for key, _ in pairs]
+    if all(isinstance(key, str) for key in keys) and len(set(keys)) == len(keys):
+        return dict(pairs)
+    return [list(pair) for pair in pairs]
+
+
+def _from_bytes(found: bytes) -> str:
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return NotText(base64.b64encode(found).decode("ascii"), UNDECODABLE)
+
+
+def _from_other(found: object) -> Json:
+    if isinstance(found, numbers.Integral):
+        return int(found)
+    if isinstance(found, numbers.Real):
+        return float(found)
+    if isinstance(found, dt.date | dt.time):
+        kind = {dt.date: "a date", dt.time: "a time"}.get(type(found), "a timestamp")
+        return NotText(found.isoformat(), kind)
+    return NotText(str(found), "a decimal number" if isinstance(found, Decimal) else f"a {type(found).__name__}")
