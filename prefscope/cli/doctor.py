@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from prefscope.cli import options as opt
+from prefscope.cli.template_file import read_template
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 EXIT_FOUND = 1
@@ -88,9 +89,7 @@ def doctor(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(
-            max_length, truncation, opt.read_template(chat_template), profile, template_date
-        ),
+        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
         compute=ComputeSettings(cache, not no_cache, batch_tokens, threads),
     )
     with RunProgress() as progress:

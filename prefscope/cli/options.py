@@ -92,7 +92,6 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
-LARGEST_TEMPLATE = 1 << 20
 POLICY_VARIABLE = "PREFSCOPE_POLICY"
 Policies = Annotated[
     list[str] | None,
@@ -307,24 +306,6 @@ def read_mapping(text: str | None) -> dict[str, str] | None:
     from prefscope.data.dialects import parse_mapping
 
     return None if text is None else parse_mapping(text)
-
-
-def read_template(path: Path | None) -> str | None:
-    """Return the text of a chat template.
-
-    Raises:
-        UsageError: The file cannot be read.
-    """
-    if path is None:
-        return None
-    try:
-        with path.open(encoding="utf-8") as stream:
-            text = stream.read(LARGEST_TEMPLATE + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The chat template cannot be read ({error})", where=str(path)) from error
-    if len(text) > LARGEST_TEMPLATE:
-        raise UsageError(f"The chat template has more than {LARGEST_TEMPLATE:,} characters", where=str(path))
-    return text
 
 
 def read_dispatch(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefscope.cli import options as opt
+from prefscope.cli.template_file import read_template
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 
@@ -65,7 +66,7 @@ def parity(
         ),
         models=ModelSettings(policy or "", ref, base, dtype, device, trust_remote_code=trust_remote_code),
         tokenization=TokenizationSettings(
-            max_length, chat_template=opt.read_template(chat_template), template_date=template_date
+            max_length, chat_template=read_template(chat_template), template_date=template_date
         ),
         compute=ComputeSettings(cache, not no_cache, threads=threads),
     )

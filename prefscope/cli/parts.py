@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefscope.cli import options as opt
+from prefscope.cli.template_file import read_template
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 EXIT_FOUND = 1
@@ -80,9 +81,7 @@ def plan(
             skip_bad_rows=skip_bad_rows,
         ),
         models=ModelSettings(policy or "", ref, base, trust_remote_code=trust_remote_code),
-        tokenization=TokenizationSettings(
-            max_length, truncation, opt.read_template(chat_template), profile, template_date
-        ),
+        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
     )
     with RunProgress() as progress:
         plan_parts(folder, settings, progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from prefscope.cli import options as opt
+from prefscope.cli.template_file import read_template
 from prefscope.errors import UsageError
 from prefscope.settings import (
     NOISE_PAIRS,
@@ -119,9 +120,7 @@ def score(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         ),
-        tokenization=TokenizationSettings(
-            max_length, truncation, opt.read_template(chat_template), profile, template_date
-        ),
+        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
         compute=ComputeSettings(
             cache,
             not no_cache,

@@ -5,6 +5,7 @@ No weights are loaded here, so every problem of the data is told before the expe
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -132,7 +133,7 @@ class _Reading:
             drawn = np.random.default_rng(self.settings.seed).permutation(total)[: self.settings.sample]
             wanted = set(drawn.tolist())
             found = (pair for i, pair in enumerate(self._normalised(source)) if i in wanted)
-        for pair in islice(found, self.settings.limit):
+        for pair in islice(found, None if self.settings.limit is None else min(self.settings.limit, sys.maxsize)):
             if self.settings.skip_bad_rows or not self.bad:
                 yield pair
 

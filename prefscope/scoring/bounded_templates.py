@@ -16,7 +16,6 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
-from transformers.utils import chat_template_utils
 
 from prefscope.scoring.template_limits import check_call, check_operation, is_metered, join, metered, spend, weighed
 
@@ -41,6 +40,8 @@ def bounded() -> Iterator[None]:
 @cache
 def _take_over() -> None:
     """Give renderings that are bounded a template that is."""
+    from transformers.utils import chat_template_utils
+
     compile_theirs = chat_template_utils._compile_jinja_template  # noqa: SLF001 (nothing public does it)
 
     @lru_cache(maxsize=64)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-
-from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
+from typing import TYPE_CHECKING
 
 from prefscope.data.records import Json, PreferencePair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VARIABLES = frozenset({"documents"})
 """Parameters of `apply_chat_template` that do nothing but reach the template."""
@@ -44,5 +45,8 @@ def template_variables(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair)
 @cache
 def _arguments() -> frozenset[str]:
     """Return the names of what says how a template is called and its text is tokenized."""
+    from transformers import PreTrainedTokenizerBase
+    from transformers.utils.chat_template_utils import render_jinja_template
+
     functions = (PreTrainedTokenizerBase.apply_chat_template, render_jinja_template)
     return frozenset({name for one in functions for name in inspect.signature(one).parameters} | OURS) - VARIABLES

@@ -80,6 +80,9 @@ class PairTokenizer:
             # A chat template writes its own special tokens; plain text gets the tokenizer's.
             ids = self.tokenizer(flat, add_special_tokens=not conversational, verbose=False)["input_ids"]
             for k, (i, texts) in enumerate(items):
+                if not (ids[3 * k + 1] and ids[3 * k + 2]):
+                    results[i] = BadRow(pairs[i].row, pairs[i].line, "nothing of this pair is rendered", pairs[i].file)
+                    continue
                 missing = left_out(pairs[i], texts, self._render)
                 results[i] = self._assemble(pairs[i], ids[3 * k : 3 * k + 3], missing)
         return [result for result in results if result is not None]
