@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -139,7 +140,8 @@ def _taken(
     records: Iterator[dict[str, Any]], limit: int | None, wanted: Container[int] | None
 ) -> Iterator[dict[str, Any]]:
     """Return the records at the wanted positions (None: all), up to the limit."""
-    return islice((record for i, record in enumerate(records) if wanted is None or i in wanted), limit)
+    most = None if limit is None else min(limit, sys.maxsize)
+    return islice((record for i, record in enumerate(records) if wanted is None or i in wanted), most)
 
 
 def _records(

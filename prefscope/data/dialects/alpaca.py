@@ -79,7 +79,8 @@ MS_SWIFT_QUERY = Alpaca(
 
 def _history(value: Row) -> tuple[Message, ...]:
     turns = []
-    for item in value.get("history") or []:
+    history = value.get("history") or []
+    for item in history if isinstance(history, list) else [history]:
         if not isinstance(item, list) or [type(text) for text in item] != [str, str]:
             raise NotAPairError("`history` is not a list of [question, answer] texts")
         turns += [Message(role, text) for role, text in zip(_ROLES, item, strict=True)]
