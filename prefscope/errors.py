@@ -65,6 +65,10 @@ class NewerLedgerError(LedgerError):
     """A ledger that a newer version has written."""
 
 
+class DamagedLedgerError(LedgerError):
+    """A ledger that is not as it was written."""
+
+
 class MissingExtraError(PrefscopeError):
     """An optional package that is not installed."""
 

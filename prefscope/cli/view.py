@@ -12,7 +12,7 @@ import typer
 
 from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
-from prefscope.errors import LedgerError, NewerLedgerError, UsageError
+from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
@@ -177,7 +177,7 @@ def _is_ledger(path: Path) -> bool:
         return False
     try:
         open_parquet(path)
-    except NewerLedgerError:
+    except (NewerLedgerError, DamagedLedgerError):
         return True
     except LedgerError:
         return False
