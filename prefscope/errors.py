@@ -6,6 +6,11 @@ This module imports nothing of the project.
 
 from __future__ import annotations
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk that takes no more."""
+
 
 class PrefscopeError(Exception):
     """An error that is told as a sentence and never as a traceback."""
@@ -81,6 +86,17 @@ class ResourceError(PrefscopeError):
     """The machine stopped the work: disk, memory or network."""
 
     exit_code = 3
+
+
+def no_space(error: OSError) -> ResourceError | None:
+    """Return the sentence for a disk that is full, None for another error."""
+    if error.errno not in FULL:
+        return None
+    return ResourceError(
+        f"The disk is full ({error.strerror or error})",
+        where=str(error.filename or ""),
+        hint="Free disk space where outputs and temporary files (TMPDIR) go, and run the same command again.",
+    )
 
 
 def _rebuilt(kind: type[PrefscopeError], what: str, where: str, hint: str) -> PrefscopeError:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,8 +76,9 @@ class SpooledPairs(ABC):
         """How each of the data set's own columns is stored, by its name in the data set."""
 
     def close(self) -> None:
-        """Close the file; a temporary one's disk space is given back."""
-        self._file.close()
+        """Close the file; a temporary one's disk space is given back, and what is not written yet is not missed."""
+        with suppress(OSError):
+            self._file.close()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the chunks as they were written."""
@@ -138,8 +140,8 @@ class Spool(SpooledPairs):
         """End writing, so that the spool can be read."""
         with _told(self._folder):
             self._writer.close()
-            self._file.seek(0)
-            self._reader = pa.ipc.open_file(self._file)
+            self._file.flush()
+            self._reader = _opened(self._file)
 
     def save(self, stream: IO[bytes]) -> None:
         """Write the finished spool to a file that stays (`SavedSpool`)."""
@@ -174,7 +176,7 @@ class SavedSpool(SpooledPairs):
             pyarrow.ArrowException: It is no spool, or was cut.
         """
         self._file = file
-        self._reader = pa.ipc.open_file(self._file)
+        self._reader = _opened(self._file)
         self.chunk_pairs = [*chunk_pairs]
         self.num_pairs = sum(chunk_pairs)
         self._kinds = dict(kinds)
@@ -183,6 +185,12 @@ class SavedSpool(SpooledPairs):
     def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the data set."""
         return self._kinds
+
+
+def _opened(file: IO[bytes]) -> pa.RecordBatchFileReader:
+    """Return what reads a file without Python: Arrow's threads may outlive the interpreter."""
+    descriptor = f"/dev/fd/{file.fileno()}"
+    return pa.ipc.open_file(pa.OSFile(descriptor) if os.path.exists(descriptor) else file)  # noqa: PTH110 (no path)
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:

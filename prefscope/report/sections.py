@@ -43,6 +43,9 @@ class Plot:
 Section = Table | Plot
 
 
+NO_CHECKSUM = "an older ledger without checksums: damage to it may go unnoticed"
+
+
 def headline(summary: Summary) -> list[str]:
     """Return what was scored, with what, in a few lines of safe text."""
     models = summary.manifest.get("models")
@@ -61,6 +64,7 @@ def headline(summary: Summary) -> list[str]:
         lines.append("log-probs as given in the file; no model was run")
     source = summary.manifest.get("data", {}).get("source", "unknown data")
     lines.append(f"{summary.pairs:,} pairs of {visible(str(source))}   beta {summary.beta:g}")
+    lines += [] if summary.has_checksums else [NO_CHECKSUM]
     left_out = describe_left_out(summary.manifest.get("tokenization") or {})
     if left_out and (flagged := summary.flags.get("not_rendered")):
         lines.append(visible(f"{flagged:,} of these are not rendered in full; the chat template left out {left_out}"))

@@ -200,3 +200,11 @@ def test_a_large_manifest_is_found_in_the_footer(tmp_path: Path) -> None:
     path = tmp_path / "large.parquet"
     write_ledger(path, build_schema({}, manifest, tokens=False), [])
     assert json.dumps(Ledger(path).manifest["settings"]) == json.dumps(manifest["settings"])
+
+
+def test_reports_note_that_an_old_ledger_carries_no_checksum(capsys: pytest.CaptureFixture[str], ledger: Path) -> None:
+    notes = {}
+    for name, arguments in {"old": [OLD], "new": [ledger], "json": [OLD, "--json"]}.items():
+        run(["report", *map(str, arguments)])
+        notes[name] = "without checksums" in capsys.readouterr().out
+    assert notes == {"old": True, "new": False, "json": False}
