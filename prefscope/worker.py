@@ -33,6 +33,7 @@ from prefscope.errors import PrefscopeError, UsageError, no_space
 from prefscope.events import Event, Failed, to_json_line
 from prefscope.folders import unnamed_ledger, worker_log
 from prefscope.ledger.file import part_path
+from prefscope.private import make_folder
 from prefscope.process_exit import run_and_exit
 from prefscope.settings import ScoreSettings
 
@@ -84,7 +85,7 @@ def _take_streams(log: Path) -> tuple[BinaryIO, BinaryIO]:
     """Return the starter's streams; file descriptors 0 to 2 become an empty input and the log, C libraries' too."""
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError:
         target = os.dup(2)  # the run matters more than its log

@@ -26,6 +26,7 @@ from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
 from prefscope.errors import PrefscopeError, ResourceError, no_space
+from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
 
 EXIT_USAGE = 2
@@ -164,9 +165,11 @@ def _write_log() -> str:
 
     folder = log_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / "error.log"
-        path.write_text(f"{' '.join(map(without_secrets, sys.argv))}\n{traceback.format_exc()}", encoding="utf-8")
+        with open_file(path) as stream:
+            text = f"{' '.join(map(without_secrets, sys.argv))}\n{traceback.format_exc()}"
+            stream.write(text.encode(errors="backslashreplace"))
     except OSError:
         return "the output of --debug"
     return str(path)

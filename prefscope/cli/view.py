@@ -82,12 +82,8 @@ def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False
     """Look at the bundled ledgers of a real model on the screen."""
     from prefscope.folders import sample_data
 
-    _show(
-        [sample_data() / name for name in DEMO],
-        PreferenceSettings(),
-        Look(theme, palette, ascii_only, mouse),
-        bundled=True,
-    )
+    ledgers = [sample_data() / name for name in DEMO]
+    _show(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
 def open_(

@@ -16,6 +16,7 @@ from prefscope.ledger.checksums import MARKER, check_promise, seal
 from prefscope.ledger.columns import STORED, TEXTS, TOKENS, Column
 from prefscope.ledger.opened import LedgerFile, open_file
 from prefscope.ledger.validation import check_manifest, check_schema, read_manifest
+from prefscope.private import keep_mode, make_file, make_folder, remove_leftovers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,8 +84,11 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
 
     part = part_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        remove_leftovers(path)
         try:
+            make_file(part)
+            keep_mode(part, path)
             texts = [
                 field.name for field in schema if field.type == pa.string()
             ]  # a dictionary of numbers saves nothing

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from prefscope.data.records import Json, readable
 from prefscope.errors import ResourceError
 from prefscope.ledger.file import ExtraKind, store_as, widen
+from prefscope.private import make_folder
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
@@ -112,7 +113,7 @@ class Spool(SpooledPairs):
         """Start an empty spool in a folder (None: the system's temporary folder)."""
         with _told(folder):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(folder)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the spool)
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)

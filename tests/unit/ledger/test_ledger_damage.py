@@ -204,7 +204,7 @@ def test_a_large_manifest_is_found_in_the_footer(tmp_path: Path) -> None:
 
 def test_reports_note_that_an_old_ledger_carries_no_checksum(capsys: pytest.CaptureFixture[str], ledger: Path) -> None:
     notes = {}
-    for name, arguments in {"old": [OLD], "new": [ledger], "json": [OLD, "--json"]}.items():
-        run(["report", *map(str, arguments)])
+    for name, arguments in {"old": [str(OLD)], "new": [str(ledger)], "json": [str(OLD), "--json"]}.items():
+        run(["report", *arguments])
         notes[name] = "without checksums" in capsys.readouterr().out
     assert notes == {"old": True, "new": False, "json": False}
