@@ -84,11 +84,23 @@ class SpooledPairs(ABC):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the chunks as they were written."""
         for chunk in range(len(self.chunk_pairs)):
-            yield self._reader.get_batch(chunk)
+            yield self._batch(chunk)
+
+    def _batch(self, chunk: int) -> pa.RecordBatch:
+        """Return a chunk.
+
+        Raises:
+            ResourceError: It cannot be read; this is no error of what is written meanwhile.
+        """
+        try:
+            return self._reader.get_batch(chunk)
+        except (OSError, pa.ArrowException) as error:
+            hint = "Run the same command again; a folder of parts has to be planned anew."
+            raise ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint) from error
 
     def sequences(self, chunk: int) -> list[TokenSequence]:
         """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
-        batch = self._reader.get_batch(chunk)
+        batch = self._batch(chunk)
         sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
         return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
 
