@@ -1,6 +1,6 @@
 """Processes of this program that compute for another: a socket to speak over, a log for what they print.
 
-A child ends when its starter is gone, which the end of its stdin tells. This module imports nothing of the project.
+A child ends when its starter is gone, which the end of its stdin tells.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+
+from prefscope.private import make_folder, open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ def start_child(
     """
     ours, theirs = Pipe()
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if log is None else log.open("ab") as stream:
+        make_folder(log.parent)
+    with nullcontext() if log is None else open_file(log, "ab") as stream:
         process = subprocess.Popen(  # noqa: S603 (this program)
             [*command, str(theirs.fileno()), *arguments],
             stdin=subprocess.PIPE,

@@ -6,8 +6,12 @@ This module imports nothing of the project.
 
 from __future__ import annotations
 
+import errno
+
 UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError)
 """What parsers raise for text that is damaged, nested too deeply, or holds a number or a size that is too large."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk that takes no more."""
 
 
 class PrefscopeError(Exception):
@@ -68,6 +72,10 @@ class NewerLedgerError(LedgerError):
     """A ledger that a newer version has written."""
 
 
+class DamagedLedgerError(LedgerError):
+    """A ledger that is not as it was written."""
+
+
 class MissingExtraError(PrefscopeError):
     """An optional package that is not installed."""
 
@@ -80,6 +88,17 @@ class ResourceError(PrefscopeError):
     """The machine stopped the work: disk, memory or network."""
 
     exit_code = 3
+
+
+def no_space(error: OSError) -> ResourceError | None:
+    """Return the sentence for a disk that is full, None for another error."""
+    if error.errno not in FULL:
+        return None
+    return ResourceError(
+        f"The disk is full ({error.strerror or error})",
+        where=str(error.filename or ""),
+        hint="Free disk space where outputs and temporary files (TMPDIR) go, and run the same command again.",
+    )
 
 
 def _rebuilt(kind: type[PrefscopeError], what: str, where: str, hint: str) -> PrefscopeError:

@@ -29,10 +29,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from prefscope.errors import PrefscopeError, UsageError
+from prefscope.errors import PrefscopeError, UsageError, no_space
 from prefscope.events import Event, Failed, to_json_line
 from prefscope.folders import unnamed_ledger, worker_log
 from prefscope.ledger.file import part_path
+from prefscope.private import make_folder
+from prefscope.process_exit import run_and_exit
 from prefscope.settings import ScoreSettings
 
 EXIT_BUG = 70
@@ -58,14 +60,8 @@ def main() -> int:
     try:
         _run(stdin, stdout, emit)
         code = 0
-    except PrefscopeError as error:
-        emit(Failed(str(error), error.exit_code))
-        code = error.exit_code
     except Exception as error:  # noqa: BLE001 (whatever it is, the starter has to hear of it)
-        with suppress(OSError):
-            traceback.print_exc()
-        emit(Failed(f"A bug in prefscope: {type(error).__name__}. Please report it with {log}", EXIT_BUG))
-        code = EXIT_BUG
+        code = _report(error, emit, log)
     with suppress(OSError):
         sys.stdout.flush()
         if log.stat().st_size == 0:
@@ -73,11 +69,23 @@ def main() -> int:
     return code
 
 
+def _report(error: Exception, emit: Callable[[Event], None], log: Path) -> int:
+    """Emit what went wrong and return the exit code."""
+    refusal = no_space(error) if isinstance(error, OSError) else error
+    if isinstance(refusal, PrefscopeError):
+        emit(Failed(str(refusal), refusal.exit_code))
+        return refusal.exit_code
+    with suppress(OSError):
+        traceback.print_exception(error)
+    emit(Failed(f"A bug in prefscope: {type(error).__name__}. Please report it with {log}", EXIT_BUG))
+    return EXIT_BUG
+
+
 def _take_streams(log: Path) -> tuple[BinaryIO, BinaryIO]:
     """Return the starter's streams; file descriptors 0 to 2 become an empty input and the log, C libraries' too."""
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError:
         target = os.dup(2)  # the run matters more than its log
@@ -164,4 +172,4 @@ def _remove_at_signals(part: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -6,7 +6,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -24,7 +25,9 @@ from prefscope.cli.parts import parts
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
-from prefscope.errors import PrefscopeError
+from prefscope.errors import PrefscopeError, ResourceError, no_space
+from prefscope.private import make_folder, open_file
+from prefscope.process_exit import run_and_exit
 
 EXIT_USAGE = 2
 EXIT_BUG = 70
@@ -79,11 +82,11 @@ def root(
     context.default_map = load_defaults(context)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
+    run_and_exit(lambda: run([argument for argument in given if argument != "--debug"], debug=debug))
 
 
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
@@ -102,17 +105,41 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = EXIT_INTERRUPTED
     except (BrokenPipeError, SystemExit):  # typer and rich exit by themselves on a broken pipe, and on nothing else
-        # The reader went away, as `| head` does. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away, as `| head` does.
+        _discard_output()
         return 0
     except Exception as error:
         if debug:
             raise
-        _tell(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
-        return EXIT_BUG
+        return _tell_os_error(error) if isinstance(error, OSError) else _tell_bug(error)
     if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
         _tell("Interrupted. What was scored is kept: the same command goes on from there.")
     return result if isinstance(result, int) else 0
+
+
+def _tell_os_error(error: OSError) -> int:
+    """Report an error of the system and return its exit code: a full disk or output is no bug."""
+    refusal = no_space(error)
+    try:
+        sys.stdout.flush()
+    except OSError as unwritten:
+        hint = "Free disk space, or send the output elsewhere."
+        refusal = ResourceError(f"The output cannot be written ({unwritten.strerror})", where="stdout", hint=hint)
+        _discard_output()
+    if refusal is None:
+        return _tell_bug(error)
+    _tell(str(refusal))
+    return refusal.exit_code
+
+
+def _tell_bug(error: Exception) -> int:
+    _tell(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
+    return EXIT_BUG
+
+
+def _discard_output() -> None:
+    """Let what is left of the output go nowhere: Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_command(arguments: Sequence[str]) -> list[str]:
@@ -127,7 +154,8 @@ def _with_command(arguments: Sequence[str]) -> list[str]:
 def _tell(text: str) -> None:
     from prefscope.report.visible import visible_lines
 
-    typer.echo(f"prefscope: {visible_lines(text)}", err=True)
+    with suppress(OSError):  # stderr is on a full disk, too: the exit code remains
+        typer.echo(f"prefscope: {visible_lines(text)}", err=True)
 
 
 def _write_log() -> str:
@@ -137,9 +165,11 @@ def _write_log() -> str:
 
     folder = log_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / "error.log"
-        path.write_text(f"{' '.join(map(without_secrets, sys.argv))}\n{traceback.format_exc()}", encoding="utf-8")
+        with open_file(path) as stream:
+            text = f"{' '.join(map(without_secrets, sys.argv))}\n{traceback.format_exc()}"
+            stream.write(text.encode(errors="backslashreplace"))
     except OSError:
         return "the output of --debug"
     return str(path)

@@ -12,7 +12,7 @@ import typer
 
 from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
-from prefscope.errors import LedgerError, NewerLedgerError, UsageError
+from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
 from prefscope.settings import (
     ComputeSettings,
     DataSettings,
@@ -82,7 +82,8 @@ def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False
     """Look at the bundled ledgers of a real model on the screen."""
     from prefscope.folders import sample_data
 
-    _show([sample_data() / name for name in DEMO], PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
+    ledgers = [sample_data() / name for name in DEMO]
+    _show(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
 def open_(
@@ -177,7 +178,7 @@ def _is_ledger(path: Path) -> bool:
         return False
     try:
         open_parquet(path)
-    except NewerLedgerError:
+    except (NewerLedgerError, DamagedLedgerError):
         return True
     except LedgerError:
         return False
@@ -197,6 +198,8 @@ def _show(
         instead = f"report {paths[0]}" if paths else "score DATA"
         raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
     from prefscope.ledger.pairing import load_runs
+    from prefscope.report.sections import NO_CHECKSUM
+    from prefscope.report.visible import visible
 
     gc.disable()  # it would find nothing while modules load and ledgers open; the screens turn it on
     from prefscope.tui.app import PrefscopeApp
@@ -205,6 +208,9 @@ def _show(
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     ledgers = load_runs(paths)
+    for one in ledgers:
+        if not one.has_checksums:
+            sys.stderr.write(f"{visible(one.path.name)}: {NO_CHECKSUM}\n")
     for one in ledgers if preferences.explicit else ():
         one.usable_losses(preferences)  # what a ledger lacks is said before the screen is taken
     session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None

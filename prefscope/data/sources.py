@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -23,11 +23,12 @@ from prefscope.data.hub import HubSource, open_hub
 from prefscope.data.records import BadRow, SourceRow
 from prefscope.data.saved import Files
 from prefscope.data.several import SeveralSources
-from prefscope.errors import UsageError
+from prefscope.errors import ResourceError, UsageError
 from prefscope.settings import DataSettings
 
 __all__ = ["FileSource", "HubSource", "SeveralSources", "Source", "open_data", "open_several", "open_source"]
 
+_BLOCK_BYTES = 1 << 20
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -135,11 +136,13 @@ def _opened(files: Files) -> SeveralSources:
 
 
 def _spooled(pipe: BinaryIO, name: str, split: str | None) -> FileSource:
-    handle, spool = tempfile.mkstemp(prefix="prefscope-")
+    with _writing():
+        handle, spool = tempfile.mkstemp(prefix="prefscope-")
     path = Path(spool)
     try:
-        with reading(name, None), os.fdopen(handle, "wb") as stream:
-            shutil.copyfileobj(pipe, stream)
+        with _writing(), os.fdopen(handle, "wb") as stream:
+            while block := _block(pipe, name):
+                stream.write(block)
         source = replace(open_file(path, name, split), spooled=True)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -147,3 +150,21 @@ def _spooled(pipe: BinaryIO, name: str, split: str | None) -> FileSource:
     # Whoever reads the rows holds the source, so the file lives as long as it is read.
     weakref.finalize(source, path.unlink, missing_ok=True)
     return source
+
+
+def _block(pipe: BinaryIO, name: str) -> bytes:
+    with reading(name, None):
+        return pipe.read(_BLOCK_BYTES)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what the folder of temporary files raises into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"What comes through the pipe cannot be kept while it is read ({error.strerror or error})",
+            where=str(error.filename or os.environ.get("TMPDIR", "the folder of temporary files")),
+            hint="Free disk space, choose another folder with TMPDIR, or save the data to a file.",
+        ) from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError
 from prefscope.ledger.table import Ledger
+from prefscope.private import keep_mode, open_file, remove_leftovers
 
 FORMAT_VERSION = 1
 Decision: TypeAlias = Literal["keep", "drop", "swap"]
@@ -117,7 +118,10 @@ class Marks:
                 return
             content = {"format": FORMAT_VERSION, "marks": rows}
             text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-            part.write_bytes(text.encode(errors="backslashreplace"))  # of a lone surrogate that is JSON's own escape
+            remove_leftovers(self.path)
+            with open_file(part) as stream:
+                stream.write(text.encode(errors="backslashreplace"))  # of a lone surrogate that is JSON's own escape
+            keep_mode(part, self.path)
             part.replace(self.path)
         except OSError as error:
             reason = error.strerror or str(error)

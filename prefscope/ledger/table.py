@@ -43,7 +43,7 @@ class Ledger:
         """Open a ledger file.
 
         Raises:
-            LedgerError: The file is not there, is no ledger, or was written by a newer version.
+            LedgerError: The file is not there, is no ledger, is damaged, or was written by a newer version.
         """
         self.path = path
         self._file, self.manifest = open_parquet(path)
@@ -76,6 +76,11 @@ class Ledger:
     def has_reference(self) -> bool:
         """Whether reference log-probs are there."""
         return bool(self.manifest["has_reference"])
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether the file shows by itself that it is as it was written; those from before checksums do not."""
+        return self._file.checksums is not None
 
     @property
     def has_tokens(self) -> bool:
@@ -331,6 +336,6 @@ def load_ledger(path: str | Path) -> Ledger:
     """Return the ledger in a file.
 
     Raises:
-        LedgerError: The file is not there, is no ledger, or was written by a newer version.
+        LedgerError: The file is not there, is no ledger, is damaged, or was written by a newer version.
     """
     return Ledger(Path(path))

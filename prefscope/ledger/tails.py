@@ -12,10 +12,11 @@ from prefscope.ledger.columns import TAIL_LOGPS, TOKEN_LOGPS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from prefscope.ledger.opened import LedgerFile
 
 
-def tail_sums(file: pq.ParquetFile) -> Columns:
+def tail_sums(file: LedgerFile) -> Columns:
     """Return Σ over the tokens after the first min(n_w, n_l) of each response, in nats, for both models.
 
     A response that is not the longer one has 0. nan where a pair has no token log-probs, or where one is not finite.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from prefscope.data.records import Json, readable
 from prefscope.errors import ResourceError
 from prefscope.ledger.file import ExtraKind, store_as, widen
+from prefscope.private import make_folder
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
@@ -75,17 +77,30 @@ class SpooledPairs(ABC):
         """How each of the data set's own columns is stored, by its name in the data set."""
 
     def close(self) -> None:
-        """Close the file; a temporary one's disk space is given back."""
-        self._file.close()
+        """Close the file; a temporary one's disk space is given back, and what is not written yet is not missed."""
+        with suppress(OSError):
+            self._file.close()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the chunks as they were written."""
         for chunk in range(len(self.chunk_pairs)):
-            yield self._reader.get_batch(chunk)
+            yield self._batch(chunk)
+
+    def _batch(self, chunk: int) -> pa.RecordBatch:
+        """Return a chunk.
+
+        Raises:
+            ResourceError: It cannot be read; this is no error of what is written meanwhile.
+        """
+        try:
+            return self._reader.get_batch(chunk)
+        except (OSError, pa.ArrowException) as error:
+            hint = "Run the same command again; a folder of parts has to be planned anew."
+            raise ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint) from error
 
     def sequences(self, chunk: int) -> list[TokenSequence]:
         """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
-        batch = self._reader.get_batch(chunk)
+        batch = self._batch(chunk)
         sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
         return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
 
@@ -110,7 +125,7 @@ class Spool(SpooledPairs):
         """Start an empty spool in a folder (None: the system's temporary folder)."""
         with _told(folder):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(folder)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the spool)
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             self._writer = pa.ipc.new_file(self._file, _SCHEMA, options=options)
@@ -138,8 +153,8 @@ class Spool(SpooledPairs):
         """End writing, so that the spool can be read."""
         with _told(self._folder):
             self._writer.close()
-            self._file.seek(0)
-            self._reader = pa.ipc.open_file(self._file)
+            self._file.flush()
+            self._reader = _opened(self._file)
 
     def save(self, stream: IO[bytes]) -> None:
         """Write the finished spool to a file that stays (`SavedSpool`)."""
@@ -174,7 +189,7 @@ class SavedSpool(SpooledPairs):
             pyarrow.ArrowException: It is no spool, or was cut.
         """
         self._file = file
-        self._reader = pa.ipc.open_file(self._file)
+        self._reader = _opened(self._file)
         self.chunk_pairs = [*chunk_pairs]
         self.num_pairs = sum(chunk_pairs)
         self._kinds = dict(kinds)
@@ -183,6 +198,12 @@ class SavedSpool(SpooledPairs):
     def extra_kinds(self) -> dict[str, ExtraKind]:
         """How each of the data set's own columns is stored, by its name in the data set."""
         return self._kinds
+
+
+def _opened(file: IO[bytes]) -> pa.RecordBatchFileReader:
+    """Return what reads a file without Python: Arrow's threads may outlive the interpreter."""
+    descriptor = f"/dev/fd/{file.fileno()}"
+    return pa.ipc.open_file(pa.OSFile(descriptor) if os.path.exists(descriptor) else file)  # noqa: PTH110 (no path)
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:

@@ -13,7 +13,7 @@ from prefscope.ledger.table import Ledger
 from prefscope.report.checkpoints import Followed, follow
 from prefscope.report.compare_sections import comparison_sections, trajectory_sections
 from prefscope.report.comparison import Comparison, cautions, compare
-from prefscope.report.sections import Section
+from prefscope.report.sections import NO_CHECKSUM, Section
 from prefscope.report.summary import JSON_SCHEMA, finite_or_none
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
@@ -36,6 +36,8 @@ class Compared:
         names = run_names(self.ledgers)
         lines = [f"A {visible(names[0])}", f"B {visible(names[-1])}"]
         lines += [f"   {self.comparison.pairs:,} shared pairs, beta {self.view.preferences.beta:g}"]
+        old = [visible(name) for name, one in zip(names, self.ledgers, strict=True) if not one.has_checksums]
+        lines += [f"   note: {name} is {NO_CHECKSUM}." for name in old]
         return lines + [f"   note: {sentence}." for sentence in cautions(self.view, self.comparison)]
 
     def sections(self, width: int) -> list[Section]:

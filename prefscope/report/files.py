@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from prefscope.errors import ResourceError, UsageError
 from prefscope.ledger.marks import marks_path
 from prefscope.ledger.table import Ledger
+from prefscope.private import make_folder, remove_leftovers
 
 
 def known_suffix(name: str, suffixes: Sequence[str]) -> str:
@@ -55,7 +56,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        remove_leftovers(path)
         try:
             yield part
             part.replace(path)

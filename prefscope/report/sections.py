@@ -43,23 +43,28 @@ class Plot:
 Section = Table | Plot
 
 
+NO_CHECKSUM = "an older ledger without checksums: damage to it may go unnoticed"
+
+
 def headline(summary: Summary) -> list[str]:
     """Return what was scored, with what, in a few lines of safe text."""
-    models = summary.manifest["models"]
+    models = summary.manifest.get("models")
     lines = []
     if models:
-        compute = summary.manifest["compute"]
-        names = {role: visible(str(model["name"])) for role, model in models.items()}
-        lines.append(f"policy {names['policy']}   reference {names.get('ref', 'none')}")
-        lines.append(visible(f"computed in {compute['dtype']} on {compute['device']}, stored as {_stored(models)}"))
+        compute = summary.manifest.get("compute") or {}
+        dtype, device = compute.get("dtype", "unknown"), compute.get("device", "unknown")
+        names = {role: visible(str(model.get("name", "unknown"))) for role, model in models.items()}
+        lines.append(f"policy {names.get('policy', 'unknown')}   reference {names.get('ref', 'none')}")
+        lines.append(visible(f"computed in {dtype} on {device}, stored as {_stored(models)}"))
         if weights := summary.manifest.get("weights"):
             lines.append(_equal_weights(weights))
         if summary.manifest.get("bundled"):
             lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
     else:
         lines.append("log-probs as given in the file; no model was run")
-    data = summary.manifest["data"]
-    lines.append(f"{summary.pairs:,} pairs of {visible(str(data['source']))}   beta {summary.beta:g}")
+    source = summary.manifest.get("data", {}).get("source", "unknown data")
+    lines.append(f"{summary.pairs:,} pairs of {visible(str(source))}   beta {summary.beta:g}")
+    lines += [] if summary.has_checksums else [NO_CHECKSUM]
     left_out = describe_left_out(summary.manifest.get("tokenization") or {})
     if left_out and (flagged := summary.flags.get("not_rendered")):
         lines.append(visible(f"{flagged:,} of these are not rendered in full; the chat template left out {left_out}"))
@@ -68,10 +73,10 @@ def headline(summary: Summary) -> list[str]:
 
 def _stored(models: dict[str, Any]) -> str:
     """Return the stored dtype of both models, or of each where they differ."""
-    dtypes = {role: model["stored_dtype"] for role, model in models.items()}
+    dtypes = {role: str(model.get("stored_dtype", "unknown")) for role, model in models.items()}
     if len(set(dtypes.values())) == 1:
-        return str(dtypes["policy"])
-    return f"{dtypes['policy']} (policy) and {dtypes['ref']} (reference)"
+        return next(iter(dtypes.values()))
+    return f"{dtypes.get('policy')} (policy) and {dtypes.get('ref')} (reference)"
 
 
 def _equal_weights(weights: dict[str, Any]) -> str:
@@ -140,7 +145,7 @@ def _noise(summary: Summary) -> str:
     told = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
     if noise.float32_floor is None:
         return told
-    dtype = summary.manifest["compute"]["dtype"]
+    dtype = (summary.manifest.get("compute") or {}).get("dtype", "unknown")
     return f"{told}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
 
 

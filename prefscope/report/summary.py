@@ -144,6 +144,8 @@ class Summary:
     """Ten pairs of the least margins below 0, the least first; without a reference of the greatest first loss."""
     manifest: dict[str, Any]
     """What was scored, with what, how."""
+    has_checksums: bool = True
+    """Whether damage to the ledger would be noticed."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""
@@ -186,6 +188,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         ),
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
+        has_checksums=ledger.has_checksums,
     )
 
 

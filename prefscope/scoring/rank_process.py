@@ -10,6 +10,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not by name
 
 from prefscope.children import end_with_starter
+from prefscope.process_exit import run_and_exit
 from prefscope.scoring.engine import forward
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.ranks import HOST, Call, Load, Place, join, load_part
@@ -50,4 +51,4 @@ def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> boo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

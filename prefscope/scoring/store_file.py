@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefscope.errors import ResourceError
+from prefscope.private import make_folder
 
 BUSY_SECONDS = 120
 ALONE_MILLISECONDS = 250
@@ -68,7 +69,7 @@ def open_database(path: Path | None, layout: Layout) -> Database:
         memory = _connect(":memory:")
         _fill(memory, layout)
         return Database(memory, None, "memory", None)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     path = path.resolve()
     lock = _connect(f"{path}.lock")
     try:

@@ -222,7 +222,8 @@ def identity(session: Session) -> Content:
     _, other = session.runs.both
     parts += [f"B {other}"] if other else []
     signs = {"policy": "π", "ref": "ref"}
-    parts += [f"{sign} {Path(models[role]['name']).name}" for role, sign in signs.items() if role in models]
+    names = {sign: models[role].get("name", "unknown") for role, sign in signs.items() if role in models}
+    parts += [f"{sign} {Path(name).name}" for sign, name in names.items()]
     return Content(" prefscope  " + "   ".join(map(one_line, parts)))
 
 

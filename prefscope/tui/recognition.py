@@ -17,7 +17,7 @@ import numpy as np
 from prefscope.data.dialects import DIALECTS, NotAPairError, normalise
 from prefscope.data.records import BadRow, SourceRow, readable
 from prefscope.data.sources import FileSource, SeveralSources, open_source
-from prefscope.errors import NewerLedgerError, PrefscopeError
+from prefscope.errors import DamagedLedgerError, NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import open_parquet
 from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
@@ -84,11 +84,11 @@ def _recognise_ledger(path: Path) -> DataFound | None:
         return None
     try:
         _, manifest = open_parquet(path)
-    except NewerLedgerError as error:
+    except (NewerLedgerError, DamagedLedgerError) as error:
         return DataFound(good=False, text=f"{error.what}. {error.hint}")
     except PrefscopeError:
         return None  # a Parquet file of rows
-    pairs = manifest["data"].get("pairs", 0)
+    pairs = manifest.get("data", {}).get("pairs", 0)
     return DataFound(good=True, text=f"a ledger of {pairs:,} scored pairs", is_ledger=True)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import platformdirs
 
+from prefscope.private import make_folder, open_file, remove_leftovers
+
 MOST = 8
 
 
@@ -78,6 +80,8 @@ def remember(remembered: Remembered) -> None:
     path = remembered_file()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part.write_text(json.dumps(asdict(remembered), indent=1), encoding="utf-8")
+        make_folder(path.parent)
+        remove_leftovers(path)
+        with open_file(part) as stream:
+            stream.write(json.dumps(asdict(remembered), indent=1).encode())
         part.replace(path)

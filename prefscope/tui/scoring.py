@@ -34,6 +34,7 @@ from prefscope.events import (
 )
 from prefscope.folders import cache_folder, store_path, unnamed_ledger, worker_log
 from prefscope.ledger.live import LiveLedger
+from prefscope.private import make_folder
 from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.settings import DispatchSettings, ScoreSettings
 
@@ -90,7 +91,7 @@ class Scoring:
         self._store: LogpStore | None = None
         compute = settings.compute
         folder = cache_folder(compute.cache_dir)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         self._folder = tempfile.TemporaryDirectory(prefix="preview-", dir=folder, ignore_cleanup_errors=True)
 
     @property

@@ -199,5 +199,6 @@ def end_session(session: int, spare: int = -1) -> None:
 
 if __name__ == "__main__":  # under its own name, by which the actors find the class
     from prefscope.pipeline.dispatch.ray_driver import main as start
+    from prefscope.process_exit import run_and_exit
 
-    sys.exit(start())
+    run_and_exit(start)

@@ -17,6 +17,7 @@ import torch
 from prefscope.children import end_with_starter
 from prefscope.errors import PrefscopeError
 from prefscope.pipeline.dispatch.job import Batch, Examination, Job
+from prefscope.process_exit import run_and_exit
 from prefscope.scoring.store import LogpStore
 
 EXIT_BUG = 70
@@ -54,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

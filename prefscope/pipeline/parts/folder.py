@@ -10,6 +10,7 @@ same.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ FORMAT_VERSION = 1
 COLLISIONS = "-collisions"
 """After a model's folder: that of log Σ π² in place of the log-probs."""
 _METADATA_KEY = b"prefscope_part"
+_DIGEST_KEY = "digest"
 _SCHEMA = pa.schema([("digest", pa.binary(DIGEST_BYTES)), ("logps", pa.list_(pa.float32()))])
 
 
@@ -125,8 +127,7 @@ class PartsFolder:
             ResourceError: It cannot be written.
         """
         if f"{name}.json" not in self.place.files("runs"):
-            text = json.dumps({"scopes": scopes, "manifest": manifest}, ensure_ascii=False, indent=1)
-            self.place.publish(f"runs/{name}.json", text.encode())
+            self.place.publish(f"runs/{name}.json", sealed_json({"scopes": scopes, "manifest": manifest}, indent=1))
 
     def runs(self) -> list[RunRecord]:
         """Return what makes the ledgers of this folder.
@@ -140,9 +141,9 @@ class PartsFolder:
                 continue
             try:
                 with self.place.open(f"runs/{name}") as stream:
-                    value = json.loads(stream.read())
+                    value = unsealed(json.loads(stream.read()))
                 record = RunRecord(name.removesuffix(".json"), dict(value["scopes"]), dict(value["manifest"]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 hint = "Delete it, and run one of the slices again: it writes the file anew."
                 where = self.place.shown(f"runs/{name}")
                 raise ResourceError("This record of a run is damaged", where=where, hint=hint) from error
@@ -153,6 +154,27 @@ class PartsFolder:
 def _shards_of(names: Iterable[str]) -> set[str]:
     """Return the shards of which these are the parts; files that are still being written are none."""
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
+
+
+def sealed_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return JSON that carries a digest of its own values."""
+    return json.dumps({**value, _DIGEST_KEY: _digest(value)}, ensure_ascii=False, indent=indent).encode()
+
+
+def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was sealed, without the digest; what is from before there was one is returned as it is.
+
+    Raises:
+        ValueError: It is not as it was written.
+    """
+    content = {key: item for key, item in value.items() if key != _DIGEST_KEY}
+    if value.get(_DIGEST_KEY, found := _digest(content)) != found:
+        raise ValueError("the digest is of other values")
+    return content
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(value, ensure_ascii=False).encode(), digest_size=16).hexdigest()
 
 
 def part_path(scope: str, shard: str) -> str:

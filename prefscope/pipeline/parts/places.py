@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from prefscope.errors import ResourceError, UsageError
+from prefscope.private import FOLDER_MODE, make_folder, open_file
 
 Fill = Callable[[IO[bytes]], object]
 """Writes a file's content."""
@@ -165,7 +166,7 @@ class LocalFolder:
         final = self.path / path
         temporary = final.with_name(f".{final.name}.{_writer_name()}")
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(final.parent)
             try:
                 _write(temporary, lambda stream: stream.write(content))
                 temporary.replace(final)
@@ -180,7 +181,8 @@ class LocalFolder:
         """Write files into a folder that is renamed when all are there."""
         temporary = self.path / f".{folder}.{_writer_name()}"
         try:
-            temporary.mkdir(parents=True)
+            make_folder(temporary.parent)
+            temporary.mkdir(mode=FOLDER_MODE)
             try:
                 for name, fill in files.items():
                     _write(temporary / name, fill)
@@ -208,7 +210,7 @@ def _writer_name() -> str:
 
 def _write(path: Path, fill: Fill) -> None:
     """Write a file and force it to the disk."""
-    with path.open("wb") as stream:
+    with open_file(path) as stream:
         fill(stream)
         stream.flush()
         os.fsync(stream.fileno())

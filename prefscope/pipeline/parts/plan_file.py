@@ -6,19 +6,21 @@ nor torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 import prefscope
 from prefscope.errors import UNREADABLE, ResourceError, UsageError
-from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder
+from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder, sealed_json, unsealed
 from prefscope.pipeline.parts.places import Fill
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import SavedSpool, Spool
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from prefscope.pipeline.intake import DataSummary
 
 PLAN = "plan"
+_BLOCK_BYTES = 1 << 20
 INDEX, PAIRS, ORDER, TEXTS = "plan.json", "pairs.arrow", "order.npz", "tokens.json"
 
 
@@ -60,6 +63,11 @@ def publish_plan(
     """
     facts = spool.facts
     plan = make_plan(facts, settings.data.seed)
+    files: dict[str, Fill] = {
+        PAIRS: spool.save,
+        ORDER: lambda stream: np.savez(stream, order=plan.order, starts=plan.starts, owners=plan.owners),
+        TEXTS: lambda stream: stream.write(json.dumps(texts).encode()),
+    }
     content = {
         "format": FORMAT_VERSION,
         "prefscope": prefscope.__version__,
@@ -68,6 +76,7 @@ def publish_plan(
         "data": _plain(data),
         "columns": spool.extra_kinds,
         "chunk_pairs": spool.chunk_pairs,
+        "digests": {name: _digest_of(fill) for name, fill in files.items()},
         "shards": [
             {
                 "name": name,
@@ -78,12 +87,7 @@ def publish_plan(
             for number, name in enumerate(plan.names)
         ],
     }
-    files: dict[str, Fill] = {
-        PAIRS: spool.save,
-        ORDER: lambda stream: np.savez(stream, order=plan.order, starts=plan.starts, owners=plan.owners),
-        TEXTS: lambda stream: stream.write(json.dumps(texts).encode()),
-        INDEX: lambda stream: stream.write(json.dumps(content, ensure_ascii=False).encode()),
-    }
+    files[INDEX] = lambda stream: stream.write(sealed_json(content))
     folder.place.publish_together(PLAN, INDEX, files)
 
 
@@ -112,6 +116,7 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
     content, beside = _read_index(folder)
     place = folder.place
     try:
+        _check_files(folder, beside, content)
         with place.open(f"{beside}/{ORDER}") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = tuple(shard["name"] for shard in content["shards"])
             plan = Plan(arrays["order"], arrays["starts"], arrays["owners"], names)
@@ -126,6 +131,33 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
     return OpenedPlan(spool, plan, content, texts)
 
 
+def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -> None:
+    """Compare the files of a plan with their digests, where it has them.
+
+    Raises:
+        ResourceError: One is not as it was written.
+    """
+    for name, written in content.get("digests", {}).items():
+        with folder.place.open(f"{beside}/{name}") as stream:
+            if _digest(stream) != written:
+                raise _damaged(folder, name)
+
+
+def _digest_of(fill: Fill) -> str:
+    """Return the digest of what a file will hold."""
+    with tempfile.TemporaryFile(prefix="prefscope-") as stream:
+        fill(stream)
+        stream.seek(0)
+        return _digest(stream)
+
+
+def _digest(stream: IO[bytes]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    while block := stream.read(_BLOCK_BYTES):
+        found.update(block)
+    return found.hexdigest()
+
+
 def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
     """Return the content of plan.json, and the folder of the files that belong to it."""
     place, index = folder.place, f"{PLAN}/{INDEX}"
@@ -138,19 +170,21 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
     except OSError as error:
         raise _damaged(folder) from error
     try:
-        content = json.loads(written)
+        content = unsealed(json.loads(written))
         newer = content["format"] > FORMAT_VERSION
         _ = [(shard["name"], shard["sequences"], shard["tokens"]) for shard in content["shards"]]
-    except (KeyError, TypeError, *UNREADABLE) as error:
+    except (KeyError, TypeError, AttributeError, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if newer:
         raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")
     return content, place.beside(index, written)
 
 
-def _damaged(folder: PartsFolder) -> ResourceError:
+def _damaged(folder: PartsFolder, name: str = "") -> ResourceError:
     hint = "Delete this folder and plan again: parts keep their names, and those that are there count."
-    return ResourceError("The plan of these parts is damaged", where=folder.place.shown(PLAN), hint=hint)
+    return ResourceError(
+        "The plan of these parts is damaged", where=folder.place.shown(f"{PLAN}/{name}".rstrip("/")), hint=hint
+    )
 
 
 def asked_of(settings: ScoreSettings) -> dict[str, Any]:

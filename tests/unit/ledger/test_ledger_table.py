@@ -50,6 +50,8 @@ def test_a_position_out_of_range_is_an_index_error(three: Ledger, position: int)
 
 def test_a_pair_has_its_tokens_and_their_log_probs(write_pairs: Callable[..., Path]) -> None:
     tokens: dict[str, Any] = {
+        "chosen_num_tokens": 2,
+        "rejected_num_tokens": 0,
         "chosen_tokens": ["a", "\\xe2"],
         "rejected_tokens": [],
         "policy_chosen_token_logps": [-0.5, -1.5],

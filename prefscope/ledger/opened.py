@@ -1,0 +1,158 @@
+"""An open ledger file: whatever is read of it is checked first, and what cannot be read is named.
+
+A ledger without checksums, from before there were any, is read as well; its values are checked for being possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefscope.errors import LedgerError
+from prefscope.ledger.checksums import Checksums, damaged, read_checksums
+from prefscope.ledger.columns import LOGPS, NUM_TOKENS, STORED, TOKENS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_NEVER_NULL = frozenset(column.name for column in STORED) - {*LOGPS}
+_LISTS = {count: [one.name for one in TOKENS if count.split("_")[0] in one.name] for count in NUM_TOKENS}
+_PAIRS_A_BYTE = 8
+"""No ledger has more pairs than eight for each of its bytes; a damaged count may have, and would fill the memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LedgerFile:
+    """A Parquet file of which every part is verified as it is read."""
+
+    path: Path
+    checksums: Checksums | None
+    """None in a file from before there were any."""
+    _source: pa.NativeFile
+    _file: pq.ParquetFile
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """What the footer says."""
+        return self._file.metadata
+
+    @property
+    def num_row_groups(self) -> int:
+        """How many row groups there are."""
+        return int(self._file.num_row_groups)
+
+    @property
+    def schema_arrow(self) -> pa.Schema:
+        """The columns and the file's metadata."""
+        return self._file.schema_arrow
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return columns of all pairs.
+
+        Raises:
+            DamagedLedgerError: A column is not as it was written.
+        """
+        with self._reading(columns, None):
+            self._verify(range(self.num_row_groups), columns)
+            table = self._file.read(columns=[*columns])
+            table.validate(full=True)
+        return self._checked(table, self.metadata.num_rows)
+
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return columns of a row group, None for all.
+
+        Raises:
+            DamagedLedgerError: A column is not as it was written.
+        """
+        with self._reading(columns, group):
+            self._verify([group], self.schema_arrow.names if columns is None else columns)
+            table = self._file.read_row_group(group, columns=None if columns is None else [*columns])
+            table.validate(full=True)
+        return self._checked(table, self.metadata.row_group(group).num_rows)
+
+    def check_sizes(self) -> None:
+        """Refuse counts that contradict each other, before anything is made of their size.
+
+        Raises:
+            DamagedLedgerError: They do.
+        """
+        with self._reading([], None):
+            metadata, size = self.metadata, self._source.size()
+            groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            possible = metadata.num_rows == sum(groups) <= _PAIRS_A_BYTE * size and min(groups, default=0) >= 0
+        if not possible or metadata.num_columns != len(self.schema_arrow.names):
+            raise damaged(self.path, "the number of pairs or columns in the footer")
+
+    def _verify(self, groups: Iterable[int], columns: Iterable[str]) -> None:
+        if self.checksums is None:
+            return
+        places = [(name, self.schema_arrow.get_field_index(name)) for name in columns]
+        for group in groups:
+            for name, place in places:
+                if place >= 0 and not self.checksums.check(self._source, self.metadata, group, place):
+                    raise damaged(self.path, f"column {name} in row group {group}")
+
+    def _checked(self, table: pa.Table, rows: int) -> pa.Table:
+        """Return a table if its values are possible in a ledger."""
+        for name in table.column_names:
+            if name in _NEVER_NULL and table.column(name).null_count:
+                raise damaged(self.path, f"column {name}")
+        if table.num_rows != rows:
+            raise damaged(self.path, f"column {', '.join(table.column_names)}")
+        for count, lists in _LISTS.items():
+            known = [name for name in (*lists, count) if name in table.column_names]
+            for one, other in pairwise(known):
+                if not _match(table, one, other):
+                    raise damaged(self.path, f"the length of a list in column {one}")
+        return table
+
+    @contextmanager
+    def _reading(self, columns: Sequence[str] | None, group: int | None) -> Iterator[None]:
+        """Turn what pyarrow raises on bytes that mean nothing into one sentence."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+            part = "the footer" if columns == [] else _part(columns, group)
+            raise damaged(self.path, part) from error
+
+
+def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
+    """Return an open Parquet file; its footer is verified before it is read.
+
+    Raises:
+        LedgerError: It is no Parquet file, or its footer is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        checksums = read_checksums(source, path)
+        # Without pre-buffering it is twice as fast with thousands of small row groups.
+        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+        _ = file.schema_arrow
+    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
+    return LedgerFile(path, checksums, source, file)
+
+
+def _part(columns: Sequence[str] | None, group: int | None) -> str:
+    named = "a column" if columns is None else f"column {', '.join(columns)}"
+    return named if group is None else f"{named} in row group {group}"
+
+
+def _match(table: pa.Table, one: str, other: str) -> bool:
+    """Return whether the lists of two columns are of equal lengths where both are there; one may be of the lengths."""
+    import pyarrow.compute as pc
+
+    first, second = (
+        values if str(values.type) == "int64" else pc.list_value_length(values)
+        for values in (table.column(one), table.column(other))
+    )
+    return pc.all(pc.equal(first, second), min_count=0).as_py() is not False

@@ -1,0 +1,97 @@
+"""What a ledger's manifest and columns have to be like for its readers to rely on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from prefscope.ledger.checksums import damaged
+from prefscope.ledger.columns import COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MAPPINGS = ("data", "models", "compute", "tokenization", "settings", "versions", "weights", "noise", "renamed")
+_MANIFEST = "the manifest in the footer"
+
+
+def read_manifest(text: bytes, path: Path) -> dict[str, Any]:
+    """Return a manifest from its JSON, checked for its format alone.
+
+    Raises:
+        DamagedLedgerError: It is something else.
+    """
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise damaged(path, _MANIFEST) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise damaged(path, _MANIFEST)
+    return manifest
+
+
+def check_manifest(manifest: Mapping[str, Any], kinds: Collection[str], path: Path) -> None:
+    """Refuse a manifest that its readers could not read.
+
+    Args:
+        manifest: Its content.
+        kinds: Of which a column of the data set may be.
+        path: Of the file, for messages.
+
+    Raises:
+        DamagedLedgerError: A value is not of its type, or one is missing.
+    """
+    extra = manifest.get("extra_columns")
+    known = (
+        isinstance(extra, dict)
+        and {*map(str, extra.values())} <= {*kinds}
+        and isinstance(manifest.get("has_reference"), bool)
+        and all(isinstance(manifest.get(name, {}), (dict, NoneType)) for name in _MAPPINGS)
+        and all(_is_model(model) for model in (manifest.get("models") or {}).values())
+        and all(map(_is_number, (manifest.get("noise") or {}).values()))
+        and _is_data(manifest.get("data") or {})
+    )
+    if not known:
+        raise damaged(path, _MANIFEST)
+
+
+def _is_model(model: Any) -> bool:
+    return isinstance(model, dict) and isinstance(model.get("name", ""), str)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float))
+
+
+def _is_data(data: Mapping[str, Any]) -> bool:
+    files = data.get("files", [])
+    named = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    return named and isinstance(data.get("source", ""), str) and isinstance(data.get("pairs", 0), int)
+
+
+def check_schema(schema: pa.Schema, extra: Mapping[str, str], types: Mapping[str, pa.DataType], path: Path) -> None:
+    """Refuse columns that are not those of a ledger.
+
+    Args:
+        schema: The columns that a file has.
+        extra: The kinds of the data set's own ones.
+        types: The Arrow type of each kind.
+        path: Of the file, for messages.
+
+    Raises:
+        DamagedLedgerError: A column is missing, there twice, or of another type.
+    """
+    required: dict[str, str] = {column.name: column.kind for column in (*STORED, *TEXTS)}
+    tokens: dict[str, str] = {column.name: column.kind for column in TOKENS}
+    if not tokens.keys().isdisjoint(schema.names):
+        required |= tokens
+    optional = {column.name: column.kind for column in COLLISIONS} | dict.fromkeys(DIGESTS, "digest")
+    for name, kind in {**optional, **required, **extra}.items():
+        found = schema.get_all_field_indices(name)
+        if not found and name in optional:
+            continue
+        if len(found) != 1 or schema.field(name).type != types[kind]:
+            raise damaged(path, f"column {name}")
