@@ -125,6 +125,28 @@ def _found(folder: Path, patterns: Iterable[str]) -> Iterable[Path]:
     return (file for pattern in patterns for file in folder.glob(pattern))
 
 
+def refuse_too_many_layers(name: str, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a config with more layers than the checkpoint has weights: building such a model may never end.
+
+    Args:
+        name: What the user called the checkpoint.
+        config: Its config.json.
+        tensors: The shape of each weight by its name; nothing is known of pickled ones.
+
+    Raises:
+        ModelError: It has.
+    """
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        layers = part.get("num_hidden_layers")
+        if tensors and isinstance(layers, int) and layers > len(tensors):
+            raise ModelError(
+                f"Its config says {layers:,} layers, and it has {len(tensors):,} weights",
+                where=name,
+                hint="Copy the checkpoint again: config and weights do not belong together.",
+            )
+
+
 def loaded_weights(folder: Path, *, is_adapter: bool) -> list[Path]:
     """Return the safetensors files of a folder that PEFT or transformers loads.
 

@@ -11,7 +11,13 @@ from typing import Literal
 
 from prefscope.scoring.adapter_files import refuse_unscorable, what_stays
 from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
-from prefscope.scoring.folder_contents import has_value_head, refuse_empty_weights, refuse_other_models, stale_weights
+from prefscope.scoring.folder_contents import (
+    has_value_head,
+    refuse_empty_weights,
+    refuse_other_models,
+    refuse_too_many_layers,
+    stale_weights,
+)
 from prefscope.scoring.headers import tensor_shapes
 
 OddityName = Literal["adapter_base", "swapped", "stale_weights", "value_head"]
@@ -53,7 +59,9 @@ def _refuse(checkpoint: Checkpoint) -> None:
     full = checkpoint.full
     if not full.is_gguf:
         tensors = tensor_shapes(full)
-        refuse_other_models(full.name, read_json(full.path / "config.json"), tensors)
+        config = read_json(full.path / "config.json")
+        refuse_other_models(full.name, config, tensors)
+        refuse_too_many_layers(full.name, config, tensors)
         refuse_empty_weights(full.name, tensors)
 
 

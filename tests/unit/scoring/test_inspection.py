@@ -126,6 +126,15 @@ def test_an_adapter_of_another_task_is_refused(task: str, tmp_path: Path) -> Non
         inspected(policy)
 
 
+@pytest.mark.parametrize("inner", [False, True], ids=["of a text model", "of the text part"])
+def test_a_config_with_more_layers_than_weights_is_refused(*, inner: bool, tmp_path: Path) -> None:
+    policy = model(tmp_path / "policy")
+    layers = {"num_hidden_layers": 10**9}
+    (policy / "config.json").write_text(json.dumps({"text_config": layers} if inner else layers))
+    with pytest.raises(ModelError, match="its config says 1,000,000,000 layers, and it has 1 weights"):
+        inspected(policy)
+
+
 def test_empty_weights_of_zero_3_are_named(tmp_path: Path) -> None:
     policy = model(tmp_path / "policy", weights={"model.norm.weight": (4,), "model.layers.0.q.weight": (0,)})
     with pytest.raises(
