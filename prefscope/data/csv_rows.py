@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from prefscope.data.records import BadRow, SourceRow
+from prefscope.data.records import LONGEST_ROW, BadRow, SourceRow
 from prefscope.errors import DataError
 
 _LONGEST_CELL = 2**31 - 1
@@ -76,7 +76,7 @@ def read_cells(stream: BinaryIO, name: str, layout: CellLayout) -> Iterator[Sour
     csv.field_size_limit(_LONGEST_CELL)
     # Bytes that are not UTF-8 come through as lone surrogates, so that only their own row is bad.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, delimiter=layout.delimiter, strict=True, skipinitialspace=layout.spaced)
+        reader = csv.reader(_lines(text, name), delimiter=layout.delimiter, strict=True, skipinitialspace=layout.spaced)
         if layout.named:
             next(reader)
         header = _header(reader, name)
@@ -94,6 +94,20 @@ def read_cells(stream: BinaryIO, name: str, layout: CellLayout) -> Iterator[Sour
                     continue
                 yield _row_of_cells(row, line, header, cells)
             row += 1
+
+
+def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
+    """Yield the lines of a text.
+
+    Raises:
+        DataError: One is longer than a row may be.
+    """
+    number = 0
+    while line := text.readline(LONGEST_ROW + 1):
+        number += 1
+        if len(line) > LONGEST_ROW:
+            raise DataError(f"the line is longer than {LONGEST_ROW:,} characters", where=f"{name}:{number}")
+        yield line
 
 
 def _header(reader: Iterator[list[str]], name: str) -> list[str]:

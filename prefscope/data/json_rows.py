@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeAlias
 from prefscope.data.dialects.turns import kind
 from prefscope.data.json_tables import INNER_LISTS, ROW_COLUMNS, is_rows, rows_of_table
 from prefscope.data.json_text import JsonText, Objects, repeated_key
-from prefscope.data.records import BadRow, Json, SourceRow
+from prefscope.data.records import LONGEST_ROW, BadRow, Json, SourceRow
 from prefscope.errors import DataError
 
 Rows: TypeAlias = Iterator[SourceRow | BadRow]
@@ -23,14 +23,25 @@ def read_json_lines(stream: BinaryIO) -> Rows:
     """Yield the rows of JSON lines; a line that is no object is a bad row."""
     row = 0
     objects = Objects()
-    for line, stored in enumerate(stream, start=1):
+    for line, stored in enumerate(_lines(stream), start=1):
         text = stored.removeprefix(codecs.BOM_UTF8) if line == 1 else stored
         if text.strip():
             yield _row_of_line(row, line, text.rstrip(b"\r\n"), objects)
             row += 1
 
 
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream; of one that is longer than a row may be, its beginning alone."""
+    while stored := stream.readline(LONGEST_ROW + 1):
+        rest = stored
+        while len(rest) > LONGEST_ROW and not rest.endswith(b"\n"):
+            rest = stream.readline(LONGEST_ROW + 1)
+        yield stored
+
+
 def _row_of_line(row: int, line: int, stored: bytes, objects: Objects) -> SourceRow | BadRow:
+    if len(stored) > LONGEST_ROW:
+        return BadRow(row, line, f"the line is longer than {LONGEST_ROW:,} bytes")
     try:
         value = objects.read(stored.decode())
     except UnicodeDecodeError as error:

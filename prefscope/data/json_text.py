@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from prefscope.data.records import Json
+from prefscope.data.records import LONGEST_ROW, Json
 from prefscope.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
@@ -57,8 +58,8 @@ class Objects:
     def _made(self, items: list[tuple[str, Json]]) -> dict[str, Json]:
         value = dict(items)
         if len(value) < len(items):
-            keys = [key for key, _ in items]
-            self._repeated |= dict.fromkeys(key for key in value if keys.count(key) > 1)
+            counts = Counter(key for key, _ in items)
+            self._repeated |= dict.fromkeys(key for key in value if counts[key] > 1)
         return value
 
 
@@ -148,6 +149,8 @@ class JsonText:
     def _grow(self) -> bool:
         """Read on, dropping what was gone past; return whether there was more."""
         kept = self._text[self._at :]
+        if len(kept) > LONGEST_ROW:
+            raise self._broken(f"a value is longer than {LONGEST_ROW:,} characters", self._at)
         more = ""
         while not more:
             # Doubling keeps a very long element from being decoded anew for every chunk of it.

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
+LONGEST_ROW = 1 << 28
+"""Bytes of a row, or characters where it is text: what is longer would fill the memory before it could be judged."""
 Json: TypeAlias = Any
 """A value that `json.loads` can return."""
 

@@ -8,11 +8,13 @@ import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from prefscope.data import csv_rows, json_rows, json_text
 from prefscope.data.records import BadRow, SourceRow
 from prefscope.data.sources import open_source
 from prefscope.errors import DataError
@@ -223,3 +225,28 @@ def test_a_space_after_every_delimiter_is_no_part_of_names_and_cells(tmp_path: P
     source = open_source(str(written(tmp_path / "a.csv", 'prompt, chosen\nHi, "a, b"\n')))
     assert [row.value for row in source.rows() if isinstance(row, SourceRow)] == [{"prompt": "Hi", "chosen": "a, b"}]
     assert source.remarks == ("the space after each delimiter is left out",)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_line_that_is_too_long_is_a_bad_row_among_good_ones(
+    *, zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_rows, "LONGEST_ROW", 40)
+    lines = b'{"n": 1}\n{"n": "' + 200 * b"x" + b'"}\n{"n": 2}'
+    path = tmp_path / ("a.jsonl.gz" if zipped else "a.jsonl")
+    path.write_bytes(gzip.compress(lines) if zipped else lines)
+    first, long, last = open_source(str(path)).rows()
+    assert (first, last) == (SourceRow(0, 1, {"n": 1}), SourceRow(2, 3, {"n": 2}))
+    assert long == BadRow(1, 2, "the line is longer than 40 bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "module"),
+    [("a.json", '[{"n": "' + 3_000_000 * "x" + '"}]', json_text), ("a.csv", "n,m\n1," + 900 * "x" + "\n", csv_rows)],
+)
+def test_a_value_or_a_line_that_is_too_long_is_refused_with_its_line(
+    name: str, text: str, module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_ROW", 100)
+    with pytest.raises(DataError, match="is longer than 100 characters"):
+        list(open_source(str(written(tmp_path / name, text))).rows())
