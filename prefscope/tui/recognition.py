@@ -64,7 +64,7 @@ class ModelFound(Found):
 def recognise_data(name: str) -> DataFound:
     """Return what the field of the data set names."""
     if not name:
-        return DataFound(None, "a file or folder (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
+        return DataFound(None, "a file (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
     if name == "-":
         return DataFound(good=False, text="The screens cannot read standard input: save it to a file.")
     path = Path(name).expanduser()
