@@ -110,7 +110,7 @@ def parse_filter(text: str, names: Names) -> Filter:
 
 
 def _too_deep(text: str) -> FilterError:
-    return FilterError("This has too many parts in one another or in a row", text, 0, len(text))
+    return FilterError("This is nested too deep or has too many parts in a row", text, 0, len(text))
 
 
 @dataclass(frozen=True, slots=True)
