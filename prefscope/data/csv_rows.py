@@ -19,7 +19,7 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?\s*\Z')
 
 @dataclass(frozen=True, slots=True)
 class CellLayout:
-    """How the cells of a file are told apart."""
+    """How the cells of a file are separated."""
 
     delimiter: str
     named: bool = False

@@ -102,7 +102,7 @@ def open_file(path: Path, name: str, split: str | None = None) -> FileSource:
 
     Raises:
         DataError: There is no such file, or it is not what its name says.
-        UsageError: A split is asked for, and the format has none.
+        UsageError: A split is named, and the format has none.
     """
     if not path.exists():
         raise DataError("there is no such file", where=name, hint=_nearest(path))

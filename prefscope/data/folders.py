@@ -32,7 +32,7 @@ def glob_files(pattern: str, split: str | None) -> Files:
     """Return the files that a pattern matches.
 
     Raises:
-        DataError: It matches none, or files of several splits of which none is asked for.
+        DataError: It matches none, or files of several splits and none is named.
     """
     found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob takes no whole paths)
     paths = [path for path in sorted(map(Path, found), key=_order) if path.is_file()]
@@ -81,7 +81,7 @@ def _names_a_split(part: str) -> bool:
 
 
 def _of_split(paths: Sequence[Path], splits: dict[Path, str], split: str | None, name: str) -> list[Path]:
-    """Return the files of the split that is asked for, or all where there is but one."""
+    """Return the files of the requested split, or all if there is only one."""
     found = list(dict.fromkeys(splits.values()))
     listed = ", ".join(f"`{one}`" if one else "files of no split" for one in found)
     if split is not None and split not in found:

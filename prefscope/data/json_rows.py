@@ -83,7 +83,7 @@ def read_json(stream: BinaryIO, name: str, split: str | None = None) -> Rows:
         split: Which list of rows to read of an object that holds several.
 
     Raises:
-        DataError: The JSON is broken, or an object holds several lists of rows and none is asked for.
+        DataError: The JSON is broken, or an object holds several lists of rows and none is named.
     """
     text = JsonText(stream, name)
     row = count()
@@ -129,7 +129,7 @@ def _rows_of_object(text: JsonText, row: Iterator[int], name: str, split: str | 
 
 
 def _check_lists(lists: list[str], split: str | None, name: str) -> None:
-    """Refuse several lists of rows of which none is asked for, and one that is asked for but not there."""
+    """Refuse several lists of rows if none is named, and a named one that is not there."""
     named = ", ".join(f"`{one}`" for one in lists)
     if len(set(lists)) < len(lists):
         raise DataError(f"holds two lists of rows of one name: {named}", where=name, hint="Rename one of them.")

@@ -42,7 +42,7 @@ def rows_of_table(value: dict[str, Json], name: str, split: str | None) -> Table
     """Return the rows of a table in an object; an object that is a row itself is the only one.
 
     Raises:
-        DataError: The table is of several splits and none is asked for, or its columns are not of one length.
+        DataError: The table is of several splits and none is named, or its columns are not of one length.
     """
     if _are_splits(value):
         if split is None and len(value) == 1:

@@ -31,7 +31,7 @@ def saved_files(folder: Path, name: str, split: str | None) -> Files | None:
     """Return the files of a saved data set, None where a folder holds none.
 
     Raises:
-        DataError: It holds several splits of which none is asked for, lacks a file, or chooses its rows by indices.
+        DataError: It holds several splits and none is named, lacks a file, or chooses its rows by indices.
     """
     if (folder / "dataset_dict.json").is_file():
         return _saved_splits(folder, name, split)

@@ -47,7 +47,7 @@ def settle_template(tokenizer: PreTrainedTokenizerBase, settings: TokenizationSe
     """Return the template of a run; from now on the tokenizer's own writes one date.
 
     Raises:
-        UsageError: The date that is asked for is none.
+        UsageError: The requested date is not a date.
     """
     day = run_date(settings.template_date)
     undated = loading.template_hash(tokenizer, settings.chat_template)
