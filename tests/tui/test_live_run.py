@@ -151,8 +151,7 @@ def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> Non
     assert "accuracy" in terminal.text
     assert f"of {PAIRS} pairs" in terminal.lines[0]
     terminal.press("2")
-    is_pending = any(line.split()[-1:] == ["·"] for line in terminal.lines[4:20])
-    assert is_pending or known(terminal) > PAIRS / 2  # on a busy machine the run may be far ahead of the screen
+    assert any(line.split()[-1:] == ["·"] for line in terminal.lines[4:20])
     assert "scored" in terminal.text
     terminal.press("4")
     assert "mean margin" in terminal.text
