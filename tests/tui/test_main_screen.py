@@ -182,7 +182,7 @@ def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None
     terminal.press("6")
     assert terminal.app.screen.query_one(DataTable).row_count == 11
     terminal.press("v")
-    assert terminal.app.screen.query_one(DataTable).row_count == 20
+    assert terminal.app.screen.query_one(DataTable).row_count == 22
 
 
 def test_a_pair_that_was_opened_is_shown_by_itself(show: Show, demo: Session) -> None:
