@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from prefscope.errors import ModelError
-from prefscope.scoring.checkpoints import Checkpoint, read_json
+from prefscope.scoring.checkpoints import REPLACING_INITS, Checkpoint, read_json
 from prefscope.scoring.folder_contents import SCORE_HEADS
 from prefscope.scoring.headers import tensor_shapes
 
 HARMLESS_INITS = (True, False, None, "gaussian")
 """Values of `init_lora_weights` that leave the base's weights alone."""
-REPLACING_INITS = ("pissa", "olora", "corda", "loftq")
-"""Beginnings of those that put a residual in place of the base's weights, each time the adapter is loaded."""
 IRREPRODUCIBLE_INITS = ("pissa_niter_", "lora_ga")
 """Beginnings of those whose residual depends on random numbers or on training data, so that no load restores it."""
 WHOLE_MODULES = ("modules_to_save", "trainable_token_indices", "layer_replication")

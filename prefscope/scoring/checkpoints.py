@@ -7,6 +7,7 @@ configs and file headers only; it imports no torch.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from prefscope.settings import ModelSettings
 ADAPTER_OFF = "adapter-off"
 """The reference that is the policy with its adapter switched off; see `Checkpoint.off`."""
 CHUNK_BYTES = 1 << 24
+REPLACING_INITS = ("pissa", "olora", "corda", "loftq")
+"""Beginnings of `init_lora_weights` by which PEFT puts a residual in place of the base's weights at every load."""
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 
 
@@ -246,11 +249,27 @@ def fingerprint(
     for file in files:
         whole.update(file.name.encode() if not checkpoint.is_gguf else b"gguf")
         whole.update(bytes.fromhex(_file_digest(file, store, progress)))
+    if _replaces_base(checkpoint):  # computed at every load, and another release may compute it otherwise
+        whole.update(_peft_version().encode())
     if checkpoint.off:  # never the base's own, which what the adapter brings along may differ from
         whole.update(ADAPTER_OFF.encode())
     if checkpoint.base is not None:
         whole.update(fingerprint(checkpoint.base, store, allow_pickle=allow_pickle, progress=progress).encode())
     return whole.hexdigest()
+
+
+def _replaces_base(checkpoint: Checkpoint) -> bool:
+    if checkpoint.base is None:
+        return False
+    init = read_json(checkpoint.path / "adapter_config.json").get("init_lora_weights")
+    return str(init).lower().startswith(REPLACING_INITS)
+
+
+def _peft_version() -> str:
+    try:
+        return importlib.metadata.version("peft")
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # nothing is loaded without it
 
 
 def file_stamps(checkpoint: Checkpoint) -> tuple[FileStamp, ...]:

@@ -78,6 +78,20 @@ def test_an_adapter_has_another_fingerprint_than_its_base_and_on_another_base(tm
     assert len({fingerprint_of(checkpoint) for checkpoint in (base, adapter, moved)}) == 3
 
 
+@pytest.mark.parametrize(("init", "count"), [("pissa", 2), ("olora", 2), ("gaussian", 1)])
+def test_an_adapter_that_replaces_weights_of_its_base_has_a_fingerprint_for_each_release_of_peft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, count: int
+) -> None:
+    base = make_checkpoint(tmp_path / "base", {torch.float32: 10})
+    adapter = make_adapter(tmp_path / "adapter", base)
+    (adapter.path / "adapter_config.json").write_text(f'{{"init_lora_weights": "{init}"}}')
+    found = set()
+    for version in ("0.21.2", "0.22.0"):
+        monkeypatch.setattr("importlib.metadata.version", lambda _name, version=version: version)
+        found.add(fingerprint_of(adapter))
+    assert len(found) == count
+
+
 def test_a_file_that_was_hashed_is_not_read_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     with LogpStore(tmp_path / "logps.sqlite") as store:
