@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import flag_meaning
 from prefscope.ledger.left_out import describe_left_out
 from prefscope.ledger.table import Ledger
 from prefscope.preference.registry import find_loss
@@ -110,7 +110,7 @@ def build_sections(
         sections.append(_losses_table(summary.losses))
     sections += [*_plots(ledger, preferences, width), *diagnosis]
     if summary.flags:
-        rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
+        rows = tuple((visible(flag), f"{count:,}", flag_meaning(flag)) for flag, count in summary.flags.items())
         sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
     if summary.worst:
         sections.append(worst or _worst_table(summary))
