@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import prefscope
 from prefscope.cli.cache import cache
 from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
@@ -28,6 +27,7 @@ from prefscope.cli.view import demo, open_, view
 from prefscope.errors import PrefscopeError, ResourceError, no_space
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
+from prefscope.version import __version__
 
 EXIT_USAGE = 2
 EXIT_BUG = 70
@@ -64,7 +64,7 @@ ROOT_OPTIONS = ("-h", "--help", "--version")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"prefscope {prefscope.__version__}")
+        typer.echo(f"prefscope {__version__}")
         raise typer.Exit
 
 

@@ -204,7 +204,7 @@ def _show(
     gc.disable()  # it would find nothing while modules load and ledgers open; the screens turn it on
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.keymap import checked_keys
-    from prefscope.tui.session import Session
+    from prefscope.tui.model.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     ledgers = load_runs(paths)

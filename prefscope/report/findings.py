@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from prefscope.data.checks import Example, Finding, LintReport
+from prefscope.data.checks import Example, LintFinding, LintReport
 from prefscope.report.indented import print_indented
 from prefscope.report.visible import visible
 
@@ -31,13 +31,13 @@ def print_findings(console: Console, name: str, report: LintReport) -> None:
         console.print(Text(f"Nothing found by {', '.join(clean)}."))
 
 
-def _tally(found: list[Finding]) -> str:
+def _tally(found: list[LintFinding]) -> str:
     failing = sum(one.check.severity == "fail" for one in found)
     noted = len(found) - failing
     return f"{failing} failing check{'' if failing == 1 else 's'}, {noted} note{'' if noted == 1 else 's'}"
 
 
-def _print_finding(console: Console, finding: Finding) -> None:
+def _print_finding(console: Console, finding: LintFinding) -> None:
     check, found = finding.check, finding.found
     mark, style = MARKS[check.severity]
     count = f"  {len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}" if found.rows.size else ""

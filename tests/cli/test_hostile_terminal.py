@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from prefscope.tui.remembered import Opened, Remembered, remember
+from prefscope.tui.model.state import Opened, Remembered, remember
 from tests.cli.pseudo_terminal import PseudoTerminal
 from tests.tui.hostile import DANGEROUS, FILE, MARKER, PAYLOADS, STEPS, write_hostile
 

@@ -53,7 +53,7 @@ from prefscope.worker import main
 def score(settings, place, emit, preview):
 {}
 
-sys.modules["prefscope.pipeline.run"] = types.SimpleNamespace(score=score)
+sys.modules["prefscope.pipeline.model_run"] = types.SimpleNamespace(score=score)
 sys.exit(main())
 """
 ENDS: dict[str, tuple[Callable[[subprocess.Popen[str]], None], signal.Signals]] = {

@@ -100,7 +100,7 @@ from pathlib import Path
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 
 async def look():
     shown, beside = (load_ledger(Path(path)) for path in sys.argv[1:3])

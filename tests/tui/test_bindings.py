@@ -19,7 +19,7 @@ from textual.widgets._key_panel import BindingsTable
 
 import prefscope.tui
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
 
 TEXTUALS_OWN = {"ctrl+q", "ctrl+c", "ctrl+p", "super+c"}

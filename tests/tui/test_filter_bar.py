@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefscope.ledger.filters import Names
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.filter_bar import FilterBar, FilterInput, completions
 from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import write_pairs

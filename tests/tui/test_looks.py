@@ -12,7 +12,7 @@ from textual.color import Color
 from prefscope.errors import UsageError
 from prefscope.settings import Palette
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.remembered import Opened, Remembered, recall, remember, remembered_file
+from prefscope.tui.model.state import Opened, Remembered, recall, remember, remembered_file
 from prefscope.tui.theme import DARK_SKY, ORANGE, PALETTES, SKY
 from tests.tui.terminal import Terminal
 

@@ -13,9 +13,9 @@ import textual
 from textual.widgets import DataTable, Input
 
 from prefscope.ledger.marks import Mark, load_marks
-from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.dialogs.pair import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.panes.pair import PairPane
-from prefscope.tui.session import Session, Sort
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
 from tests.tui.pair_app import CHOSEN, PairApp, write_session

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefscope.flags import FLAGS
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.theme import ORANGE, SKY
 from prefscope.tui.widgets.beginnings import Beginnings
 from prefscope.tui.widgets.pair_columns import (

@@ -16,7 +16,7 @@ from prefscope.ledger.marks import Mark
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.theme import ORANGE, SKY, THEMES
 from prefscope.tui.widgets.quadrants import Quadrants
 from prefscope.tui.widgets.run_table import RunTable

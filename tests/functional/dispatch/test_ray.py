@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefscope.events import BatchScored, Event, PairFlagged
-from prefscope.pipeline.assembly import SIDES
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from prefscope.settings import DispatchSettings
 from tests.functional.dispatch.object_store import Store

@@ -41,7 +41,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
         batches.append([sequence.digest() for sequence in sequences])
         return score_batch(model, path, sequences, *more)
 
-    monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.local.score_batch", watch)
     return batches
 
 

@@ -14,8 +14,8 @@ import torch
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event, Noted
-from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import choice
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from tests.functional.dispatch.processes import finds_processes, ranks, splits_in_two
 from tests.functional.dispatch.shards import BATCH_TOKENS, call

@@ -15,8 +15,8 @@ import pytest
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event, Noted, PairFlagged
-from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import workers
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from prefscope.settings import DispatchSettings, ScoreSettings
 from tests.functional.dispatch.processes import POISON, either_end, find_unique_length, finds_processes, wait_until
