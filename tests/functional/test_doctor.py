@@ -22,6 +22,8 @@ from prefscope.settings import ScoreSettings, TokenizationSettings
 from tests.functional.runs import POLICY, REF, settings_of
 from tests.peers.adapters import save_adapter
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 12
 TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
 THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"

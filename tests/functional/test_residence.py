@@ -15,6 +15,8 @@ from prefscope.pipeline.run import score
 from prefscope.scoring import probe
 from tests.functional.runs import POLICY, REF, Loads, Outcome, roles, run, settings_of, watch_loads
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 12
 BATCH_TOKENS = 512
 ROOM_FOR_ONE = 4_000_000

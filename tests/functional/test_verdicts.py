@@ -35,6 +35,8 @@ from tests.functional.runs import (
     settings_of,
 )
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 12
 CONTEXT = 1024

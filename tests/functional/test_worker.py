@@ -39,6 +39,8 @@ from prefscope.pipeline.run import score
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
 from tests.functional.runs import committed
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20  # a worker that takes longer to exit hangs
 LEDGER = "ledger.parquet"
 CACHE = "cache"  # relative, so that the manifests of two folders are alike

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LEDGER = Path(__file__).with_name("ledger-v1.parquet")
 PAIRS = Path(__file__).parents[2] / "sample_data" / "pairs.jsonl"
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "textual")

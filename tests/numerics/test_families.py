@@ -32,6 +32,8 @@ from tests.numerics.families import (
     token_pool,
 )
 
+pytestmark = pytest.mark.slow
+
 OWN_ATTENTION = "its attention is its own"
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 

@@ -20,6 +20,8 @@ from prefscope.scoring.sequences import TokenSequence
 from tests.numerics.families import PACKED, SIZE, as_loaded, plain_logps, random_model
 from tests.numerics.made import Made
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY, HIDDEN = 5000, 48
 PROMPT, RESPONSES = 1000, (5, 9, 6)
 SCORED = sum(RESPONSES)

@@ -12,6 +12,8 @@ from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.self_check import ForwardChoice, _leaks, _probes, check, follow
 from tests.numerics.families import CONTEXT, HYBRIDS, PACKED, as_loaded, random_model, token_pool
 
+pytestmark = pytest.mark.slow
+
 LEAKS = "in a packed row one response leaks into others"
 hybrids = pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in HYBRIDS.items()])
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

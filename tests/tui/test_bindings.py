@@ -22,6 +22,8 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 TEXTUALS_OWN = {"ctrl+q", "ctrl+c", "ctrl+p", "super+c"}
 
 

@@ -13,6 +13,8 @@ from prefscope.tui.model.session import Session, Sort
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 
 

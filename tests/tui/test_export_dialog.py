@@ -24,6 +24,8 @@ from prefscope.tui.model.session import Session, Sort
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Show = Callable[..., Terminal]
 MARKS: dict[int, Decision] = {3: "keep", 8: "drop", 46: "drop", 115: "swap"}

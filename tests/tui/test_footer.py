@@ -10,6 +10,8 @@ from prefscope.tui.dialogs.export import ExportDialog
 from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 AT_THE_END = "? Help  q Quit"
 

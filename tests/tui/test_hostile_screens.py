@@ -34,6 +34,8 @@ from tests.tui.hostile import BROKEN, DANGEROUS, FILE, PAYLOADS, SHORT, STEPS, w
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(80, 24), (120, 36)]
 
 

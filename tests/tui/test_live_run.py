@@ -43,6 +43,8 @@ from prefscope.tui.screens.load import LoadScreen
 from prefscope.tui.screens.main import MainScreen
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 40
 # The worker, with half a second more for every batch.
 SLOW = """

@@ -16,6 +16,8 @@ from prefscope.tui.model.state import Opened, Remembered, recall, remember, reme
 from prefscope.tui.theme import DARK_SKY, ORANGE, PALETTES, SKY
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 SCREENS = ["1", "2", "3", "4", "5", "6", "2 f", "2 c", "2 e", "3 t", "3 p", "2 m", "2 question_mark", "2 ctrl+p", "o"]
 """Keys to every screen and dialog."""

@@ -18,6 +18,8 @@ from prefscope.tui.widgets.knob_list import KnobList
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 SIZES = [(80, 24), (120, 36)]
 

@@ -23,6 +23,8 @@ from prefscope.tui.widgets.run_table import RunTable
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden, cursor_line
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 COUNTS = {"both": 124, "only_a": 31, "neither": 13, "only_b": 2}
 

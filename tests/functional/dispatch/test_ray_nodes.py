@@ -18,6 +18,8 @@ from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.store import LogpStore
 from tests.functional.runs import settings_of
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(name="job")
 def _job_of_the_bundled_policy() -> RayJob:

@@ -31,6 +31,8 @@ from tests.functional.dispatch.shards import (
 )
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:

@@ -23,7 +23,7 @@ from tests.functional.dispatch.processes import POISON, either_end, find_unique_
 from tests.functional.dispatch.shards import BATCH_TOKENS, LIMIT, OPTIONS, call, start, table_of
 from tests.functional.runs import committed, run, settings_of
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("shards_by_tokens")]
 WORKER = """
 import sys
 from prefscope.pipeline.dispatch import worker_process
