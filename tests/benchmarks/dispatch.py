@@ -39,7 +39,7 @@ if any("worker_process" in argument or "default_worker" in argument for argument
         time.sleep({seconds})
         return [np.zeros(one.num_scored, dtype=np.float32) for one in sequences]
 
-    here.score_batch = sleep
+    local.score_batch = sleep
 """
 TOKENS = 2048
 STARTING = 4

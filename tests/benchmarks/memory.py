@@ -33,14 +33,14 @@ import numpy as np
 from prefscope.cli import main
 from prefscope.pipeline.dispatch import local
 
-compute, count = here.score_batch, itertools.count()
+compute, count = local.score_batch, itertools.count()
 
 def score_batch(model, path, sequences, halved, *more):
     if next(count) < 24:
         return compute(model, path, sequences, halved, *more)
     return [np.zeros(sequence.num_scored, dtype=np.float32) for sequence in sequences]
 
-here.score_batch = score_batch
+local.score_batch = score_batch
 main(sys.argv[1:])
 """
 SIZES = {"MB": 1.0, "GB": 1000.0}

@@ -46,27 +46,31 @@ from tests.tui.terminal import Terminal
 pytestmark = pytest.mark.slow
 
 PAIRS = 40
-# The worker, with half a second more for every batch.
+# The worker, with half a second more for every batch; from the fourth batch on it waits while there is a file `hold`.
 SLOW = """
-import sys, time
+import itertools, sys, time
+from pathlib import Path
 from prefscope import worker
 from prefscope.pipeline.dispatch import local
 
-score_batch = here.score_batch
+score_batch, batches = local.score_batch, itertools.count(1)
 
 def slowly(*arguments):
     time.sleep(0.5)
+    number = next(batches)
+    while number > 3 and Path({hold!r}).exists():
+        time.sleep(0.05)
     return score_batch(*arguments)
 
-here.score_batch = slowly
+local.score_batch = slowly
 sys.exit(worker.main())
 """
 Show = Callable[..., Terminal]
 
 
 @pytest.fixture(autouse=True)
-def _slow_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_run, "WORKER", (sys.executable, "-c", SLOW))
+def _slow_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(worker_run, "WORKER", (sys.executable, "-c", SLOW.format(hold=str(tmp_path / "hold"))))
 
 
 @pytest.fixture(name="settings")
@@ -147,7 +151,8 @@ def _undisturbed(settings: ScoreSettings, tmp_path: Path) -> bytes:
     return table(score(other, lambda _: tmp_path / "undisturbed.parquet", lambda _: None))
 
 
-def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show) -> None:
+def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
     terminal = show()
     wait_for_some(terminal)
     assert "accuracy" in terminal.text

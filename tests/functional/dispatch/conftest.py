@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefscope.pipeline import passes
+from prefscope.pipeline import shard_scorer
 from prefscope.settings import ScoreSettings
 from tests.functional.dispatch.object_store import Store, running_store
 from tests.functional.dispatch.shards import BATCH_TOKENS, OPTIONS, call, cut_by_pairs, cut_by_tokens, distinct_pairs
@@ -68,8 +68,8 @@ def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def single_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what ends its process be tried once as a shard, once as a batch and once as a sequence."""
-    monkeypatch.setattr(passes, "TRIES", 1)
-    monkeypatch.setattr(passes, "TRIES_IN_PIECES", 1)
+    monkeypatch.setattr(shard_scorer, "TRIES", 1)
+    monkeypatch.setattr(shard_scorer, "TRIES_IN_PIECES", 1)
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ from tests.functional.runs import Outcome
 POISON = """
 import os, time
 from prefscope.pipeline.dispatch import local
-score_batch = here.score_batch
+score_batch = local.score_batch
 def poisoned(model, path, sequences, *more):
     if any(sequence.num_scored == {length} for sequence in sequences):
         {end}
     return score_batch(model, path, sequences, *more)
-here.score_batch = poisoned
+local.score_batch = poisoned
 """
 either_end = pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), 9)", "time.sleep(600)"], ids=["it is killed", "it hangs"]

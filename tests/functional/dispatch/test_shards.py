@@ -65,7 +65,7 @@ def test_the_sample_is_planned_first_and_then_shard_after_shard_for_both_models(
         planned.append((model.role, shard.number))
         return plan_shard(store, key, shard, model, budget)
 
-    monkeypatch.setattr("prefscope.pipeline.passes.plan_shard", watch)
+    monkeypatch.setattr("prefscope.pipeline.shard_scorer.plan_shard", watch)
     run(settings)
     assert planned == [(role, number) for number in range(LAST_SHARD + 1) for role in ("policy", "ref")]
 
