@@ -93,10 +93,12 @@ class SpooledPairs(ABC):
             ResourceError: It cannot be read; this is no error of what is written meanwhile.
         """
         try:
-            return self._reader.get_batch(chunk)
+            batch = self._reader.get_batch(chunk)
+            batch.validate(full=True)
         except (OSError, pa.ArrowException) as error:
             hint = "Run the same command again; a folder of parts has to be planned anew."
             raise ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint) from error
+        return batch
 
     def sequences(self, chunk: int) -> list[TokenSequence]:
         """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
