@@ -13,10 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import fuzz_data, fuzz_ledgers, fuzz_settings
+from tests.campaigns import fuzz_data, fuzz_ledgers, fuzz_models, fuzz_settings
 from tests.campaigns.trials import Boundary, Tally, run_boundary
 
-BOUNDARIES: list[Boundary] = [*fuzz_data.BOUNDARIES, *fuzz_ledgers.BOUNDARIES, *fuzz_settings.BOUNDARIES]
+BOUNDARIES: list[Boundary] = [
+    *fuzz_data.BOUNDARIES,
+    *fuzz_ledgers.BOUNDARIES,
+    *fuzz_settings.BOUNDARIES,
+    *fuzz_models.BOUNDARIES,
+]
 SEED = 15
 
 
