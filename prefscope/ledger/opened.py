@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefscope.errors import LedgerError
+from prefscope.errors import UNREADABLE, LedgerError
 from prefscope.ledger.checksums import Checksums, damaged, read_checksums
 from prefscope.ledger.columns import DIGESTS, LOGPS, NUM_TOKENS, STORED, TEXTS, TOKENS
 
@@ -129,7 +129,7 @@ class LedgerFile:
 
         try:
             yield
-        except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except (OSError, pa.ArrowException, *UNREADABLE) as error:
             part = "the footer" if columns == [] else _part(columns, group)
             raise damaged(self.path, part) from error
 
@@ -148,7 +148,7 @@ def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
         # Without pre-buffering it is twice as fast with thousands of small row groups.
         file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         _ = file.schema_arrow
-    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+    except (OSError, pa.ArrowException, *UNREADABLE) as error:
         raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
     return LedgerFile(path, checksums, source, file)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from prefscope.errors import UNREADABLE
 from prefscope.ledger.checksums import damaged
 from prefscope.ledger.columns import COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
 
@@ -27,7 +28,7 @@ def read_manifest(text: bytes, path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
+    except UNREADABLE as error:
         raise damaged(path, _MANIFEST) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise damaged(path, _MANIFEST)
