@@ -15,6 +15,7 @@ EXTREMES: Sequence[Any] = (
     *(None, True, False, 0, -1, 1, 2, 7, 1 << 31, 1 << 40, 1 << 63, -(1 << 64), 10**400),
     *(0.5, -0.0, 1.5, -2.5, 1e-320, 1e300, -1e300, float("inf"), float("-inf"), float("nan")),
     *("", " ", "x", "5", "-1.5", "true", "\ud800", "\0", "\u0663", "-1_000", "1e400", "[]", '{"a": 1}', "\u202e\u3164"),
+    *("@nested 300", "@nested 600", "@nested 900", "@nested 970"),
     *("y" * 5000, [], [[]], [None], ["x"], [1, 2], {}, {"a": None}, {"role": "user"}, [{}], DEEP),
 )
 """Values that a file of a stranger may hold in the place of any other."""
@@ -112,6 +113,10 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 def json_text(draw: Random, value: Any) -> str:
     """Return JSON of a value; now and then spelled as few writers would."""
     text = json.dumps(value, ensure_ascii=draw.random() < 0.5 or _is_broken(value))
+    for depth in (300, 600, 900, 970) if "@nested" in text else ():
+        text = text.replace(
+            f'"@nested {depth}"', draw.choice(("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth))
+        )
     if draw.random() < 0.3:
         text = text.replace("-Infinity", "-1e400").replace("Infinity", "1e400")
     if draw.random() < 0.01:
