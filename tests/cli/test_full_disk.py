@@ -40,6 +40,8 @@ def on_full_stdout(*arguments: str, environment: dict[str, str]) -> tuple[int, l
         ("curate", "LEDGER", "-o", "-"),
         ("compare", "LEDGER", "COPY"),
         ("lint", "PAIRS"),
+        ("doctor", "PAIRS", "--pairs", "2"),
+        ("parity", "PAIRS", "--json"),
         ("losses",),
         ("losses", "--json"),
         ("cache",),
