@@ -181,10 +181,10 @@ def _damaged_pickle(draw: Random, whole: bytes) -> bytes:
 
 
 _NAMED: dict[str, tuple[int, Callable[[Path], Try]]] = {
-    "configs": (1200, functools.partial(_of_json, CONFIGS)),
-    "tokenizers": (600, functools.partial(_of_json, TOKENIZERS)),
-    "adapter configs": (300, adapter),
-    "safetensors headers": (900, headers),
-    "pickles": (300, pickles),
+    "configs": (500, functools.partial(_of_json, CONFIGS)),
+    "tokenizers": (300, functools.partial(_of_json, TOKENIZERS)),
+    "adapter configs": (150, adapter),
+    "safetensors headers": (400, headers),
+    "pickles": (150, pickles),
 }
 BOUNDARIES = [Boundary(name, inputs, prepare) for name, (inputs, prepare) in _NAMED.items()]
