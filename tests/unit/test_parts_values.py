@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from prefscope.errors import ResourceError
 from prefscope.pipeline.parts.folder import DamagedPartError, PartsFolder, part_path, sealed_json
 from prefscope.pipeline.parts.logps import PartLogps
 from prefscope.pipeline.parts.places import LocalFolder
-from prefscope.pipeline.parts.plan_file import plan_content
+from prefscope.pipeline.parts.plan_file import _digest_of, open_plan, plan_content
 from prefscope.pipeline.shards import Plan
 from prefscope.scoring.sequences import TokenSequence
 
@@ -146,3 +147,18 @@ def test_a_manifest_that_no_ledger_can_have_is_not_merged(folder: PartsFolder, t
     folder.publish_run("run", {"policy": "aa"}, json.loads('{"models": {"policy": {"name": "p"}}, "settings": []}'))
     with pytest.raises(ResourceError, match=r"run\.json: this record of a run is damaged"):
         merge(folder, None, lambda *_: tmp_path / "out.parquet", lambda _: None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_temporary_folder_is_named_when_a_plan_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b", 0))  # noqa: PTH123, SIM115
+    with pytest.raises(ResourceError, match=r"cannot be kept while it is written \(No space left on device\)") as told:
+        _digest_of(lambda stream: stream.write(b"x"))
+    assert told.value.where == tempfile.gettempdir()
+
+
+def test_a_file_of_a_plan_that_is_not_as_it_was_written_is_named(folder: PartsFolder, tmp_path: Path) -> None:
+    planned(tmp_path, PLAN | {"digests": {"tokens.json": _digest_of(lambda stream: stream.write(b"[]"))}})
+    (tmp_path / "plan" / "tokens.json").write_bytes(b'["a"]')
+    with pytest.raises(ResourceError, match=r"plan/tokens\.json: the plan of these parts is damaged"):
+        open_plan(folder)

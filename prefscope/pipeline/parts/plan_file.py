@@ -156,11 +156,22 @@ def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -
 
 
 def _digest_of(fill: Fill) -> str:
-    """Return the digest of what a file will hold."""
-    with tempfile.TemporaryFile(prefix="prefscope-") as stream:
-        fill(stream)
-        stream.seek(0)
-        return _digest(stream)
+    """Return the digest of what a file will hold.
+
+    Raises:
+        ResourceError: The temporary folder cannot hold it meanwhile.
+    """
+    try:
+        with tempfile.TemporaryFile(prefix="prefscope-") as stream:
+            fill(stream)
+            stream.seek(0)
+            return _digest(stream)
+    except OSError as error:
+        raise ResourceError(
+            f"The plan of these parts cannot be kept while it is written ({error.strerror or error})",
+            where=tempfile.gettempdir(),
+            hint="Free disk space, or choose another folder with TMPDIR.",
+        ) from error
 
 
 def _digest(stream: IO[bytes]) -> str:
