@@ -151,7 +151,7 @@ def campaign(steps: int, disk: Disk, folder: Path, note: Callable[[str], object]
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         taken = max(sizes) if isinstance(disk, SmallFiles) else sum(sizes)
         for number in range(steps // len(WAYS)):
-            size = _BLOCK + int(2 * taken * number * len(WAYS) / steps) // _BLOCK * _BLOCK
+            size = _BLOCK + int(5 * taken * number * len(WAYS) / steps) // _BLOCK * _BLOCK
             name = outcome(arguments, disk, folder, size, expected)
             note(f"{way}, {size:,} bytes: {name}\n")
             found[f"{way}: {name}"] += 1

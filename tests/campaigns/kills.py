@@ -1,4 +1,4 @@
-"""Kill a run at a hundred moments of its life: python -m tests.campaigns.kills [KILLS].
+"""Kill a run at a hundred moments of its life: python -m tests.campaigns.kills [KILLS [WAY]].
 
 Each killed run is repeated undisturbed in a folder with what the killed one left: its ledger and table have to be
 those of a run that nobody disturbed, byte for byte. The clock stands still: a ledger holds the time of its making.
@@ -153,7 +153,8 @@ def campaign(kills: int, folder: Path, ways: tuple[str, ...] = WAYS) -> Counter[
 def main() -> int:
     """Print how often each outcome came, and return 1 if a run was not repeated to the same bytes."""
     with tempfile.TemporaryDirectory() as top:
-        found = campaign(int(sys.argv[1]) if len(sys.argv) > 1 else KILLS, Path(top) / "run")
+        kills = int(sys.argv[1]) if len(sys.argv) > 1 else KILLS
+        found = campaign(kills, Path(top) / "run", tuple(sys.argv[2:]) or WAYS)
     for name, times in sorted(found.items()):
         sys.stdout.write(f"{name}: {times}\n")
     return int(any("BUG" in name for name in found))

@@ -93,11 +93,17 @@ def _count(tally: Tally, boundary: Boundary, seed: int, number: int, found: str,
 def _try_all(boundary: Boundary, folder: Path, seed: int, numbers: range, sender: Connection) -> None:
     bound_memory()
     os.chdir(folder)
+    for found, detail in outcomes(boundary, folder, seed, numbers):
+        sender.send((found, detail))
+
+
+def outcomes(boundary: Boundary, folder: Path, seed: int, numbers: range) -> Iterator[tuple[str, str]]:
+    """Yield what becomes of some inputs in this process, and of a bug its traceback and the input."""
     attempt = boundary.prepare(folder)
     for number in numbers:
         shown, read = attempt(Random(f"{seed}/{boundary.name}/{number}"))  # noqa: S311 (no secret)
         found, detail = outcome(read)
-        sender.send((found, f"{detail}\n{_short(shown)}" if detail else ""))
+        yield found, f"{detail}\n{_short(shown)}" if detail else ""
 
 
 def outcome(read: Read) -> tuple[str, str]:
