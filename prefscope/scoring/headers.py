@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from prefscope.errors import UNREADABLE, ModelError
 from prefscope.scoring.checkpoints import Checkpoint
@@ -100,5 +100,5 @@ def _is_tensor(value: Any) -> bool:
     return len(offsets) == 2 and offsets[0] <= offsets[1]  # noqa: PLR2004 (begin and end)
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
