@@ -90,6 +90,19 @@ class ResourceError(PrefscopeError):
     exit_code = 3
 
 
+def refusal_of(error: Exception) -> PrefscopeError | None:
+    """Return the sentence for an error that an input or the machine can cause anywhere, None for what must be a bug."""
+    if isinstance(error, PrefscopeError):
+        return error
+    if isinstance(error, OSError):
+        return no_space(error)
+    if isinstance(error, MemoryError):
+        return ResourceError("There is not enough memory", hint="Free memory, or read less at a time.")
+    if isinstance(error, RecursionError):
+        return DataError("The input is nested too deeply", hint="Make it flatter; --debug shows what was being read.")
+    return None
+
+
 def no_space(error: OSError) -> ResourceError | None:
     """Return the sentence for a disk that is full, None for another error."""
     if error.errno not in FULL:

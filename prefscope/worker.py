@@ -29,7 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from prefscope.errors import PrefscopeError, UsageError, no_space
+from prefscope.errors import UsageError, refusal_of
 from prefscope.events import Event, Failed, to_json_line
 from prefscope.folders import unnamed_ledger, worker_log
 from prefscope.ledger.file import part_path
@@ -71,8 +71,8 @@ def main() -> int:
 
 def _report(error: Exception, emit: Callable[[Event], None], log: Path) -> int:
     """Emit what went wrong and return the exit code."""
-    refusal = no_space(error) if isinstance(error, OSError) else error
-    if isinstance(refusal, PrefscopeError):
+    refusal = refusal_of(error)
+    if refusal is not None:
         emit(Failed(str(refusal), refusal.exit_code))
         return refusal.exit_code
     with suppress(OSError):

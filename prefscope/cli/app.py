@@ -24,7 +24,7 @@ from prefscope.cli.parts import parts
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
-from prefscope.errors import PrefscopeError, ResourceError, no_space
+from prefscope.errors import PrefscopeError, ResourceError, refusal_of
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
 from prefscope.version import __version__
@@ -111,21 +111,22 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        return _tell_os_error(error) if isinstance(error, OSError) else _tell_bug(error)
+        return _tell_unforeseen(error)
     if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
         _tell("Interrupted. What was scored is kept: the same command goes on from there.")
     return result if isinstance(result, int) else 0
 
 
-def _tell_os_error(error: OSError) -> int:
-    """Report an error of the system and return its exit code: a full disk or output is no bug."""
-    refusal = no_space(error)
-    try:
-        sys.stdout.flush()
-    except OSError as unwritten:
-        hint = "Free disk space, or send the output elsewhere."
-        refusal = ResourceError(f"The output cannot be written ({unwritten.strerror})", where="stdout", hint=hint)
-        _discard_output()
+def _tell_unforeseen(error: Exception) -> int:
+    """Report an error that nobody turned into a sentence, and return its exit code."""
+    refusal = refusal_of(error)
+    if isinstance(error, OSError):
+        try:
+            sys.stdout.flush()
+        except OSError as unwritten:
+            hint = "Free disk space, or send the output elsewhere."
+            refusal = ResourceError(f"The output cannot be written ({unwritten.strerror})", where="stdout", hint=hint)
+            _discard_output()
     if refusal is None:
         return _tell_bug(error)
     _tell(str(refusal))

@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from prefscope.data.arrow_json import Decode, json_decoders
-from prefscope.data.records import BadRow, Json, NotText, SourceRow
+from prefscope.data.records import LONGEST_ROW, BadRow, Json, NotText, SourceRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +33,9 @@ UNDECODABLE = "binary data that is not UTF-8 text"
 def rows_of_batch(batch: pa.RecordBatch, places: Iterator[int]) -> Iterator[SourceRow | BadRow]:
     """Yield the rows of a batch; a value that cannot be read makes only its own row bad."""
     decoders = json_decoders(batch.schema)
+    if batch.nbytes > LONGEST_ROW:
+        yield from (_row_of_limited(batch.slice(i, 1), decoders, next(places)) for i in range(batch.num_rows))
+        return
     try:
         values = [_decoded(value, decoders) for value in batch.to_pylist()]
     except (ValueError, OverflowError, RecursionError):  # text that is not UTF-8, timestamps that Python cannot hold
@@ -46,6 +49,13 @@ def rows_of_batch(batch: pa.RecordBatch, places: Iterator[int]) -> Iterator[Sour
 
 def _decoded(value: dict[str, Json], decoders: Mapping[str, Decode]) -> dict[str, Json]:
     return {**value, **{name: decode(value[name]) for name, decode in decoders.items()}}
+
+
+def _row_of_limited(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int) -> SourceRow | BadRow:
+    """Return the only row of a batch unless it is longer than a row may be."""
+    if batch.nbytes > LONGEST_ROW:
+        return BadRow(place, place + 1, f"the row is longer than {LONGEST_ROW:,} bytes")
+    return _row_alone(batch, decoders, place)
 
 
 def _row_alone(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int) -> SourceRow | BadRow:

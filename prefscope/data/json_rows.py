@@ -12,10 +12,11 @@ from typing import BinaryIO, TypeAlias
 from prefscope.data.dialects.turns import kind
 from prefscope.data.json_tables import INNER_LISTS, ROW_COLUMNS, is_rows, rows_of_table
 from prefscope.data.json_text import JsonText, Objects, repeated_key
-from prefscope.data.records import LONGEST_ROW, BadRow, Json, SourceRow
+from prefscope.data.records import DEEPEST_ROW, LONGEST_ROW, BadRow, Json, SourceRow
 from prefscope.errors import DataError
 
 Rows: TypeAlias = Iterator[SourceRow | BadRow]
+_TOO_DEEP = f"the row has more than {DEEPEST_ROW} lists and objects in each other"
 _TRAILING_COMMA = re.compile(r",\s*\Z")
 
 
@@ -67,11 +68,27 @@ def _row_of(row: int, line: int, value: Json, remarks: tuple[str, ...]) -> Sourc
     if not isinstance(value, dict):
         return BadRow(row, line, f"the row is {kind(value)}, not an object")
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()
+    except RecursionError:
+        return BadRow(row, line, _TOO_DEEP)
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, and no tokenizer can take it
         code = ord(str(error.object)[error.start])
         return BadRow(row, line, f"the row holds half of a character (\\u{code:04x})")
+    if text.count("[") + text.count("{") > DEEPEST_ROW and _depth(value) > DEEPEST_ROW:
+        return BadRow(row, line, _TOO_DEEP)
     return SourceRow(row, line, value, remarks=remarks)
+
+
+def _depth(value: Json) -> int:
+    """Return how many lists and objects lie in each other."""
+    deepest, left = 0, [(value, 1)]
+    while left:
+        one, depth = left.pop()
+        if isinstance(one, dict | list):
+            deepest = max(deepest, depth)
+            left += [(item, depth + 1) for item in (one.values() if isinstance(one, dict) else one)]
+    return deepest
 
 
 def read_json(stream: BinaryIO, name: str, split: str | None = None) -> Rows:

@@ -13,6 +13,8 @@ from typing import Any, Self, TypeAlias
 
 LONGEST_ROW = 1 << 28
 """Bytes of a row, or characters where it is text: what is longer would fill the memory before it could be judged."""
+DEEPEST_ROW = 256
+"""Lists and objects in each other: what walks through a row has to come to its end."""
 Json: TypeAlias = Any
 """A value that `json.loads` can return."""
 

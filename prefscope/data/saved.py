@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefscope.data.records import Json
-from prefscope.errors import DataError
+from prefscope.errors import UNREADABLE, DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,6 @@ def _saved(folder: Path, name: str) -> Files:
 def _read(path: Path, name: str) -> dict[str, Json]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise DataError(f"its {path.name} cannot be read ({error})", where=name) from error
     return value if isinstance(value, dict) else {}

@@ -50,6 +50,7 @@ def read_arrow(stream: BinaryIO, name: str) -> Iterator[SourceRow | BadRow]:
     try:
         for batch in _batches(stream):
             _check_schema(batch.schema, name)
+            _check_memory(batch)
             yield from (
                 one
                 for start in range(0, len(batch), _BATCH_ROWS)
@@ -70,6 +71,43 @@ def _batches(stream: BinaryIO) -> Iterator[pa.RecordBatch]:
     else:
         for number in range(file.num_record_batches):
             yield file.get_batch(number)
+
+
+def _check_memory(batch: pa.RecordBatch) -> None:
+    """Refuse a batch that points outside its memory, which Arrow believes unless it is asked to look.
+
+    Raises:
+        pyarrow.ArrowException: It does.
+    """
+    import pyarrow as pa
+
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error):
+                raise
+            # Text that is not UTF-8 makes its own row a bad one; all else has to be right.
+            for array in (column.indices, column.dictionary) if pa.types.is_dictionary(column.type) else (column,):
+                array.view(_with_bytes(array.type)).validate(full=True)
+
+
+def _with_bytes(type_: pa.DataType) -> pa.DataType:
+    """Return a type with bytes in place of texts."""
+    import pyarrow as pa
+
+    kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_with_bytes(field.type)) for field in type_])
+    if pa.types.is_map(type_):
+        return pa.map_(_with_bytes(type_.key_type), _with_bytes(type_.item_type))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_with_bytes(type_.value_type), type_.list_size)
+    if pa.types.is_list(type_):
+        return pa.list_(_with_bytes(type_.value_type))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_with_bytes(type_.value_type))
+    return kinds.get(type_, type_)
 
 
 def _check_schema(schema: pa.Schema, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -141,7 +142,7 @@ def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:
     check_manifest(manifest, get_args(ExtraKind), path)
     check_schema(file.schema_arrow, manifest["extra_columns"], arrow_types(), path)
     file.check_sizes()
-    return file, manifest
+    return replace(file, has_reference=manifest["has_reference"]), manifest
 
 
 def has_negative(file: LedgerFile, name: str) -> bool:

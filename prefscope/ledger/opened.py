@@ -12,16 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefscope.errors import LedgerError
+from prefscope.errors import UNREADABLE, LedgerError
 from prefscope.ledger.checksums import Checksums, damaged, read_checksums
-from prefscope.ledger.columns import LOGPS, NUM_TOKENS, STORED, TOKENS
+from prefscope.ledger.columns import DIGESTS, LOGPS, NUM_TOKENS, STORED, TEXTS, TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_NEVER_NULL = frozenset(column.name for column in STORED) - {*LOGPS}
+_NEVER_NULL = frozenset(column.name for column in (*STORED, *TEXTS)) - {*LOGPS}
 _LISTS = {count: [one.name for one in TOKENS if count.split("_")[0] in one.name] for count in NUM_TOKENS}
+_TOKEN_LISTS = frozenset(column.name for column in TOKENS)
 _PAIRS_A_BYTE = 8
 """No ledger has more pairs than eight for each of its bytes; a damaged count may have, and would fill the memory."""
 
@@ -35,6 +36,8 @@ class LedgerFile:
     """None in a file from before there were any."""
     _source: pa.NativeFile
     _file: pq.ParquetFile
+    has_reference: bool = True
+    """Whether the manifest promises the reference's log-probs; what it says is known once it is read."""
 
     @property
     def metadata(self) -> pq.FileMetaData:
@@ -102,6 +105,8 @@ class LedgerFile:
         for name in table.column_names:
             if name in _NEVER_NULL and table.column(name).null_count:
                 raise damaged(self.path, f"column {name}")
+            if name in _TOKEN_LISTS and _misses_some(table.column(name)) and not self._may_miss(name):
+                raise damaged(self.path, f"a list in column {name}")
         if table.num_rows != rows:
             raise damaged(self.path, f"column {', '.join(table.column_names)}")
         for count, lists in _LISTS.items():
@@ -111,6 +116,12 @@ class LedgerFile:
                     raise damaged(self.path, f"the length of a list in column {one}")
         return table
 
+    def _may_miss(self, name: str) -> bool:
+        """Return whether a column of lists may be empty: before a run, and of a reference that there is none of."""
+        return not {*DIGESTS}.isdisjoint(self.schema_arrow.names) or (
+            name.startswith("ref_") and not self.has_reference
+        )
+
     @contextmanager
     def _reading(self, columns: Sequence[str] | None, group: int | None) -> Iterator[None]:
         """Turn what pyarrow raises on bytes that mean nothing into one sentence."""
@@ -118,7 +129,7 @@ class LedgerFile:
 
         try:
             yield
-        except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except (OSError, pa.ArrowException, *UNREADABLE) as error:
             part = "the footer" if columns == [] else _part(columns, group)
             raise damaged(self.path, part) from error
 
@@ -137,7 +148,7 @@ def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
         # Without pre-buffering it is twice as fast with thousands of small row groups.
         file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         _ = file.schema_arrow
-    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError, RecursionError) as error:
+    except (OSError, pa.ArrowException, *UNREADABLE) as error:
         raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
     return LedgerFile(path, checksums, source, file)
 
@@ -145,6 +156,13 @@ def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
 def _part(columns: Sequence[str] | None, group: int | None) -> str:
     named = "a column" if columns is None else f"column {', '.join(columns)}"
     return named if group is None else f"{named} in row group {group}"
+
+
+def _misses_some(lists: pa.ChunkedArray) -> bool:
+    """Return whether a list or a value of one is missing."""
+    import pyarrow.compute as pc
+
+    return bool(lists.null_count or pc.list_flatten(lists).null_count)
 
 
 def _match(table: pa.Table, one: str, other: str) -> bool:

@@ -8,13 +8,15 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from prefscope.errors import UNREADABLE
 from prefscope.ledger.checksums import damaged
 from prefscope.ledger.columns import COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAPPINGS = ("data", "models", "compute", "tokenization", "settings", "versions", "weights", "noise", "renamed")
+_MAPPINGS = ("data", "models", "settings", "renamed")
+_MAPPINGS_OR_NULL = ("compute", "tokenization", "versions", "weights", "noise")
 _MANIFEST = "the manifest in the footer"
 
 
@@ -26,7 +28,7 @@ def read_manifest(text: bytes, path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
+    except UNREADABLE as error:
         raise damaged(path, _MANIFEST) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise damaged(path, _MANIFEST)
@@ -44,18 +46,26 @@ def check_manifest(manifest: Mapping[str, Any], kinds: Collection[str], path: Pa
     Raises:
         DamagedLedgerError: A value is not of its type, or one is missing.
     """
+    if not is_manifest(manifest, kinds):
+        raise damaged(path, _MANIFEST)
+
+
+def is_manifest(manifest: Mapping[str, Any], kinds: Collection[str]) -> bool:
+    """Return whether every value of a manifest is of its type; `kinds` are those of the data set's columns."""
     extra = manifest.get("extra_columns")
-    known = (
+    return (
         isinstance(extra, dict)
         and {*map(str, extra.values())} <= {*kinds}
         and isinstance(manifest.get("has_reference"), bool)
-        and all(isinstance(manifest.get(name, {}), (dict, NoneType)) for name in _MAPPINGS)
-        and all(_is_model(model) for model in (manifest.get("models") or {}).values())
+        and all(isinstance(manifest.get(name, {}), dict) for name in _MAPPINGS)
+        and all(isinstance(manifest.get(name, {}), (dict, NoneType)) for name in _MAPPINGS_OR_NULL)
+        and all(_is_model(model) for model in manifest.get("models", {}).values())
         and all(map(_is_number, (manifest.get("noise") or {}).values()))
-        and _is_data(manifest.get("data") or {})
+        and _is_data(manifest.get("data", {}))
+        and _is_reading(manifest.get("settings", {}).get("data", {}))
+        and _is_weights(manifest.get("weights") or {})
+        and _is_tokenization(manifest.get("tokenization") or {})
     )
-    if not known:
-        raise damaged(path, _MANIFEST)
 
 
 def _is_model(model: Any) -> bool:
@@ -70,6 +80,23 @@ def _is_data(data: Mapping[str, Any]) -> bool:
     files = data.get("files", [])
     named = isinstance(files, list) and all(isinstance(name, str) for name in files)
     return named and isinstance(data.get("source", ""), str) and isinstance(data.get("pairs", 0), int)
+
+
+def _is_reading(asked: Any) -> bool:
+    """Return whether these are settings by which rows can be read again."""
+    if not isinstance(asked, dict) or not isinstance(asked.get("dialect", ""), str):
+        return False
+    mapping = asked.get("mapping") or {}
+    return isinstance(mapping, dict) and all(isinstance(column, str) for column in mapping.values())
+
+
+def _is_weights(weights: Mapping[str, Any]) -> bool:
+    return not weights or ("erased" in weights and isinstance(weights.get("equal"), (int, float)))
+
+
+def _is_tokenization(found: Mapping[str, Any]) -> bool:
+    left_out = found.get("left_out") or {}
+    return isinstance(left_out, dict) and all(isinstance(pairs, int) for pairs in left_out.values())
 
 
 def check_schema(schema: pa.Schema, extra: Mapping[str, str], types: Mapping[str, pa.DataType], path: Path) -> None:

@@ -32,6 +32,9 @@ from prefscope.pipeline.given_numbers import count_of, flags_of, logp_of, pair_i
 from prefscope.settings import DataSettings
 from prefscope.version import __version__
 
+_ASIDE = ("columns", "file")
+"""What a record has beside the ledger's own columns."""
+
 
 def offers_logps(settings: DataSettings) -> bool:
     """Return whether the first row of a data set has the policy's log-probs; standard input is not looked at.
@@ -93,7 +96,7 @@ def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], in
         rows += 1
         if not _has_reference(record):
             problem = "the reference's log-probs are missing, and other rows have them"
-            without.append(BadRow(record["row"], record["line"], problem))
+            without.append(BadRow(record["row"], record["line"], problem, record["file"]))
         for name, value in record["columns"].items():
             found[name] = widen(found.get(name), value)
     has_reference = len(without) < rows
@@ -131,7 +134,7 @@ def _groups(
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield the columns of the ledger, a row group at a time."""
     while part := list(islice(records, ROW_GROUP_PAIRS)):
-        group = {name: [record[name] for record in part] for name in part[0] if name != "columns"}
+        group = {name: [record[name] for record in part] for name in part[0] if name not in _ASIDE}
         for column, stored_as in kinds.items():
             group[names[column]] = [store_as(stored_as, record["columns"].get(column)) for record in part]
         yield group
@@ -195,5 +198,6 @@ def _record(row: SourceRow, settings: DataSettings, unread: list[str]) -> dict[s
         "chosen": readable(pair.chosen) if has_texts else "",
         "rejected": readable(pair.rejected),
         "source_json": json.dumps(row.value, ensure_ascii=False, default=str),
+        "file": row.file,
         "columns": {key: value for key, value in carried.items() if key in pair.columns or not has_texts},
     }

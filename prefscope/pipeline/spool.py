@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prefscope.data.records import Json, readable
-from prefscope.errors import ResourceError
+from prefscope.errors import UNREADABLE, ResourceError
 from prefscope.flags import join_flags
 from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.private import make_folder
@@ -94,10 +94,14 @@ class SpooledPairs(ABC):
             ResourceError: It cannot be read; this is no error of what is written meanwhile.
         """
         try:
-            return self._reader.get_batch(chunk)
-        except (OSError, pa.ArrowException) as error:
-            hint = "Run the same command again; a folder of parts has to be planned anew."
-            raise ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint) from error
+            batch = self._reader.get_batch(chunk)
+            batch.validate(full=True)
+            sound = batch.num_rows == self.chunk_pairs[chunk] and _is_sound(batch)
+        except (OSError, pa.ArrowException, *UNREADABLE) as error:
+            raise _damaged(chunk) from error
+        if not sound:
+            raise _damaged(chunk)
+        return batch
 
     def sequences(self, chunk: int) -> list[TokenSequence]:
         """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
@@ -218,8 +222,25 @@ def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
 
 def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str, list[Json]]:
     """Return the data set's own columns of a batch as the ledger stores them, by their names in the data set."""
-    rows = [json.loads(text) for text in batch.column("columns_json").to_pylist()]
-    return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
+    try:
+        rows = [json.loads(text) for text in batch.column("columns_json").to_pylist()]
+        return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
+    except (AttributeError, TypeError, *UNREADABLE) as error:
+        hint = "Run the same command again; a folder of parts has to be planned anew."
+        raise ResourceError("The data set's own columns of the tokenized pairs are damaged", hint=hint) from error
+
+
+def _is_sound(batch: pa.RecordBatch) -> bool:
+    """Return whether a batch has all that is read of one."""
+    if not batch.schema.equals(_SCHEMA) or any(column.null_count for column in batch.columns):
+        return False
+    sides = [(batch.column(f"{side}_start"), batch.column(f"{side}_ids")) for side in ("chosen", "rejected")]
+    return all((starts.to_numpy() >= 0).all() and not ids.flatten().null_count for starts, ids in sides)
+
+
+def _damaged(chunk: int) -> ResourceError:
+    hint = "Run the same command again; a folder of parts has to be planned anew."
+    return ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint)
 
 
 @contextmanager

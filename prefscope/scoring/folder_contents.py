@@ -186,9 +186,16 @@ def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str,
         tensors: The shape of each weight by its name.
 
     Raises:
-        ModelError: It is one, by its architecture, or by the name or the shape of its head.
+        ModelError: It is one, by its architecture, or by the name or the shape of its head; or its config is damaged.
     """
-    classes = [str(one) for one in config.get("architectures") or [] if isinstance(one, str)]
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise ModelError(
+            f"Its config names no list of architectures, but {architectures!r:.80}",
+            where=name,
+            hint="Copy the checkpoint again.",
+        )
+    classes = [one for one in architectures if isinstance(one, str)]
     wrong = next((one for one in classes if one.endswith(CLASSIFIERS) or REWARD_CLASS.search(one)), None)
     heads = [tensor for tensor in tensors if tensor.split(".", 1)[0] in SCORE_HEADS]
     head = min((one for one in heads if not one.startswith(VALUE_HEAD)), default=None)

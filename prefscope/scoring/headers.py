@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from prefscope.errors import ModelError
+from prefscope.errors import UNREADABLE, ModelError
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.folder_contents import loaded_weights
 
 _WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
 BYTES = dict(_WIDTHS.values())
+_LONGEST_NAME = 80
 MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
 
 
@@ -36,7 +37,7 @@ def _count(checkpoint: Checkpoint) -> dict[str, int]:
     counts: dict[str, int] = {}
     for file in header_files(checkpoint.full):
         for tensor in _safetensors_header(file).values():
-            if tensor.get("dtype") in _WIDTHS:
+            if tensor["dtype"] in _WIDTHS:
                 dtype, width = _WIDTHS[tensor["dtype"]]
                 size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
                 counts[dtype] = counts.get(dtype, 0) + size // width
@@ -50,7 +51,7 @@ def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
         ModelError: A file is cut off or is no safetensors file.
     """
     return {
-        name: tuple(tensor.get("shape", ()))
+        name: tuple(tensor["shape"])
         for file in header_files(checkpoint)
         for name, tensor in _safetensors_header(file).items()
     }
@@ -72,15 +73,32 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if length > size:
-                raise ValueError("its header is longer than the file")  # noqa: TRY301 (reported below with the rest)
+                raise ValueError("its header is longer than the file")
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        odd = next((name for name, tensor in header.items() if not _is_tensor(tensor)), None)
+        if odd is not None:
+            raise ValueError(f"its header describes no tensor under {odd[:_LONGEST_NAME]!r}")
+        ends = [tensor["data_offsets"][1] for tensor in header.values()]
         whole = 8 + length + max(ends, default=0)
         if size < whole:
-            raise ValueError(f"{size:,} of {whole:,} bytes are there")  # noqa: TRY301 (the same)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{size:,} of {whole:,} bytes are there")
+    except (OSError, TypeError, AttributeError, *UNREADABLE) as error:
         raise ModelError(
             f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
         ) from error
     return dict(header)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Return whether an entry of a header has a dtype, a shape, and a place in the file."""
+    if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
+        return False
+    shape, offsets = value.get("shape"), value.get("data_offsets")
+    if not (_are_counts(shape) and _are_counts(offsets)):
+        return False
+    return len(offsets) == 2 and offsets[0] <= offsets[1]  # noqa: PLR2004 (begin and end)
+
+
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)

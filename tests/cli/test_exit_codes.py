@@ -175,6 +175,24 @@ def test_a_bug_of_ours_exits_with_70_and_names_a_log_with_the_traceback(
     assert "ZeroDivisionError: one deep inside" in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (RecursionError(), 2, "The input is nested too deeply. Make it flatter; --debug shows what was being read."),
+        (MemoryError(), 3, "There is not enough memory. Free memory, or read less at a time."),
+    ],
+    ids=["recursion", "memory"],
+)
+def test_what_any_input_can_cause_is_no_bug(
+    program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("prefscope.report.summary.wilson_interval", fail)
+    assert program("report", ledger) == (code, "", f"prefscope: {told}\n")
+
+
 def test_debug_shows_the_traceback_of_a_mistake(program: Program) -> None:
     from prefscope.cli.app import run
     from prefscope.errors import LedgerError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from prefscope.errors import ResourceError, no_space
+from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.spool import Spool
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")]  # noqa: PTH110 (short)
@@ -40,6 +42,8 @@ def on_full_stdout(*arguments: str, environment: dict[str, str]) -> tuple[int, l
         ("curate", "LEDGER", "-o", "-"),
         ("compare", "LEDGER", "COPY"),
         ("lint", "PAIRS"),
+        ("doctor", "PAIRS", "--pairs", "2"),
+        ("parity", "PAIRS", "--json"),
         ("losses",),
         ("losses", "--json"),
         ("cache",),
@@ -67,6 +71,23 @@ def test_an_export_that_does_not_fit_is_absent(name: str, ledger: Path, environm
     assert (code, len(told)) == (3, 1)
     assert f"{name}: this file cannot be written" in told[0]
     assert [path.name for path in Path().iterdir()] == []
+
+
+@pytest.mark.parametrize("size", [0, 3_000, 6_000])
+def test_a_ledger_that_does_not_fit_is_absent_and_written_when_there_is_space(
+    size: int, environment: dict[str, str]
+) -> None:
+    sums = {f"{role}_{side}_logps": -1.5 for role in ("policy", "ref") for side in ("chosen", "rejected")}
+    rows = [{"prompt": f"p{number}", "chosen": "c", "rejected": "r", **sums} for number in range(20)]
+    Path("given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments = ("score", "given.jsonl", "-o", "out.parquet")
+    code, told = limited(size, *arguments, environment=environment)
+    assert code == 3
+    assert told[-1].startswith("prefscope: out.parquet: the ledger cannot be written (")
+    assert "File too large). Free disk space" in told[-1]
+    assert [path.name for path in Path().iterdir()] == ["given.jsonl"]
+    assert limited(1 << 20, *arguments, environment=environment)[0] == 0
+    assert load_ledger("out.parquet").stored["policy_chosen_logps"].tolist() == [-1.5] * 20
 
 
 def test_a_score_whose_temporary_file_does_not_fit_ends_with_exit_code_3(

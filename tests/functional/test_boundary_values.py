@@ -59,6 +59,15 @@ def test_a_row_without_a_reference_among_others_can_be_skipped(program: Program)
     assert "1 row of log-probs, with a reference" in err
 
 
+def test_a_row_without_a_reference_in_one_of_several_files_is_named_with_its_file(program: Program) -> None:
+    Path("first.jsonl").write_text(json.dumps(GIVEN) + "\n", encoding="utf-8")
+    bare = GIVEN | {"ref_chosen_logps": None, "ref_rejected_logps": None}
+    Path("second.jsonl").write_text(json.dumps(GIVEN) + "\n" + json.dumps(bare) + "\n", encoding="utf-8")
+    code, _, err = program("score", "first.jsonl", "second.jsonl", "-o", "out.parquet")
+    assert code == 2
+    assert "  second.jsonl:2: the reference's log-probs are missing, and other rows have them" in err.splitlines()
+
+
 @pytest.mark.parametrize(
     "marks",
     [

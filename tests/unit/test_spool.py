@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from prefscope.data.records import Message, PreferencePair
-from prefscope.pipeline.spool import Spool, extras_of, sequences_of
+from prefscope.errors import ResourceError
+from prefscope.pipeline.spool import SavedSpool, Spool, extras_of, sequences_of
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
@@ -124,3 +127,21 @@ def test_conversations_are_kept_as_people_read_them(tmp_path: Path) -> None:
 def test_a_spool_leaves_no_file_behind(tmp_path: Path, spool: Spool) -> None:
     assert spool.num_pairs == 3
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_chunk_that_is_damaged_is_named(spool: Spool, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.arrow"
+    second, first = spool.batches()
+    offsets = pa.py_buffer(struct.pack("<3i", 0, 1 << 30, 3))
+    ids = pa.ListArray.from_buffers(
+        pa.list_(pa.int32()), 2, [None, offsets], children=[pa.array([1, 2, 3], pa.int32())]
+    )
+    damaged = second.set_column(second.schema.get_field_index("chosen_ids"), "chosen_ids", ids)
+    with pa.ipc.new_file(path, first.schema) as stream:
+        stream.write_batch(first)
+        stream.write_batch(damaged)
+    saved = SavedSpool(path.open("rb"), [1, 2], {})
+    assert len(saved.sequences(0)) == 2
+    with pytest.raises(ResourceError, match="The tokenized pairs are damaged in chunk 1"):
+        saved.sequences(1)
+    saved.close()

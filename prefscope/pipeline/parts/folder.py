@@ -19,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefscope.errors import ResourceError
+from prefscope.errors import UNREADABLE, ResourceError
 from prefscope.pipeline.logp_source import MaybeLogps
 from prefscope.pipeline.parts.places import Place
+from prefscope.pipeline.parts.validation import is_record
 from prefscope.scoring.sequences import DIGEST_BYTES
 
 FORMAT_VERSION = 1
@@ -76,9 +77,9 @@ class PartsFolder:
         try:
             with self.place.open(part_path(scope, shard)) as stream:
                 metadata = pq.read_metadata(stream).metadata or {}
-        except (OSError, pa.ArrowException):
+            return bool(json.loads(metadata[_METADATA_KEY])["shard"] == shard)
+        except (OSError, pa.ArrowException, KeyError, TypeError, *UNREADABLE):
             return False
-        return _METADATA_KEY in metadata and json.loads(metadata[_METADATA_KEY])["shard"] == shard
 
     def write_part(self, scope: str, shard: str, found: Mapping[bytes, MaybeLogps]) -> None:
         """Keep the log-probs of all sequences of a shard, by their digests.
@@ -104,21 +105,33 @@ class PartsFolder:
         try:
             with self.place.open(path) as stream:
                 table = pq.read_table(stream, page_checksum_verification=True)
+            table.validate(full=True)
             content = json.loads((table.schema.metadata or {})[_METADATA_KEY])
             sound = (content["scope"], content["shard"], content["sequences"]) == (scope, shard, table.num_rows)
+            sound &= table.schema.equals(_SCHEMA) and not table["digest"].null_count
+            lists = table["logps"].combine_chunks()
+            sound &= not lists.flatten().null_count
         except FileNotFoundError as error:
             hint = "Run the slices that are left; `prefscope parts status` counts them."
             raise ResourceError("This part is not there", where=self.place.shown(path), hint=hint) from error
-        except (OSError, pa.ArrowException, KeyError, ValueError):
+        except (OSError, pa.ArrowException, KeyError, TypeError, *UNREADABLE):
             sound = False
         if not sound:
-            hint = "`prefscope parts verify --delete` removes such parts; then run their slices again."
-            raise DamagedPartError("This part is damaged", where=self.place.shown(path), hint=hint)
-        lists = table["logps"].combine_chunks()
+            raise self.damaged_part(scope, shard)
         flat, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
         known = lists.is_valid().to_pylist()
         vectors = (flat[offsets[i] : offsets[i + 1]] if is_known else None for i, is_known in enumerate(known))
         return dict(zip(table["digest"].to_pylist(), vectors, strict=True))
+
+    def damaged_part(self, scope: str, shard: str) -> DamagedPartError:
+        """Return the sentence for a part that is not as it was written."""
+        hint = "`prefscope parts verify --delete` removes such parts; then run their slices again."
+        return DamagedPartError("This part is damaged", where=self.place.shown(part_path(scope, shard)), hint=hint)
+
+    def damaged_record(self, run: str) -> ResourceError:
+        """Return the sentence for a record of a run that is not as it was written."""
+        hint = "Delete it, and run one of the slices again: it writes the file anew."
+        return ResourceError("This record of a run is damaged", where=self.place.shown(f"runs/{run}.json"), hint=hint)
 
     def publish_run(self, name: str, scopes: Mapping[str, str], manifest: Mapping[str, Any]) -> None:
         """Keep what makes a ledger, unless it is there.
@@ -139,14 +152,15 @@ class PartsFolder:
         for name in self.place.files("runs"):
             if not name.endswith(".json"):
                 continue
+            run = name.removesuffix(".json")
             try:
                 with self.place.open(f"runs/{name}") as stream:
                     value = unsealed(json.loads(stream.read()))
-                record = RunRecord(name.removesuffix(".json"), dict(value["scopes"]), dict(value["manifest"]))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                hint = "Delete it, and run one of the slices again: it writes the file anew."
-                where = self.place.shown(f"runs/{name}")
-                raise ResourceError("This record of a run is damaged", where=where, hint=hint) from error
+                record = RunRecord(run, value["scopes"], value["manifest"])
+            except (OSError, KeyError, TypeError, AttributeError, *UNREADABLE) as error:
+                raise self.damaged_record(run) from error
+            if not is_record(record.scopes, record.manifest):
+                raise self.damaged_record(run)
             found.append(record)
         return found
 

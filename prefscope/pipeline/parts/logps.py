@@ -56,7 +56,19 @@ class PartLogps:
     def _find(self, scope: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
         numbers = 2 * (start + np.arange(len(sequences))) + SIDES.index(side)
         shards = self._shards[self.plan.owners[numbers] // 2].tolist()
-        return [self._part(scope, shard)[one.digest()] for shard, one in zip(shards, sequences, strict=True)]
+        return [self._logps_of(scope, shard, one) for shard, one in zip(shards, sequences, strict=True)]
+
+    def _logps_of(self, scope: str, shard: int, sequence: TokenSequence) -> MaybeLogps:
+        """Return the log-probs of a sequence from the part that has them.
+
+        Raises:
+            DamagedPartError: It has none of this sequence, or not as many as it has scored tokens.
+        """
+        part, digest = self._part(scope, shard), sequence.digest()
+        found = part.get(digest)
+        if digest not in part or (found is not None and len(found) != sequence.num_scored):
+            raise self.folder.damaged_part(scope, self.plan.names[shard])
+        return found
 
     def _part(self, scope: str, shard: int) -> dict[bytes, MaybeLogps]:
         """Return a part, which is read if it is not among those that were read last."""

@@ -22,6 +22,7 @@ from prefscope.pipeline.bad_rows import counted
 from prefscope.pipeline.parts.folder import COLLISIONS, DamagedPartError, PartsFolder, RunRecord, part_path
 from prefscope.pipeline.parts.logps import PartLogps
 from prefscope.pipeline.parts.plan_file import open_plan, plan_content
+from prefscope.pipeline.parts.validation import makes_a_ledger
 
 Emit = Callable[[Event], None]
 
@@ -144,6 +145,8 @@ def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Pat
     """
     names = [shard["name"] for shard in plan_content(folder)["shards"]]
     record = _choose(folder, run)
+    if not makes_a_ledger(record.manifest):
+        raise folder.damaged_record(record.name)
     _check_complete(folder, names, record)
     opened = open_plan(folder)
     with closing(opened.spool):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ import pyarrow as pa
 from prefscope.errors import UNREADABLE, ResourceError, UsageError
 from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder, sealed_json, unsealed
 from prefscope.pipeline.parts.places import Fill
+from prefscope.pipeline.parts.validation import is_order, is_plan
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import SavedSpool, Spool
 from prefscope.settings import DataSettings, ScoreSettings
@@ -123,8 +125,18 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
         with place.open(f"{beside}/{TEXTS}") as stream:
             texts = json.loads(stream.read())
         spool = SavedSpool(place.open(f"{beside}/{PAIRS}"), content["chunk_pairs"], content["columns"])
-        sound = len(plan.order) == spool.num_pairs == content["data"]["pairs"] and len(plan.starts) == len(names) + 1
-    except (OSError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException, *UNREADABLE) as error:
+        sound = spool.num_pairs == content["data"]["pairs"] and is_order(plan, spool.num_pairs)
+        sound &= isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        pa.ArrowException,
+        *UNREADABLE,
+    ) as error:
         raise _damaged(folder) from error
     if not sound:
         raise _damaged(folder)
@@ -144,11 +156,22 @@ def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -
 
 
 def _digest_of(fill: Fill) -> str:
-    """Return the digest of what a file will hold."""
-    with tempfile.TemporaryFile(prefix="prefscope-") as stream:
-        fill(stream)
-        stream.seek(0)
-        return _digest(stream)
+    """Return the digest of what a file will hold.
+
+    Raises:
+        ResourceError: The temporary folder cannot hold it meanwhile.
+    """
+    try:
+        with tempfile.TemporaryFile(prefix="prefscope-") as stream:
+            fill(stream)
+            stream.seek(0)
+            return _digest(stream)
+    except OSError as error:
+        raise ResourceError(
+            f"The plan of these parts cannot be kept while it is written ({error.strerror or error})",
+            where=tempfile.gettempdir(),
+            hint="Free disk space, or choose another folder with TMPDIR.",
+        ) from error
 
 
 def _digest(stream: IO[bytes]) -> str:
@@ -172,11 +195,12 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
     try:
         content = unsealed(json.loads(written))
         newer = content["format"] > FORMAT_VERSION
-        _ = [(shard["name"], shard["sequences"], shard["tokens"]) for shard in content["shards"]]
     except (KeyError, TypeError, AttributeError, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if newer:
         raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")
+    if not is_plan(content):
+        raise _damaged(folder)
     return content, place.beside(index, written)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import platformdirs
 
+from prefscope.errors import UNREADABLE
 from prefscope.private import make_folder, open_file, remove_leftovers
 
 MOST = 8
@@ -50,7 +51,7 @@ def remembered_file() -> Path:
 def recall() -> Remembered:
     """Return what is remembered; of a damaged file what can be made out."""
     value: Any = None
-    with suppress(OSError, ValueError, RecursionError):
+    with suppress(OSError, *UNREADABLE):
         value = json.loads(remembered_file().read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         return Remembered()

@@ -116,3 +116,12 @@ def test_nulls_of_tool_arguments_are_kept_as_they_are_stored(tmp_path: Path) -> 
     pq.write_table(table, tmp_path / "pairs.parquet")
     rows = [row for row in open_source(str(tmp_path / "pairs.parquet")).rows() if isinstance(row, SourceRow)]
     assert [row.value["chosen"] for row in rows] == calls
+
+
+def test_a_row_that_is_longer_than_a_row_may_be_is_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefscope.data.arrow_values.LONGEST_ROW", 100)
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"prompt": ["p", "p" * 200, "p"], "chosen": ["c"] * 3, "rejected": ["r"] * 3}), path)
+    first, long, last = open_source(str(path)).rows()
+    assert long == BadRow(1, 2, "the row is longer than 100 bytes")
+    assert [one.value["prompt"] for one in (first, last) if isinstance(one, SourceRow)] == ["p", "p"]

@@ -234,3 +234,14 @@ def test_csv_cells_may_be_longer_than_pythons_own_limit(tmp_path: Path) -> None:
 def test_a_csv_header_that_names_a_column_twice_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two columns named 'a'"):
         rows_of(written(tmp_path / "a.csv", "a,a\n1,2\n"))
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
+@pytest.mark.parametrize("depth", [300, 600])
+def test_a_row_that_is_nested_too_deeply_is_a_bad_one(tmp_path: Path, name: str, depth: int) -> None:
+    path = tmp_path / name
+    inner = "[" * depth + "]" * depth
+    rows = f'{{"prompt": "p", "chosen": "c", "rejected": "r", "extra": {inner}}}'
+    path.write_text(f'{{"prompt": "p"}}\n{rows}\n' if name == "data.jsonl" else f'[{{"prompt": "p"}},\n{rows}]')
+    _, found = open_source(str(path)).rows()
+    assert found == BadRow(1, 2, "the row has more than 256 lists and objects in each other")

@@ -160,6 +160,23 @@ def test_a_missing_count_is_refused(ledger: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("source_json", [None] * 6, pa.string()),
+        ("policy_rejected_token_logps", [None, *[[-1.0, -2.0]] * 5], pa.list_(pa.float32())),
+        ("ref_chosen_token_logps", [None] * 6, pa.list_(pa.float32())),
+        ("ref_chosen_token_logps", [[-1.0, None]] * 6, pa.list_(pa.float32())),
+        ("chosen_tokens", [["a", None]] * 6, pa.list_(pa.string())),
+    ],
+    ids=["text", "list", "all lists", "log-prob", "token"],
+)
+def test_a_missing_text_or_token_is_refused(ledger: Path, name: str, values: list[Any], kind: pa.DataType) -> None:
+    path = rewritten(ledger, replaced(name, values, kind))
+    with pytest.raises(DamagedLedgerError, match=f"column {name}"):
+        Ledger(path).pair(0)
+
+
+@pytest.mark.parametrize(
     "manifest",
     [
         b"[]",
@@ -174,6 +191,11 @@ def test_a_missing_count_is_refused(ledger: Path) -> None:
         b'{"format": 1, "extra_columns": {}, "has_reference": true, "models": {"policy": 5}}',
         b'{"format": 1, "extra_columns": {}, "has_reference": true, "data": {"pairs": "many"}}',
         b'{"format": 1, "extra_columns": {}, "has_reference": true, "noise": {"floor": "low"}}',
+        b'{"format": 1, "extra_columns": {}, "has_reference": true, "settings": null}',
+        b'{"format": 1, "extra_columns": {}, "has_reference": true, "settings": {"data": []}}',
+        b'{"format": 1, "extra_columns": {}, "has_reference": true, "settings": {"data": {"mapping": {"a": 5}}}}',
+        b'{"format": 1, "extra_columns": {}, "has_reference": true, "weights": {"erased": true}}',
+        b'{"format": 1, "extra_columns": {}, "has_reference": true, "tokenization": {"left_out": [1]}}',
     ],
     ids=lambda manifest: manifest[:100].decode(),
 )

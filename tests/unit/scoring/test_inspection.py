@@ -135,6 +135,14 @@ def test_a_config_with_more_layers_than_weights_is_refused(*, inner: bool, tmp_p
         inspected(policy)
 
 
+@pytest.mark.parametrize("architectures", [5, 0.5, True, "LlamaForCausalLM", {"a": 1}], ids=str)
+def test_a_config_without_a_list_of_architectures_is_refused(architectures: object, tmp_path: Path) -> None:
+    policy = model(tmp_path / "policy")
+    (policy / "config.json").write_text(json.dumps({"architectures": architectures}))
+    with pytest.raises(ModelError, match="its config names no list of architectures, but"):
+        inspected(policy)
+
+
 def test_empty_weights_of_zero_3_are_named(tmp_path: Path) -> None:
     policy = model(tmp_path / "policy", weights={"model.norm.weight": (4,), "model.layers.0.q.weight": (0,)})
     with pytest.raises(

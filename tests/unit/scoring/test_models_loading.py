@@ -228,3 +228,17 @@ def test_tokenizers_of_equal_content_have_equal_hashes(samples: Path, tiny_token
 def test_a_given_chat_template_has_its_own_hash(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     hashes = {loading.template_hash(tiny_tokenizer, template) for template in (None, "{{ messages }}", "other")}
     assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no pickle", b"\x80\x04.", b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R.", b"PK\x03\x04cut off"],
+    ids=["empty", "text", "nothing", "code", "zip"],
+)
+def test_pickled_weights_that_cannot_be_unpickled_are_refused(full: Path, content: bytes) -> None:
+    (full / "model.safetensors").unlink()
+    (full / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ModelError, match="the model cannot be loaded: "):
+        load_model(
+            Checkpoint(str(full), full), ModelSettings(str(full), allow_pickle=True), device=CPU, dtype="float32"
+        )

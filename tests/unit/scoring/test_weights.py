@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.headers import num_weights, stored_dtype
+from prefscope.scoring.headers import num_weights, stored_dtype, tensor_shapes
 from prefscope.scoring.weights import overlap
 from tests.unit.scoring.checkpoint_folders import Sizes, make_adapter, make_checkpoint, save_checkpoint
 
@@ -234,3 +235,26 @@ def test_a_checkpoint_without_safetensors_is_not_compared(tmp_path: Path) -> Non
     ref = save_checkpoint(tmp_path / "r", before())
     assert overlap(Checkpoint("model", tmp_path / "model.gguf"), ref, "float32") is None
     assert overlap(ref, Checkpoint("model", tmp_path / "model.gguf"), "float32") is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        5,
+        {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": 5, "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [[0], 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]},
+        {"dtype": "F32", "data_offsets": [0, 4]},
+    ],
+    ids=str,
+)
+def test_a_header_with_an_entry_that_is_no_tensor_is_refused(tmp_path: Path, entry: object) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 1})
+    header = json.dumps({"lm_head.weight": entry}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(8)
+    (checkpoint.path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"its header describes no tensor under 'lm_head\.weight'"):
+        tensor_shapes(checkpoint)
