@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from prefscope.pipeline import model_pool
+from prefscope.scoring.probe import probe
 from tests.campaigns import fuzz_data, fuzz_ledgers, fuzz_models, fuzz_settings
 from tests.campaigns.trials import ACCEPTED, REFUSED, Boundary, outcomes
 
@@ -22,7 +23,7 @@ CHEAP = (*fuzz_data.BOUNDARIES, *fuzz_ledgers.BOUNDARIES, *fuzz_settings.BOUNDAR
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(model_pool, "probe", model_pool.probe)  # which some boundaries replace
+    monkeypatch.setattr(model_pool, "probe", probe)  # which some boundaries replace
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
