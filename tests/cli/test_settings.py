@@ -1,4 +1,4 @@
-"""A flag goes before the environment, that before prefscope.toml, that before the default."""
+"""Flags override the environment, which overrides prefscope.toml, which overrides the defaults."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_repeatable_option_is_a_list(program: Program, ledger: Path) -> None:
         ("beto = 0.2\n", "prefscope.toml: there is no setting 'beto'. Did you mean 'beta'?"),
         ("[report]\nbeto = 0.2\n", "there is no setting 'beto'. Did you mean 'beta'?"),
         ("[repart]\nbeta = 0.2\n", "there is no setting 'repart'. Did you mean 'report'?"),
-        ("xyzzy = 1\n", "Its names are the long options without the dashes."),
+        ("xyzzy = 1\n", "Settings are named like the long options, without the dashes."),
         ("beta = \n", "prefscope.toml: this settings file cannot be read"),
     ],
     ids=["shared", "of a command", "a command", "far from any", "no TOML"],

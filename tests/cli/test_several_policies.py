@@ -40,12 +40,12 @@ def test_the_reference_is_computed_once_and_the_runs_are_compared(
 @pytest.mark.parametrize(
     ("outputs", "told"),
     [
-        (["-o", "out.csv"], "Several policies make several ledgers, and 'out.csv' is no folder."),
-        (["-o", "one", "-o", "two"], "Several policies make several ledgers, and 'two' is no folder."),
-        (["--policy", "a"], "A policy is given twice. Give each once."),
+        (["-o", "out.csv"], "Several policies make several ledgers, and 'out.csv' is not a folder."),
+        (["-o", "one", "-o", "two"], "Several policies make several ledgers, and 'two' is not a folder."),
+        (["--policy", "a"], "A policy is named twice. Name each once."),
     ],
 )
-def test_what_several_policies_cannot_have_is_told_before_anything_is_computed(
+def test_wrong_outputs_for_several_policies_are_refused_before_anything_is_computed(
     program: Program, pairs: Path, outputs: list[str], told: str
 ) -> None:
     code, _, err = program("score", pairs, "--policy", "a", "--policy", "b", *outputs)
