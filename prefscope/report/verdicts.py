@@ -26,6 +26,6 @@ def print_verdicts(console: Console, diagnosis: dict[str, Any]) -> None:
     for name, check in diagnosis["checks"].items():
         mark, style = MARKS[check["state"]]
         head = Text.assemble((f"{mark:<4}", style), "  ", (f"{name:<{NAME_CELLS}}", "bold"), "  ")
-        print_indented(console, Text(visible(check["told"])), head)
+        print_indented(console, Text(visible(check["detail"])), head)
         if check["advice"]:
             print_indented(console, Text(f"→ {check['advice']}"), Text(" " * len(head)))

@@ -43,6 +43,7 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
     assert diagnosis["policy"] == str(samples / "tiny-policy")
     assert diagnosis["checks"]["truncation"] == {
         "state": "fail",
+        "detail": "2 of 2 pairs are cut to 8 tokens",
         "told": "2 of 2 pairs are cut to 8 tokens",
         "advice": "Raise --max-length, or leave it out to use the model's whole context.",
     }
@@ -52,7 +53,7 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
     ("options", "told"),
     [
         (["--policy", "p", "--ref", "none"], "The doctor compares a policy with its reference, and --ref none gives"),
-        (["--ref", "r"], "There is a --ref or --base but no --policy."),
+        (["--ref", "r"], "--ref and --base need a --policy."),
         (["--beta", "99"], "Loss dpo: beta = 99 is out of range."),
         (["--pairs", "0"], "--pairs"),
         (["--policy", "./nowhere", "--ref", "base"], "./nowhere: there is no such checkpoint."),

@@ -46,7 +46,7 @@ def test_bad_rows_are_a_finding_and_the_others_are_looked_at(program: Program) -
     assert "      line 2: the line is not JSON (Expecting property name" in out
 
 
-def test_a_file_of_bad_rows_alone_is_told_as_such(program: Program) -> None:
+def test_a_file_of_bad_rows_alone_is_refused(program: Program) -> None:
     code, out, _ = program("lint", write("bad.jsonl", {"prompt": "x"}))
     assert code == 1
     assert out.startswith("bad.jsonl: 0 pairs, 1 failing check, 0 notes\n")
@@ -88,6 +88,7 @@ def test_json_has_every_check_with_its_rows(program: Program) -> None:
         "meaning": "the same prompt, chosen and rejected once more",
         "found": True,
         "count": 1,
+        "detail": "",
         "told": "",
         "examples": [{"line": 3, "excerpt": "How tall is the tower?", "like": "line 1"}],
         "figures": {},

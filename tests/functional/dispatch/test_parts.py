@@ -170,9 +170,7 @@ def test_a_damaged_plan_is_told(name: str, copied: Path, program: Program) -> No
         pytest.param(["score", "x", "--slice", "0/2"], 2, "--slice needs --parts", id="no folder"),
         pytest.param(["score", "x", "--parts", "p", "--slice", "2/2"], 2, "There is no slice 2/2", id="beyond"),
         pytest.param(["score", "x", "--parts", "p", "--slice", "a/2"], 2, "is not of the form I/N", id="no number"),
-        pytest.param(
-            ["score", "x", "--parts", "p", "--slice", "0/1", "-o", "y.csv"], 2, "neither a ledger", id="output"
-        ),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "0/1", "-o", "y.csv"], 2, "neither a", id="output"),
         pytest.param(["score", "x", "--parts", "p", "--noise-floor"], 2, "--noise-floor", id="noise"),
         pytest.param(["score", "-", "--parts", "p"], 2, "cannot share standard input", id="stdin"),
     ],
