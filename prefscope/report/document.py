@@ -1,4 +1,4 @@
-"""All that a report file tells, before it is Markdown or HTML."""
+"""The content of a report file, before it is written as Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Document:
     diagnosis: Diagnosis | None
     case_lists: tuple[CaseList, ...]
     steps: Steps
-    """From which |Δ| on the tokens of cases are coloured."""
+    """Thresholds of |Δ| from which tokens of cases are coloured."""
     manifest: str
-    """As indented JSON, safe to show."""
+    """Indented JSON, safe to show."""
     view: View
-    """Where plots get their data."""
+    """Source of the plots' data."""
 
 
 def build_document(
@@ -43,13 +43,13 @@ def build_document(
     """Return the report of a ledger.
 
     Args:
-        ledger: What to tell of.
-        preferences: The knobs.
-        by: Columns of subsets; without any, the data set's own that have few values.
-        diagnosis: Whether to diagnose, and to show pairs token by token.
+        ledger: The ledger to report on.
+        preferences: Beta and losses.
+        by: Columns of subsets; by default, the data set's columns with few values.
+        diagnosis: Whether to include the diagnosis, and pairs token by token.
 
     Raises:
-        UsageError: The ledger has no such column, or cannot give a loss that was asked for.
+        UsageError: The ledger has no such column, or a requested loss cannot be computed from it.
     """
     view = View(ledger, preferences)
     summary = summarise(ledger, preferences)

@@ -1,4 +1,4 @@
-"""What a report tells beyond its summary: the diagnosis, subsets, and the labels to look at first."""
+"""The parts of a report after its summary: diagnosis, subsets, and suspicious labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from prefscope.report.suspects import Suspect, suspects
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Whatever of it was asked for."""
+    """The requested parts; the others are None or empty."""
 
     diagnosis: Diagnosis | None
     groupings: tuple[Grouping, ...]
     suspects: tuple[Suspect, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values: `diagnosis` by finding, `subsets` by column; non-finite ones are None."""
+        """Return JSON values: `diagnosis` by finding, `subsets` by column; non-finite numbers are None."""
         found: dict[str, Any] = {}
         if self.diagnosis is not None:
             found["diagnosis"] = self.diagnosis.to_json()
@@ -35,7 +35,7 @@ class Examination:
         return cleaned
 
     def tables(self, width: int) -> list[Table]:
-        """Return diagnosis and subsets as tables for a width in cells."""
+        """Return the tables of diagnosis and subsets, for a width in cells."""
         found = (
             [diagnosis_table(self.diagnosis, wide=width >= WIDE)]
             if self.diagnosis is not None and self.diagnosis.findings
@@ -44,7 +44,7 @@ class Examination:
         return found + [subsets_table(one) for one in self.groupings]
 
     def all_tables(self, width: int) -> list[Table]:
-        """Return the same, and accuracy by difference in length: a file has room for it."""
+        """Return the tables of a report file: also accuracy by difference in length."""
         found = self.tables(width)
         figures = (one.figures for one in self.diagnosis.findings) if self.diagnosis is not None else ()
         lengths = [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
@@ -52,7 +52,7 @@ class Examination:
 
 
 def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
-    """Return the diagnosis of a ledger, if wanted, and its subsets by some columns.
+    """Return the diagnosis of a ledger, unless switched off, and its subsets by some columns.
 
     Raises:
         UsageError: The ledger has no such column.
@@ -62,7 +62,7 @@ def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Ex
 
 
 def examine_wholly(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
-    """Return all that a report file tells: without columns named, subsets by those that are worth it, and suspects.
+    """Return the parts of a report file: with suspects and, unless columns are named, subsets by suitable ones.
 
     Raises:
         UsageError: The ledger has no such column.

@@ -1,4 +1,4 @@
-"""What lint found, as lines for a terminal; all text of data sets is made safe."""
+"""Print the findings of lint; all text of data sets is made safe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARGIN = Text(" " * 6)
 
 
 def print_findings(console: Console, name: str, report: LintReport) -> None:
-    """Print what was found, the severe first, and which checks found nothing."""
+    """Print the findings, failures first, and the checks that found nothing."""
     found = sorted((one for one in report.findings if not one.is_clean), key=lambda one: one.check.severity)
     console.print(
         Text(f"{visible(name)}: {report.pairs:,} pair{'' if report.pairs == 1 else 's'}, {_tally(found)}"),
@@ -42,7 +42,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
     mark, style = MARKS[check.severity]
     count = f"  {len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}" if found.rows.size else ""
     console.print(Text.assemble((mark, style), "  ", (check.name, "bold"), count), soft_wrap=True)
-    print_indented(console, Text(f"{check.meaning[:1].upper()}{check.meaning[1:]}."), MARGIN)
+    print_indented(console, Text(_sentence(check.meaning)), MARGIN)
     if found.told:
         print_indented(console, Text(_sentence(found.told)), MARGIN)
     for example in found.examples:
@@ -52,8 +52,8 @@ def _print_finding(console: Console, finding: Finding) -> None:
     print_indented(console, Text(f"→ {check.advice}"), MARGIN)
 
 
-def _sentence(told: str) -> str:
-    return f"{told[:1].upper()}{told[1:]}."
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _place(example: Example) -> str:
@@ -62,7 +62,7 @@ def _place(example: Example) -> str:
 
 
 def findings_json(report: LintReport) -> dict[str, Any]:
-    """Return the report as JSON values whose excerpts are safe to show."""
+    """Return the report as JSON values with excerpts that are safe to show."""
     value = report.to_json()
     for check in value["checks"].values():
         for example in check["examples"]:

@@ -1,4 +1,4 @@
-"""How far a folder of parts is, in lines."""
+"""Lines that describe the progress of a folder of parts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ ROLES = {"policy": "policy", "ref": "reference"}
 
 
 def folder_lines(folder: str, status: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a status, as its `to_json` gives it."""
+    """Yield the lines of a status, as returned by its `to_json`."""
     shards = status["shards"]
     yield f"{folder}: {status['pairs']:,} pairs in {shards:,} shards"
     if not status["runs"] and not status["unrecorded"]:
-        yield "no part yet"
+        yield "no parts yet"
     for run in status["runs"]:
         state = "complete" if run["missing"] == 0 else f"{run['missing']:,} parts missing"
         yield f"run {run['run']}: {state}"

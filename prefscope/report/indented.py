@@ -1,4 +1,4 @@
-"""Paragraphs with a margin on their left."""
+"""Indented paragraphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.text import Text
 
 
 def print_indented(console: Console, text: Text, head: Text) -> None:
-    """Print a paragraph beside what stands in its margin, without spaces at the ends of its lines."""
+    """Print a paragraph with `head` in its left margin, without trailing spaces."""
     for number, line in enumerate(text.wrap(console, console.width - head.cell_len)):
         line.rstrip()
         console.print((head if number == 0 else Text(" " * head.cell_len)) + line, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A report as Markdown: cells are escaped, plots stand in code blocks."""
+"""A report as Markdown: cells are escaped, plots are code blocks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _formulas(diagnosis: Diagnosis) -> Iterator[str]:
-    """Yield formula, source and rule of every finding."""
+    """Yield a list of every finding's formula, source and rule."""
     lines = []
     for finding in diagnosis.findings:
         one = finding.diagnostic
@@ -76,12 +76,12 @@ def _case(case: Case) -> Iterator[str]:
 
 
 def _strip(strip: Strip) -> str:
-    """Return a response with the tokens that moved most."""
+    """Return a response and its tokens with the largest changes."""
     text = "".join(token.text for token in strip.tokens) or strip.text
-    told = f"{strip.side}, reward {signed(strip.reward)}"
+    head = f"{strip.side}, reward {signed(strip.reward)}"
     strong = ", ".join(f"{_code(token.text)} {token.change:+.2f}" for token in strip.strongest(STRONGEST))
-    moved = f"; most moved tokens, Δ in nats: {strong}" if strong else ""
-    return f"{told}{moved}\n\n{_block(visible_lines(_cut(text)))}"
+    moved = f"; tokens with the largest Δ, in nats: {strong}" if strong else ""
+    return f"{head}{moved}\n\n{_block(visible_lines(_cut(text)))}"
 
 
 def _cut(text: str) -> str:
@@ -89,12 +89,12 @@ def _cut(text: str) -> str:
 
 
 def _code(token: str) -> str:
-    """Return a token as code, whatever backticks it has."""
+    """Return a token as code, or quoted if it has backticks."""
     return f"`` {visible(token)} ``" if "`" not in token else _escaped(f"'{visible(token)}'")
 
 
 def _block(text: str, language: str = "text") -> str:
-    """Return a code block that no line of the text can end."""
+    """Return a code block whose fence does not occur in the text."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -102,7 +102,7 @@ def _block(text: str, language: str = "text") -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return text with the special characters of Markdown escaped."""
     for mark in "\\`*_{}[]<>#|~&":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -1,4 +1,4 @@
-"""A summary as titled tables and plots, the same for the terminal, Markdown and HTML."""
+"""A summary as titled tables and plots, for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUNDLED = "bundled tiny pair"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a header; numeric columns are aligned right."""
+    """Rows of text under a header; numeric columns are right-aligned."""
 
     title: str
     header: tuple[str, ...]
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture made of characters."""
+    """A terminal plot."""
 
     title: str
     text: str
@@ -47,7 +47,7 @@ NO_CHECKSUM = "an older ledger without checksums: damage to it may go unnoticed"
 
 
 def headline(summary: Summary) -> list[str]:
-    """Return what was scored, with what, in a few lines of safe text."""
+    """Return what was scored and with which models, in a few lines of safe text."""
     models = summary.manifest.get("models")
     lines = []
     if models:
@@ -59,9 +59,9 @@ def headline(summary: Summary) -> list[str]:
         if weights := summary.manifest.get("weights"):
             lines.append(_equal_weights(weights))
         if summary.manifest.get("bundled"):
-            lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
+            lines.insert(0, "No --policy was given: this is a demonstration with the bundled tiny models.")
     else:
-        lines.append("log-probs as given in the file; no model was run")
+        lines.append("log-probs from the file; no model was run")
     source = summary.manifest.get("data", {}).get("source", "unknown data")
     lines.append(f"{summary.pairs:,} pairs of {visible(str(source))}   beta {summary.beta:g}")
     lines += [] if summary.has_checksums else [NO_CHECKSUM]
@@ -72,7 +72,7 @@ def headline(summary: Summary) -> list[str]:
 
 
 def _stored(models: dict[str, Any]) -> str:
-    """Return the stored dtype of both models, or of each where they differ."""
+    """Return the stored dtype of both models, or of each if they differ."""
     dtypes = {role: str(model.get("stored_dtype", "unknown")) for role, model in models.items()}
     if len(set(dtypes.values())) == 1:
         return next(iter(dtypes.values()))
@@ -80,11 +80,11 @@ def _stored(models: dict[str, Any]) -> str:
 
 
 def _equal_weights(weights: dict[str, Any]) -> str:
-    """Return how many of the policy's weights equal the reference's, with a warning where rounding made them equal."""
-    told = f"{weights['equal']:.1%} of the policy's weights equal the reference's"
+    """Return the share of equal weights, with a warning if they are equal because of rounding."""
+    line = f"{weights['equal']:.1%} of the policy's weights equal the reference's"
     if weights["erased"]:
-        told += ", because rounding to 16 bits erased what training did: margins are too small, signs may be wrong"
-    return told
+        line += ", because rounding to 16 bits erased what training did: margins are too small, signs may be wrong"
+    return line
 
 
 def build_sections(
@@ -99,11 +99,11 @@ def build_sections(
 
     Args:
         summary: The numbers.
-        ledger: Where the plots' data come from.
-        preferences: The knobs of the summary.
-        width: Of the terminal or page, in cells.
-        diagnosis: Tables that come before the pairs.
-        worst: In place of the table of the worst pairs.
+        ledger: Source of the plots' data.
+        preferences: Beta and losses of the summary.
+        width: Width of the terminal or page, in cells.
+        diagnosis: Tables to insert before the pairs.
+        worst: Table that replaces the one of the worst-ranked pairs.
     """
     sections: list[Section] = [_metrics_table(summary)]
     if summary.losses:
@@ -137,16 +137,16 @@ def _metrics_table(summary: Summary) -> Table:
 
 
 def _noise(summary: Summary) -> str:
-    """Return how many margins are only rounding."""
+    """Return how many margins may be due to rounding; empty if noise was not measured."""
     noise = summary.noise
     if noise is None:
         return ""
     floor = f"the noise floor of ±{number(noise.floor)}"
-    told = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
+    within = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
     if noise.float32_floor is None:
-        return told
+        return within
     dtype = (summary.manifest.get("compute") or {}).get("dtype", "unknown")
-    return f"{told}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
+    return f"{within}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
 
 
 def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
@@ -159,9 +159,7 @@ def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
         rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(form)))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
     far = [loss.name for loss in losses if loss.target_is_far]
-    note = (
-        f"{', '.join(far)}: 99% of the gaps here are short of the target; a larger beta brings it nearer" if far else ""
-    )
+    note = f"{', '.join(far)}: 99% of the gaps fall short of the target; a larger beta lowers it" if far else ""
     return Table("Losses", header, tuple(rows), (1, 2, 3), note)
 
 
@@ -170,7 +168,7 @@ def _spread(spread: Spread) -> tuple[str, str, str]:
 
 
 def number(value: float) -> str:
-    """Return a number for people: four decimals, fewer for large ones, six digits for tiny ones."""
+    """Format a number with four decimals, or one if it is large, or three significant digits if it is tiny."""
     if value != value:  # noqa: PLR0124 (nan)
         return "nan"
     size = abs(value)
@@ -180,9 +178,9 @@ def number(value: float) -> str:
 
 
 def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
-    """Return the histogram of margins and the scatter of rewards, beside each other where there is room.
+    """Return the histogram of margins and the scatter plot of rewards, side by side if there is room.
 
-    Without a reference they are of the policy's mean log-probs, which is what SimPO compares.
+    Without a reference, they show the policy's mean log-probs, which SimPO compares.
     """
     if ledger.has_reference:
         derived = ledger.derived(preferences)
@@ -191,7 +189,7 @@ def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[
     else:
         chosen, rejected = (mean_logps(ledger, side) for side in ("chosen", "rejected"))
         title, titles = "Mean log-probs, nats per token", ("Chosen − rejected: ▒ below 0, █ above", "Each")
-    titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right below ···")
+    titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right: below ···")
     wide = width >= WIDE
     each = (width - 3) // 2 if wide else min(width, 72)
     histogram = margin_histogram(chosen - rejected, each, PLOT_HEIGHT)
@@ -211,11 +209,11 @@ def _worst_table(summary: Summary) -> Table:
     )
     ranked = summary.outcomes is not None
     value = "margin" if ranked else f"{summary.losses[0].name}_loss"
-    title = "Worst-ranked pairs" if ranked else "Pairs of the greatest loss"
+    title = "Worst-ranked pairs" if ranked else "Pairs with the largest loss"
     return Table(title, ("row", "line", value, "prompt", "flags"), rows, numeric=(0, 1, 2))
 
 
 def shortened(prompt: str) -> str:
-    """Return what was asked last, cut to one line."""
+    """Return the last user turn of a prompt, shortened."""
     last = prompt.rsplit("[user]\n", 1)[-1].strip()
     return last if len(last) <= PROMPT_CHARACTERS else f"{last[: PROMPT_CHARACTERS - 1]}…"

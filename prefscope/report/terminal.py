@@ -1,4 +1,4 @@
-"""Data that goes to standard output as it is, unless that is a terminal: there nothing of it steers the terminal."""
+"""Streams for data on stdout: unchanged in a file or pipe, with control characters made visible on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefscope.report.visible import is_shown, visible_lines
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A stream that changes what is written to it."""
+    """A stream that transforms what is written to it."""
 
     stream: TextIO
     change: Callable[[str], str]
@@ -26,12 +26,12 @@ class _Shown:
 
 
 def text_stream(stream: TextIO) -> TextIO:
-    """Return a stream for text: a terminal gets pictures of control characters, anything else the text as it is."""
+    """Return a stream for text; on a terminal, it shows control characters as pictures."""
     return cast("TextIO", _Shown(stream, visible_lines)) if stream.isatty() else stream
 
 
 def json_stream(stream: TextIO) -> TextIO:
-    """Return a stream for JSON: a terminal gets control characters as JSON's escapes, anything else gets them."""
+    """Return a stream for JSON; on a terminal, it writes control characters as JSON escapes."""
     return cast("TextIO", _Shown(stream, escaped)) if stream.isatty() else stream
 
 
@@ -41,7 +41,7 @@ def print_json(value: Any, stream: TextIO) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""Return JSON text that means the same, without characters that steer a terminal or cannot be seen.
+    r"""Return equivalent JSON without characters that control a terminal or are invisible.
 
     >>> escaped('{"a": "\x9b31m"}')
     '{"a": "\\u009b31m"}'

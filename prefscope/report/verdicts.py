@@ -1,4 +1,4 @@
-"""What the doctor says, as lines for a terminal; all names and texts of models are made safe."""
+"""Print the doctor's verdicts; all names and texts of models are made safe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME_CELLS = 15
 
 
 def print_verdicts(console: Console, diagnosis: dict[str, Any]) -> None:
-    """Print a diagnosis, as its `to_json` gives it: a verdict a check, and what to do."""
+    """Print a diagnosis, as returned by its `to_json`: a verdict per check, and what to do."""
     for name in ("policy", "ref"):
         console.print(Text(f"{'reference' if name == 'ref' else name} {visible(diagnosis[name])}"), soft_wrap=True)
     states = Counter(check["state"] for check in diagnosis["checks"].values())

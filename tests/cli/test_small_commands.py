@@ -79,7 +79,7 @@ def test_a_report_has_subsets_by_a_column(program: Program, ledger: Path) -> Non
 def test_subsets_by_an_unknown_column_suggest_the_nearest(program: Program, ledger: Path) -> None:
     code, out, err = program("report", ledger, "--by", "categry")
     assert (code, out) == (2, "")
-    assert err == "prefscope: There is no column 'categry' to group by. There is, for example, category.\n"
+    assert err == "prefscope: There is no column 'categry' to group by. Try category.\n"
 
 
 def test_a_report_without_the_diagnosis_has_none(program: Program, ledger: Path) -> None:

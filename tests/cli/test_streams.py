@@ -35,7 +35,7 @@ def table(text: str) -> list[dict[str, str]]:
 def test_the_summary_is_on_stdout_and_the_narration_on_stderr(score: Program) -> None:
     code, out, err = score("-o", "out.parquet")
     assert code == 0
-    assert out.splitlines()[0].startswith("No --policy was given: these are the bundled tiny policy and reference")
+    assert out.splitlines()[0].startswith("No --policy was given: this is a demonstration with the bundled tiny models")
     assert "rewards/margins" in out
     assert "rewards/margins" not in err
     assert "6 pairs, TRL explicit prompt" in err

@@ -259,14 +259,14 @@ def test_a_row_that_cannot_be_swapped_is_refused_by_name_before_anything_is_writ
         curate(ledger, marked(ledger, {1: "swap"}), path)
     assert str(told.value) == (
         f"line 2, pair {ledger.stored['pair_id'][1]}: this row cannot be swapped (no known preference layout). "
-        "Take its mark away, or drop it."
+        "Remove its mark, or drop it."
     )
     assert path.read_text() == "as it was"
 
 
 def test_a_response_whose_turn_says_more_than_a_text_can_is_not_swapped(imported: Import, tmp_path: Path) -> None:
     ledger = imported([{"messages": [ASK, {**YES, "name": "Kim"}], "rejected_response": "5"}])
-    with pytest.raises(DataError, match=r"line 1, .*: this row would be another pair once it is swapped"):
+    with pytest.raises(DataError, match=r"line 1, .*: this row would be a different pair after swapping"):
         curate(ledger, marked(ledger, {0: "swap"}), tmp_path / "curated.jsonl")
 
 

@@ -76,7 +76,7 @@ def test_tokens_are_read_only_where_they_are_wanted(demo: View) -> None:
     assert "concentration" not in {one.diagnostic.name for one in diagnose(demo, tokens=False).findings}
 
 
-def test_json_has_no_number_that_json_lacks(write_pairs: Write) -> None:
+def test_json_has_only_finite_numbers(write_pairs: Write) -> None:
     found = examine(view_of(write_pairs([WIN, LOWERED]))).to_json()
     assert found["diagnosis"]["calibration"]["best_beta"] is None
     assert "no finite best beta" in found["diagnosis"]["calibration"]["figure"]
@@ -177,12 +177,12 @@ def test_a_column_goes_by_its_alias_too(demo: View) -> None:
     assert (group_by(demo, "len_c").column, group_by(demo, "len_c").title) == ("chosen_num_tokens", "len_c")
 
 
-def test_a_column_that_is_not_there_is_refused_with_those_near(demo: View) -> None:
-    with pytest.raises(UsageError, match=r"There is no column 'spilt' to group by\. There is, for example, split"):
+def test_an_unknown_column_is_refused_with_suggestions(demo: View) -> None:
+    with pytest.raises(UsageError, match=r"There is no column 'spilt' to group by\. Try split"):
         group_by(demo, "spilt")
 
 
-def test_columns_of_many_values_or_of_single_pairs_are_no_table_unasked(demo: View) -> None:
+def test_columns_of_many_values_or_of_single_pairs_are_not_grouped_by_default(demo: View) -> None:
     assert groupable(demo) == ["category", "split"]
 
 

@@ -33,7 +33,7 @@ def cautions(write_pairs: Write, a: dict[str, Any], b: dict[str, Any], **pair: A
         ({"tokenizer_hash": "cc"}, ["the prompts differ: A and B have different tokenizers"]),
         ({"template_hash": "cc"}, ["the prompts differ: A and B have different chat templates"]),
         ({"profile": "simpo"}, ["the prompts differ: A has the profile trl, B simpo"]),
-        ({"max_length": 32}, ["sequences are cut to 64 tokens in A, to 32 in B"]),
+        ({"max_length": 32}, ["sequences are truncated to 64 tokens in A, to 32 in B"]),
     ],
     ids=["the same", "tokenizers", "templates", "profiles", "lengths"],
 )

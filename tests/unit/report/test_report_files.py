@@ -184,9 +184,9 @@ def test_a_histogram_has_a_bar_for_every_bin_with_pairs(write_pairs: Callable[..
     assert text.count('<rect class="wrong"') == text.count('<rect class="right"') == 1
 
 
-def test_the_accuracy_by_difference_in_length_is_told_with_what_length_alone_would_give(demo: Document) -> None:
+def test_accuracy_by_difference_in_length_is_shown_with_the_accuracy_of_length_alone(demo: Document) -> None:
     text = as_markdown(demo)
-    assert "| chosen longer by, tokens | pairs | accuracy | 95% |" in text
+    assert "| chosen − rejected, tokens | pairs | accuracy | 95% |" in text
     assert "| +14 to +69 | 34 | 97.1% | 85–99% |" in text
     assert "a rule that always prefers the longer response ranks 50.6% right" in text
 

@@ -66,15 +66,15 @@ def test_no_line_is_wider_than_the_terminal(write_pairs: Callable[..., Path], wi
     assert [line for line in lines if cell_len(line) > width] == []
 
 
-def test_a_wide_terminal_has_the_plots_beside_each_other(write_pairs: Callable[..., Path]) -> None:
+def test_on_a_wide_terminal_plots_are_side_by_side(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([WRONG, RIGHT])
     assert [sum(isinstance(section, Plot) for section in built(path, width)[1]) for width in (99, 100)] == [2, 1]
 
 
-def test_without_a_reference_the_plots_are_of_the_mean_log_probs(write_pairs: Callable[..., Path]) -> None:
+def test_without_a_reference_the_plots_show_mean_log_probs(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
     titles = [section.title for section in built(path, 120)[1]]
-    assert titles == ["Summary", "Losses", "Mean log-probs, nats per token", "Pairs of the greatest loss"]
+    assert titles == ["Summary", "Losses", "Mean log-probs, nats per token", "Pairs with the largest loss"]
 
 
 def test_without_a_reference_and_token_counts_there_is_no_plot(write_pairs: Callable[..., Path]) -> None:
@@ -91,13 +91,13 @@ def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., 
     ]
 
 
-def test_the_headline_says_first_that_the_models_are_the_bundled_ones(write_pairs: Callable[..., Path]) -> None:
+def test_the_headline_begins_with_the_note_on_bundled_models(write_pairs: Callable[..., Path]) -> None:
     first = built(write_pairs([WRONG], manifest={"bundled": True}))[0][0]
-    assert first == "No --policy was given: these are the bundled tiny policy and reference, a demonstration."
+    assert first == "No --policy was given: this is a demonstration with the bundled tiny models."
 
 
 def test_the_headline_of_given_log_probs_names_no_model(write_pairs: Callable[..., Path]) -> None:
-    assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs as given in the file")
+    assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs from the file")
 
 
 @pytest.mark.parametrize(
