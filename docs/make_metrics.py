@@ -1,7 +1,7 @@
 """Regenerates the tables of metrics.md from declarations in the program: `python docs/make_metrics.py`.
 
-The text between `<!-- made: NAME -->` and `<!-- end -->` is the result of `TABLES[NAME]`. The rest of the page is written
-by hand; tests/hygiene/test_metrics_page.py compares both with the program.
+The text between `<!-- made: NAME -->` and `<!-- end -->` is the result of `TABLES[NAME]`. The rest of the page is
+written by hand; tests/hygiene/test_metrics_page.py compares both with the program.
 """
 
 from __future__ import annotations
