@@ -16,7 +16,7 @@ from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.compared import Compared
 from prefscope.report.curate import curate, write_curated
-from prefscope.report.document import build_document
+from prefscope.report.document import build_document, build_sections
 from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
@@ -24,7 +24,7 @@ from prefscope.report.folder_status import folder_lines
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
 from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
-from prefscope.report.sections import build_sections, headline
+from prefscope.report.sections import headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
 from prefscope.report.terminal import json_stream, print_json, text_stream
@@ -76,8 +76,8 @@ def print_summary(
         print_json(summary.to_json() | found | timing, out)
         return
     console = _console(out)
-    tables = () if examined is None else examined.tables(console.width)
-    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width, tables))
+    sections = build_sections(summary, View(ledger, preferences), console.width, examined)
+    print_sections(console, headline(summary), sections)
 
 
 def print_report(
@@ -106,8 +106,9 @@ def write_report(
     refuse_sources(path, ledger)
     if path.suffix == ".svg":
         summary = summarise(ledger, preferences)
-        tables = examine(View(ledger, preferences), by, diagnosis=diagnosis).tables(PAGE_WIDTH)
-        text = as_svg(headline(summary), build_sections(summary, ledger, preferences, PAGE_WIDTH, tables))
+        view = View(ledger, preferences)
+        examined = examine(view, by, diagnosis=diagnosis)
+        text = as_svg(headline(summary), build_sections(summary, view, PAGE_WIDTH, examined))
     else:
         document = build_document(ledger, preferences, by, diagnosis=diagnosis)
         text = as_markdown(document) if path.suffix == ".md" else as_html(document)

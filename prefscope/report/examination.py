@@ -34,21 +34,20 @@ class Examination:
         cleaned: dict[str, Any] = finite_or_none(found)
         return cleaned
 
-    def tables(self, width: int) -> list[Table]:
-        """Return the tables of diagnosis and subsets, for a width in cells."""
-        found = (
-            [diagnosis_table(self.diagnosis, wide=width >= WIDE)]
-            if self.diagnosis is not None and self.diagnosis.findings
-            else []
-        )
-        return found + [subsets_table(one) for one in self.groupings]
+    def diagnosis_table(self, width: int) -> Table | None:
+        """Return the table of findings for a width in cells, or None without any."""
+        if self.diagnosis is None or not self.diagnosis.findings:
+            return None
+        return diagnosis_table(self.diagnosis, wide=width >= WIDE)
 
-    def all_tables(self, width: int) -> list[Table]:
-        """Return the tables of a report file: also accuracy by difference in length."""
-        found = self.tables(width)
+    def length_tables(self) -> list[Table]:
+        """Return the accuracy by difference in length, if the diagnosis has it."""
         figures = (one.figures for one in self.diagnosis.findings) if self.diagnosis is not None else ()
-        lengths = [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
-        return found[:1] + lengths + found[1:]
+        return [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
+
+    def subset_tables(self) -> list[Table]:
+        """Return a table for every grouping."""
+        return [subsets_table(one) for one in self.groupings]
 
 
 def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:

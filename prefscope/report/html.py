@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
-import numpy as np
-
-from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.view import View
-from prefscope.report import svg
-from prefscope.report.cards import Card, sides
+from prefscope.report.cards import Card
 from prefscope.report.cases import Case, CaseList, Strip, Token
-from prefscope.report.diagnosis import Diagnosis, Finding
+from prefscope.report.diagnosis import Finding
 from prefscope.report.diagnosis_sections import signed
 from prefscope.report.document import Document
 from prefscope.report.page import SCRIPT, STYLE, policy
-from prefscope.report.sections import Plot, Table
+from prefscope.report.pair_plots import PlotData, svg_plots
+from prefscope.report.sections import Table
 from prefscope.report.token_steps import Steps
 from prefscope.report.visible import visible, visible_lines
 
@@ -40,13 +36,12 @@ def _page(document: Document) -> Iterator[str]:
     yield from (f"<p>{_safe(line)}</p>" for line in document.lines)
     yield "</header>"
     yield f'<div class="cards">{"".join(map(_card, document.cards))}</div>'
-    yield from _plots(document)
-    for section in document.sections:
-        if isinstance(section, Plot):
-            continue
-        yield _table(section)
-        if section.title == "Diagnosis" and document.diagnosis is not None:
-            yield _formulas(document.diagnosis)
+    yield from _plots(document.plots)
+    yield from map(_table, filter(None, (document.metrics, document.losses)))
+    if document.diagnosis is not None:
+        yield _table(document.diagnosis)
+        yield _formulas(document.findings)
+    yield from map(_table, filter(None, (*document.details, document.flags, document.worst)))
     for cases in document.case_lists:
         yield from _case_list(cases, document.steps)
     yield "<h2>Manifest</h2><details><summary>What was scored with what: all it takes to reproduce these numbers"
@@ -65,34 +60,13 @@ def _card(card: Card) -> str:
     return f'<div class="{kind}"><span class="dim">{title}</span><b>{value}</b><span class="dim">{detail}</span></div>'
 
 
-def _plots(document: Document) -> Iterator[str]:
+def _plots(data: PlotData) -> Iterator[str]:
     """Yield the plots of all pairs."""
-    drawn = [(title, picture) for title, picture in _pictures(document.view, document.diagnosis) if picture]
+    drawn = [(title, picture) for title, picture in svg_plots(data) if picture]
     if drawn:
         yield '<h2>Plots</h2><div class="plots">'
         yield from (f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in drawn)
         yield "</div>"
-
-
-def _pictures(view: View, diagnosis: Diagnosis | None) -> Iterator[tuple[str, str]]:
-    margins, chosen, rejected = sides(view)
-    by_margin = view.ledger.has_reference
-    margin = "margin, beta·nats" if by_margin else "chosen − rejected, nats per token"
-    what = ("chosen reward", "rejected reward") if by_margin else ("chosen, nats per token", "rejected, nats per token")
-    yield "Margins; hollow bars are ranked wrong", svg.histogram(margins, margin)
-    title = f"{what[1].capitalize()} against {what[0]}; pairs below the line are ranked right"
-    yield title, svg.scatter(chosen, rejected, what, diagonal=True)
-    longer = (view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])).astype(np.float64)
-    labels = ("chosen − rejected length, tokens", "margin")
-    yield "Margin against difference in length", svg.scatter(longer, margins, labels, diagonal=False)
-    figures = {one.diagnostic.name: one.figures for one in diagnosis.findings} if diagnosis else {}
-    bins = getattr(figures.get("calibration"), "bins", ())
-    points = [svg.Interval(one.confidence, one.accuracy, one.accuracy_low, one.accuracy_high) for one in bins]
-    labels = ("confidence σ(|m|)", "accuracy")
-    yield (
-        "Calibration with 95% intervals; on the line, confidence equals accuracy",
-        svg.intervals(points, labels, ((0.5, 0.5), (1.0, 1.0))),
-    )
 
 
 def _table(table: Table) -> str:
@@ -112,9 +86,9 @@ def _table(table: Table) -> str:
     return f'<h2>{_safe(table.title)}</h2><div class="wide">{body}</div>{note}'
 
 
-def _formulas(diagnosis: Diagnosis) -> str:
+def _formulas(findings: Sequence[Finding]) -> str:
     """Return a folded list of every finding's formula, source and rule."""
-    entries = "".join(map(_formula, diagnosis.findings))
+    entries = "".join(map(_formula, findings))
     return f"<details><summary>Formulas, sources, and where papers disagree</summary><dl>{entries}</dl></details>"
 
 

@@ -1,21 +1,16 @@
-"""A summary as titled tables and plots, for the terminal, Markdown and HTML."""
+"""Tables and plots with titles, and the tables of a summary."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefscope.ledger.columns import FLAGS
 from prefscope.ledger.left_out import describe_left_out
-from prefscope.ledger.table import Ledger
 from prefscope.preference.registry import find_loss
-from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
-from prefscope.report.summary import LossSummary, Spread, Summary, mean_logps
+from prefscope.report.summary import Spread, Summary
 from prefscope.report.visible import visible
-from prefscope.settings import PreferenceSettings
 
-PLOT_HEIGHT = 14
 WIDE = 100
 PROMPT_CHARACTERS = 60
 BUNDLED = "bundled tiny pair"
@@ -87,37 +82,8 @@ def _equal_weights(weights: dict[str, Any]) -> str:
     return line
 
 
-def build_sections(
-    summary: Summary,
-    ledger: Ledger,
-    preferences: PreferenceSettings,
-    width: int,
-    diagnosis: Sequence[Table] = (),
-    worst: Table | None = None,
-) -> list[Section]:
-    """Return the sections of a report.
-
-    Args:
-        summary: The numbers.
-        ledger: Source of the plots' data.
-        preferences: Beta and losses of the summary.
-        width: Width of the terminal or page, in cells.
-        diagnosis: Tables to insert before the pairs.
-        worst: Table that replaces the one of the worst-ranked pairs.
-    """
-    sections: list[Section] = [_metrics_table(summary)]
-    if summary.losses:
-        sections.append(_losses_table(summary.losses))
-    sections += [*_plots(ledger, preferences, width), *diagnosis]
-    if summary.flags:
-        rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
-        sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
-    if summary.worst:
-        sections.append(worst or _worst_table(summary))
-    return sections
-
-
-def _metrics_table(summary: Summary) -> Table:
+def metrics_table(summary: Summary) -> Table:
+    """Return TRL's metrics with their spread, and the outcomes."""
     rows = []
     for name, spread in summary.metrics.items():
         label = f"{name} ({summary.losses[0].name})" if name == "loss" else name
@@ -149,16 +115,19 @@ def _noise(summary: Summary) -> str:
     return f"{within}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
 
 
-def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
+def losses_table(summary: Summary) -> Table | None:
+    """Return the losses with their parameters and spread, or None without any."""
+    if not summary.losses:
+        return None
     rows = []
-    for loss in losses:
+    for loss in summary.losses:
         settings = ", ".join(f"{name} {value:g}" for name, value in loss.parameters.items())
         target = f"target {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
         population = find_loss(loss.name).population
         form = filter(None, (loss.title, target, population and f"over the whole ledger: {population}"))
         rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(form)))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
-    far = [loss.name for loss in losses if loss.target_is_far]
+    far = [loss.name for loss in summary.losses if loss.target_is_far]
     note = f"{', '.join(far)}: 99% of the gaps fall short of the target; a larger beta lowers it" if far else ""
     return Table("Losses", header, tuple(rows), (1, 2, 3), note)
 
@@ -177,32 +146,18 @@ def number(value: float) -> str:
     return f"{value:.4f}" if size >= 0.001 or size == 0 else f"{value:.3g}"  # noqa: PLR2004
 
 
-def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
-    """Return the histogram of margins and the scatter plot of rewards, side by side if there is room.
-
-    Without a reference, they show the policy's mean log-probs, which SimPO compares.
-    """
-    if ledger.has_reference:
-        derived = ledger.derived(preferences)
-        chosen, rejected = derived["chosen_rewards"], derived["rejected_rewards"]
-        title, titles = "Margins and rewards", ("Margins: ▒ wrong, █ right", "Rewards")
-    else:
-        chosen, rejected = (mean_logps(ledger, side) for side in ("chosen", "rejected"))
-        title, titles = "Mean log-probs, nats per token", ("Chosen − rejected: ▒ below 0, █ above", "Each")
-    titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right: below ···")
-    wide = width >= WIDE
-    each = (width - 3) // 2 if wide else min(width, 72)
-    histogram = margin_histogram(chosen - rejected, each, PLOT_HEIGHT)
-    scatter = reward_scatter(chosen, rejected, each, PLOT_HEIGHT)
-    if not histogram or not scatter:
-        return []
-    if wide:
-        top = side_by_side(titles[0].ljust(each), titles[1])
-        return [Plot(title, f"{top}\n{side_by_side(histogram, scatter)}")]
-    return [Plot(titles[0], histogram), Plot(titles[1], scatter)]
+def flags_table(summary: Summary) -> Table | None:
+    """Return the flags with the number of pairs that have them, or None without any."""
+    if not summary.flags:
+        return None
+    rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
+    return Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,))
 
 
-def _worst_table(summary: Summary) -> Table:
+def worst_table(summary: Summary) -> Table | None:
+    """Return the worst-ranked pairs, or None without any."""
+    if not summary.worst:
+        return None
     rows = tuple(
         (str(pair.row), str(pair.line), number(pair.value), visible(shortened(pair.prompt)), visible(pair.flags))
         for pair in summary.worst

@@ -13,7 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from prefscope.ledger.table import load_ledger
-from prefscope.report.sections import Plot, Section, build_sections, headline, number
+from prefscope.ledger.view import View
+from prefscope.report.document import build_sections
+from prefscope.report.sections import Plot, Section, headline, number
 from prefscope.report.summary import summarise
 from prefscope.report.tables import print_sections
 from prefscope.settings import PreferenceSettings
@@ -26,7 +28,7 @@ HOSTILE = "\x1b]52;c;aGk=\x07\x9b31m\u202e[b]</td><script>"
 def built(path: Path, width: int = 80) -> tuple[list[str], list[Section]]:
     ledger, preferences = load_ledger(path), PreferenceSettings()
     summary = summarise(ledger, preferences)
-    return headline(summary), build_sections(summary, ledger, preferences, width)
+    return headline(summary), build_sections(summary, View(ledger, preferences), width)
 
 
 def printed(path: Path, width: int = 80) -> str:
