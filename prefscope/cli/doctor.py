@@ -66,8 +66,7 @@ def doctor(
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.doctor.examination import examine
-    from prefscope.report.terminal import print_json
-    from prefscope.report.verdicts import print_verdicts
+    from prefscope.report.terminal import print_json, print_verdicts
 
     arguments.refuse_reference_alone(policy, ref, base)
     source, more = arguments.several(data)

@@ -80,8 +80,7 @@ def lint(
     from prefscope.data.checks import distil, find_check, lint_pairs
     from prefscope.data.sources import open_several, open_source
     from prefscope.pipeline.remarks import Remarks
-    from prefscope.report.findings import findings_json, print_findings
-    from prefscope.report.terminal import print_json
+    from prefscope.report.terminal import lint_json, print_json, print_lint
 
     failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
     if against == "-" and "-" in data:
@@ -109,10 +108,10 @@ def lint(
     if not any((report.pairs, *(len(finding.found.rows) for finding in report.findings))):
         raise DataError("This data set has no pairs", where=name)
     if as_json:
-        print_json({"source": name} | findings_json(report), sys.stdout)
+        print_json({"source": name} | lint_json(report), sys.stdout)
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        print_findings(Console(width=width, highlight=False, markup=False, emoji=False), name, report)
+        print_lint(Console(width=width, highlight=False, markup=False, emoji=False), name, report)
     found = [finding.check for finding in report.findings if not finding.is_clean]
     if any(check.severity == "fail" if failing is None else check.name in failing for check in found):
         raise typer.Exit(EXIT_FOUND)

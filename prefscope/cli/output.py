@@ -20,14 +20,13 @@ from prefscope.report.document import build_document, build_sections
 from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
-from prefscope.report.folder_status import folder_lines
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
 from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
 from prefscope.report.sections import headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
-from prefscope.report.terminal import json_stream, print_json, text_stream
+from prefscope.report.terminal import folder_lines, json_stream, print_json, text_stream
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
