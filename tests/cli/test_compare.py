@@ -45,7 +45,7 @@ def test_two_runs_are_compared_pair_by_pair(program: Program, write: Write) -> N
     assert lines[lines.index("Right in A, not in B (1; largest changes first)") + 3] == "1 1.0000 -1.0000 prompt 1"
 
 
-def test_three_runs_tell_what_became_of_the_pairs(program: Program, write: Write) -> None:
+def test_three_runs_show_the_courses_of_the_pairs(program: Program, write: Write) -> None:
     runs = [write("one", [1, 1, -1, -1]), write("two", [1, -1, 1, -2]), write("three", [2, -1, 3, -3])]
     _, out, _ = program("compare", *runs)
     lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -95,15 +95,15 @@ def test_runs_without_a_reference_are_compared_by_log_prob_per_token(program: Pr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["a"], "prefscope: There is nothing to compare it with. Name two or more ledgers of the same pairs.\n"),
         (["a", "a"], "this ledger is given twice. Give each ledger once.\n"),
         (["a", "b", "-o", "out.pdf"], "No format has the suffix of 'out.pdf'."),
     ],
 )
-def test_what_cannot_be_compared_is_refused(program: Program, write: Write, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_compared_is_refused(program: Program, write: Write, arguments: list[str], message: str) -> None:
     runs = {name: write(name, [1, -1]) for name in ("a", "b")}
     code, out, err = program("compare", *(runs.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

@@ -14,7 +14,7 @@ from prefscope.pipeline.doctor.verdict import CHECKS
 Program = Callable[..., tuple[int, str, str]]
 
 
-def test_a_pair_that_is_well_exits_with_0_and_has_a_line_a_check(program: Program, samples: Path) -> None:
+def test_a_good_pair_of_models_exits_with_0_and_has_a_line_per_check(program: Program, samples: Path) -> None:
     models = ["--policy", samples / "tiny-policy", "--ref", samples / "tiny-ref"]
     code, out, _ = program("doctor", samples / "pairs.jsonl", *models, "--pairs", "4")
     lines = out.splitlines()
@@ -50,7 +50,7 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--policy", "p", "--ref", "none"], "The doctor compares a policy with its reference, and --ref none gives"),
         (["--ref", "r"], "--ref and --base need a --policy."),
@@ -60,7 +60,7 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
     ],
     ids=["no reference", "no policy", "beta", "no pairs", "no checkpoint"],
 )
-def test_a_mistake_exits_with_2(program: Program, samples: Path, options: list[str], told: str) -> None:
+def test_a_mistake_exits_with_2(program: Program, samples: Path, options: list[str], message: str) -> None:
     code, out, err = program("doctor", samples / "pairs.jsonl", *options)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

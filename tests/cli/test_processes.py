@@ -71,7 +71,7 @@ def test_a_wish_for_no_colours_is_honoured(environment: dict[str, str]) -> None:
     [["report", str(LEDGER)], ["export", str(LEDGER), "-o", "-", "--texts"], ["losses"], ["--help"]],
     ids=["report", "export", "losses", "help"],
 )
-def test_a_reader_that_went_away_is_no_error(environment: dict[str, str], arguments: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(environment: dict[str, str], arguments: list[str]) -> None:
     """What `| head -1` does once it has its line, without waiting for it."""
     read, write = os.pipe()
     os.close(read)
@@ -88,9 +88,7 @@ def num_committed(store: Path) -> int:
     return 0
 
 
-def test_an_interrupted_run_exits_with_130_keeps_what_was_scored_and_says_how_to_go_on(
-    environment: dict[str, str], samples: Path
-) -> None:
+def test_an_interrupted_run_exits_with_130_and_can_be_continued(environment: dict[str, str], samples: Path) -> None:
     options = ["--batch-tokens", "64", "--threads", "1", "--cache", "cache", "-o", "out.parquet"]
     command = [sys.executable, "-c", INTERRUPTIBLE, "score", str(samples / "pairs.jsonl"), *options]
     store = Path("cache/logps.sqlite")

@@ -120,6 +120,6 @@ def test_rewards_scale_with_beta_and_log_probs_do_not(program: Program, ledger: 
     assert other["logps/chosen"] == one["logps/chosen"]
 
 
-def test_a_losss_own_parameter_goes_before_the_common_option(program: Program, ledger: Path) -> None:
+def test_a_parameter_of_a_loss_overrides_the_common_option(program: Program, ledger: Path) -> None:
     _, out, _ = program("report", ledger, "--json", "--loss", "simpo:gamma=0.8", "--simpo-gamma", "3")
     assert json.loads(out)["losses"][0]["parameters"] == {"beta": 2.0, "gamma": 0.8}

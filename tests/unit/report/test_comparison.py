@@ -110,7 +110,7 @@ def test_the_filter_of_a_quadrant_finds_as_many_pairs_as_it_counts(
     assert int(matching.sum()) == found.quadrants[quadrant]
 
 
-def test_pairs_are_compared_by_their_id_wherever_they_are(see: See) -> None:
+def test_pairs_are_matched_by_their_id_at_any_position(see: See) -> None:
     def ids(letters: str) -> dict[str, Any]:
         return {"pairs": [{"pair_id": letter * 16} for letter in letters]}
 
@@ -144,7 +144,7 @@ def test_without_a_reference_log_probs_per_token_are_compared(see: See) -> None:
     assert cautions(view, found) == ["A or B has no reference: compared by log-prob per token, chosen − rejected"]
 
 
-def test_ledgers_that_share_no_pair_are_told_so_and_have_no_numbers(see: See) -> None:
+def test_ledgers_without_shared_pairs_have_a_note_and_no_numbers(see: See) -> None:
     view = see([1.0], [2.0], of_b={"pairs": [{"pair_id": "f" * 16}]})
     found = compare(view)
     assert (found.pairs, set(found.quadrants.values())) == (0, {0})

@@ -72,7 +72,7 @@ def test_without_a_reference_there_are_only_gradient_weights(write_pairs: Write)
     assert [one.diagnostic.name for one in diagnose(view_of(path)).findings] == ["gradient_weights"]
 
 
-def test_tokens_are_read_only_where_they_are_wanted(demo: View) -> None:
+def test_tokens_are_read_only_if_wanted(demo: View) -> None:
     assert "concentration" not in {one.diagnostic.name for one in diagnose(demo, tokens=False).findings}
 
 
@@ -92,14 +92,14 @@ def test_columns_of_the_diagnosis_can_be_filtered_by(write_pairs: Write) -> None
     assert view.filter("flip_posterior > 0").tolist() == [True, True, True, False]
 
 
-def test_what_is_taken_over_all_pairs_stays_the_same_for_some_of_them(demo: View) -> None:
+def test_terms_over_all_pairs_stay_the_same_in_a_selection(demo: View) -> None:
     few = demo.filter("margins > 0.2")
     part = View(demo.ledger.only(few), PreferenceSettings())
     for name in ("flip_posterior", "residual_margins"):
         assert np.array_equal(part.column(name), demo.column(name)[few])
 
 
-def test_a_data_sets_own_column_of_such_a_name_stands_beside_ours(write_pairs: Write) -> None:
+def test_a_data_set_column_of_the_same_name_does_not_replace_ours(write_pairs: Write) -> None:
     path = write_pairs([WIN, LOSS], extra={"quadrant": ("text", ["north", "south"])})
     assert view_of(path).column("data_quadrant").tolist() == ["north", "south"]
     assert view_of(path).column("quadrant").tolist() == ["up_down", "still"]
@@ -173,7 +173,7 @@ def test_a_subset_has_the_accuracy_and_the_margin_of_its_pairs(write_pairs: Writ
     assert [first.margin, second.margin] == pytest.approx([0.05, 0.6])
 
 
-def test_a_column_goes_by_its_alias_too(demo: View) -> None:
+def test_a_column_can_be_named_by_its_alias(demo: View) -> None:
     assert (group_by(demo, "len_c").column, group_by(demo, "len_c").title) == ("chosen_num_tokens", "len_c")
 
 

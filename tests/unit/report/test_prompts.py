@@ -37,7 +37,7 @@ def cautions(write_pairs: Write, a: dict[str, Any], b: dict[str, Any], **pair: A
     ],
     ids=["the same", "tokenizers", "templates", "profiles", "lengths"],
 )
-def test_what_differs_is_named(write_pairs: Write, change: dict[str, Any], caution: list[str]) -> None:
+def test_differences_are_named(write_pairs: Write, change: dict[str, Any], caution: list[str]) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | change, source_json=TURNS, flags="truncated") == caution
 
 
@@ -46,7 +46,7 @@ def test_templates_do_not_matter_to_plain_text(write_pairs: Write) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | {"template_hash": "cc"}, source_json=plain) == []
 
 
-def test_lengths_do_not_matter_where_nothing_is_cut(write_pairs: Write) -> None:
+def test_lengths_do_not_matter_if_nothing_is_truncated(write_pairs: Write) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | {"max_length": 32}, source_json=TURNS) == []
 
 

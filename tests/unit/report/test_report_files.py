@@ -178,7 +178,7 @@ def test_the_worst_pairs_have_the_margins_of_the_ledger(demo: Document, ledger: 
     assert [text for _, text in shown] == [f"{margins[int(row)]:+.3f}" for row, _ in shown]
 
 
-def test_a_token_tells_its_log_probs_and_is_coloured_by_their_difference(write_pairs: Callable[..., Path]) -> None:
+def test_a_token_has_its_log_probs_and_is_coloured_by_their_difference(write_pairs: Callable[..., Path]) -> None:
     text = as_html(document(write_pairs([pair(-0.3, "bad"), pair(0.4, "good")])))
     assert '<span class="n3" title="Δ -3.000 = -5.000 − -2.000">bad</span>' in text
     assert '<span title="Δ +0.000 = -1.000 − -1.000">.</span>' in text

@@ -57,7 +57,7 @@ def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callabl
     assert "\x1b" not in printed(path)
 
 
-def test_markup_in_a_text_is_no_markup(hostile: Path) -> None:
+def test_markup_in_a_text_is_shown_literally(hostile: Path) -> None:
     assert "[b]</td><script>" in printed(hostile)
 
 
@@ -85,7 +85,7 @@ def test_without_a_reference_and_token_counts_there_is_no_plot(write_pairs: Call
     assert [section.title for section in built(path)[1]] == ["Summary"]
 
 
-def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., Path]) -> None:
+def test_the_headline_names_the_data_and_the_models(write_pairs: Callable[..., Path]) -> None:
     assert built(write_pairs([WRONG, RIGHT]))[0] == [
         "policy policy   reference reference",
         "computed in float32 on cpu, stored as float32",
@@ -98,7 +98,7 @@ def test_the_headline_begins_with_the_note_on_bundled_models(write_pairs: Callab
     assert first == "No --policy was given: this is a demonstration with the bundled tiny models."
 
 
-def test_the_headline_of_given_log_probs_names_no_model(write_pairs: Callable[..., Path]) -> None:
+def test_the_headline_of_log_probs_from_a_file_names_no_model(write_pairs: Callable[..., Path]) -> None:
     assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs from the file")
 
 
@@ -119,11 +119,11 @@ def test_a_number_for_people_has_the_digits_that_matter(value: float, text: str)
     assert number(value) == text
 
 
-def test_ties_within_noise_are_told_below_the_outcomes_and_not_where_none_was_measured(
+def test_ties_within_noise_are_shown_below_the_outcomes_only_if_measured(
     write_pairs: Callable[..., Path],
 ) -> None:
     noise = {"pairs": 64, "floor": 3.5, "float32_floor": 0.25}
-    told = printed(write_pairs([RIGHT, WRONG], manifest={"noise": noise}))
-    assert "\n1 of 2 pairs lie within the noise floor of ±0.3500: ties within noise\n" in told
-    assert "\n99% of the margins in float32 are within ±0.0250 of those in float32\n" in told
+    message = printed(write_pairs([RIGHT, WRONG], manifest={"noise": noise}))
+    assert "\n1 of 2 pairs lie within the noise floor of ±0.3500: ties within noise\n" in message
+    assert "\n99% of the margins in float32 are within ±0.0250 of those in float32\n" in message
     assert "noise" not in printed(write_pairs([RIGHT, WRONG], name="quiet.parquet"))
