@@ -18,7 +18,8 @@ from pathlib import Path
 from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the checks)
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
 from prefscope.events import Planned
-from prefscope.ledger.columns import COLLISIONS, DERIVED, DIAGNOSED, FLAGS, STORED, TAILS, TEXTS, TOKENS, Column
+from prefscope.flags import FLAGS
+from prefscope.ledger.columns import COLLISIONS, DERIVED, STORED, TAILS, TEXTS, TOKENS, Column
 from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the doctor's checks)
 from prefscope.pipeline.doctor.verdict import CHECKS as DOCTOR_CHECKS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
@@ -30,7 +31,6 @@ from prefscope.preference.symbols import SYMBOLS
 from prefscope.report.comparison import QUADRANTS, Paired
 from prefscope.report.summary import Summary
 from prefscope.scoring.profiles import PROFILES
-from prefscope.tui.widgets.pair_columns import FLAG_LETTERS
 
 PAGE = Path(__file__).with_name("metrics.md")
 MADE = re.compile(r"(?<=<!-- made: )(.+?)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -105,7 +105,9 @@ def symbols() -> str:
 
 def flags() -> str:
     """Return the flags with their letters and meanings."""
-    return table(("flag", "letter", "what it means"), ((code(name), FLAG_LETTERS[name], FLAGS[name]) for name in FLAGS))
+    return table(
+        ("flag", "letter", "what it means"), ((code(one.name), one.letter, one.meaning) for one in FLAGS.values())
+    )
 
 
 def loss_index() -> str:
@@ -209,8 +211,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "text columns": lambda: columns(TEXTS),
     "token columns": lambda: columns(TOKENS),
     "columns of losses": lambda: columns((*TAILS, *COLLISIONS)),
-    "derived columns": lambda: columns(DERIVED),
-    "diagnosed columns": lambda: columns(DIAGNOSED),
+    "derived columns": lambda: columns(one for one in DERIVED.values() if one.exported),
+    "diagnosed columns": lambda: columns(one for one in DERIVED.values() if not one.exported),
     "flags": flags,
     "loss index": loss_index,
     "losses": loss_sections,

@@ -114,6 +114,18 @@ Text: TypeAlias = str | tuple[Message, ...]
 """Plain text, or the turns of a conversation."""
 
 
+def says_nothing(response: Text) -> bool:
+    """Return whether a response holds nothing but white space."""
+    if isinstance(response, str):
+        return not response.strip()
+    return all(message.is_blank for message in response)
+
+
+def has_other_turns(response: Text) -> bool:
+    """Return whether a response holds turns that are not the assistant's."""
+    return not isinstance(response, str) and any(message.role != "assistant" for message in response)
+
+
 def text_to_json(text: Text) -> Json:
     """Return plain text as it is and a conversation as a list of message objects."""
     return text if isinstance(text, str) else [message.to_json() for message in text]

@@ -1,15 +1,25 @@
 """What every column of the ledger means: its name, unit, formula and how to show it.
 
-One spelling everywhere: tensors, CSV header, filters, screens. Stored columns are in the ledger file; derived ones
-depend on a knob and are computed on reading.
+One spelling everywhere: tensors, CSV header, filters, screens. Stored columns are in the ledger file; derived columns
+are computed when they are read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
+
+from numpy.typing import NDArray
+
+from prefscope.preference.diagnostics import assumed_noise, flip_posteriors, quadrants, residual_margins
+from prefscope.preference.rewards import implicit_reward, outcomes
 
 Kind = Literal["integer", "number", "text", "tokens", "logps"]
+Lookup: TypeAlias = Callable[[str], NDArray[Any]]
+"""Returns a column by its full name, a value a pair; a number that is missing is nan."""
+Compute: TypeAlias = Callable[[Lookup, float], NDArray[Any]]
+"""Returns a derived column, given a lookup of the others and beta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,12 @@ class Column:
     meaning: str
     unit: str = ""
     alias: str = ""
-    stored: bool = True
+    compute: Compute | None = None
+    """Computes a derived column; None for a stored one."""
+    exported: bool = True
+    """Whether a derived column is in the flat table; the others are for filters, sorting and the screens."""
+    over_all_pairs: bool = False
+    """Whether a value depends on the other pairs of the ledger, and so has to be computed over all of them."""
 
 
 STORED = (
@@ -51,10 +66,10 @@ TOKENS = (
     Column("ref_rejected_token_logps", "logps", "log ref of each rejected token", "nats"),
 )
 TAILS = (
-    Column("policy_chosen_tail_logps", "number", "Σ log π(chosen token) beyond the shorter one", "nats", stored=False),
-    Column("policy_rejected_tail_logps", "number", "the same of the rejected response", "nats", stored=False),
-    Column("ref_chosen_tail_logps", "number", "Σ log ref(chosen token) beyond the shorter one", "nats", stored=False),
-    Column("ref_rejected_tail_logps", "number", "the same of the rejected response", "nats", stored=False),
+    Column("policy_chosen_tail_logps", "number", "Σ log π(chosen token) beyond the shorter one", "nats"),
+    Column("policy_rejected_tail_logps", "number", "the same of the rejected response", "nats"),
+    Column("ref_chosen_tail_logps", "number", "Σ log ref(chosen token) beyond the shorter one", "nats"),
+    Column("ref_rejected_tail_logps", "number", "the same of the rejected response", "nats"),
 )
 """Summed from the tokens' log-probs when a loss asks for them."""
 COLLISIONS = (
@@ -62,22 +77,87 @@ COLLISIONS = (
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
 """How sure the policy was, for WPO; in a ledger that was scored with --loss wpo."""
-DERIVED = (
-    Column("chosen_logratios", "number", "policy − ref log-probs of the chosen response", "nats", stored=False),
-    Column("rejected_logratios", "number", "policy − ref log-probs of the rejected response", "nats", stored=False),
-    Column("chosen_rewards", "number", "beta × chosen_logratios", "beta·nats", "r_chs", stored=False),
-    Column("rejected_rewards", "number", "beta × rejected_logratios", "beta·nats", "r_rej", stored=False),
-    Column("margins", "number", "chosen_rewards − rejected_rewards", "beta·nats", "margin", stored=False),
-    Column("outcome", "text", "win, tie or loss by the sign of the margin", stored=False),
-)
-DIAGNOSED = (
-    Column("quadrant", "text", "chosen, then rejected, against the reference: up_down, up_up, …, still", stored=False),
-    Column("flip_posterior", "number", "how likely the label is flipped, by its margin", "probability", stored=False),
-    Column(
-        "residual_margins", "number", "margin less what the difference in length predicts", "beta·nats", stored=False
-    ),
-)
-"""Derived as well, but in no file unasked: for filters, orders and the columns of a screen."""
+NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
+
+DERIVED = {
+    column.name: column
+    for column in (
+        Column(
+            "chosen_logratios",
+            "number",
+            "policy − ref log-probs of the chosen response",
+            "nats",
+            compute=lambda of, _: of("policy_chosen_logps") - of("ref_chosen_logps"),
+        ),
+        Column(
+            "rejected_logratios",
+            "number",
+            "policy − ref log-probs of the rejected response",
+            "nats",
+            compute=lambda of, _: of("policy_rejected_logps") - of("ref_rejected_logps"),
+        ),
+        Column(
+            "chosen_rewards",
+            "number",
+            "beta × chosen_logratios",
+            "beta·nats",
+            "r_chs",
+            compute=lambda of, beta: implicit_reward(of("policy_chosen_logps"), of("ref_chosen_logps"), beta=beta),
+        ),
+        Column(
+            "rejected_rewards",
+            "number",
+            "beta × rejected_logratios",
+            "beta·nats",
+            "r_rej",
+            compute=lambda of, beta: implicit_reward(of("policy_rejected_logps"), of("ref_rejected_logps"), beta=beta),
+        ),
+        Column(
+            "margins",
+            "number",
+            "chosen_rewards − rejected_rewards",
+            "beta·nats",
+            "margin",
+            compute=lambda of, _: of("chosen_rewards") - of("rejected_rewards"),
+        ),
+        Column(
+            "outcome",
+            "text",
+            "win, tie or loss by the sign of the margin",
+            compute=lambda of, _: outcomes(of("margins")),
+        ),
+        Column(
+            "quadrant",
+            "text",
+            "chosen, then rejected, against the reference: up_down, up_up, …, still",
+            compute=lambda of, _: quadrants(of("chosen_logratios"), of("rejected_logratios")).astype(object),
+            exported=False,
+        ),
+        Column(
+            "flip_posterior",
+            "number",
+            "how likely the label is flipped, by its margin",
+            "probability",
+            compute=lambda of, _: flip_posteriors(of("margins"), assumed_noise(of("margins"))),
+            exported=False,
+            over_all_pairs=True,
+        ),
+        Column(
+            "residual_margins",
+            "number",
+            "margin less what the difference in length predicts",
+            "beta·nats",
+            compute=lambda of, _: residual_margins(of("margins"), *map(of, NUM_TOKENS)),
+            exported=False,
+            over_all_pairs=True,
+        ),
+    )
+}
+"""Columns that are computed from the stored ones, in the order of the flat table.
+
+To add a column, add its record here: filters, sorting, the table of pairs, docs and (if `exported`) the flat table read
+this registry.
+"""
 
 LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps"))
 """The four sums of log-probs."""
@@ -85,7 +165,6 @@ TOKEN_LOGPS = tuple(column.name for column in TOKENS if column.kind == "logps")
 TAIL_LOGPS = tuple(column.name for column in TAILS)
 COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
-NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
 DIGESTS = ("chosen_digest", "rejected_digest")
 """Columns of a preview that name the sequences; finished ledgers have none."""
 OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in TEXTS)})
@@ -93,20 +172,8 @@ OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in T
 FILTER_FUNCTIONS = ("abs", "flag", "lint", "mark")
 FILTER_TRUTHS = ("true", "false")
 """Words of the filter language (filters.py) that a column could be named like."""
-RESERVED = frozenset(column.name for column in (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED, *DIAGNOSED))
 
-FLAGS = {
-    "truncated": "a sequence was longer than the longest length and lost tokens",
-    "prefix_mismatch": "the prompt's tokens are not how prompt + response begins: the boundary moved",
-    "double_bos": "the sequence begins with two beginning-of-sequence tokens",
-    "no_eos": "a response does not end with an end-of-sequence token",
-    "double_eos": "a response ends with the same end-of-sequence token twice",
-    "empty": "a response is empty or white space",
-    "nothing_scored": "a response has no scored token, so its sums are 0",
-    "identical": "chosen and rejected are the same",
-    "not_rendered": "part of the messages or tools is not in the text that the chat template renders",
-    "non_finite": "a log-prob is NaN or infinite",
-    "crashed": "a response ends every process that computes it, so its log-probs are NaN",
-    "scores_user_turns": "turns that are not the assistant's are among the scored tokens",
-}
-"""Every flag and what it means."""
+
+def all_columns() -> tuple[Column, ...]:
+    """Return every column of a ledger."""
+    return (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED.values())

@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.columns import FILTER_TRUTHS, FLAGS
+from prefscope.flags import FLAGS
+from prefscope.ledger.columns import FILTER_TRUTHS
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
 from prefscope.ledger.names import Kind, Names
 
@@ -56,7 +57,7 @@ LINT_CHECKS = (
     "length_bias",
 )
 """The checks of `prefscope lint`, but for rows that are no pairs. They are imported only when one is asked for."""
-CHOICES: Mapping[str, tuple[str, ...]] = {"flag": tuple(FLAGS), "mark": MARKS, "lint": LINT_CHECKS}
+CHOICES: Mapping[str, Collection[str]] = {"flag": FLAGS, "mark": MARKS, "lint": LINT_CHECKS}
 """What the functions of one word take."""
 WORDS = frozenset({"and", "or", "not"})
 KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}

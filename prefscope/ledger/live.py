@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_flags
 from prefscope.ledger.columns import DIGESTS, LOGPS, TOKENS
 from prefscope.ledger.table import Ledger
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -77,8 +78,7 @@ class LiveLedger(Ledger):
     def _flag(self, rows: NDArray[np.int64]) -> None:
         flags = self.stored["flags"]
         for row in rows.tolist():
-            if "non_finite" not in flags[row]:
-                flags[row] = ";".join(filter(None, (flags[row], "non_finite")))
+            flags[row] = join_flags(with_logp_flags(split_flags(flags[row]), LogpEvidence(is_finite=False)))
 
     def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
         """Return what is known of the pair at a position: some columns, or all, texts and tokens included.

@@ -14,18 +14,11 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from prefscope.ledger.columns import (
-    COLLISIONS,
-    DERIVED,
-    DIAGNOSED,
     DIGESTS,
     FILTER_FUNCTIONS,
     FILTER_TRUTHS,
     OF_THE_PAIR,
-    RESERVED,
-    STORED,
-    TAILS,
-    TEXTS,
-    TOKENS,
+    all_columns,
 )
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import ALIASES, LOSSES
@@ -40,12 +33,12 @@ RENAMED = "renamed"
 @functools.cache
 def declared_names() -> frozenset[str]:
     """Return every name of ours: columns, their aliases, losses, and the functions and constants of filters."""
-    columns = (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED, *DIAGNOSED)
-    aliases = {column.alias for column in columns if column.alias}
-    comparable = ({*RESERVED} - OF_THE_PAIR) | aliases | {*LOSSES} | {f"{name}_loss" for name in LOSSES}
+    names = {column.name for column in all_columns()}
+    aliases = {column.alias for column in all_columns() if column.alias}
+    comparable = (names - OF_THE_PAIR) | aliases | {*LOSSES} | {f"{name}_loss" for name in LOSSES}
     comparable |= {f"{name}_weight" for name in LOSSES}
     of_other_run = {f"{name}{SUFFIX}" for name in comparable}
-    return frozenset({*RESERVED, *comparable, *of_other_run, *ALIASES, *DIGESTS, *FILTER_FUNCTIONS, *FILTER_TRUTHS})
+    return frozenset({*names, *comparable, *of_other_run, *ALIASES, *DIGESTS, *FILTER_FUNCTIONS, *FILTER_TRUTHS})
 
 
 def carried_names(columns: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,13 @@ from prefscope.ledger.file import has_negative, open_parquet
 from prefscope.ledger.names import RENAMED, carried_names
 from prefscope.ledger.tails import tail_sums
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
-from prefscope.preference.rewards import implicit_reward, outcomes
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+REWARDS = ("chosen_logratios", "rejected_logratios", "chosen_rewards", "rejected_rewards", "margins")
 CHUNK_PAIRS = 65_536
 """So many pairs are computed at once: what lies between stays in the cache."""
 STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS))
@@ -218,8 +218,8 @@ class Ledger:
         Raises:
             UsageError: A loss is unknown, given twice, needs a reference that the ledger lacks, or has a bad parameter.
         """
-        columns = self.rewards(preferences.beta) if self.has_reference else {}
-        columns |= {"outcome": outcomes(columns["margins"])} if columns else {}
+        exported = [column.name for column in DERIVED.values() if column.exported]
+        columns = self.derive(exported, preferences.beta) if self.has_reference else {}
         losses, weights = {}, {}
         for choice in self.usable_losses(preferences):
             name = find_loss(choice.name).name
@@ -251,23 +251,40 @@ class Ledger:
             values[part] = _computed(function, [one[part] for one in inputs], parameters)
         return values
 
-    def over_whole(self, compute: Callable[[Ledger], NDArray[Any]]) -> NDArray[Any]:
-        """Return a column of this ledger's pairs that is computed over all pairs of the file."""
-        values = compute(self._whole)
-        return values if self._whole is self else values[self._positions]
-
-    def rewards(self, beta: float) -> Columns:
-        """Return log-ratios, rewards and margins of every pair, each of shape (num_pairs,).
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a stored column, a value a pair; a token count that is not known is nan.
 
         Raises:
-            KeyError: The ledger has no reference.
+            KeyError: There is no such column.
         """
-        policy_chosen, policy_rejected, ref_chosen, ref_rejected = (self.stored[name] for name in LOGPS)
+        values = self.stored[name]
+        return np.where(values < 0, np.nan, values) if name in NUM_TOKENS else values
+
+    def derive(self, names: Iterable[str], beta: float) -> Columns:
+        """Return derived columns by their names, each of shape (num_pairs,).
+
+        Raises:
+            KeyError: There is no such column.
+        """
+        found: Columns = {}
+
+        def of(name: str) -> NDArray[Any]:
+            if name not in DERIVED:
+                return self.column(name)
+            if name not in found:
+                column = DERIVED[name]
+                if column.over_all_pairs and self._whole is not self:
+                    found[name] = self._whole.derive([name], beta)[name][self._positions]
+                elif column.compute is not None:
+                    found[name] = column.compute(of, beta)
+            return found[name]
+
         with np.errstate(invalid="ignore"):
-            chosen = implicit_reward(policy_chosen, ref_chosen, beta=beta)
-            rejected = implicit_reward(policy_rejected, ref_rejected, beta=beta)
-            values = (policy_chosen - ref_chosen, policy_rejected - ref_rejected, chosen, rejected, chosen - rejected)
-        return dict(zip((column.name for column in DERIVED[:-1]), values, strict=True))
+            return {name: of(name) for name in names}
+
+    def rewards(self, beta: float) -> Columns:
+        """Return log-ratios, rewards and margins of every pair, each of shape (num_pairs,)."""
+        return self.derive(REWARDS, beta)
 
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
         """Return the losses to show: those asked for, or the default ones that this ledger can give.

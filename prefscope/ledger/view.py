@@ -8,19 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, NUM_TOKENS, STORED, TEXTS, Column
-from prefscope.ledger.diagnosed import DIAGNOSED_NAMES, diagnosed
+from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
 from prefscope.ledger.filters import Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
 from prefscope.ledger.names import ambiguities
 from prefscope.ledger.table import STORED_NAMES, Ledger
 from prefscope.preference.registry import LOSSES
-from prefscope.preference.rewards import outcomes
 from prefscope.settings import LossChoice, PreferenceSettings
 
-DERIVED_NAMES = frozenset(column.name for column in DERIVED)
-REWARDS = ("chosen_rewards", "rejected_rewards", "margins")
 _OWN_KINDS: Mapping[str, Kind] = {"integer": "number", "number": "number", "boolean": "truth"}
 
 
@@ -55,15 +52,10 @@ class View:
     def _find(self, name: str) -> Columns:
         """Return a column and those that come with it."""
         ledger = self.ledger
-        if name in NUM_TOKENS:
-            counts = ledger.stored[name]
-            return {name: np.where(counts < 0, np.nan, counts)}
         if name in STORED_NAMES:
-            return {name: ledger.stored[name]}
-        if name in DERIVED_NAMES:
-            return self._derive(name)
-        if name in DIAGNOSED_NAMES:
-            return {name: diagnosed(ledger, name, self.preferences)}
+            return {name: ledger.column(name)}
+        if name in DERIVED:
+            return {name: self._derive(name)}
         method, _, what = name.rpartition("_")
         if method in LOSSES and name in self.names.kinds:
             chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))
@@ -72,16 +64,17 @@ class View:
         values = [value for group in ledger.read([name]) for value in group[name]]
         return {name: _as_array(self.names.kinds[name], values)}
 
-    def _derive(self, name: str) -> Columns:
-        """Return what beta makes of the log-probs: a column, and those that come with it and are wanted together."""
-        if name == "outcome":
-            return {name: outcomes(self.column("margins"))}
-        found = self.ledger.rewards(self.preferences.beta)
-        return {one: found[one] for one in (REWARDS if name in REWARDS else [name])}
+    def _derive(self, name: str) -> NDArray[Any]:
+        """Return a derived column; the columns that it is computed from are kept, too."""
+        column, beta = DERIVED[name], self.preferences.beta
+        if column.compute is None or column.over_all_pairs:
+            return self.ledger.derive([name], beta)[name]
+        with np.errstate(invalid="ignore"):
+            return column.compute(self.column, beta)
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
         """Return which pairs carry a flag."""
-        found: dict[str, bool] = {flags: flag in flags.split(";") for flags in set(self.ledger.stored["flags"])}
+        found: dict[str, bool] = {flags: flag in split_flags(flags) for flags in set(self.ledger.stored["flags"])}
         return np.array([found[flags] for flags in self.ledger.stored["flags"]], dtype=np.bool_)
 
     def linted(self, check: str) -> NDArray[np.bool_]:
@@ -109,7 +102,7 @@ def names_of(ledger: Ledger) -> Names:
 
 
 def _columns(ledger: Ledger) -> list[Column]:
-    derived = (*DERIVED, *DIAGNOSED) if ledger.has_reference else ()
+    derived = tuple(DERIVED.values()) if ledger.has_reference else ()
     return [column for column in (*STORED, *TEXTS, *derived) if ledger.has_reference or column.name[:4] != "ref_"]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
+from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_flags
 from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.names import carried_names, renamed
@@ -125,7 +126,7 @@ def assemble(
             group |= _collisions(batch, done, source) if source and collisions else {}
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
-                    emit(PairFlagged(row, tuple(flags.split(";"))))
+                    emit(PairFlagged(row, tuple(split_flags(flags))))
             yield group | {names[column]: values for column, values in extras_of(batch, kinds).items()}
             done += batch.num_rows
             emit(Progressed("writing the ledger" if source else "writing the preview", done, spool.num_pairs))
@@ -154,7 +155,7 @@ def _group(batch: pa.RecordBatch, start: int, source: LogpSource | None, token_t
             if token_texts is not None:
                 group[f"{role}_{side}_token_logps"] = logps or [None] * batch.num_rows
     group["flags"] = [
-        ";".join(filter(None, (flags, "" if good else "non_finite", "crashed" if lost else "")))
+        join_flags(with_logp_flags(split_flags(flags), LogpEvidence(is_finite=bool(good), crashed=bool(lost))))
         for flags, good, lost in zip(batch.column("flags").to_pylist(), finite, crashed, strict=True)
     ]
     return group

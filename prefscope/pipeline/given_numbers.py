@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from prefscope.data.dialects.turns import kind
 from prefscope.data.records import Json
 from prefscope.errors import DataError
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import FLAGS, split_flags
 
 LARGEST_COUNT = (1 << 31) - 1
 ROUNDING = 1e-3
@@ -64,7 +64,7 @@ def flags_of(row: Mapping[str, Json]) -> list[str]:
         DataError: There is something else.
     """
     found = row.get("flags")
-    flags = [] if found is None or found == "" else str(found).split(";")
+    flags = [] if found is None else split_flags(str(found))
     unknown = next((flag for flag in flags if flag not in FLAGS), None)
     if unknown is not None:
         raise DataError(f"flags has {unknown!r}, which is no flag of prefscope; rename the column if it is not its")

@@ -24,7 +24,8 @@ from prefscope.data.records import BadRow, PreferencePair, SourceRow, readable
 from prefscope.data.sources import Source, open_data
 from prefscope.errors import DataError
 from prefscope.events import Event, Finished, Noted
-from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, RESERVED
+from prefscope.flags import LogpEvidence, join_flags, with_logp_flags
+from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS, REF_LOGPS, all_columns
 from prefscope.ledger.file import ROW_GROUP_PAIRS, ExtraKind, build_schema, store_as, widen, write_ledger
 from prefscope.ledger.names import carried_names, renamed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
@@ -179,8 +180,9 @@ def _record(row: SourceRow, settings: DataSettings, unread: list[str]) -> dict[s
     if len(absent) == 1:
         raise DataError(f"{absent[0]} is missing")
     known = [value for value in sums.values() if value is not None]
+    reserved = {column.name for column in all_columns()}
     carried = {
-        key: value for key, value in row.value.items() if key not in RESERVED and not key.endswith(("_loss", "_weight"))
+        key: value for key, value in row.value.items() if key not in reserved and not key.endswith(("_loss", "_weight"))
     }
     return {
         "row": row.row,
@@ -188,14 +190,10 @@ def _record(row: SourceRow, settings: DataSettings, unread: list[str]) -> dict[s
         "pair_id": pair_id_of(row.value) or pair.pair_id,
         **sums,
         **counts,
-        "flags": ";".join(dict.fromkeys([*flags_of(row.value), *_non_finite(known)])),
+        "flags": join_flags(with_logp_flags(flags_of(row.value), LogpEvidence(bool(np.isfinite(known).all())))),
         "prompt": readable(pair.prompt),
         "chosen": readable(pair.chosen) if has_texts else "",
         "rejected": readable(pair.rejected),
         "source_json": json.dumps(row.value, ensure_ascii=False, default=str),
         "columns": {key: value for key, value in carried.items() if key in pair.columns or not has_texts},
     }
-
-
-def _non_finite(numbers: list[float]) -> list[str]:
-    return [] if np.isfinite(numbers).all() else ["non_finite"]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.records import Json, readable
 from prefscope.errors import ResourceError
+from prefscope.flags import join_flags
 from prefscope.ledger.file import ExtraKind, store_as, widen
 from prefscope.private import make_folder
 from prefscope.scoring.sequences import TokenSequence
@@ -249,7 +250,7 @@ def _record(item: TokenizedPair) -> dict[str, Any]:
         "row": pair.row,
         "line": pair.line,
         "pair_id": pair.pair_id,
-        "flags": ";".join(item.flags),
+        "flags": join_flags(item.flags),
         "prompt": readable(pair.prompt),
         "chosen": readable(pair.chosen),
         "rejected": readable(pair.rejected),

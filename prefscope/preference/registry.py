@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, ParamSpec
 
 from prefscope.errors import UsageError
-from prefscope.preference.arrays import Array
-from prefscope.preference.symbols import columns_of, of_columns, symbols_of
+from prefscope.preference.arrays import Array, elementwise
+from prefscope.preference.symbols import with_arguments_of
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 
+P = ParamSpec("P")
 LossFunction = Callable[..., Array]
 Spelling = Callable[[Mapping[str, float], float], tuple[str, float]]
 """Returns the parameter that is meant and its value, given all parameters and the value as it was spelled."""
@@ -23,12 +26,13 @@ class Parameter:
     """A knob of a loss."""
 
     name: str
-    default: float
     low: float
     high: float
     """Inclusive range in which the loss is defined and a knob makes sense."""
     scale: Literal["linear", "log"]
     meaning: str
+    default: float = math.nan
+    """Of a registered loss: what its signature says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +120,43 @@ def register(
     population: str = "",
     target_gap: Callable[[Mapping[str, float]], tuple[float, str]] | None = None,
     spellings: Mapping[str, Spelling] | None = None,
-) -> Callable[[Callable[..., Array]], LossFunction]:
-    """Return a decorator that lists a formula named `<method>_loss`, in symbols, as the loss `<method>`.
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """Return a decorator that lists a function named `<method>_loss` as the loss `<method>`.
 
-    What comes back takes the ledger's columns in the place of symbols, as plain floats, NumPy arrays or torch tensors.
+    The function takes columns of the ledger by their names, then its parameters with their defaults. What comes back
+    takes plain floats, NumPy arrays or torch tensors.
+
+    Args:
+        title: What the loss is called.
+        formula: As `prefscope losses` and the docs show it, in the symbols of symbols.py.
+        source: The paper, and the trainer's name for it.
+        convention: Sums or means over tokens, and what beta multiplies.
+        parameters: The ranges of its parameters.
+        weight: −∂loss/∂policy_chosen_logps, a function of symbols and of the parameters.
+        population: What of it is taken over all pairs; empty for nothing.
+        target_gap: For the IPO family: the gap at which the loss is zero, and its unit.
+        spellings: Other ways to give a parameter.
     """
 
-    def decorate(written: Callable[..., Array]) -> LossFunction:
+    def decorate(written: Callable[P, Array]) -> Callable[P, Array]:
         name = written.__name__.removesuffix("_loss")
-        inputs = columns_of(symbols_of(written))
+        arguments = inspect.signature(written).parameters
+        compute = elementwise(written)
         _LOSSES[name] = Loss(
             name,
             title,
             formula,
             source,
             convention,
-            parameters,
-            of_columns(written, inputs),
-            of_columns(weight, inputs),
-            inputs,
+            tuple(replace(one, default=arguments[one.name].default) for one in parameters),
+            compute,
+            with_arguments_of(written, weight),
+            tuple(name for name, argument in arguments.items() if argument.default is argument.empty),
             population,
             target_gap,
             spellings or {},
         )
-        return _LOSSES[name].compute
+        return compute
 
     return decorate
 

@@ -1,4 +1,4 @@
-"""Formulas in the symbols of the papers, called with the ledger's columns.
+"""The symbols of the papers, in which formulas and gradient weights are written, and the ledger's columns behind them.
 
 a, c      log-ratios (policy − reference) of chosen and rejected, in nats
 p_w, p_l  log-probs of chosen and rejected under the policy, sums over scored tokens, in nats
@@ -12,24 +12,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import ParamSpec
 
 from prefscope.preference.arrays import Array, elementwise
 
-COLUMNS = (
-    "policy_chosen_logps",
-    "policy_rejected_logps",
-    "ref_chosen_logps",
-    "ref_rejected_logps",
-    "chosen_num_tokens",
-    "rejected_num_tokens",
-    "policy_chosen_tail_logps",
-    "policy_rejected_tail_logps",
-    "ref_chosen_tail_logps",
-    "ref_rejected_tail_logps",
-    "policy_chosen_collision_logps",
-    "policy_rejected_collision_logps",
-)
+P = ParamSpec("P")
 SYMBOLS: Mapping[str, tuple[str, ...]] = {
     "a": ("policy_chosen_logps", "ref_chosen_logps"),
     "c": ("policy_rejected_logps", "ref_rejected_logps"),
@@ -47,39 +35,28 @@ SYMBOLS: Mapping[str, tuple[str, ...]] = {
 """The columns of each symbol; of two, their difference."""
 
 
-def symbols_of(formula: Callable[..., Array]) -> list[str]:
-    """Return the symbols that a formula takes: its arguments without a default."""
-    parameters = inspect.signature(formula).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-
-
-def columns_of(symbols: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that some symbols are made of, in the ledger's order."""
-    needed = {column for symbol in symbols for column in SYMBOLS[symbol]}
-    return tuple(column for column in COLUMNS if column in needed)
-
-
-def of_columns(formula: Callable[..., Array], columns: Sequence[str]) -> Callable[..., Array]:
-    """Return a formula in symbols as a function of columns and of its own parameters.
+def with_arguments_of(loss: Callable[P, Array], weight: Callable[..., Array]) -> Callable[P, Array]:
+    """Return a gradient weight, which is written in symbols, as a function of its loss's arguments.
 
     Args:
-        formula: Takes symbols, then parameters with defaults.
-        columns: Of at least its symbols; the first arguments of the function, in their order.
+        loss: Takes columns of the ledger, then parameters with defaults.
+        weight: Takes some symbols of those columns, then the parameters.
     """
-    symbols = symbols_of(formula)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    knobs = [parameter for parameter in inspect.signature(formula).parameters.values() if parameter.name not in symbols]
-    arguments = [inspect.Parameter(column, kind, annotation=Array) for column in columns]
-    signature = inspect.Signature([*arguments, *knobs], return_annotation=Array)
+    signature = inspect.signature(loss)
+    names = inspect.signature(weight).parameters
+    symbols = [name for name in names if name in SYMBOLS]
+    knobs = [name for name in names if name not in SYMBOLS]
 
-    @functools.wraps(formula)
-    def function(*args: Array, **kwargs: Array) -> Array:
-        given = signature.bind(*args, **kwargs).arguments
+    @functools.wraps(weight)
+    def function(*args: P.args, **kwargs: P.kwargs) -> Array:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
         values = []
         for symbol in symbols:
             first, *subtracted = (given[column] for column in SYMBOLS[symbol])
             values.append(first - subtracted[0] if subtracted else first)
-        return formula(*values, **{name: value for name, value in given.items() if name not in columns})
+        return weight(*values, **{name: given[name] for name in knobs})
 
     function.__signature__ = signature  # type: ignore[attr-defined]  # as inspect looks for it
     return elementwise(function)

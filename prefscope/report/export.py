@@ -20,14 +20,6 @@ from prefscope.report.files import UnixLines, known_suffix, refuse_sources, text
 from prefscope.settings import PreferenceSettings
 
 TEXT_COLUMNS = ("prompt", "chosen", "rejected")
-REFERENCE_COLUMNS = (
-    "chosen_logratios",
-    "rejected_logratios",
-    "chosen_rewards",
-    "rejected_rewards",
-    "margins",
-    "outcome",
-)
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of cells that spreadsheets treat as formulas."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
@@ -58,7 +50,7 @@ def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> I
         block: dict[str, Sequence[Any]] = {name: stored(name) for name in ("row", "pair_id")}
         block |= {name: group[name] for name in ledger.extra_columns}
         block |= {name: stored(name) for name in (*LOGPS, *NUM_TOKENS)}
-        block |= dict.fromkeys(REFERENCE_COLUMNS, absent)
+        block |= dict.fromkeys((column.name for column in DERIVED.values() if column.exported), absent)
         block |= {name: values[part].tolist() for name, values in derived.items()}
         block["flags"] = stored("flags")
         if texts:
@@ -131,7 +123,7 @@ def export(
     refuse_sources(path, ledger)
     table = blocks(ledger, preferences, texts=texts)
     table = formula_safe(table) if csv_safe and suffix.startswith((".csv", ".tsv")) else table
-    kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED)} | dict(ledger.extra_columns)
+    kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED.values())} | dict(ledger.extra_columns)
     write_table(path, table, kinds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import flag_meaning
 from prefscope.ledger.left_out import describe_left_out
 from prefscope.preference.registry import find_loss
 from prefscope.report.summary import Spread, Summary
@@ -150,7 +150,7 @@ def flags_table(summary: Summary) -> Table | None:
     """Return the flags with the number of pairs that have them, or None without any."""
     if not summary.flags:
         return None
-    rows = tuple((visible(flag), f"{count:,}", FLAGS.get(flag, "")) for flag, count in summary.flags.items())
+    rows = tuple((visible(flag), f"{count:,}", flag_meaning(flag)) for flag, count in summary.flags.items())
     return Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,))
 
 

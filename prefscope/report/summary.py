@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS, POLICY_LOGPS
 from prefscope.ledger.table import Ledger
@@ -183,9 +184,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         outcomes=None if margins is None else count_outcomes(margins),
         losses=losses,
         noise=None if margins is None else _noise(ledger.manifest.get("noise"), margins, preferences.beta),
-        flags=dict(
-            Counter(flag for flags in ledger.stored["flags"] for flag in flags.split(";") if flag).most_common()
-        ),
+        flags=dict(Counter(flag for flags in ledger.stored["flags"] for flag in split_flags(flags)).most_common()),
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
         has_checksums=ledger.has_checksums,

@@ -15,8 +15,9 @@ import numpy as np
 from jinja2.exceptions import TemplateSyntaxError
 from numpy.typing import NDArray
 
-from prefscope.data.records import BadRow, PreferencePair, Text, text_to_json
+from prefscope.data.records import BadRow, PreferencePair, text_to_json
 from prefscope.errors import ModelError, TemplateError
+from prefscope.flags import TokenEvidence, token_flags
 from prefscope.scoring.bounded_templates import bounded
 from prefscope.scoring.profiles import NotForProfileError, Profile, Render, Split, find_profile
 from prefscope.scoring.rendering import Rendered, left_out
@@ -109,7 +110,7 @@ class PairTokenizer:
             pair,
             (_sequence(sides[0]), _sequence(sides[1])),
             ([*whole[0].prompt, *whole[0].response], [*whole[1].prompt, *whole[1].response]),
-            prefix_mismatch=whole[0].merges or whole[1].merges,
+            moves_boundary=whole[0].merges or whole[1].merges,
             missing=left_out(pair, texts, write),
         )
 
@@ -166,7 +167,7 @@ class PairTokenizer:
             pair,
             (chosen, rejected),
             (with_chosen, with_rejected),
-            prefix_mismatch=start < len(prompt),
+            moves_boundary=start < len(prompt),
             missing=missing,
         )
 
@@ -176,26 +177,22 @@ class PairTokenizer:
         sequences: tuple[TokenSequence, TokenSequence],
         whole: tuple[list[int], list[int]],
         *,
-        prefix_mismatch: bool,
+        moves_boundary: bool,
         missing: tuple[str, ...],
     ) -> TokenizedPair:
         """Return a pair with its flags, by its sequences and what these were before any cut."""
         chosen, rejected = sequences
-        ends = [self._ends(sequence) for sequence in sequences]
-        found = {
-            "truncated": any(len(cut.token_ids) < len(ids) for cut, ids in zip(sequences, whole, strict=True)),
-            "prefix_mismatch": prefix_mismatch,
-            "double_bos": self._has_double_bos(whole[0]),
-            "no_eos": not all(ends),
-            "double_eos": any(len(found) > 1 and found[0] == found[1] for found in ends),
-            "empty": is_empty(pair.chosen) or is_empty(pair.rejected),
-            "nothing_scored": chosen.num_scored == 0 or rejected.num_scored == 0,
-            "identical": whole[0] == whole[1],
-            "not_rendered": bool(missing),
-            "scores_user_turns": has_other_turns(pair.chosen) or has_other_turns(pair.rejected),
-        }
-        flags = tuple(flag for flag, present in found.items() if present)
-        return TokenizedPair(pair, chosen, rejected, flags, missing)
+        found = TokenEvidence(
+            pair=pair,
+            whole=whole,
+            lengths=(len(chosen.token_ids), len(rejected.token_ids)),
+            num_scored=(chosen.num_scored, rejected.num_scored),
+            end_tokens=(self._ends(chosen), self._ends(rejected)),
+            bos_id=self.tokenizer.bos_token_id,
+            moves_boundary=moves_boundary,
+            left_out=missing,
+        )
+        return TokenizedPair(pair, chosen, rejected, token_flags(found), missing)
 
     def _truncate(self, sequence: TokenSequence) -> TokenSequence:
         """Return the sequence without what is over the longest length."""
@@ -206,11 +203,6 @@ class PairTokenizer:
             kept = sequence.token_ids[: self.max_length]
             return TokenSequence(kept, min(sequence.completion_start, len(kept)))
         return TokenSequence(sequence.token_ids[excess:], max(sequence.completion_start - excess, 0))
-
-    def _has_double_bos(self, ids: list[int]) -> bool:
-        bos = self.tokenizer.bos_token_id
-        # SmolLM's BOS also opens every turn: only a BOS straight after a BOS is a doubled one.
-        return bos is not None and ids[:2] == [bos, bos]
 
     def _ends(self, sequence: TokenSequence) -> list[int]:
         """Return the end tokens at the end of the scored ones, two at most, white space aside."""
@@ -262,18 +254,6 @@ def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
         if token != other:
             return i
     return min(len(ids), len(others))
-
-
-def is_empty(response: Text) -> bool:
-    """Return whether a response says nothing but white space."""
-    if isinstance(response, str):
-        return not response.strip()
-    return all(message.is_blank for message in response)
-
-
-def has_other_turns(response: Text) -> bool:
-    """Return whether a response holds turns that are not the assistant's."""
-    return not isinstance(response, str) and any(message.role != "assistant" for message in response)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import FLAGS, split_flags
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import DIAGNOSTICS
 from prefscope.report.diagnosis import MOST_READ, Finding
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from prefscope.data.checks import Finding as LintFinding
     from prefscope.data.checks import LintReport
 
-SERIOUS = frozenset({"non_finite", "nothing_scored", "empty", "identical", "prefix_mismatch", "not_rendered"})
 """Flags of pairs whose numbers say little or nothing."""
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
 TOKENS = "concentration"
@@ -76,7 +75,7 @@ def count_flags(view: View) -> Counter[str]:
     """Return how many pairs carry each flag that occurs."""
     counts: Counter[str] = Counter()
     for joined, count in Counter(view.ledger.stored["flags"].tolist()).items():
-        counts.update(dict.fromkeys(set(joined.split(";")) & FLAGS.keys(), count))
+        counts.update(dict.fromkeys(set(split_flags(joined)) & FLAGS.keys(), count))
     return counts
 
 
@@ -87,9 +86,9 @@ def flag_rows(view: View, *, clean: bool) -> Iterator[HealthRow]:
     for flag in sorted(FLAGS, key=lambda flag: (-counts[flag], flag)):
         count = counts[flag]
         if count or clean:
-            glyph = CLEAN if not count else SEVERE if flag in SERIOUS else WARNING
+            glyph = CLEAN if not count else SEVERE if FLAGS[flag].serious else WARNING
             figure = f"{count:,} pair{'' if count == 1 else 's'}, {count / total:.1%}"
-            yield HealthRow(flag, glyph, flag, figure, FLAGS[flag], f"flag({flag})", _example(view, flag))
+            yield HealthRow(flag, glyph, flag, figure, FLAGS[flag].meaning, f"flag({flag})", _example(view, flag))
 
 
 def _example(view: View, flag: str) -> Callable[[], str]:
@@ -97,7 +96,7 @@ def _example(view: View, flag: str) -> Callable[[], str]:
 
     def detail() -> str:
         found = np.flatnonzero(view.flagged(flag))
-        lines = [f"{flag}: {FLAGS[flag]}"]
+        lines = [f"{flag}: {FLAGS[flag].meaning}"]
         if found.size:
             pair = view.ledger.pair(int(found[0]))
             texts = (("prompt", pair["prompt"]), ("+ chosen", pair["chosen"]), ("− rejected", pair["rejected"]))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from prefscope.ledger.columns import FLAGS, LOGPS
+from prefscope.flags import flag_meaning, split_flags
+from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
 from prefscope.report.visible import visible
@@ -110,7 +111,7 @@ def _warning(session: Session) -> str:
 
 def _meanings(flags: str) -> list[str]:
     """Return what each flag means."""
-    return [f"{visible(flag)}: {FLAGS.get(flag, 'unknown')}" for flag in flags.split(";") if flag]
+    return [f"{visible(flag)}: {flag_meaning(flag, 'unknown')}" for flag in split_flags(flags)]
 
 
 def own_columns(session: Session, pair: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

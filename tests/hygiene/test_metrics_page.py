@@ -15,7 +15,8 @@ import pytest
 
 from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the checks)
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
-from prefscope.ledger.columns import COLLISIONS, DERIVED, DIAGNOSED, FLAGS, STORED, TAILS, TEXTS, TOKENS
+from prefscope.flags import FLAGS
+from prefscope.ledger.columns import COLLISIONS, DERIVED, STORED, TAILS, TEXTS, TOKENS
 from prefscope.ledger.pairing import PairedView, Pairing
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View, names_of
@@ -42,8 +43,8 @@ LISTED: Mapping[str, Iterable[str]] = {
     "text columns": [column.name for column in TEXTS],
     "token columns": [column.name for column in TOKENS],
     "columns of losses": [column.name for column in (*TAILS, *COLLISIONS)],
-    "derived columns": [column.name for column in DERIVED],
-    "diagnosed columns": [column.name for column in DIAGNOSED],
+    "derived columns": [column.name for column in DERIVED.values() if column.exported],
+    "diagnosed columns": [column.name for column in DERIVED.values() if not column.exported],
     "flags": FLAGS,
     "loss index": LOSSES,
     "aliases": ALIASES,

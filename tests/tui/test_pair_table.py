@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import FLAGS
 from prefscope.tui.session import Session
 from prefscope.tui.theme import ORANGE, SKY
 from prefscope.tui.widgets.beginnings import Beginnings
 from prefscope.tui.widgets.pair_columns import (
-    FLAG_LETTERS,
     MINIMAL_PROMPT,
     POINTER,
     arrange,
@@ -120,8 +119,7 @@ def test_numbers_too_long_for_their_column_lose_decimals_and_not_the_grid(tmp_pa
 
 
 def test_flags_are_letters_each_its_own() -> None:
-    assert FLAG_LETTERS.keys() == FLAGS.keys()
-    assert len(set(FLAG_LETTERS.values())) == len(FLAGS)
+    assert len({flag.letter for flag in FLAGS.values()}) == len(FLAGS)
     assert flag_letters("no_eos;truncated") == "TE"
     assert flag_letters("") == ""
     assert flag_letters("truncated;of_a_later_version") == "T?"

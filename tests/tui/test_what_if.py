@@ -104,5 +104,5 @@ def test_without_a_weight_nobody_carries_anything(weights: list[float]) -> None:
 
 
 def test_a_knob_of_a_wide_range_spans_some_decades_around_its_default() -> None:
-    knob = Knob("x", Parameter("beta", 0.1, 1e-9, 1e9, "log", ""))
+    knob = Knob("x", Parameter("beta", 1e-9, 1e9, "log", "", 0.1))
     assert knob.span == pytest.approx((0.1 / 1000**0.5, 0.1 * 1000**0.5))

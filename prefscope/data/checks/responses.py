@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from prefscope.data.checks.check import check_of_pair
 from prefscope.data.checks.distilled import PairTexts, compared, excerpt
-from prefscope.data.records import Message, Text
+from prefscope.data.records import Message, says_nothing
 
 SHORTEST_PROMPT = 20
 """A shorter prompt may well be said again by an answer."""
@@ -44,14 +44,8 @@ def find_identical(texts: PairTexts) -> str | None:
 def find_empty(texts: PairTexts) -> str | None:
     """Find a response that says nothing and calls no tool."""
     pair = texts.pair
-    empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if _says_nothing(text)]
+    empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if says_nothing(text)]
     return f"{' and '.join(empty)} to {excerpt(texts.asked)}" if empty else None
-
-
-def _says_nothing(text: Text) -> bool:
-    if isinstance(text, str):
-        return not text.strip()
-    return all(turn.is_blank for turn in text)
 
 
 @check_of_pair(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import PrefscopeError
+from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.table import Ledger
@@ -81,7 +82,7 @@ class Evidence:
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
         """Return which pairs carry a flag."""
-        return np.array([flag in flags.split(";") for flags in self.ledger.stored["flags"]], dtype=np.bool_)
+        return np.array([flag in split_flags(flags) for flags in self.ledger.stored["flags"]], dtype=np.bool_)
 
     @property
     def manifest(self) -> Mapping[str, Any]:

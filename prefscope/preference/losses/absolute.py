@@ -12,7 +12,7 @@ def _slope(x: Array) -> Array:
     return sigmoid(x) * sigmoid(-x)
 
 
-def _nca_pair_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: ARG001 (a weight takes what the loss does)
+def _nca_pair_weight(a: Array, beta: float) -> Array:
     return beta * (sigmoid(-beta * a) - 0.5 * sigmoid(beta * a))
 
 
@@ -24,16 +24,23 @@ def _nca_pair_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: A
     parameters=(BETA,),
     weight=_nca_pair_weight,
 )
-def nca_pair_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def nca_pair_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the noise contrastive alignment loss of each pair, in nats.
 
     >>> round(nca_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.296278
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return softplus_neg(beta * a) + 0.5 * softplus_neg(-beta * a) + 0.5 * softplus_neg(-beta * c)
 
 
-def _bco_pair_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: ARG001 (the same)
+def _bco_pair_weight(a: Array, beta: float) -> Array:
     return beta * sigmoid(-beta * a)
 
 
@@ -45,16 +52,23 @@ def _bco_pair_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: A
     parameters=(BETA,),
     weight=_bco_pair_weight,
 )
-def bco_pair_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def bco_pair_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the binary classifier loss of each pair, in nats.
 
     >>> round(bco_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.196278
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return softplus_neg(beta * a) + softplus_neg(-beta * c)
 
 
-def _apo_zero_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: ARG001 (the same)
+def _apo_zero_weight(a: Array, beta: float) -> Array:
     return beta * _slope(beta * a)
 
 
@@ -66,16 +80,23 @@ def _apo_zero_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: A
     parameters=(BETA,),
     weight=_apo_zero_weight,
 )
-def apo_zero_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def apo_zero_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the APO-zero loss of each pair, from 0 to 2: for chosen responses better than the model's own.
 
     >>> round(apo_zero_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.900332
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return sigmoid(-beta * a) + sigmoid(beta * c)
 
 
-def _apo_down_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _apo_down_weight(a: Array, c: Array, beta: float) -> Array:
     return beta * (_slope(beta * (a - c)) - _slope(beta * a))
 
 
@@ -87,10 +108,17 @@ def _apo_down_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     parameters=(BETA,),
     weight=_apo_down_weight,
 )
-def apo_down_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def apo_down_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the APO-down loss of each pair, from 0 to 2: for chosen responses worse than the model's own.
 
     >>> round(apo_down_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.951146
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return sigmoid(beta * a) + sigmoid(-beta * (a - c))

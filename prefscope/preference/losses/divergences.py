@@ -15,11 +15,11 @@ from prefscope.preference.registry import Parameter, register
 
 PAPER = "Wang et al. 2023, arXiv 2309.16240"
 SCORES = "sums; β scales the difference of scores"
-DIVERGENCE = Parameter("alpha", 0.5, 0.0, 2.0, "linear", "which divergence; 1 is the reverse KL of DPO")
+DIVERGENCE = Parameter("alpha", 0.0, 2.0, "linear", "which divergence; 1 is the reverse KL of DPO")
 NEARLY_ONE = 1e-6
 
 
-def _forward_kl_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _forward_kl_weight(a: Array, c: Array, beta: float) -> Array:
     xp = array_namespace(a)
     return beta * xp.exp(-a) * sigmoid(-beta * (xp.exp(-c) - xp.exp(-a)))
 
@@ -32,17 +32,24 @@ def _forward_kl_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     parameters=(BETA,),
     weight=_forward_kl_weight,
 )
-def dpo_forward_kl_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def dpo_forward_kl_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the f-DPO loss of each pair under the forward KL, in nats; its scores grow as e^(−log-ratio).
 
     >>> round(dpo_forward_kl_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.394838
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     xp = array_namespace(a)
     return softplus_neg(beta * (xp.exp(-c) - xp.exp(-a)))
 
 
-def _js_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _js_weight(a: Array, c: Array, beta: float) -> Array:
     return beta * sigmoid(-a) * sigmoid(-beta * (softplus_neg(c) - softplus_neg(a)))
 
 
@@ -54,12 +61,19 @@ def _js_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     parameters=(BETA,),
     weight=_js_weight,
 )
-def dpo_js_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def dpo_js_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the f-DPO loss of each pair under the Jensen-Shannon divergence, in nats.
 
     >>> round(dpo_js_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.598139
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return softplus_neg(beta * (softplus_neg(c) - softplus_neg(a)))
 
 
@@ -69,7 +83,7 @@ def _score(ratio: Array, alpha: float) -> Array:
     return ratio if math.isclose(alpha, 1.0, abs_tol=NEARLY_ONE) else xp.expm1((alpha - 1.0) * ratio) / (alpha - 1.0)
 
 
-def _alpha_weight(a: Array, c: Array, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def _alpha_weight(a: Array, c: Array, beta: float, alpha: float) -> Array:
     xp = array_namespace(a)
     slope = xp.exp((alpha - 1.0) * a) if not math.isclose(alpha, 1.0, abs_tol=NEARLY_ONE) else xp.ones_like(a)
     return beta * slope * sigmoid(-beta * (_score(a, alpha) - _score(c, alpha)))
@@ -83,7 +97,14 @@ def _alpha_weight(a: Array, c: Array, beta: float = 0.1, alpha: float = 0.5) -> 
     parameters=(BETA, DIVERGENCE),
     weight=_alpha_weight,
 )
-def dpo_alpha_loss(a: Array, c: Array, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def dpo_alpha_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    alpha: float = 0.5,
+) -> Array:
     """Return the f-DPO loss of each pair under an α-divergence, in nats.
 
     TRL keeps the exponents below 80, which no ordinary pair reaches.
@@ -91,4 +112,5 @@ def dpo_alpha_loss(a: Array, c: Array, beta: float = 0.1, alpha: float = 0.5) ->
     >>> round(dpo_alpha_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, alpha=1.0), 6)  # DPO
     0.513015
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return softplus_neg(beta * (_score(a, alpha) - _score(c, alpha)))

@@ -11,7 +11,7 @@ from prefscope.preference.losses.knobs import BETA, GAP, LABEL_SMOOTHING, MEANS
 from prefscope.preference.registry import Parameter, register
 
 
-def _dpo_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def _dpo_weight(a: Array, c: Array, beta: float, label_smoothing: float) -> Array:
     """Return β·(σ(−βh) − ε) (Rafailov et al. 2023, section 4, for ε = 0)."""
     return beta * (sigmoid(-beta * (a - c)) - label_smoothing)
 
@@ -24,7 +24,14 @@ def _dpo_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 
     parameters=(BETA, LABEL_SMOOTHING),
     weight=_dpo_weight,
 )
-def dpo_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def dpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Array:
     """Return the DPO loss of each pair, in nats.
 
     Definition: −(1−ε)·log σ(m) − ε·log σ(−m) with
@@ -37,11 +44,12 @@ def dpo_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0
     >>> round(dpo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     margins = beta * (a - c)
     return (1.0 - label_smoothing) * softplus_neg(margins) + label_smoothing * softplus_neg(-margins)
 
 
-def _robust_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.1) -> Array:
+def _robust_weight(a: Array, c: Array, beta: float, label_smoothing: float) -> Array:
     margins = beta * (a - c)
     mixed = (1.0 - label_smoothing) * sigmoid(-margins) + label_smoothing * sigmoid(margins)
     return beta * mixed / (1.0 - 2.0 * label_smoothing)
@@ -52,10 +60,17 @@ def _robust_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float
     formula="(−(1−ε)·log σ(β·h) + ε·log σ(−β·h))/(1−2ε)",
     source="Chowdhury, Kini and Natarajan 2024, arXiv 2403.00409; TRL's robust",
     convention=GAP,
-    parameters=(BETA, Parameter("label_smoothing", 0.1, 0.0, 0.49, "linear", "assumed share of flipped labels")),
+    parameters=(BETA, Parameter("label_smoothing", 0.0, 0.49, "linear", "assumed share of flipped labels")),
     weight=_robust_weight,
 )
-def robust_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.1) -> Array:
+def robust_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.1,
+) -> Array:
     """Return the robust DPO loss of each pair, in nats: unbiased where a share ε of labels is flipped; can be negative.
 
     TRL's default of ε is 0, with which it is DPO.
@@ -63,12 +78,13 @@ def robust_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 
     >>> round(robust_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, label_smoothing=0.1), 6)
     0.463015
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     margins = beta * (a - c)
     kept = (1.0 - label_smoothing) * softplus_neg(margins) - label_smoothing * softplus_neg(-margins)
     return kept / (1.0 - 2.0 * label_smoothing)
 
 
-def _hinge_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _hinge_weight(a: Array, c: Array, beta: float) -> Array:
     xp = array_namespace(a)
     margins = beta * (a - c)
     return xp.where(margins < 1.0, xp.full_like(margins, beta), xp.zeros_like(margins))
@@ -82,17 +98,24 @@ def _hinge_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     parameters=(BETA,),
     weight=_hinge_weight,
 )
-def hinge_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def hinge_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the hinge loss of each pair on its margin.
 
     >>> round(hinge_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.6
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     xp = array_namespace(a)
     return xp.clip(1.0 - beta * (a - c), 0.0, math.inf)
 
 
-def _exo_pair_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 1e-3) -> Array:
+def _exo_pair_weight(a: Array, c: Array, beta: float, label_smoothing: float) -> Array:
     margins = beta * (a - c)
     target = math.log1p(-label_smoothing) - math.log(label_smoothing)
     return beta * sigmoid(margins) * sigmoid(-margins) * (target - margins)
@@ -103,21 +126,29 @@ def _exo_pair_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: flo
     formula="σ(β·h)·(log σ(β·h) − log(1−ε)) + σ(−β·h)·(log σ(−β·h) − log ε)",
     source="Ji et al. 2024, arXiv 2402.00856, eq. 16; TRL's exo_pair",
     convention=GAP,
-    parameters=(BETA, Parameter("label_smoothing", 1e-3, 1e-6, 0.5, "log", "share of flipped labels, above 0")),
+    parameters=(BETA, Parameter("label_smoothing", 1e-6, 0.5, "log", "share of flipped labels, above 0")),
     weight=_exo_pair_weight,
 )
-def exo_pair_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 1e-3) -> Array:
+def exo_pair_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.001,
+) -> Array:
     """Return EXO's reverse KL from the labels to the policy's preference of each pair, in nats.
 
     >>> round(exo_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, label_smoothing=1e-3), 6)
     2.099226
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     margins = beta * (a - c)
     chosen = sigmoid(margins) * (-softplus_neg(margins) - math.log1p(-label_smoothing))
     return chosen + sigmoid(-margins) * (-softplus_neg(-margins) - math.log(label_smoothing))
 
 
-def _discopop_weight(a: Array, c: Array, beta: float = 0.1, tau: float = 0.05) -> Array:
+def _discopop_weight(a: Array, c: Array, beta: float, tau: float) -> Array:
     margins = beta * (a - c)
     mixing, rest = sigmoid(margins / tau), sigmoid(-margins / tau)
     xp = array_namespace(margins)
@@ -131,22 +162,30 @@ def _discopop_weight(a: Array, c: Array, beta: float = 0.1, tau: float = 0.05) -
     formula="−(1−g)·log σ(β·h) + g·e^(−β·h) with g = σ(β·h/τ)",
     source="Lu et al. 2024, arXiv 2406.08414, eq. 5; TRL's discopop, whose discopop_tau is τ",
     convention=GAP,
-    parameters=(BETA, Parameter("tau", 0.05, 0.01, 1.0, "log", "how sharply the two losses are mixed")),
+    parameters=(BETA, Parameter("tau", 0.01, 1.0, "log", "how sharply the two losses are mixed")),
     weight=_discopop_weight,
 )
-def discopop_loss(a: Array, c: Array, beta: float = 0.1, tau: float = 0.05) -> Array:
+def discopop_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    tau: float = 0.05,
+) -> Array:
     """Return the DiscoPOP loss of each pair; TRL's overflows at margins far below 0, where this one does not.
 
     >>> round(discopop_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, tau=0.05), 6)
     0.670267
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     margins = beta * (a - c)
     xp = array_namespace(margins)
     exponential = xp.exp(-margins - softplus_neg(margins / tau))  # σ(m/τ)·e^(−m)
     return softplus_neg(margins) * sigmoid(-margins / tau) + exponential
 
 
-def _sigmoid_norm_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def _sigmoid_norm_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float) -> Array:
     return beta / n_w * sigmoid(-beta * (a / n_w - c / n_l))
 
 
@@ -158,19 +197,29 @@ def _sigmoid_norm_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float
     parameters=(BETA,),
     weight=_sigmoid_norm_weight,
 )
-def sigmoid_norm_loss(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def sigmoid_norm_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the length-normalised DPO loss of each pair, in nats.
 
     >>> round(sigmoid_norm_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1), 6)
     0.684849
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     return softplus_neg(beta * (a / n_w - c / n_l))
 
 
-DPOP_LAMBDA = Parameter("lambda_", 50.0, 0.0, 500.0, "linear", "how a chosen response below the reference is punished")
+DPOP_LAMBDA = Parameter("lambda_", 0.0, 500.0, "linear", "how a chosen response below the reference is punished")
 
 
-def _dpop_weight(a: Array, c: Array, beta: float = 0.1, lambda_: float = 50.0) -> Array:
+def _dpop_weight(a: Array, c: Array, beta: float, lambda_: float) -> Array:
     xp = array_namespace(a)
     short = xp.clip(-a, 0.0, math.inf)
     slope = xp.where(a < 0.0, xp.full_like(a, 1.0 + lambda_), xp.ones_like(a))
@@ -186,20 +235,28 @@ def _dpop_weight(a: Array, c: Array, beta: float = 0.1, lambda_: float = 50.0) -
     weight=_dpop_weight,
     spellings={"lambda": lambda _, value: ("lambda_", value)},  # a word of Python's own
 )
-def dpop_loss(a: Array, c: Array, beta: float = 0.1, lambda_: float = 50.0) -> Array:
+def dpop_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    lambda_: float = 50.0,
+) -> Array:
     """Return the DPOP loss of each pair, in nats.
 
     >>> round(dpop_loss(-50.0, -80.0, -46.0, -70.0, beta=0.1, lambda_=50.0), 6)
     19.4
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     xp = array_namespace(a)
     return softplus_neg(beta * (a - c - lambda_ * xp.clip(-a, 0.0, math.inf)))
 
 
-LENGTH_ALPHA = Parameter("alpha", 0.05, 0.0, 1.0, "linear", "what a token of difference in length is worth")
+LENGTH_ALPHA = Parameter("alpha", 0.0, 1.0, "linear", "what a token of difference in length is worth")
 
 
-def _rdpo_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1, alpha: float = 0.05) -> Array:
+def _rdpo_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float, alpha: float) -> Array:
     return beta * sigmoid(-(beta * (a - c) + alpha * (n_w - n_l)))
 
 
@@ -211,10 +268,21 @@ def _rdpo_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1, 
     parameters=(BETA, LENGTH_ALPHA),
     weight=_rdpo_weight,
 )
-def rdpo_loss(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1, alpha: float = 0.05) -> Array:
+def rdpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 0.1,
+    alpha: float = 0.05,
+) -> Array:
     """Return the R-DPO loss of each pair, in nats.
 
     >>> round(rdpo_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1, alpha=0.05), 6)
     0.744397
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     return softplus_neg(beta * (a - c) + alpha * (n_w - n_l))

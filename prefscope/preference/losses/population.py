@@ -12,8 +12,8 @@ from prefscope.preference.arrays import Array, constant, sigmoid, softplus_neg
 from prefscope.preference.losses.knobs import BETA, EACH, GAP, LABEL_SMOOTHING
 from prefscope.preference.registry import Parameter, register
 
-NLL_ALPHA = Parameter("alpha", 1.0, 0.0, 10.0, "linear", "share of the chosen response's negative log-likelihood")
-ODDS_BETA = Parameter("beta", 0.1, 0.001, 10.0, "log", "share of the odds ratio (λ in the paper)")
+NLL_ALPHA = Parameter("alpha", 0.0, 10.0, "linear", "share of the chosen response's negative log-likelihood")
+ODDS_BETA = Parameter("beta", 0.001, 10.0, "log", "share of the odds ratio (λ in the paper)")
 MEAN_LENGTH = "the mean length of chosen responses"
 
 
@@ -44,9 +44,7 @@ def _smoothed(margins: Array, label_smoothing: float) -> Array:
     return (1.0 - label_smoothing) * softplus_neg(margins) + label_smoothing * softplus_neg(-margins)
 
 
-def _aot_weight(
-    p_w: Array, p_l: Array, q_w: Array, q_l: Array, beta: float = 0.1, label_smoothing: float = 0.0
-) -> Array:
+def _aot_weight(p_w: Array, p_l: Array, q_w: Array, q_l: Array, beta: float, label_smoothing: float) -> Array:
     return beta * (sigmoid(-beta * _transported(p_w - p_l, q_w - q_l)) - label_smoothing)
 
 
@@ -59,16 +57,25 @@ def _aot_weight(
     weight=_aot_weight,
     population="both differences are sorted over all pairs",
 )
-def aot_loss(p_w: Array, p_l: Array, q_w: Array, q_l: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def aot_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Array:
     """Return the AOT loss at each pair's rank among the policy's differences, in nats; of one pair it is DPO's.
 
     >>> round(aot_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    q_w, q_l = ref_chosen_logps, ref_rejected_logps
     return _smoothed(beta * _transported(p_w - p_l, q_w - q_l), label_smoothing)
 
 
-def _aot_unpaired_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def _aot_unpaired_weight(a: Array, c: Array, beta: float, label_smoothing: float) -> Array:
     return beta * (sigmoid(-beta * _transported(a, c)) - label_smoothing)
 
 
@@ -81,12 +88,20 @@ def _aot_unpaired_weight(a: Array, c: Array, beta: float = 0.1, label_smoothing:
     weight=_aot_unpaired_weight,
     population="chosen and rejected log-ratios are sorted over all pairs",
 )
-def aot_unpaired_loss(a: Array, c: Array, beta: float = 0.1, label_smoothing: float = 0.0) -> Array:
+def aot_unpaired_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Array:
     """Return the unpaired AOT loss at each pair's rank among the chosen log-ratios, in nats.
 
     >>> round(aot_unpaired_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return _smoothed(beta * _transported(a, c), label_smoothing)
 
 
@@ -97,7 +112,7 @@ def _reference_point(a: Array, c: Array) -> Array:
     return xp.maximum(mean, xp.zeros_like(mean))
 
 
-def _kto_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _kto_weight(a: Array, c: Array, beta: float) -> Array:
     x = beta * (a - _reference_point(a, c))
     return beta * sigmoid(x) * sigmoid(-x)
 
@@ -111,7 +126,13 @@ def _kto_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     weight=_kto_weight,
     population="z₀ is the mean log-ratio of all responses, at least 0",
 )
-def kto_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def kto_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the KTO losses of each pair's two responses together, from 0 to 2, with both weights 1.
 
     TRL estimates z₀ on responses to other prompts, which a scored ledger does not have.
@@ -119,11 +140,12 @@ def kto_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
     >>> round(kto_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.900332
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     z = _reference_point(a, c)
     return sigmoid(-beta * (a - z)) + sigmoid(-beta * (z - c))
 
 
-def _bco_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _bco_weight(a: Array, c: Array, beta: float) -> Array:
     return beta * sigmoid(-(beta * a - 0.5 * beta * (_mean(a, c) + _mean(c, a))))
 
 
@@ -136,12 +158,19 @@ def _bco_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     weight=_bco_weight,
     population="δ is the mean reward of all responses",
 )
-def bco_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def bco_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the binary classifier losses of each pair's two responses together, in nats.
 
     >>> round(bco_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.196278
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     delta = 0.5 * beta * (_mean(a, c) + _mean(c, a))
     return softplus_neg(beta * a - delta) + softplus_neg(delta - beta * c)
 
@@ -160,18 +189,18 @@ def _sft_weight(p_w: Array, n_w: Array) -> Array:
     weight=_sft_weight,
     population=MEAN_LENGTH,
 )
-def sft_loss(p_w: Array, n_w: Array) -> Array:
+def sft_loss(policy_chosen_logps: Array, chosen_num_tokens: Array) -> Array:
     """Return each chosen response's share of the token-mean cross entropy, in nats a token.
 
     >>> sft_loss(-50.0, 20)
     2.5
     """
+    p_w = policy_chosen_logps
+    n_w = chosen_num_tokens
     return -p_w / _mean(n_w, p_w)
 
 
-def _cpo_weight(
-    p_w: Array, p_l: Array, n_w: Array, beta: float = 0.1, label_smoothing: float = 0.0, alpha: float = 1.0
-) -> Array:
+def _cpo_weight(p_w: Array, p_l: Array, n_w: Array, beta: float, label_smoothing: float, alpha: float) -> Array:
     return beta * (sigmoid(-beta * (p_w - p_l)) - label_smoothing) + alpha / _mean(n_w, p_w, p_l)
 
 
@@ -181,7 +210,7 @@ def _cpo_weight(
     source="Xu et al. 2024, arXiv 2401.08417, eq. 3; TRL's CPO trainer, whose cpo_alpha is α",
     convention="sums; β scales the difference of log-probs; the likelihood is a mean over tokens",
     parameters=(
-        Parameter("beta", 0.1, 0.001, 10.0, "log", "scale of the log-probs"),
+        Parameter("beta", 0.001, 10.0, "log", "scale of the log-probs"),
         LABEL_SMOOTHING,
         NLL_ALPHA,
     ),
@@ -189,13 +218,20 @@ def _cpo_weight(
     population=MEAN_LENGTH,
 )
 def cpo_loss(
-    p_w: Array, p_l: Array, n_w: Array, beta: float = 0.1, label_smoothing: float = 0.0, alpha: float = 1.0
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    alpha: float = 1.0,
 ) -> Array:
     """Return the CPO loss of each pair, in nats.
 
     >>> round(cpo_loss(-50.0, -60.0, 20, beta=0.1, alpha=0.0), 6)
     0.313262
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    n_w = chosen_num_tokens
     return _smoothed(beta * (p_w - p_l), label_smoothing) - alpha * p_w / _mean(n_w, p_w, p_l)
 
 
@@ -205,7 +241,7 @@ def _log_odds(mean: Array) -> Array:
     return mean - xp.log(-xp.expm1(mean))
 
 
-def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float) -> Array:
     xp = array_namespace(p_w)
     chosen = p_w / n_w
     odds = _log_odds(chosen) - _log_odds(p_l / n_l)
@@ -221,7 +257,13 @@ def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0
     weight=_orpo_weight,
     population=MEAN_LENGTH,
 )
-def orpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def orpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the ORPO loss of each pair, in nats, with the likelihood of the chosen response alone.
 
     A response with a mean log-prob of 0 has infinite odds.
@@ -229,5 +271,7 @@ def orpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 0.1)
     >>> round(orpo_loss(-50.0, -60.0, 20, 30, beta=1.0) - sft_loss(-50.0, 20), 6)
     1.011695
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     odds = _log_odds(p_w / n_w) - _log_odds(p_l / n_l)
     return -p_w / _mean(n_w, p_w, p_l) + beta * softplus_neg(odds)

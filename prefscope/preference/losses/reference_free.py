@@ -10,14 +10,14 @@ from prefscope.preference.arrays import Array, sigmoid, softplus_neg
 from prefscope.preference.losses.knobs import MEANS
 from prefscope.preference.registry import Parameter, Spelling, register
 
-SIMPO_BETA = Parameter("beta", 2.0, 0.01, 20.0, "log", "scale of the mean log-probs")
-SIMPO_GAMMA = Parameter("gamma", 0.5, 0.0, 10.0, "linear", "target margin, after beta")
-ALPHA = Parameter("alpha", 0.25, -1.0, 1.0, "linear", "shape of the reward; 0 is SimPO")
+SIMPO_BETA = Parameter("beta", 0.01, 20.0, "log", "scale of the mean log-probs")
+SIMPO_GAMMA = Parameter("gamma", 0.0, 10.0, "linear", "target margin, after beta")
+ALPHA = Parameter("alpha", -1.0, 1.0, "linear", "shape of the reward; 0 is SimPO")
 RATIO: dict[str, Spelling] = {"gamma_beta_ratio": lambda parameters, value: ("gamma", value * parameters["beta"])}
 """SimPO's own code gives γ/β."""
 
 
-def _simpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5) -> Array:
+def _simpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float, gamma: float) -> Array:
     return beta / n_w * sigmoid(-(beta * (p_w / n_w - p_l / n_l) - gamma))
 
 
@@ -30,7 +30,14 @@ def _simpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 
     weight=_simpo_weight,
     spellings=RATIO,
 )
-def simpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5) -> Array:
+def simpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+) -> Array:
     """Return the SimPO loss of each pair, in nats; it needs no reference.
 
     Definition: −log σ(beta·p_w/n_w − beta·p_l/n_l − gamma) with p the summed policy log-probs and n the scored tokens.
@@ -42,6 +49,8 @@ def simpo_loss(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0
     >>> round(simpo_loss(-50.0, -60.0, 20, 30, beta=2.0, gamma=0.5), 6)
     1.701413
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     return softplus_neg(beta * (p_w / n_w - p_l / n_l) - gamma)
 
 
@@ -51,9 +60,7 @@ def _shaped(mean: Array, alpha: float) -> Array:
     return mean if abs(alpha) < 1e-9 else -xp.expm1(-alpha * mean) / alpha  # noqa: PLR2004 (nearly 0)
 
 
-def _alphapo_weight(
-    p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5, alpha: float = 0.25
-) -> Array:
+def _alphapo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float, gamma: float, alpha: float) -> Array:
     xp = array_namespace(p_w)
     chosen, rejected = p_w / n_w, p_l / n_l
     margin = beta * (_shaped(chosen, alpha) - _shaped(rejected, alpha)) - gamma
@@ -70,23 +77,31 @@ def _alphapo_weight(
     spellings=RATIO,
 )
 def alphapo_loss(
-    p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float = 2.0, gamma: float = 0.5, alpha: float = 0.25
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+    alpha: float = 0.25,
 ) -> Array:
     """Return the AlphaPO loss of each pair, in nats; with alpha 0 it is SimPO.
 
     >>> round(alphapo_loss(-50.0, -60.0, 20, 30, beta=2.0, gamma=0.5, alpha=0.0), 6)
     1.701413
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     return softplus_neg(beta * (_shaped(p_w / n_w, alpha) - _shaped(p_l / n_l, alpha)) - gamma)
 
 
-DELTA = Parameter("delta", 1.0, 0.0, 100.0, "linear", "how far ahead the chosen response is to be, in nats")
+DELTA = Parameter("delta", 0.0, 100.0, "linear", "how far ahead the chosen response is to be, in nats")
 
 
-REGULARISER = Parameter("regulariser", 0.1, 0.0, 10.0, "linear", "λ, share of the chosen response's negative log-prob")
+REGULARISER = Parameter("regulariser", 0.0, 10.0, "linear", "λ, share of the chosen response's negative log-prob")
 
 
-def _slic_weight(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float = 0.1) -> Array:
+def _slic_weight(p_w: Array, p_l: Array, delta: float, regulariser: float) -> Array:
     xp = array_namespace(p_w)
     return xp.where(p_w - p_l < delta, xp.ones_like(p_w), xp.zeros_like(p_w)) + regulariser
 
@@ -99,7 +114,9 @@ def _slic_weight(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float 
     parameters=(DELTA, REGULARISER),
     weight=_slic_weight,
 )
-def slic_loss(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float = 0.1) -> Array:
+def slic_loss(
+    policy_chosen_logps: Array, policy_rejected_logps: Array, delta: float = 1.0, regulariser: float = 0.1
+) -> Array:
     """Return the rank calibration loss of each pair and its regulariser, in nats.
 
     With a regulariser of 0 it is the calibration alone.
@@ -107,5 +124,6 @@ def slic_loss(p_w: Array, p_l: Array, delta: float = 1.0, regulariser: float = 0
     >>> slic_loss(-60.0, -50.0, delta=1.0, regulariser=0.1)
     17.0
     """
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
     xp = array_namespace(p_w)
     return xp.clip(delta - p_w + p_l, 0.0, math.inf) - regulariser * p_w

@@ -7,7 +7,7 @@ from prefscope.preference.losses.knobs import BETA
 from prefscope.preference.registry import register
 
 
-def _ipo_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _ipo_weight(a: Array, c: Array, beta: float) -> Array:
     return 2.0 * beta * (1.0 / beta - beta * (a - c))
 
 
@@ -20,7 +20,13 @@ def _ipo_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     weight=_ipo_weight,
     target_gap=lambda parameters: (1.0 / parameters["beta"] ** 2, "nats"),
 )
-def ipo_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def ipo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the IPO loss of each pair in its reward-margin form, in squared reward units.
 
     Definition: (m − 1/beta)² with m the margin of the implicit rewards, so the target gap is 1/beta² nats. This is not
@@ -32,10 +38,11 @@ def ipo_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
     >>> round(ipo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     92.16
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return (beta * (a - c) - 1.0 / beta) ** 2
 
 
-def _ipo_azar_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
+def _ipo_azar_weight(a: Array, c: Array, beta: float) -> Array:
     return 2.0 * (0.5 / beta - (a - c))
 
 
@@ -48,7 +55,13 @@ def _ipo_azar_weight(a: Array, c: Array, beta: float = 0.1) -> Array:
     weight=_ipo_azar_weight,
     target_gap=lambda parameters: (0.5 / parameters["beta"], "nats"),
 )
-def ipo_azar_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def ipo_azar_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the IPO loss of each pair as the paper has it, on summed log-ratios, in nats².
 
     Definition: (h − 1/(2·beta))² with h the difference of the two log-ratios.
@@ -59,10 +72,11 @@ def ipo_azar_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
     >>> ipo_azar_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1)
     1.0
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return ((a - c) - 0.5 / beta) ** 2
 
 
-def _ipo_trl_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def _ipo_trl_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float) -> Array:
     return 2.0 * (0.5 / beta - (a / n_w - c / n_l)) / n_w
 
 
@@ -75,7 +89,15 @@ def _ipo_trl_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.
     weight=_ipo_trl_weight,
     target_gap=lambda parameters: (0.5 / parameters["beta"], "nats per token"),
 )
-def ipo_trl_loss(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) -> Array:
+def ipo_trl_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the IPO loss of each pair as TRL has it, on per-token means, in (nats per token)².
 
     Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens. TRL also counts a
@@ -87,10 +109,12 @@ def ipo_trl_loss(a: Array, c: Array, n_w: Array, n_l: Array, beta: float = 0.1) 
     >>> round(ipo_trl_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1), 6)
     23.361111
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
     return (a / n_w - c / n_l - 0.5 / beta) ** 2
 
 
-def _sppo_hard_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: ARG001 (a weight takes what the loss does)
+def _sppo_hard_weight(a: Array, beta: float) -> Array:
     return 2.0 * (0.5 / beta - a)
 
 
@@ -102,10 +126,17 @@ def _sppo_hard_weight(a: Array, c: Array, beta: float = 0.1) -> Array:  # noqa: 
     parameters=(BETA,),
     weight=_sppo_hard_weight,
 )
-def sppo_hard_loss(a: Array, c: Array, beta: float = 0.1) -> Array:
+def sppo_hard_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    beta: float = 0.1,
+) -> Array:
     """Return the SPPO loss of each pair, in nats².
 
     >>> round(sppo_hard_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     18.0
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
     return (a - 0.5 / beta) ** 2 + (c + 0.5 / beta) ** 2

@@ -8,14 +8,14 @@ from prefscope.preference.arrays import Array, constant, sigmoid, softplus_neg
 from prefscope.preference.losses.knobs import BETA, GAP
 from prefscope.preference.registry import Parameter, register
 
-TAIL = Parameter("alpha", 0.5, 0.0, 1.0, "linear", "weight of the tokens beyond the shorter response; 1 is DPO")
+TAIL = Parameter("alpha", 0.0, 1.0, "linear", "weight of the tokens beyond the shorter response; 1 is DPO")
 
 
 def _ld_gap(a: Array, c: Array, u: Array, v: Array, alpha: float) -> Array:
     return (a - (1.0 - alpha) * u) - (c - (1.0 - alpha) * v)
 
 
-def _ld_dpo_weight(a: Array, c: Array, u: Array, v: Array, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def _ld_dpo_weight(a: Array, c: Array, u: Array, v: Array, beta: float, alpha: float) -> Array:
     """Return β·σ(−βh'), the pull on a token that both lengths have; on one of the tail it is α times that."""
     return beta * sigmoid(-beta * _ld_gap(a, c, u, v, alpha))
 
@@ -28,7 +28,18 @@ def _ld_dpo_weight(a: Array, c: Array, u: Array, v: Array, beta: float = 0.1, al
     parameters=(BETA, TAIL),
     weight=_ld_dpo_weight,
 )
-def ld_dpo_loss(a: Array, c: Array, u: Array, v: Array, beta: float = 0.1, alpha: float = 0.5) -> Array:
+def ld_dpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    policy_chosen_tail_logps: Array,
+    policy_rejected_tail_logps: Array,
+    ref_chosen_tail_logps: Array,
+    ref_rejected_tail_logps: Array,
+    beta: float = 0.1,
+    alpha: float = 0.5,
+) -> Array:
     """Return the DPO loss of each pair with the longer response's tail weighed down, in nats.
 
     Definition: DPO with Σ_{t ≤ n} + α·Σ_{t > n} in the place of Σ_t, n = min(n_w, n_l), for policy and reference.
@@ -37,6 +48,8 @@ def ld_dpo_loss(a: Array, c: Array, u: Array, v: Array, beta: float = 0.1, alpha
     >>> round(ld_dpo_loss(-50.0, -60.0, -52.0, -58.0, 0.0, -20.0, 0.0, -18.0, beta=0.1, alpha=1.0), 6)
     0.513015
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
+    u, v = policy_chosen_tail_logps - ref_chosen_tail_logps, policy_rejected_tail_logps - ref_rejected_tail_logps
     return softplus_neg(beta * _ld_gap(a, c, u, v, alpha))
 
 
@@ -55,7 +68,7 @@ def _wpo_weight(
     k_l: Array,
     n_w: Array,
     n_l: Array,
-    beta: float = 0.1,
+    beta: float,
 ) -> Array:
     """Return w·β·σ(−βh): no gradient goes through w."""
     return _on_policy(p_w, p_l, k_w, k_l, n_w, n_l) * beta * sigmoid(-beta * (a - c))
@@ -70,14 +83,14 @@ def _wpo_weight(
     weight=_wpo_weight,
 )
 def wpo_loss(
-    a: Array,
-    c: Array,
-    p_w: Array,
-    p_l: Array,
-    k_w: Array,
-    k_l: Array,
-    n_w: Array,
-    n_l: Array,
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    ref_chosen_logps: Array,
+    ref_rejected_logps: Array,
+    chosen_num_tokens: Array,
+    rejected_num_tokens: Array,
+    policy_chosen_collision_logps: Array,
+    policy_rejected_collision_logps: Array,
     beta: float = 0.1,
 ) -> Array:
     """Return the DPO loss of each pair, weighed by how likely the policy itself would say both responses; in nats.
@@ -88,4 +101,8 @@ def wpo_loss(
     References:
         Zhou et al. 2024, arXiv 2406.11827, eq. 2.
     """
+    a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
+    p_w, p_l = policy_chosen_logps, policy_rejected_logps
+    n_w, n_l = chosen_num_tokens, rejected_num_tokens
+    k_w, k_l = policy_chosen_collision_logps, policy_rejected_collision_logps
     return _on_policy(p_w, p_l, k_w, k_l, n_w, n_l) * softplus_neg(beta * (a - c))

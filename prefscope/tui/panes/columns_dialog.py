@@ -13,14 +13,12 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, STORED
+from prefscope.ledger.columns import all_columns
 from prefscope.ledger.names import SUFFIX
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
-
-MEANINGS = {column.name: column.meaning for column in (*STORED, *DERIVED, *DIAGNOSED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +81,11 @@ class ColumnsDialog(ModalScreen[Choice | None]):
     def _meaning(self, name: str) -> str:
         if name in self.session.ledger.extra_columns:
             return "of the data set"
-        if name not in MEANINGS and name.endswith(SUFFIX):
+        meanings = {column.name: column.meaning for column in all_columns()}
+        if name not in meanings and name.endswith(SUFFIX):
             return f"{self._meaning(name.removesuffix(SUFFIX))}, of run B"
         method, _, what = name.rpartition("_")
-        return MEANINGS.get(name) or f"{method} {'gradient weight' if what == 'weight' else what}"
+        return meanings.get(name) or f"{method} {'gradient weight' if what == 'weight' else what}"
 
     def action_turn(self) -> None:
         """Show the column under the cursor, or leave it out."""

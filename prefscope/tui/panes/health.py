@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import FLAGS
 from prefscope.ledger.table import Ledger
 from prefscope.report.diagnosis import Finding, diagnose, token_finding
 from prefscope.report.subsets import Grouping, group_by

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from prefscope.ledger.columns import FLAGS
+from prefscope.flags import FLAGS, split_flags
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
 from prefscope.tui.session import Session
 from prefscope.tui.widgets.cells import fit
@@ -52,7 +52,7 @@ def quick_filters(session: Session) -> list[QuickFilter]:
     found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in wanted.items()]
     flags: Counter[str] = Counter()
     for joined, count in Counter(session.ledger.stored["flags"].tolist()).items():
-        flags.update(dict.fromkeys(set(joined.split(";")), count))
+        flags.update(dict.fromkeys(set(split_flags(joined)), count))
     found += [QuickFilter(flag.replace("_", " "), f"flag({flag})", flags[flag]) for flag in FLAGS if flags[flag]]
     if len(session.marks):
         found.append(QuickFilter("marked", "mark(any)", int(np.count_nonzero(view.filter("mark(any)")))))

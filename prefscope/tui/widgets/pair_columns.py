@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from prefscope.ledger.columns import FLAGS, NUM_TOKENS
+from prefscope.flags import FLAGS, split_flags
+from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
@@ -20,20 +21,6 @@ Cell: TypeAlias = tuple[str, str]
 
 WRONG, TIED = "−", "="
 """Stand beside a margin, so that the colour is never all that tells."""
-FLAG_LETTERS = {
-    "truncated": "T",
-    "prefix_mismatch": "P",
-    "double_bos": "B",
-    "no_eos": "E",
-    "double_eos": "D",
-    "empty": "0",
-    "nothing_scored": "N",
-    "identical": "I",
-    "not_rendered": "R",
-    "non_finite": "F",
-    "scores_user_turns": "U",
-    "crashed": "C",
-}
 MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"
 
@@ -212,8 +199,8 @@ def outcome(margin: float) -> Cell:
 
 def flag_letters(flags: str) -> str:
     """Return a letter for every flag, in the order of their table."""
-    present = set(flags.split(";")) - {""}
-    letters = "".join(FLAG_LETTERS[flag] for flag in FLAGS if flag in present)
+    present = set(split_flags(flags))
+    letters = "".join(flag.letter for flag in FLAGS.values() if flag.name in present)
     return letters + "?" * len(present - set(FLAGS))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from prefscope.ledger.columns import DERIVED, DIAGNOSED, DIGESTS, FLAGS, STORED, TEXTS, TOKENS
+from prefscope.flags import FLAGS
+from prefscope.ledger.columns import DERIVED, DIGESTS, STORED, TEXTS, TOKENS
 from prefscope.ledger.names import carried_names
 from prefscope.preference.registry import ALIASES, LOSSES
 
-ALL = (*STORED, *TEXTS, *TOKENS, *DERIVED, *DIAGNOSED)
+ALL = (*STORED, *TEXTS, *TOKENS, *DERIVED.values())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_every_column_says_what_it_means() -> None:
 
 
 def test_every_log_prob_and_reward_has_a_unit() -> None:
-    quantities = [column for column in (*STORED, *TOKENS, *DERIVED, *DIAGNOSED) if column.kind in ("number", "logps")]
+    quantities = [column for column in (*STORED, *TOKENS, *DERIVED.values()) if column.kind in ("number", "logps")]
     assert [column.name for column in quantities if not column.unit] == []
 
 

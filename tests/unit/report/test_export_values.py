@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefscope.errors import ResourceError, UsageError
-from prefscope.ledger.columns import LOGPS, NUM_TOKENS
+from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS
 from prefscope.ledger.table import Ledger, load_ledger
-from prefscope.report.export import REFERENCE_COLUMNS, blocks, export, export_suffix
+from prefscope.report.export import blocks, export, export_suffix
 from prefscope.settings import LossChoice, PreferenceSettings
 
+REFERENCE_COLUMNS = tuple(column.name for column in DERIVED.values() if column.exported)
 PAIR = {"logps": (-50.0, -60.0, -52.0, -58.0)}
 
 
