@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from prefscope.errors import UsageError
+
+MOST_FILES = 10_000
+"""Limit of file names that a mistyped word is compared with."""
 
 
 def help_(
@@ -46,8 +51,14 @@ def refuse_mistyped(word: str, commands: Iterable[str]) -> None:
     path = Path(word)
     if word in commands or word[:1] == "-" or {"/", "*", "?"} & {*word} or path.expanduser().exists():
         return
-    names = [*commands, *(entry.name for entry in Path().iterdir())]
-    raise UsageError(f"No command or file is named {word!r}", hint=suggestion(word, names))
+    raise UsageError(f"No command or file is named {word!r}", hint=suggestion(word, [*commands, *_files()]))
+
+
+def _files() -> list[str]:
+    """Return names in the working folder, if it can be read."""
+    with suppress(OSError):
+        return [entry.name for entry in islice(Path().iterdir(), MOST_FILES)]
+    return []
 
 
 def usage_message(error: typer.TyperException) -> str:

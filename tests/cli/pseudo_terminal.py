@@ -1,4 +1,4 @@
-"""The program on a pseudo-terminal: what it writes, and what a terminal shows of it."""
+"""Run the program on a pseudo-terminal, and read what it writes and what the terminal shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefscope compare`: what it prints of runs on the same pairs, and what it writes."""
+"""`prefscope compare`: its output and its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shell completion: what the scripts of bash, zsh and fish get from the program."""
+"""Shell completion in bash, zsh and fish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefscope curate`: a scored data set comes back as it was marked."""
+"""`prefscope curate`: a scored data set is written with its marks applied."""
 
 from __future__ import annotations
 

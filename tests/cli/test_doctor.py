@@ -1,4 +1,4 @@
-"""`prefscope doctor`: a verdict a line, and an exit code."""
+"""`prefscope doctor`: verdicts and exit codes."""
 
 from __future__ import annotations
 

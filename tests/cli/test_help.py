@@ -1,4 +1,4 @@
-"""Every command and option is explained, help fits a terminal, and options stand under their headings."""
+"""Every command and option is explained, help fits a terminal, and options are grouped under headings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile ledgers in the real program, on every screen and dialog: nothing of theirs is obeyed by the terminal."""
+"""Hostile ledgers on every screen and dialog of the real program do not control the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Visit:
     controls: list[str]
     """Control sequences that the program wrote."""
     text: str
-    """What it wrote beside them."""
+    """What it wrote besides."""
     table: list[list[str]]
     """The cells of the table of pairs, as an emulated terminal shows them."""
 

@@ -1,4 +1,4 @@
-"""`prefscope lint`: what it prints, and what it exits with."""
+"""`prefscope lint`: its output and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefscope parity` and `--profile`: the bundled pairs as another stack would take them."""
+"""`prefscope parity` and `--profile`: the bundled pairs as another stack tokenizes them."""
 
 from __future__ import annotations
 

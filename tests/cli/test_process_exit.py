@@ -1,4 +1,4 @@
-"""A process ends with its own exit code, whatever native threads are still running; exit functions run before."""
+"""A process ends with its own exit code even if native threads are running; exit functions run before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said on stderr of a plan before the first batch: how much, against what, how long, in how much memory."""
+"""Progress on stderr: the plan before the first batch, batches, notes and crashes."""
 
 from __future__ import annotations
 

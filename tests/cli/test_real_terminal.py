@@ -1,4 +1,4 @@
-"""The whole way in a real terminal: from the load screen to a file, which is the one that the command line writes."""
+"""A whole session in a real terminal, from the load screen to a file that equals the command line's."""
 
 from __future__ import annotations
 

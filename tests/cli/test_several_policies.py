@@ -1,4 +1,4 @@
-"""`prefscope score` with several policies, and where a single one may come from."""
+"""`prefscope score` with several policies, and a policy from the environment or settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`losses`, `cache`, and reports in files."""
+"""`losses`, `cache`, and report files."""
 
 from __future__ import annotations
 

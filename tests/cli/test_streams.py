@@ -1,4 +1,4 @@
-"""stdout is data, stderr is narration."""
+"""Results go to stdout, progress and messages to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefscope view` and `demo`: on a real pseudo-terminal, and a clear word where there is none."""
+"""`prefscope view` and `demo` on a pseudo-terminal, and their error without a terminal."""
 
 from __future__ import annotations
 

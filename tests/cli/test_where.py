@@ -1,4 +1,4 @@
-"""`--where`: the same expression picks the pairs of a table and of a report."""
+"""`--where` selects the same pairs for tables and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures at a glance, against hand-worked numbers."""
+"""The key figures, compared with numbers worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs compared pair by pair, against hand-worked numbers."""
+"""Two runs compared pair by pair, with numbers worked out by hand."""
 
 from __future__ import annotations
 

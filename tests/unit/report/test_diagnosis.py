@@ -1,4 +1,4 @@
-"""The diagnosis of a ledger: its findings are about the pairs that their expressions find; subsets and suspects."""
+"""Diagnosis, subsets and suspects; expressions select the pairs that findings are about."""
 
 from __future__ import annotations
 

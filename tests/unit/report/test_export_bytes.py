@@ -1,4 +1,4 @@
-"""The flat table to the byte, for one ledger that holds every hard value."""
+"""The exact bytes of a flat table, for a ledger with all difficult values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flat table's numbers, types and absences."""
+"""Numbers, types and missing values of the flat table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture of a terminal is XML, whatever texts are in it."""
+"""A picture of a terminal is valid XML with any text."""
 
 from __future__ import annotations
 

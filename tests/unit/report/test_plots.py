@@ -1,4 +1,4 @@
-"""Plots of characters: bins that never straddle 0, and pictures that fit whatever the data."""
+"""Terminal plots: bins never straddle 0, and plots of any data fit their size."""
 
 from __future__ import annotations
 

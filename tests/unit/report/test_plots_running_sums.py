@@ -1,4 +1,4 @@
-"""Running sums of two responses as characters: extremes survive the reduction, and any values fit."""
+"""Plots of running sums: extremes survive the reduction, and any values fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two ledgers say of the tokens that they were made of."""
+"""Notes on differences in how two ledgers were tokenized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report's sections as text: hostile texts stay harmless, and lines fit their width."""
+"""Sections of a report on a terminal: hostile texts stay harmless, and lines fit the width."""
 
 from __future__ import annotations
 

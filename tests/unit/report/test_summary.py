@@ -1,4 +1,4 @@
-"""The summary against hand-worked numbers: TRL's keys, spread, Wilson's interval, flags and the worst pairs."""
+"""Summaries compared with numbers worked out by hand: metrics, spread, intervals, flags, worst pairs."""
 
 from __future__ import annotations
 

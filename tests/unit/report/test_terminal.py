@@ -1,4 +1,4 @@
-"""Data on standard output: a terminal gets no character that steers it, a file or a pipe gets the data as they are."""
+"""Data on stdout: a terminal gets no control characters, files and pipes get the data unchanged."""
 
 from __future__ import annotations
 

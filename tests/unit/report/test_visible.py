@@ -1,4 +1,4 @@
-"""Untrusted text is shown: whatever could steer a terminal or hide in it becomes a picture or a code."""
+"""Untrusted text: characters that control a terminal or are invisible become pictures or codes."""
 
 from __future__ import annotations
 
