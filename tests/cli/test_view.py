@@ -39,7 +39,9 @@ def test_without_a_terminal_the_report_is_named(
 ) -> None:
     code, out, message = program(command, *([ledger] if command == "view" else []))
     assert (code, out) == (2, "")
-    assert message.startswith("prefscope: The screens need a terminal. For a pipe or a file: prefscope report ")
+    assert message.startswith(
+        "prefscope: The screens need a terminal. To write to a pipe or a file, use prefscope report "
+    )
 
 
 def test_a_file_that_is_not_a_ledger_is_refused_before_the_screen_is_taken_over(
@@ -78,7 +80,7 @@ def test_the_look_of_the_screens_comes_from_the_settings_file(home: dict[str, st
         ('[keys]\npairs-sort = "e"\n', "pairs-sort and export would have the same key 'e'"),
         ('theme = "nord2"\n', "There is no theme 'nord2'. Did you mean 'nord'?"),
         ('palette = "beige"\n', "'beige' is not one of 'sky-orange', 'blue-red', 'mono'"),
-        ('keys = "f5"\n', "'keys' is to be a table"),
+        ('keys = "f5"\n', "'keys' is not a table"),
     ],
     ids=["unknown key", "clash", "theme", "palette", "no table"],
 )
