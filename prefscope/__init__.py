@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from prefscope.version import __version__
+
 if TYPE_CHECKING:
     from prefscope.api import score
     from prefscope.folders import sample_data
@@ -22,10 +24,9 @@ if TYPE_CHECKING:
     from prefscope.preference.rewards import implicit_reward
     from prefscope.scoring.logps import sequence_log_prob
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Ledger",
+    "__version__",
     "dpo_loss",
     "implicit_reward",
     "ipo_azar_loss",

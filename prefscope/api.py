@@ -21,7 +21,7 @@ from prefscope.settings import (
 
 def score(
     data: str | Path,
-    policy: str | Path,
+    policy: str | Path | None = None,
     ref: str | Path | None = None,
     *,
     data_settings: DataSettings | None = None,
@@ -36,7 +36,8 @@ def score(
 
     Args:
         data: A file or a hub id.
-        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id.
+        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id. None: the log-probs in the file, or the
+            bundled tiny models if it has none.
         ref: The same, or `base`, `adapter-off` or `none`; None is the base of an adapter.
         data_settings: Which rows to read and how; its source gives way to `data`.
         model_settings: How to load; its checkpoints give way to `policy` and `ref`.
@@ -53,11 +54,15 @@ def score(
     >>> folder = sample_data()
     >>> ledger = score(folder / "pairs.jsonl", folder / "tiny-policy", folder / "tiny-ref")  # doctest: +SKIP
     """
-    from prefscope.pipeline.run import score as run
+    from prefscope.pipeline import run
 
     settings = ScoreSettings(
         data=replace(data_settings or DataSettings(""), source=str(data)),
-        models=replace(model_settings or ModelSettings(""), policy=str(policy), ref=None if ref is None else str(ref)),
+        models=replace(
+            model_settings or ModelSettings(""),
+            policy="" if policy is None else str(policy),
+            ref=None if ref is None else str(ref),
+        ),
         tokenization=tokenization or TokenizationSettings(),
         compute=compute or ComputeSettings(),
         dispatch=dispatch or DispatchSettings(),
@@ -66,4 +71,4 @@ def score(
     def place(run_name: str) -> Path:
         return Path(output) if output is not None else unnamed_ledger(str(data), run_name)
 
-    return load_ledger(run(settings, place, emit))
+    return load_ledger(run.score(settings, place, emit))

@@ -109,9 +109,9 @@ def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> No
         _remove_at_signals(part_path(path))
         return path
 
-    from prefscope.pipeline.entry import score_or_import
+    from prefscope.pipeline.run import score
 
-    score_or_import(settings, place, emit, preview)
+    score(settings, place, emit, preview)
 
 
 def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None, Path | None]:

@@ -28,6 +28,13 @@ hypothesis.settings.register_profile("prefscope", deadline=None)
 hypothesis.settings.load_profile("prefscope")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count exhaustive tests among the slow ones, so that `-m "not slow"` leaves out both."""
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep every test out of the developer's own cache, ledgers and settings."""

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import prefscope
 from prefscope.cli.cache import cache_
 from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
@@ -30,6 +29,7 @@ from prefscope.cli.view import demo, open_, view
 from prefscope.errors import PrefscopeError, ResourceError, no_space
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
+from prefscope.version import __version__
 
 EXIT_USAGE = 2
 EXIT_BUG = 70
@@ -71,7 +71,7 @@ COMPLETION_VARIABLE = "_PREFSCOPE_COMPLETE"
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"prefscope {prefscope.__version__}")
+        typer.echo(f"prefscope {__version__}")
         raise typer.Exit
 
 

@@ -63,8 +63,8 @@ def plan(
     slice.
     """
     from prefscope.cli.progress import RunProgress
-    from prefscope.pipeline.entry import plan_parts
-    from prefscope.pipeline.parts.places import shown_place
+    from prefscope.pipeline.parts.urls import shown_place
+    from prefscope.pipeline.run import plan_parts
 
     arguments.refuse_reference_alone(policy, ref, base)
     source, more = arguments.several(data)
@@ -99,7 +99,7 @@ def status(folder: Folder, as_json: opt.AsJson = False) -> None:
     from prefscope.cli.output import print_folder_status
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
-    from prefscope.pipeline.parts.places import place_of
+    from prefscope.pipeline.parts.urls import place_of
 
     place = place_of(folder)
     print_folder_status(place.shown(), status_of(PartsFolder(place)).to_json(), as_json=as_json)
@@ -120,7 +120,7 @@ def verify(
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import damaged_parts
-    from prefscope.pipeline.parts.places import place_of
+    from prefscope.pipeline.parts.urls import place_of
     from prefscope.report.visible import visible
 
     place = place_of(folder)
@@ -171,7 +171,7 @@ def merge(
     from prefscope.folders import unnamed_ledger
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import merge as merge_parts
-    from prefscope.pipeline.parts.places import place_of
+    from prefscope.pipeline.parts.urls import place_of
 
     if output is not None:
         check_ledger(output)

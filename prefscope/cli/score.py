@@ -185,7 +185,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress
     """Score with progress on stderr, and return the ledger's path and the progress."""
     from prefscope.cli.progress import RunProgress
     from prefscope.folders import unnamed_ledger
-    from prefscope.pipeline.entry import score_or_import
+    from prefscope.pipeline import run
 
     named = [name for name in outputs if name.endswith(".parquet")]
     if len(named) > 1:
@@ -197,7 +197,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress
         return Path(named[0]) if named else unnamed_ledger(settings.data.source, run_name)
 
     with RunProgress() as progress:
-        return score_or_import(settings, place, progress), progress
+        return run.score(settings, place, progress), progress
 
 
 def _show_results(

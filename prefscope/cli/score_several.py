@@ -38,7 +38,7 @@ def score_several(
     from prefscope.cli.output import print_compared
     from prefscope.cli.progress import RunProgress
     from prefscope.ledger.pairing import load_runs
-    from prefscope.pipeline.entry import score_or_import
+    from prefscope.pipeline import run
     from prefscope.report.compared import compare_runs
 
     folder = _folder(outputs)
@@ -51,7 +51,7 @@ def score_several(
         for policy, name in zip(policies, ledger_names(policies), strict=True):
             own = replace(shared, models=replace(shared.models, policy=policy))
             with RunProgress() as progress:
-                ledgers.append(score_or_import(own, _place(settings, folder, name), progress))
+                ledgers.append(run.score(own, _place(settings, folder, name), progress))
     print_compared(compare_runs(load_runs(ledgers), preferences), as_json=as_json)
     paths = " ".join(shlex.quote(str(path)) for path in ledgers)
     typer.echo(f"\nopen them: prefscope view {paths}", err=True)

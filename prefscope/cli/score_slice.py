@@ -14,15 +14,15 @@ def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
     """Score a slice with progress on stderr, then print the status of the folder."""
     from prefscope.cli.output import print_folder_status
     from prefscope.cli.progress import RunProgress
-    from prefscope.pipeline.entry import score_slice as score
+    from prefscope.pipeline import run
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
-    from prefscope.pipeline.parts.places import place_of
+    from prefscope.pipeline.parts.urls import place_of
     from prefscope.report.terminal import print_json
 
     parts = str(settings.dispatch.parts)
     with RunProgress() as progress:
-        seconds = score(settings, progress)
+        seconds = run.score_slice(settings, progress)
     place = place_of(parts)
     status = status_of(PartsFolder(place)).to_json()
     if as_json:

@@ -236,7 +236,7 @@ def _show(
     gc.disable()  # there is nothing to collect while modules load and ledgers open; the screens enable it
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.keymap import checked_keys
-    from prefscope.tui.session import Session
+    from prefscope.tui.model.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     ledgers = load_runs(paths)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,25 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from prefscope.errors import ResourceError
 from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_flags
 from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.names import carried_names, renamed
+from prefscope.pipeline.logp_source import ROLES, SIDES, LogpSource, MaybeLogps
 from prefscope.pipeline.spool import SpooledPairs, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
-from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
-SIDES = ("chosen", "rejected")
-ROLES = ("policy", "ref")
-Name = Callable[[bytes, bytes], bytes]
-"""Gives the store's key of a sequence from scope and digest."""
-
-
-Found = NDArray[np.float32] | None
-"""Per-token log-probs in nats, shape (num_scored,); None for a sequence that ends every process which computes it."""
 
 
 class Texts(Protocol):
@@ -37,50 +27,6 @@ class Texts(Protocol):
 
     def texts(self, ids: NDArray[np.int32]) -> list[str]:
         """Return the text of each token."""
-
-
-class LogpSource(Protocol):
-    """Where the log-probs of all sequences are."""
-
-    @property
-    def roles(self) -> Collection[str]:
-        """Of the models that were run."""
-
-    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
-        """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`."""
-
-    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
-        """Return log Σ π² in their place."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLogps:
-    """A store as the source, which has everything but what crashed."""
-
-    store: LogpStore
-    scopes: Mapping[str, bytes]
-    """The first part of the store keys, by role."""
-    crashed: Mapping[str, Container[bytes]] = field(default_factory=dict)
-    """Digests, by role."""
-
-    @property
-    def roles(self) -> Collection[str]:
-        """Of the models that were run."""
-        return self.scopes
-
-    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:  # noqa: ARG002
-        """Return the log-probs of sequences, wherever they stand."""
-        return self._find(role, sequences, sequence_key)
-
-    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:  # noqa: ARG002
-        """Return log Σ π² of sequences, wherever they stand."""
-        return self._find(role, sequences, collision_key)
-
-    def _find(self, role: str, sequences: Sequence[TokenSequence], name: Name) -> Sequence[Found]:
-        lost = self.crashed.get(role, ())
-        alive = [one for one in sequences if one.digest() not in lost] if lost else [*sequences]
-        found = iter(stored_logps(self.store, self.scopes[role], alive, name))
-        return [None if lost and one.digest() in lost else next(found) for one in sequences]
 
 
 def assemble(
@@ -171,31 +117,9 @@ def _collisions(batch: pa.RecordBatch, start: int, source: LogpSource) -> dict[s
     return dict(zip(COLLISION_LOGPS, sums, strict=True))
 
 
-def _known(found: Sequence[Found], sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
+def _known(found: Sequence[MaybeLogps], sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
     """Return log-probs with NaN where there are none."""
     return [
         np.full(sequence.num_scored, np.nan, dtype=np.float32) if vector is None else vector
         for vector, sequence in zip(found, sequences, strict=True)
     ]
-
-
-def stored_logps(
-    store: LogpStore,
-    scope: bytes,
-    sequences: list[TokenSequence],
-    name: Name = sequence_key,
-) -> list[NDArray[np.float32]]:
-    """Return each sequence's per-token log-probs from the store, in nats, or what else is kept under their names.
-
-    Raises:
-        ResourceError: The store lacks one.
-    """
-    keys = [name(scope, sequence.digest()) for sequence in sequences]
-    found = store.lookup(keys)
-    if any(key not in found for key in keys):
-        raise ResourceError(
-            "Log-probs that were just computed are not in the store any more: it was cleared or damaged",
-            where=str(store.path),
-            hint="Run the same command again; what is left is not computed anew.",
-        )
-    return [found[key] for key in keys]

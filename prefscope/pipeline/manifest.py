@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import prefscope
 from prefscope.ledger.left_out import LEFT_OUT
-from prefscope.pipeline.intake import DataSummary
+from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.noise import Noise
-from prefscope.pipeline.residents import ScoredModel
+from prefscope.pipeline.reader import DataSummary
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.weights import Overlap
 from prefscope.settings import ScoreSettings
+from prefscope.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def versions() -> dict[str, str]:
     """Return the versions of what decides a number."""
     packages = ("torch", "transformers", "tokenizers", "numpy")
     return {
-        "prefscope": prefscope.__version__,
+        "prefscope": __version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
     }

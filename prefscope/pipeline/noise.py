@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ResourceError
 from prefscope.events import Noted, Progressed
-from prefscope.pipeline.assembly import stored_logps
-from prefscope.pipeline.residents import Residents, ScoredModel, gather
+from prefscope.pipeline.logp_source import stored_logps
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel, gather
 from prefscope.pipeline.spool import SpooledPairs
 from prefscope.preference.noise import noise_floor
 from prefscope.scoring.engine import score_batch
@@ -44,12 +44,12 @@ class Noise:
 
 
 def measure_noise(
-    residents: Residents, models: Sequence[ScoredModel], spool: SpooledPairs, budgets: Mapping[str, int]
+    pool: ModelPool, models: Sequence[ScoredModel], spool: SpooledPairs, budgets: Mapping[str, int]
 ) -> Noise:
     """Return the noise of a finished run with a reference, which the store has all log-probs of.
 
     Args:
-        residents: The models of the run.
+        pool: The models of the run.
         models: How each is computed: the policy's and the reference's.
         spool: The pairs.
         budgets: Tokens of a forward pass of the run, by role.
@@ -57,15 +57,15 @@ def measure_noise(
     Raises:
         ResourceError: A sequence does not fit into memory.
     """
-    settings = residents.settings
+    settings = pool.settings
     order = np.random.default_rng(settings.data.seed).permutation(spool.num_pairs)
     drawn = order[: settings.compute.noise_pairs]
     pairs = list(spool.sequences_of_pairs(np.sort(drawn)))
-    stored = _differences(pairs, {model.role: _stored_sums(residents.store, model, pairs) for model in models})
-    again = _differences(pairs, {model.role: _computed_sums(residents, model, pairs, budgets) for model in models})
+    stored = _differences(pairs, {model.role: _stored_sums(pool.store, model, pairs) for model in models})
+    again = _differences(pairs, {model.role: _computed_sums(pool, model, pairs, budgets) for model in models})
     in_float32 = None
-    if BYTES[residents.dtype] < BYTES["float32"]:
-        wide = _compute_in_float32(residents, models, pairs, budgets)
+    if BYTES[pool.dtype] < BYTES["float32"]:
+        wide = _compute_in_float32(pool, models, pairs, budgets)
         in_float32 = None if wide is None else noise_floor(stored, wide)
     return Noise(len(drawn), noise_floor(stored, again), in_float32)
 
@@ -86,21 +86,21 @@ def _sums(sequences: Sequence[TokenSequence], logps: Sequence[NDArray[np.float32
 
 
 def _computed_sums(
-    residents: Residents, model: ScoredModel, pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
+    pool: ModelPool, model: ScoredModel, pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
 ) -> Sums:
     """Return sums computed anew, in batches that are not the run's."""
     distinct = list({one.digest(): one for one in pairs}.values())
-    path, seed = model.verdict.path, residents.settings.data.seed
+    path, seed = model.verdict.path, pool.settings.data.seed
     half = max(budgets[model.role] // 2, 1)
     sums: dict[bytes, float] = {}
-    step = f"measuring the {model.role}'s noise in {residents.dtype}"
-    with residents.loaded(model.candidate, path) as language_model:
+    step = f"measuring the {model.role}'s noise in {pool.dtype}"
+    with pool.loaded(model.candidate, path) as language_model:
         for members in shuffled_batches(
             distinct, packed=path == "packed", batch_tokens=half, rope_limit=model.rope_limit, seed=seed
         ):
             batch = [distinct[i] for i in members]
             sums |= _sums(batch, score_batch(language_model, path, batch, _halved))
-            residents.emit(Progressed(step, len(sums), len(distinct)))
+            pool.emit(Progressed(step, len(sums), len(distinct)))
     return sums
 
 
@@ -109,13 +109,13 @@ def _halved(_failed: Sequence[TokenSequence]) -> None:
 
 
 def _compute_in_float32(
-    residents: Residents, models: Sequence[ScoredModel], pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
+    pool: ModelPool, models: Sequence[ScoredModel], pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
 ) -> NDArray[np.float64] | None:
     """Return the log-ratio differences in float32, None where the weights do not fit into memory like that."""
-    residents.release()
-    settings = replace(residents.settings, models=replace(residents.settings.models, dtype="float32"))
+    pool.release()
+    settings = replace(pool.settings, models=replace(pool.settings.models, dtype="float32"))
     checkpoints = [model.candidate.checkpoint for model in models]
-    wide = gather(settings, residents.store, checkpoints, residents.token_ids, residents.emit)
+    wide = gather(settings, pool.store, checkpoints, pool.token_ids, pool.emit)
     same = {candidate.role: candidate for candidate in wide.candidates}
     try:
         sums = {
@@ -123,7 +123,7 @@ def _compute_in_float32(
             for model in models
         }
     except ResourceError as error:
-        residents.emit(Noted(f"No figure for float32 against {residents.dtype}: {error}"))
+        pool.emit(Noted(f"No figure for float32 against {pool.dtype}: {error}"))
         return None
     finally:
         wide.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from prefscope.errors import UsageError
-from prefscope.events import Event, Progressed
-from prefscope.pipeline.entry import with_bundled_models
+from prefscope.events import Event
+from prefscope.pipeline import run
 from prefscope.scoring.profiles import find_profile
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.token_parity import Ids, Sides, TokenParity, compare_tokens
@@ -39,23 +38,18 @@ def score_under(
         find_profile(name)
     if profiles[0] == profiles[1]:
         raise UsageError("Both profiles are the same", hint="Name two with --a and --b.")
-    # Bars of tqdm and the hub would garble what is shown; both libraries read this on import.
-    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-    emit(Progressed("loading torch and transformers", 0))
-    from prefscope.pipeline.run import score
-
-    settings = settings if settings.models.policy else with_bundled_models(settings)
-    runs = [replace(settings, tokenization=replace(settings.tokenization, profile=name)) for name in profiles]
-    (a, texts), (b, _) = (_tokenize(run, emit) for run in runs)
+    settings = run.with_models(settings, emit)
+    both = [replace(settings, tokenization=replace(settings.tokenization, profile=name)) for name in profiles]
+    (a, texts), (b, _) = (_tokenize(one, emit) for one in both)
     found = compare_tokens(a, b, texts)
-    for run, path in zip(runs, ledgers, strict=True):
-        score(run, lambda _, path=path: path, emit)  # type: ignore[misc]  # it has a default
+    for one, path in zip(both, ledgers, strict=True):
+        run.score(one, lambda _, path=path: path, emit)  # type: ignore[misc]  # it has a default
     return found
 
 
 def _tokenize(settings: ScoreSettings, emit: Emit) -> tuple[Mapping[int, Sides], Callable[[Ids], list[str]]]:
     """Return the sequences of every pair by its row, and what gives token ids as texts."""
-    from prefscope.pipeline.intake import read_pairs
+    from prefscope.pipeline.reader import read_pairs
     from prefscope.pipeline.spool import Spool, sequences_of
     from prefscope.scoring.checkpoints import resolve
     from prefscope.scoring.tokenization import TokenTexts

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-import prefscope
 from prefscope.data.dialects import NotAPairError, normalise
 from prefscope.data.records import BadRow, PreferencePair, SourceRow, readable
 from prefscope.data.sources import Source, open_data
@@ -31,6 +30,7 @@ from prefscope.ledger.names import carried_names, renamed
 from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.given_numbers import count_of, flags_of, logp_of, pair_id_of
 from prefscope.settings import DataSettings
+from prefscope.version import __version__
 
 
 def offers_logps(settings: DataSettings) -> bool:
@@ -122,7 +122,7 @@ def _manifest(
         },
         "models": {},
         "settings": {"data": asdict(settings)},
-        "versions": {"prefscope": prefscope.__version__},
+        "versions": {"prefscope": __version__},
     }
 
 

@@ -24,7 +24,7 @@ from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore, sequence_key
 
 if TYPE_CHECKING:  # it takes torch, and a plan is also read where there is none
-    from prefscope.pipeline.residents import ScoredModel
+    from prefscope.pipeline.model_pool import ScoredModel
 
 SHARDS = 64
 """A data set is cut into about so many or up to twice as many, as far as the limits allow."""

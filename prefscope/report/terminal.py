@@ -17,7 +17,7 @@ from rich.text import Text
 from prefscope.report.visible import is_shown, visible, visible_lines
 
 if TYPE_CHECKING:
-    from prefscope.data.checks import Example, Finding, LintReport
+    from prefscope.data.checks import Example, LintFinding, LintReport
 
 LINT_MARKS = {"fail": ("FAIL", "bold red"), "note": ("note", "bold yellow")}
 VERDICT_MARKS = {
@@ -86,13 +86,13 @@ def print_lint(console: Console, name: str, report: LintReport) -> None:
         console.print(Text(f"Nothing found by {', '.join(clean)}."))
 
 
-def _tally(found: list[Finding]) -> str:
+def _tally(found: list[LintFinding]) -> str:
     failing = sum(one.check.severity == "fail" for one in found)
     noted = len(found) - failing
     return f"{failing} failing check{'' if failing == 1 else 's'}, {noted} note{'' if noted == 1 else 's'}"
 
 
-def _print_finding(console: Console, finding: Finding) -> None:
+def _print_finding(console: Console, finding: LintFinding) -> None:
     check, found = finding.check, finding.found
     mark, style = LINT_MARKS[check.severity]
     count = f"  {len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}" if found.rows.size else ""

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.attention import attending
 from prefscope.scoring.context import forget_lengths, varies_with_length
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
@@ -34,12 +35,11 @@ from prefscope.scoring.split_vocabulary import SPLIT
 NUMERICS_VERSION = 4
 """Part of every store key; raised when a change of this package may move a number."""
 
-Path = Literal["packed", "padded"]
 Logps = list[NDArray[np.float32]]
 
 
 def compute_scope(
-    *, fingerprint: str, dtype: str, device: torch.device, path: Path, attention: str, processes: int
+    *, fingerprint: str, dtype: str, device: torch.device, path: ForwardMode, attention: str, processes: int
 ) -> bytes:
     """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key.
 
@@ -53,7 +53,7 @@ def compute_scope(
 
 def score_batch(
     model: LanguageModel,
-    path: Path,
+    path: ForwardMode,
     sequences: Sequence[TokenSequence],
     halved: Callable[[Sequence[TokenSequence]], None],
     measure: Measure = token_logps,
@@ -101,7 +101,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 @torch.inference_mode()
 def forward(
     model: LanguageModel,
-    path: Path,
+    path: ForwardMode,
     sequences: Sequence[TokenSequence],
     measure: Measure = token_logps,
     poisoned: NDArray[np.int64] | None = None,

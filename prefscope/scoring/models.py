@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -30,13 +30,11 @@ from prefscope.errors import ModelError
 from prefscope.scoring.adapters import put_on_base
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.context import context_of
+from prefscope.scoring.forward_mode import OtherRanks
 from prefscope.scoring.headers import BYTES, stored_dtype
 from prefscope.scoring.load_errors import loading_errors, refuse_missing
 from prefscope.scoring.splitting import split_arguments
 from prefscope.settings import Dtype, ModelSettings
-
-if TYPE_CHECKING:
-    from prefscope.scoring.ranks import Ranks
 
 VOCABULARIES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "*.spm", "spiece.model"),
@@ -59,7 +57,7 @@ class Part:
     """How many tokens from there; 0: all logits are."""
     number: int = 0
     """How many models were loaded before."""
-    ranks: Ranks | None = None
+    ranks: OtherRanks | None = None
     """The other processes, in the one that they follow."""
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from prefscope.scoring.context import context_of
-from prefscope.scoring.engine import Path, forward, is_out_of_memory
+from prefscope.scoring.engine import forward, is_out_of_memory
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.memory import available_bytes
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.sequences import TokenSequence
@@ -38,7 +39,7 @@ class Budget:
     tokens_per_second: float
 
 
-def probe(model: LanguageModel, path: Path, token_ids: NDArray[np.int32]) -> Budget:
+def probe(model: LanguageModel, path: ForwardMode, token_ids: NDArray[np.int32]) -> Budget:
     """Return the budget of a model, from a few forward passes of growing size.
 
     Args:
@@ -75,7 +76,7 @@ class _Taken:
     peak_bytes: int
 
 
-def _try(model: LanguageModel, path: Path, token_ids: NDArray[np.int32], tokens: int) -> _Taken:
+def _try(model: LanguageModel, path: ForwardMode, token_ids: NDArray[np.int32], tokens: int) -> _Taken:
     rows = _rows(token_ids, tokens, context_of(model.module.config))
     before = 0
     if model.device.type == "cuda":

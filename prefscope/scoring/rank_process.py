@@ -9,12 +9,12 @@ from multiprocessing.connection import Connection
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not by name
 
-from prefscope.children import end_with_starter
 from prefscope.process_exit import run_and_exit
 from prefscope.scoring.engine import forward
 from prefscope.scoring.models import LanguageModel
-from prefscope.scoring.ranks import HOST, Call, Load, Place, join, load_part
+from prefscope.scoring.ranks import HOST, Call, Load, RankPlace, join, load_part
 from prefscope.scoring.self_check import follow
+from prefscope.subprocesses import end_with_starter
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     end_with_starter()
     connection = Connection(int(sys.argv[1]))
     try:
-        place: Place = connection.recv()
+        place: RankPlace = connection.recv()
         torch.set_num_threads(place.threads)
         join(place, TCPStore(HOST, place.port, place.ranks, is_master=False))
         models: list[LanguageModel] = []

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not by name
 from torch.distributed.tensor import DTensor
 
-from prefscope.children import Child, start_child
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import Path
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure
 from prefscope.scoring.models import LanguageModel, Part, load_model
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import ModelSettings
+from prefscope.subprocesses import Child, start_child
 
 COMMAND = (sys.executable, "-m", "prefscope.scoring.rank_process")
 HOST = "127.0.0.1"
@@ -41,7 +41,7 @@ EXIT_RANK_LOST = 75
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankPlace:
     """Which of the processes one is, and how they find each other."""
 
     rank: int
@@ -71,7 +71,7 @@ class Forward:
 
     model: int
     """How many were loaded before."""
-    path: Path
+    path: ForwardMode
     sequences: Sequence[TokenSequence]
     measure: Measure
     poisoned: NDArray[np.int64] | None
@@ -91,7 +91,7 @@ class Ranks:
             device: The kind of device to compute on.
         """
         store = TCPStore(HOST, 0, ranks, is_master=True, wait_for_workers=False)
-        here = Place(0, ranks, store.port, device.type, torch.get_num_threads())
+        here = RankPlace(0, ranks, store.port, device.type, torch.get_num_threads())
         self._loaded = 0
         self._others: list[Child] = []
         for rank in range(1, ranks):
@@ -114,7 +114,7 @@ class Ranks:
     def followed(
         self,
         model: int,
-        path: Path,
+        path: ForwardMode,
         sequences: Sequence[TokenSequence],
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
@@ -142,7 +142,7 @@ class Ranks:
                     os._exit(EXIT_RANK_LOST)
 
 
-def join(place: Place, store: TCPStore) -> None:
+def join(place: RankPlace, store: TCPStore) -> None:
     """Meet the other processes."""
     os.environ["LOCAL_RANK"] = str(place.rank)  # by which transformers chooses the device
     backend = {"cpu": "gloo", "cuda": "nccl"}[place.device]

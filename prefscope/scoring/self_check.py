@@ -25,7 +25,8 @@ from transformers import PreTrainedModel
 from prefscope.errors import ModelError
 from prefscope.scoring.attention import NAME, NotPackableError, watching
 from prefscope.scoring.context import context_of, varies_with_length
-from prefscope.scoring.engine import Logps, Path, forward, is_out_of_memory
+from prefscope.scoring.engine import Logps, forward, is_out_of_memory
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.memory import available_bytes, resident_bytes
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
@@ -42,17 +43,17 @@ SIXTEEN_BIT = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ForwardChoice:
     """How a model is to be computed."""
 
-    path: Path
+    path: ForwardMode
     reason: str
     """Why it is not packed; empty where it is."""
     alone: bool = False
     """Whether even padding moves its numbers, so that every sequence has to be a batch by itself."""
 
 
-def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> Verdict:
+def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> ForwardChoice:
     """Return the path that gives this model's numbers, and leave its attention set to that path.
 
     Args:
@@ -72,16 +73,16 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     else:
         reason = _unsuitable(model.module) or _differs(model, probes)
     if not reason:
-        return Verdict("packed", "")
+        return ForwardChoice("packed", "")
     follow(model, "padded")
     _refuse_looking_ahead(model, probes)
     if varies:
-        return Verdict("padded", reason, alone=True)
+        return ForwardChoice("padded", reason, alone=True)
     alone = _moved_by_padding(model, probes)
-    return Verdict("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
+    return ForwardChoice("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
 
 
-def follow(model: LanguageModel, path: Path) -> None:
+def follow(model: LanguageModel, path: ForwardMode) -> None:
     """Set the attention of a model to that of a path."""
     wanted = NAME if path == "packed" else model.attention
     if model.module.config._attn_implementation != wanted:  # noqa: SLF001 (transformers names it nowhere else)

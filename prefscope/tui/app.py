@@ -25,14 +25,14 @@ from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
 from prefscope.tui.commands import Commands
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.hands import Hands, collect, collect_only_when_told
-from prefscope.tui.main_screen import MainScreen
 from prefscope.tui.messages import Chosen, OpenAsked
-from prefscope.tui.remembered import recall, remember
+from prefscope.tui.model.idle_timer import IdleTimer, collect, collect_only_when_told
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import recall, remember
+from prefscope.tui.model.worker_run import Scoring
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
-from prefscope.tui.scoring import Scoring
-from prefscope.tui.session import Session
+from prefscope.tui.screens.error import ErrorScreen
+from prefscope.tui.screens.main import MainScreen
 from prefscope.tui.theme import (
     DEFAULT_PALETTE,
     DEFAULT_THEME,
@@ -103,7 +103,7 @@ class PrefscopeApp(App[None]):
         """The colours of what is positive and what is negative."""
         # Textual paints black on black with an ansi theme and NO_COLOR unless the terminal's own colours are kept.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
-        self.hands = Hands()
+        self.idle_timer = IdleTimer()
         self.session = session
         self._settings = settings or ScoreSettings(DataSettings(""), ModelSettings(""))
         self._ledger = ledger
@@ -168,7 +168,7 @@ class PrefscopeApp(App[None]):
     async def on_event(self, event: Event) -> None:
         """Note that somebody did something, before anything is made of it."""
         if isinstance(event, InputEvent):
-            self.hands.move()
+            self.idle_timer.move()
         await super().on_event(event)
 
     def on_ready(self) -> None:
@@ -178,7 +178,7 @@ class PrefscopeApp(App[None]):
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
             self.set_timer(SECONDS_TO_BEGIN, collect_only_when_told)
-            self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.hands))
+            self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.idle_timer))
 
     def _leave_with_the_terminal(self) -> None:
         """End when the terminal is gone: where no signal tells, reading from what is left of it never blocks again."""
@@ -186,13 +186,13 @@ class PrefscopeApp(App[None]):
             self.exit()
 
     def _load_screen(self) -> Screen[None]:
-        from prefscope.tui.load_screen import LoadScreen  # what reads data sets is not needed to look at a ledger
+        from prefscope.tui.screens.load import LoadScreen  # what reads data sets is not needed to look at a ledger
 
         return LoadScreen(self._settings, self._ledger)
 
     def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
-        return MainScreen(session, run, self.hands)
+        return MainScreen(session, run, self.idle_timer)
 
     def _remember_theme(self, theme: Theme) -> None:
         if theme.name == self._known_theme:  # other colours, but no other theme

@@ -15,16 +15,16 @@ from textual.markup import escape
 
 from prefscope.report.visible import visible
 from prefscope.settings import Palette
-from prefscope.tui.main_screen import TABS, MainScreen
+from prefscope.tui.dialogs.columns import Choice, chosen_columns, with_chosen
+from prefscope.tui.dialogs.quick_filters import quick_filters
 from prefscope.tui.messages import Chosen, PairsAsked
-from prefscope.tui.panes.columns_dialog import Choice, chosen_columns, with_chosen
+from prefscope.tui.model.cells import one_line
+from prefscope.tui.model.session import Sort
+from prefscope.tui.model.state import recall
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
-from prefscope.tui.panes.quick_filters import quick_filters
 from prefscope.tui.panes.what_if import WhatIfPane
-from prefscope.tui.remembered import recall
-from prefscope.tui.session import Sort
-from prefscope.tui.widgets.cells import one_line
+from prefscope.tui.screens.main import TABS, MainScreen
 from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
 
 if TYPE_CHECKING:

@@ -11,20 +11,20 @@ from textual.keys import _normalize_key_list as normalised  # `?` becomes `quest
 
 from prefscope.errors import UsageError
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.export_dialog import ExportDialog
-from prefscope.tui.load_screen import LoadScreen
-from prefscope.tui.main_screen import MainScreen
-from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
-from prefscope.tui.panes.column_choice import ColumnChoice
-from prefscope.tui.panes.columns_dialog import ColumnsDialog
+from prefscope.tui.dialogs.column_choice import ColumnChoice
+from prefscope.tui.dialogs.columns import ColumnsDialog
+from prefscope.tui.dialogs.export import ExportDialog
+from prefscope.tui.dialogs.pair import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.dialogs.quick_filters import QuickFilters
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.panes.pairs import PairsPane
-from prefscope.tui.panes.quick_filters import QuickFilters
 from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
+from prefscope.tui.screens.error import ErrorScreen
+from prefscope.tui.screens.load import LoadScreen
+from prefscope.tui.screens.main import MainScreen
 from prefscope.tui.widgets.filter_bar import FilterInput
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.knob_list import KnobList

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
-from prefscope.tui.remembered import Opened
-from prefscope.tui.scoring import Scoring
+from prefscope.tui.model.state import Opened
+from prefscope.tui.model.worker_run import Scoring
 
 
 class SessionChanged(Message):

@@ -21,7 +21,7 @@ import numpy as np
 from prefscope.folders import sample_data
 from prefscope.pipeline.dispatch.choice import open_dispatcher
 from prefscope.pipeline.dispatch.unit import Scored, Turn, Unit
-from prefscope.pipeline.residents import gather
+from prefscope.pipeline.model_pool import gather
 from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore
@@ -33,7 +33,7 @@ import sys
 if any("worker_process" in argument or "default_worker" in argument for argument in sys.orig_argv):
     import time
     import numpy as np
-    from prefscope.pipeline.dispatch import here
+    from prefscope.pipeline.dispatch import local
 
     def sleep(model, path, sequences, *more):
         time.sleep({seconds})
@@ -71,14 +71,14 @@ def hand_out(shards: int, seconds: float, dispatch: DispatchSettings) -> tuple[f
     with tempfile.TemporaryDirectory() as folder, LogpStore(None) as store:
         (Path(folder) / "sitecustomize.py").write_text(SLEEPER.format(seconds=seconds), encoding="utf-8")
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, str(Path(__file__).parents[2])])
-        residents = gather(settings, store, [resolve(models, print)[0]], np.arange(100, dtype=np.int32), lambda _: None)
-        judged = [residents.judge(candidate) for candidate in residents.candidates]
+        pool = gather(settings, store, [resolve(models, print)[0]], np.arange(100, dtype=np.int32), lambda _: None)
+        judged = [pool.judge(candidate) for candidate in pool.candidates]
         sequence = TokenSequence(np.zeros(TOKENS, dtype=np.int32), 10)
         units = (Unit(shard, (Turn("policy", shard, (sequence,)),), is_whole=True) for shard in range(shards))
         times: list[float] = []
         ours: list[int] = []
         began = 0.0
-        with open_dispatcher(dispatch, residents, judged, lambda _: None) as dispatcher:
+        with open_dispatcher(dispatch, pool, judged, lambda _: None) as dispatcher:
             for answer in dispatcher.answers(units, 3):
                 if isinstance(answer, Scored):
                     times.append(time.perf_counter())

@@ -31,7 +31,7 @@ PROGRAM = """
 import itertools, sys
 import numpy as np
 from prefscope.cli import main
-from prefscope.pipeline.dispatch import here
+from prefscope.pipeline.dispatch import local
 
 compute, count = here.score_batch, itertools.count()
 

@@ -13,7 +13,7 @@ import pytest
 from prefscope.errors import ResourceError, no_space
 from prefscope.pipeline.spool import Spool
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110 (short)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")]  # noqa: PTH110 (short)
 FULL_TMPDIR = 4096
 MAIN = "from prefscope.cli import main; main({!r})"
 

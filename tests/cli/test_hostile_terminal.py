@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from prefscope.tui.remembered import Opened, Remembered, remember
+from prefscope.tui.model.state import Opened, Remembered, remember
 from tests.cli.pseudo_terminal import PseudoTerminal
 from tests.tui.hostile import DANGEROUS, FILE, MARKER, PAYLOADS, STEPS, write_hostile
+
+pytestmark = pytest.mark.slow
 
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P^_X].*?(?:\x07|\x1b\\)|[ -/]*[0-~])", re.DOTALL)
 

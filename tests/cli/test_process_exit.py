@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).with_name("delayed_gil.c")
 ENDING = "from prefscope.process_exit import run_and_exit\n"
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -21,6 +21,8 @@ from rich.cells import cell_len
 
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
+pytestmark = pytest.mark.slow
+
 LEDGER = Path(__file__).parent.parent / "hygiene" / "ledger-v1.parquet"  # its names are short, so its headline is too
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?[39][0-8][0-9;]*m")

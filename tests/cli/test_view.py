@@ -10,6 +10,8 @@ import pytest
 from tests.cli.pseudo_terminal import PseudoTerminal
 from tests.tui.pairs_app import write_pairs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:

@@ -18,6 +18,8 @@ from prefscope import Ledger, sample_data, score
 from prefscope.errors import ModelError
 from prefscope.settings import ComputeSettings, DataSettings
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 6
 Score = Callable[..., Ledger]
 

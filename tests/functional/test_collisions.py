@@ -16,6 +16,8 @@ from prefscope.ledger.table import load_ledger
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import LossChoice, PreferenceSettings, TokenizationSettings
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 3
 

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from prefscope.settings import TokenizationSettings
 from tests.functional.runs import NATS_A_TOKEN, POLICY, Outcome, run, settings_of
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = 64
 
 

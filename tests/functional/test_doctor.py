@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prefscope.pipeline.doctor import examination
-from prefscope.pipeline.doctor.examination import Diagnosis, examine
+from prefscope.pipeline.doctor.examination import DoctorReport, examine
 from prefscope.settings import ScoreSettings, TokenizationSettings
 from tests.functional.runs import POLICY, REF, settings_of
 from tests.peers.adapters import save_adapter
+
+pytestmark = pytest.mark.slow
 
 PAIRS = 12
 TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
@@ -33,7 +35,7 @@ CHECKS = (
     *("prefix_mismatch", "truncation", "dtype", "saturated_loss"),
 )
 Case = Callable[[], tuple[ScoreSettings, float]]
-Examine = Callable[..., Diagnosis]
+Examine = Callable[..., DoctorReport]
 
 
 def copied(source: Path, name: str, **files: Callable[[str], str]) -> Path:
@@ -148,14 +150,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def diagnose(store: str) -> Examine:
     """Return a function that examines a few pairs."""
 
-    def examined(settings: ScoreSettings, beta: float = 0.1, pairs: int | None = PAIRS) -> Diagnosis:
+    def examined(settings: ScoreSettings, beta: float = 0.1, pairs: int | None = PAIRS) -> DoctorReport:
         compute = replace(settings.compute, cache_dir=store)
         return examine(replace(settings, compute=compute), pairs, beta, lambda _: None)
 
     return examined
 
 
-def states(diagnosis: Diagnosis) -> dict[str, str]:
+def states(diagnosis: DoctorReport) -> dict[str, str]:
     return {verdict.name: verdict.state for verdict in diagnosis.verdicts}
 
 

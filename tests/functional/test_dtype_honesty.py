@@ -17,6 +17,8 @@ from prefscope.ledger.table import load_ledger
 from prefscope.scoring import probe
 from tests.functional.runs import run, settings_of
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Score = Callable[..., tuple[str, str, dict[str, Any]]]
 Weights = dict[str, Tensor]

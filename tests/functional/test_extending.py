@@ -15,8 +15,8 @@ from prefscope.ledger.columns import DERIVED, NUM_TOKENS, Column
 from prefscope.ledger.table import load_ledger
 from prefscope.ledger.view import View
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.health_rows import flag_rows
-from prefscope.tui.session import Session
+from prefscope.tui.model.health_rows import flag_rows
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.pair_columns import flag_letters, offered
 
 Program = Callable[..., tuple[int, str, str]]

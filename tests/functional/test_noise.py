@@ -11,6 +11,8 @@ from torch import nn
 from prefscope.settings import ComputeSettings, ScoreSettings
 from tests.functional.runs import Loads, Outcome, run, settings_of
 
+pytestmark = pytest.mark.slow
+
 Batches = list[tuple[int, ...]]
 
 

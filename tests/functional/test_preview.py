@@ -20,6 +20,8 @@ from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.settings import ScoreSettings
 from tests.functional.runs import POLICY, settings_of
 
+pytestmark = pytest.mark.slow
+
 LEDGER, PREVIEW = Path("ledger.parquet"), Path("preview.parquet")
 PAIRS = 30
 

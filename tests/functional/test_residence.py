@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from prefscope.pipeline import residents
+from prefscope.pipeline import model_pool
 from prefscope.pipeline.run import score
 from prefscope.scoring import probe
 from tests.functional.runs import POLICY, REF, Loads, Outcome, roles, run, settings_of, watch_loads
+
+pytestmark = pytest.mark.slow
 
 PAIRS = 12
 BATCH_TOKENS = 512
@@ -29,7 +31,7 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave room for one of the tiny models and not for two."""
-    monkeypatch.setattr(residents, "available_bytes", lambda _: ROOM_FOR_ONE)
+    monkeypatch.setattr(model_pool, "available_bytes", lambda _: ROOM_FOR_ONE)
 
 
 def run_in(folder: Path, available: int | None) -> tuple[Outcome, Loads]:
@@ -39,7 +41,7 @@ def run_in(folder: Path, available: int | None) -> tuple[Outcome, Loads]:
         patch.setattr(probe, "ENOUGH_SECONDS", 0)
         loads = watch_loads(patch)
         if available is not None:
-            patch.setattr(residents, "available_bytes", lambda _: available)
+            patch.setattr(model_pool, "available_bytes", lambda _: available)
         return run(settings_of(limit=PAIRS, batch_tokens=BATCH_TOKENS)), loads
 
 

@@ -26,6 +26,8 @@ from prefscope.scoring.store import LogpStore
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
 from tests.functional.runs import committed
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 PAIRS = 60
 LEDGER = "ledger.parquet"
@@ -116,7 +118,7 @@ def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactor
         return run_in(tmp_path_factory.mktemp("undisturbed"), settings, patch)
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, KILLS))])
 def test_a_run_killed_while_scoring_is_finished_by_the_next_as_if_nothing_had_happened(
     seed: int, settings: ScoreSettings, undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_run_killed_while_scoring_is_finished_by_the_next_as_if_nothing_had_ha
     assert finished.manifest == undisturbed.manifest
 
 
+@pytest.mark.exhaustive
 def test_two_processes_with_the_same_run_end_with_the_same_ledger(
     settings: ScoreSettings, undisturbed: Outcome, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ import pytest
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.settings import PreferenceSettings
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Rows = list[dict[str, Any]]
 

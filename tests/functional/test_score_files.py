@@ -11,6 +11,8 @@ import pytest
 
 from prefscope.ledger.table import load_ledger
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Rows = list[dict[str, Any]]
 

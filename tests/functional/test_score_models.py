@@ -17,6 +17,8 @@ from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.settings import PreferenceSettings
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 
 

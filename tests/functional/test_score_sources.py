@@ -19,6 +19,8 @@ import pytest
 from prefscope.ledger.columns import LOGPS, NUM_TOKENS
 from prefscope.ledger.table import Ledger, load_ledger
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Rows = list[dict[str, Any]]
 

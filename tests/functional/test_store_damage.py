@@ -19,6 +19,8 @@ from prefscope.errors import ResourceError
 from prefscope.scoring import store_file
 from prefscope.scoring.store import SCHEMA_VERSION, LogpStore
 
+pytestmark = pytest.mark.slow
+
 ROWS = 200
 PAGE = 8192
 OPEN = """

@@ -11,6 +11,8 @@ import pytest
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.scoring import template_date
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 DATED = "Today is {{ strftime_now('%d %b %Y') }}.{% for m in messages %}<|start|>{{ m['content'] }}<|end|>{% endfor %}"
 TIMED = DATED.replace("'%d %b %Y'", "time_format or '%H:%M'")

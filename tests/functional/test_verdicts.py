@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, PretrainedConfig, Pr
 
 from prefscope.data.records import PreferencePair
 from prefscope.folders import store_path
-from prefscope.pipeline import residents
+from prefscope.pipeline import model_pool
 from prefscope.scoring import probe
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
@@ -34,6 +34,8 @@ from tests.functional.runs import (
     run,
     settings_of,
 )
+
+pytestmark = pytest.mark.slow
 
 Program = Callable[..., tuple[int, str, str]]
 PAIRS = 12
@@ -90,7 +92,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return watch
 
     for name in ("check", "probe"):
-        monkeypatch.setattr(residents, name, watched(name, getattr(residents, name)))
+        monkeypatch.setattr(model_pool, name, watched(name, getattr(model_pool, name)))
     return made
 
 
@@ -252,7 +254,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
     whole = run(replace(settings, compute=replace(settings.compute, cache_dir="other"))).batches
     assert whole[0].sequences == 2
     run(settings_of(ref="none", limit=1))
-    monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.local.score_batch", watch)
     loads.hooks.append(full_above(whole[0].computed - 1, []))
     assert len(run(settings).halvings) == 1
     assert len(tried) <= 2 * len(whole)

@@ -39,6 +39,8 @@ from prefscope.pipeline.run import score
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
 from tests.functional.runs import committed
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20  # a worker that takes longer to exit hangs
 LEDGER = "ledger.parquet"
 CACHE = "cache"  # relative, so that the manifests of two folders are alike
@@ -53,7 +55,7 @@ from prefscope.worker import main
 def score(settings, place, emit, preview):
 {}
 
-sys.modules["prefscope.pipeline.run"] = types.SimpleNamespace(score=score)
+sys.modules["prefscope.pipeline.model_run"] = types.SimpleNamespace(score=score)
 sys.exit(main())
 """
 ENDS: dict[str, tuple[Callable[[subprocess.Popen[str]], None], signal.Signals]] = {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LEDGER = Path(__file__).with_name("ledger-v1.parquet")
 PAIRS = Path(__file__).parents[2] / "sample_data" / "pairs.jsonl"
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "textual")
@@ -100,7 +102,7 @@ from pathlib import Path
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 
 async def look():
     shown, beside = (load_ledger(Path(path)) for path in sys.argv[1:3])

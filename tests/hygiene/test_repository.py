@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import prefscope
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(prefscope.__file__).parent
-LONGEST_MODULE = 350
+LONGEST_MODULE, MEDIAN_MODULE = 500, 150
+"""Lines. One low limit for every module splits what belongs together."""
 MACHINE_PATHS = tuple(f"/{folder}/".encode() for folder in ("root", "work"))
 PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}
 PACKAGE_HOST = re.compile(
@@ -69,3 +71,4 @@ def test_no_module_is_too_long() -> None:
         for file in PACKAGE.rglob("*.py")
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+    assert statistics.median(lengths.values()) <= MEDIAN_MODULE

@@ -17,8 +17,8 @@ from prefscope.data.records import PreferencePair
 from prefscope.errors import ResourceError
 from prefscope.scoring import head
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import Path as ForwardPath
 from prefscope.scoring.engine import compute_scope, score_batch
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.models import LanguageModel, load_model
 from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
@@ -40,14 +40,14 @@ def largest_difference(some: Sequence[NDArray[Any]], others: Sequence[NDArray[An
 
 
 @pytest.fixture(scope="module", params=["packed", "padded"])
-def path(request: pytest.FixtureRequest) -> ForwardPath:
+def path(request: pytest.FixtureRequest) -> ForwardMode:
     """Return each path in turn."""
-    found: ForwardPath = request.param
+    found: ForwardMode = request.param
     return found
 
 
 @pytest.fixture(scope="module")
-def model(samples: Path, path: ForwardPath) -> LanguageModel:
+def model(samples: Path, path: ForwardMode) -> LanguageModel:
     """Return the bundled policy in float32, its attention set to the path."""
     folder = samples / "tiny-policy"
     checkpoint = Checkpoint(str(folder), folder)
@@ -66,7 +66,7 @@ def sequences(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTok
 
 
 @pytest.fixture(scope="module")
-def one_by_one(model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]) -> Logps:
+def one_by_one(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> Logps:
     """Return what the engine gives for every sequence by itself."""
     return [score_batch(model, path, [sequence], never_halved)[0] for sequence in sequences]
 
@@ -92,7 +92,7 @@ def test_log_probs_come_back_in_float32(one_by_one: Logps) -> None:
 
 @pytest.mark.parametrize("size", [2, 7, 40])
 def test_the_size_of_a_batch_moves_no_token(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps, size: int
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps, size: int
 ) -> None:
     starts = range(0, len(sequences), size)
     found = [logps for i in starts for logps in score_batch(model, path, sequences[i : i + size], never_halved)]
@@ -100,7 +100,7 @@ def test_the_size_of_a_batch_moves_no_token(
 
 
 def test_the_order_of_a_batch_moves_no_token(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     order = np.random.default_rng(0).permutation(len(sequences)).tolist()
     found = score_batch(model, path, [sequences[i] for i in order], never_halved)
@@ -108,7 +108,7 @@ def test_the_order_of_a_batch_moves_no_token(
 
 
 def test_an_equal_batch_gives_equal_bytes(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]
 ) -> None:
     some, others = (score_batch(model, path, sequences[:20], never_halved) for _ in range(2))
     assert [logps.tobytes() for logps in some] == [logps.tobytes() for logps in others]
@@ -116,7 +116,7 @@ def test_an_equal_batch_gives_equal_bytes(
 
 def test_the_chunks_of_the_head_move_no_token(
     model: LanguageModel,
-    path: ForwardPath,
+    path: ForwardMode,
     sequences: list[TokenSequence],
     one_by_one: Logps,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +127,7 @@ def test_the_chunks_of_the_head_move_no_token(
     assert largest_difference(found, one_by_one[-5:]) < NATS_A_TOKEN
 
 
-def test_sequences_without_a_scored_token_need_no_forward_pass(model: LanguageModel, path: ForwardPath) -> None:
+def test_sequences_without_a_scored_token_need_no_forward_pass(model: LanguageModel, path: ForwardMode) -> None:
     empty = TokenSequence(np.array([5, 6], dtype=np.int32), 2)
     assert [logps.tolist() for logps in score_batch(model, path, [empty, empty], never_halved)] == [[], []]
 
@@ -152,7 +152,7 @@ out_of_memory = pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT
 
 @out_of_memory
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_every_halving_is_told(
-    model: LanguageModel, path: ForwardPath, error: Callable[[], Exception]
+    model: LanguageModel, path: ForwardMode, error: Callable[[], Exception]
 ) -> None:
     drawn = np.random.default_rng(0).integers(4, 500, size=(10, 20)).astype(np.int32)
     alike = [TokenSequence(ids, 5) for ids in drawn]
@@ -167,7 +167,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_every_halving_is_
 
 @out_of_memory
 def test_a_single_sequence_that_does_not_fit_stops_the_run_with_advice(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], error: Callable[[], Exception]
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], error: Callable[[], Exception]
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
     told = (
@@ -179,7 +179,7 @@ def test_a_single_sequence_that_does_not_fit_stops_the_run_with_advice(
 
 
 def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
     hook = limit_tokens(0, lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
@@ -189,7 +189,7 @@ def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(
 
 
 def test_after_a_failure_the_model_scores_as_before(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], one_by_one: Logps
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     head: nn.Module = model.module.get_output_embeddings()
     failing = head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("the head failed")))
@@ -199,7 +199,7 @@ def test_after_a_failure_the_model_scores_as_before(
 
 
 def test_scoring_leaves_a_forward_that_somebody_put_on_the_decoder(
-    model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
     calls: list[int] = []

@@ -15,7 +15,7 @@ from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import forward, score_batch
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
-from prefscope.scoring.self_check import Verdict, check
+from prefscope.scoring.self_check import ForwardChoice, check
 from tests.numerics.families import (
     CONTEXT,
     FAMILIES,
@@ -31,6 +31,8 @@ from tests.numerics.families import (
     related_sequences,
     token_pool,
 )
+
+pytestmark = pytest.mark.slow
 
 OWN_ATTENTION = "its attention is its own"
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
@@ -60,7 +62,7 @@ def test_a_packed_row_gives_the_log_probs_of_the_plain_forward(config: Pretraine
     module, sequences = random_model(config), related_sequences()
     expected = [plain_logps(module, sequence) for sequence in sequences]
     model = as_loaded(module)
-    assert check(model, token_pool()) == Verdict("packed", "")
+    assert check(model, token_pool()) == ForwardChoice("packed", "")
     found = forward(model, "packed", sequences)
     for logps, plain in zip(found, expected, strict=True):
         assert logps.tolist() == pytest.approx(plain, abs=NATS_A_TOKEN)
@@ -73,13 +75,13 @@ def test_a_family_that_cannot_be_packed_is_padded_and_the_reason_told(config: Pr
     model = as_loaded(random_model(config))
     if reason == OWN_ATTENTION and model.module._can_set_attn_implementation():
         pytest.skip("this transformers computes the family's attention in a way that can be replaced")
-    assert check(model, token_pool()) == Verdict("padded", reason)
+    assert check(model, token_pool()) == ForwardChoice("padded", reason)
 
 
 def test_a_model_whose_attention_cannot_be_replaced_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     module = random_model(PACKED["llama, tied head"])
     monkeypatch.setattr(type(module), "_can_set_attn_implementation", lambda *_: False)
-    assert check(as_loaded(module), token_pool()) == Verdict("padded", OWN_ATTENTION)
+    assert check(as_loaded(module), token_pool()) == ForwardChoice("padded", OWN_ATTENTION)
 
 
 @pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in FAMILIES.items()])
@@ -110,7 +112,7 @@ def test_adapters_of_every_layer_and_of_the_head_give_the_log_probs_of_their_pla
     model, sequences = with_adapter(), related_sequences()
     expected = [plain_logps(model.peft, sequence) for sequence in sequences]
     if path == "packed":
-        assert check(model, token_pool()) == Verdict("packed", "")
+        assert check(model, token_pool()) == ForwardChoice("packed", "")
     found = forward(model, path, sequences)
     for logps, plain in zip(found, expected, strict=True):
         assert logps.tolist() == pytest.approx(plain, abs=NATS_A_TOKEN)

@@ -13,7 +13,7 @@ from transformers import AttentionInterface
 
 from prefscope.scoring.attention import NAME, packed_attention
 from prefscope.scoring.engine import forward
-from prefscope.scoring.self_check import Verdict, check, follow
+from prefscope.scoring.self_check import ForwardChoice, check, follow
 from tests.numerics.families import (
     CONTEXT,
     FAMILIES,
@@ -135,7 +135,7 @@ def test_an_attention_that_does_something_else_is_caught_by_the_comparison_with_
 
 def test_an_attention_that_is_given_everything_unchanged_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     use(packed_but(sliding_window=lambda window: window, s_aux=lambda sinks: sinks), monkeypatch)
-    assert check(as_loaded(random_model(PACKED[GPT_OSS])), token_pool()) == Verdict("packed", "")
+    assert check(as_loaded(random_model(PACKED[GPT_OSS])), token_pool()) == ForwardChoice("packed", "")
 
 
 def test_an_attention_from_one_sequence_of_the_row_into_the_next_is_caught_by_the_leak_probe(
@@ -143,7 +143,7 @@ def test_an_attention_from_one_sequence_of_the_row_into_the_next_is_caught_by_th
 ) -> None:
     use(blind_to_segments, monkeypatch)
     verdict = check(as_loaded(random_model(PACKED["llama, untied head"])), token_pool())
-    assert verdict == Verdict("padded", "in a packed row one response leaks into others")
+    assert verdict == ForwardChoice("padded", "in a packed row one response leaks into others")
 
 
 def test_a_layer_that_keeps_its_window_to_itself_is_caught_where_no_probe_is_as_long(
@@ -151,15 +151,15 @@ def test_a_layer_that_keeps_its_window_to_itself_is_caught_where_no_probe_is_as_
 ) -> None:
     use(packed_but(sliding_window=ignored), monkeypatch)
     model = as_loaded(random_model(changed(PACKED[MISTRAL], sliding_window=CONTEXT)))
-    assert check(model, token_pool()) == Verdict("padded", "its layers do not tell their sliding window")
+    assert check(model, token_pool()) == ForwardChoice("padded", "its layers do not tell their sliding window")
 
 
 def test_a_layer_that_tells_a_window_longer_than_every_probe_is_packed() -> None:
     model = as_loaded(random_model(changed(PACKED[MISTRAL], sliding_window=CONTEXT)))
-    assert check(model, token_pool()) == Verdict("packed", "")
+    assert check(model, token_pool()) == ForwardChoice("packed", "")
 
 
 def test_a_window_that_no_layer_slides_does_not_hinder_packing() -> None:
     config = changed(PACKED["gemma3, a window in one layer"], layer_types=["full_attention", "full_attention"])
     assert config.sliding_window == WINDOW
-    assert check(as_loaded(random_model(config)), token_pool()) == Verdict("packed", "")
+    assert check(as_loaded(random_model(config)), token_pool()) == ForwardChoice("packed", "")

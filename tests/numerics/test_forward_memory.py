@@ -11,13 +11,16 @@ from torch import nn
 from transformers import LlamaConfig, PretrainedConfig
 
 from prefscope.scoring import head
-from prefscope.scoring.engine import Path, forward
+from prefscope.scoring.engine import forward
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack
 from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
 from tests.numerics.families import PACKED, SIZE, as_loaded, plain_logps, random_model
 from tests.numerics.made import Made
+
+pytestmark = pytest.mark.slow
 
 VOCABULARY, HIDDEN = 5000, 48
 PROMPT, RESPONSES = 1000, (5, 9, 6)
@@ -27,7 +30,7 @@ both_paths = pytest.mark.parametrize("path", ["packed", "padded"])
 heads = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 
 
-def wide_headed(dtype: torch.dtype, path: Path, *, tied: bool = True) -> LanguageModel:
+def wide_headed(dtype: torch.dtype, path: ForwardMode, *, tied: bool = True) -> LanguageModel:
     """Return a model whose head is its largest part, its attention set to a path."""
     model = as_loaded(random_model(LlamaConfig(**WIDE_HEAD, tie_word_embeddings=tied), dtype))
     follow(model, path)
@@ -47,7 +50,7 @@ def strangers(number: int, length: int) -> list[TokenSequence]:
     return [TokenSequence(generator.integers(100, size=length).astype(np.int32), 1) for _ in range(number)]
 
 
-def rows_through_the_head(model: LanguageModel, path: Path, sequences: list[TokenSequence]) -> list[int]:
+def rows_through_the_head(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> list[int]:
     """Return how many hidden states a forward pass turns into logits, chunk by chunk."""
     rows: list[int] = []
     linear: nn.Module = model.module.get_output_embeddings()
@@ -75,7 +78,7 @@ def test_nothing_larger_than_the_logits_of_the_scored_tokens_is_made_of_a_packed
 
 @heads
 @both_paths
-def test_logits_of_the_scored_tokens_alone_are_made(path: Path, *, tied: bool) -> None:
+def test_logits_of_the_scored_tokens_alone_are_made(path: ForwardMode, *, tied: bool) -> None:
     model = wide_headed(torch.float32, path, tied=tied)
     with Made() as made:
         forward(model, path, responses())
@@ -90,7 +93,7 @@ def test_the_plain_forward_is_seen_to_make_all_logits() -> None:
 
 
 @both_paths
-def test_only_positions_that_predict_a_scored_token_go_through_the_head(path: Path) -> None:
+def test_only_positions_that_predict_a_scored_token_go_through_the_head(path: ForwardMode) -> None:
     assert rows_through_the_head(wide_headed(torch.float32, path), path, responses()) == [SCORED]
 
 
@@ -104,7 +107,7 @@ def test_a_token_that_several_responses_share_goes_through_the_head_once() -> No
 
 @both_paths
 def test_the_head_takes_as_many_rows_at_a_time_as_its_logits_may_be(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: ForwardMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "FEWEST_ROWS", 1)
     monkeypatch.setattr(head, "CHUNK_LOGITS", 8 * VOCABULARY + 7)
@@ -113,7 +116,7 @@ def test_the_head_takes_as_many_rows_at_a_time_as_its_logits_may_be(
 
 @heads
 @both_paths
-def test_in_bfloat16_no_copy_of_the_heads_weight_is_made_in_float32(path: Path, *, tied: bool) -> None:
+def test_in_bfloat16_no_copy_of_the_heads_weight_is_made_in_float32(path: ForwardMode, *, tied: bool) -> None:
     model = wide_headed(torch.bfloat16, path, tied=tied)
     with Made() as made:
         forward(model, path, responses())
@@ -123,7 +126,7 @@ def test_in_bfloat16_no_copy_of_the_heads_weight_is_made_in_float32(path: Path, 
 
 
 @both_paths
-def test_in_bfloat16_the_head_is_computed_in_bfloat16_and_its_softmax_in_float32(path: Path) -> None:
+def test_in_bfloat16_the_head_is_computed_in_bfloat16_and_its_softmax_in_float32(path: ForwardMode) -> None:
     model = wide_headed(torch.bfloat16, path)
     seen: list[torch.dtype] = []
     linear: nn.Module = model.module.get_output_embeddings()

@@ -9,8 +9,10 @@ from transformers import PretrainedConfig
 
 from prefscope.scoring import self_check
 from prefscope.scoring.models import LanguageModel
-from prefscope.scoring.self_check import Verdict, _leaks, _probes, check, follow
+from prefscope.scoring.self_check import ForwardChoice, _leaks, _probes, check, follow
 from tests.numerics.families import CONTEXT, HYBRIDS, PACKED, as_loaded, random_model, token_pool
+
+pytestmark = pytest.mark.slow
 
 LEAKS = "in a packed row one response leaks into others"
 hybrids = pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in HYBRIDS.items()])
@@ -39,7 +41,7 @@ def test_recurrent_layers_are_found_where_the_config_hides_them(
     config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
-    assert check(model_of(config, dtype), token_pool()) == Verdict("padded", LEAKS)
+    assert check(model_of(config, dtype), token_pool()) == ForwardChoice("padded", LEAKS)
 
 
 @hybrids
@@ -48,7 +50,7 @@ def test_recurrent_layers_are_found_in_sixteen_bits_where_float32_does_not_fit(
 ) -> None:
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
     monkeypatch.setattr(self_check, "available_bytes", lambda _device: 0)
-    assert check(model_of(config, torch.bfloat16), token_pool()) == Verdict("padded", LEAKS)
+    assert check(model_of(config, torch.bfloat16), token_pool()) == ForwardChoice("padded", LEAKS)
 
 
 @pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in PACKED.items()])
@@ -59,7 +61,7 @@ def test_nothing_leaks_in_bfloat16_where_packing_is_right(config: PretrainedConf
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_a_model_in_another_dtype_is_packed(dtype: str) -> None:
     model = model_of(PACKED["llama, tied head"], getattr(torch, dtype))
-    assert (model.dtype, check(model, token_pool())) == (dtype, Verdict("packed", ""))
+    assert (model.dtype, check(model, token_pool())) == (dtype, ForwardChoice("packed", ""))
 
 
 @pytest.mark.parametrize("distinct", [0, 12, 33])

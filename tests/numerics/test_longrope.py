@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from transformers import Phi3Config, PretrainedConfig
 
-from prefscope.scoring.engine import Path, forward
+from prefscope.scoring.engine import forward
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.models import rope_limit
 from prefscope.scoring.planning import plan_batches
-from prefscope.scoring.self_check import Verdict, check, follow
+from prefscope.scoring.self_check import ForwardChoice, check, follow
 from prefscope.scoring.sequences import TokenSequence
 from tests.numerics.families import (
     NATS_A_TOKEN,
@@ -51,7 +52,7 @@ def short_and_long() -> list[TokenSequence]:
     return [TokenSequence(ids.astype(np.int32), start) for ids, start in every]
 
 
-def scored(path: Path, *, limit: int | None) -> tuple[list[list[float]], list[list[float]]]:
+def scored(path: ForwardMode, *, limit: int | None) -> tuple[list[list[float]], list[list[float]]]:
     """Return what the plain forward gives, and what batches give that are planned with a limit."""
     module, sequences = random_model(longrope()), short_and_long()
     expected = [plain_logps(module, sequence) for sequence in sequences]
@@ -89,15 +90,15 @@ def test_other_models_have_no_limit(name: str) -> None:
 
 
 @both_paths
-def test_short_and_long_sequences_get_the_log_probs_of_the_plain_forward(path: Path) -> None:
+def test_short_and_long_sequences_get_the_log_probs_of_the_plain_forward(path: ForwardMode) -> None:
     for logps, plain in zip(*scored(path, limit=LIMIT), strict=True):
         assert logps == pytest.approx(plain, abs=NATS_A_TOKEN)
 
 
 @both_paths
-def test_batches_planned_without_the_limit_would_get_other_log_probs(path: Path) -> None:
+def test_batches_planned_without_the_limit_would_get_other_log_probs(path: ForwardMode) -> None:
     assert largest_difference(*scored(path, limit=None)) > 0.1
 
 
 def test_such_a_model_is_packed() -> None:
-    assert check(as_loaded(random_model(longrope())), token_pool()) == Verdict("packed", "")
+    assert check(as_loaded(random_model(longrope())), token_pool()) == ForwardChoice("packed", "")

@@ -21,6 +21,8 @@ from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ModelSettings, TokenizationSettings
 from tests.numerics.families import PACKED, VOCABULARY, as_loaded, random_model
 
+pytestmark = pytest.mark.slow
+
 BATCH = 16
 MOST = 1.5
 """The packed path's errors may be so many times the plain path's."""

@@ -34,6 +34,8 @@ from tests.numerics.families import (
     token_pool,
 )
 
+pytestmark = pytest.mark.exhaustive
+
 RANKS = 2
 SPLITTABLE = [name for name, config in PACKED.items() if splits_layers(config.get_text_config())]
 """Depends on the installed transformers, whose plans grow with its releases."""

@@ -28,7 +28,7 @@ from prefscope.errors import ModelError
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import forward
-from prefscope.scoring.self_check import Verdict, check
+from prefscope.scoring.self_check import ForwardChoice, check
 from prefscope.settings import ModelSettings
 from tests.numerics.families import NATS_A_TOKEN, SIZE, as_loaded, plain_logps, related_sequences, token_pool
 
@@ -78,7 +78,7 @@ def test_a_text_is_scored_packed_as_the_whole_model_would(name: str, tmp_path: P
     expected = [plain_logps(whole, sequence) for sequence in sequences]
     checkpoint, settings = Checkpoint(name, tmp_path), ModelSettings(str(tmp_path))
     model = loading.load_model(checkpoint, settings, device=torch.device("cpu"), dtype="float32")
-    assert check(model, token_pool()) == Verdict("packed", "")
+    assert check(model, token_pool()) == ForwardChoice("packed", "")
     for found, plain in zip(forward(model, "packed", sequences), expected, strict=True):
         assert found.tolist() == pytest.approx(plain, abs=NATS_A_TOKEN)
     assert loading.attention_of(checkpoint, settings) == model.attention

@@ -41,6 +41,7 @@ ROWS = [
 ]
 Sums = NDArray[np.float64]
 pytestmark = [
+    pytest.mark.exhaustive,
     pytest.mark.filterwarnings("ignore::UserWarning"),  # PEFT's, about what it saves and how it could be merged
 ]
 

@@ -30,7 +30,7 @@ from prefscope.settings import (
     TokenizationSettings,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]
 
 BETA = 0.1
 SMOOTHING = 0.01

@@ -21,6 +21,8 @@ from prefscope.ledger.columns import COLLISION_LOGPS, LOGPS, NUM_TOKENS, TAIL_LO
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.registry import find_loss
 
+pytestmark = pytest.mark.slow
+
 MEANS = st.floats(-4.0, -0.01)
 """Of the log-probs of a response's tokens."""
 SHIFTS = st.floats(-1.0, 1.0)

@@ -22,6 +22,8 @@ from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
 from tests.peers.conversations import CONVERSATIONS, Json
 
+pytestmark = pytest.mark.exhaustive
+
 TEMPLATES = {path.stem: path for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))}
 ARGUMENTS = SimpleNamespace(dataset_num_proc=None, max_length=None, truncation_mode="keep_start")
 TYPED_PARTS: Mapping[str, tuple[str, ...]] = {

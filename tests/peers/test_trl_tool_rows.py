@@ -21,6 +21,8 @@ from prefscope.data.sources import open_source
 from prefscope.scoring.tokenization import PairTokenizer
 from prefscope.settings import TokenizationSettings
 
+pytestmark = pytest.mark.slow
+
 TEMPLATES = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))

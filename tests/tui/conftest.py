@@ -12,9 +12,9 @@ import pytest
 
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
-from prefscope.tui import hands
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model import idle_timer
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets import filter_bar, pair_preview
 from tests.tui.pairs_app import PairsApp
 from tests.tui.terminal import Terminal
@@ -25,7 +25,7 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let happen at once what waits for a person to rest."""
     for module in (filter_bar, pair_preview):
         monkeypatch.setattr(module, "DELAY", 0.005)
-    monkeypatch.setattr(hands, "REST", 0.0)
+    monkeypatch.setattr(idle_timer, "IDLE_AFTER", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.messages import SessionChanged
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pair import PairPane
-from prefscope.tui.session import Session
 from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
 
 Tokens = Sequence[tuple[str, float, float]]

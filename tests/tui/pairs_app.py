@@ -15,8 +15,8 @@ from prefscope.ledger.file import ExtraKind, build_schema, write_ledger
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.messages import PairOpened, SessionChanged
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pairs import PairsPane
-from prefscope.tui.session import Session
 from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
 
 TEXTS: Mapping[str, str] = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}

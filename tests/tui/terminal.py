@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,10 +121,12 @@ class Terminal:
 
 
 def assert_golden(terminal: Terminal, name: str) -> None:
-    """Compare the screen with the one that was recorded under a name at this size."""
+    """Compare the screen with the one that was recorded under a name at this size; RECORD_GOLDEN=1 records it anew."""
     if textual.__version__ != RECORDED_WITH:
         pytest.skip(f"golden screens are for Textual {RECORDED_WITH}")
     path = GOLDEN / f"{name}@{terminal.app.size.width}x{terminal.app.size.height}.txt"
+    if os.environ.get("RECORD_GOLDEN") == "1":
+        path.write_text(terminal.text + "\n", encoding="utf-8")
     assert terminal.text + "\n" == path.read_text(encoding="utf-8")
 
 

@@ -19,8 +19,10 @@ from textual.widgets._key_panel import BindingsTable
 
 import prefscope.tui
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 TEXTUALS_OWN = {"ctrl+q", "ctrl+c", "ctrl+p", "super+c"}
 

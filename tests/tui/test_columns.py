@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from prefscope.tui.remembered import Remembered, recall, remember
-from prefscope.tui.session import Session
+import pytest
+
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import Remembered, recall, remember
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 

@@ -9,9 +9,11 @@ import pytest
 from textual.command import CommandList, CommandPalette
 
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session, Sort
+from prefscope.tui.model.session import Session, Sort
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 

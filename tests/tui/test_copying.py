@@ -8,6 +8,8 @@ import pytest
 
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 Show = Callable[..., Terminal]
 
 

@@ -18,11 +18,13 @@ from prefscope.ledger.marks import Decision, Mark
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import LossChoice, PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.export_dialog import ExportDialog
-from prefscope.tui.session import Session, Sort
-from prefscope.tui.what_if import knobs
+from prefscope.tui.dialogs.export import ExportDialog
+from prefscope.tui.model.knobs import knobs
+from prefscope.tui.model.session import Session, Sort
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden
+
+pytestmark = pytest.mark.slow
 
 Program = Callable[..., tuple[int, str, str]]
 Show = Callable[..., Terminal]

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from prefscope.ledger.filters import Names
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.filter_bar import FilterBar, FilterInput, completions
 from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 NAMES = Names(

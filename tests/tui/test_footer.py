@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from prefscope.tui.export_dialog import ExportDialog
-from prefscope.tui.session import Session
+from prefscope.tui.dialogs.export import ExportDialog
+from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 AT_THE_END = "? Help  q Quit"

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
+from prefscope.tui.screens.error import ErrorScreen
 from tests.tui.terminal import Terminal, assert_golden
+
+pytestmark = pytest.mark.slow
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 SCREENS = {

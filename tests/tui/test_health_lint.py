@@ -9,9 +9,9 @@ import pytest
 from prefscope.data.checks import lint_pairs
 from prefscope.data.records import PreferencePair
 from prefscope.report.diagnosis import diagnose
-from prefscope.tui.health_rows import finding_row, lint_rows
+from prefscope.tui.model.health_rows import finding_row, lint_rows
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes import health
-from prefscope.tui.session import Session
 from tests.tui.terminal import Terminal
 
 Show = Callable[..., Terminal]

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes import health
-from prefscope.tui.session import Session
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 

@@ -22,17 +22,19 @@ from prefscope.errors import LedgerError
 from prefscope.events import Failed
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
-from prefscope.tui import scoring
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.main_screen import MainScreen
-from prefscope.tui.remembered import Opened, Remembered, remember
-from prefscope.tui.scoring import Scoring
-from prefscope.tui.session import Session
+from prefscope.tui.model import worker_run
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import Opened, Remembered, remember
+from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.screens.error import ErrorScreen
+from prefscope.tui.screens.main import MainScreen
 from prefscope.tui.widgets.scoring_strip import ScoringStrip
 from tests.tui.hostile import BROKEN, DANGEROUS, FILE, PAYLOADS, SHORT, STEPS, write_hostile
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 SIZES = [(80, 24), (120, 36)]
 
@@ -119,7 +121,7 @@ def test_what_a_worker_says_on_the_load_screen_is_shown_without_harm(
     monkeypatch: pytest.MonkeyPatch, rows: Path
 ) -> None:
     events = f"Noted({SHORT!r}), Progressed({PAYLOADS['markup'] + PAYLOADS['clear']!r}, 1)"
-    monkeypatch.setattr(scoring, "WORKER", talker(events))
+    monkeypatch.setattr(worker_run, "WORKER", talker(events))
     settings = ScoreSettings(DataSettings(str(rows)), ModelSettings(""))
     with Terminal(Bare(None, settings=settings)) as terminal:
         terminal.wait_for(lambda: "1 pairs" in terminal.text)
@@ -130,7 +132,7 @@ def test_what_a_worker_says_on_the_load_screen_is_shown_without_harm(
 
 
 def test_what_a_worker_says_at_its_end_is_shown_without_harm(monkeypatch: pytest.MonkeyPatch, rows: Path) -> None:
-    monkeypatch.setattr(scoring, "WORKER", talker(f"Failed({SHORT!r}, 2),"))
+    monkeypatch.setattr(worker_run, "WORKER", talker(f"Failed({SHORT!r}, 2),"))
     settings = ScoreSettings(DataSettings(str(rows)), ModelSettings(""))
     with Terminal(Bare(None, settings=settings)) as terminal:
         terminal.wait_for(lambda: "1 pairs" in terminal.text)

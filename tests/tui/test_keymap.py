@@ -8,7 +8,7 @@ import pytest
 
 from prefscope.errors import UsageError
 from prefscope.tui.keymap import TOGETHER, _bindings, checked_keys
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from tests.tui.terminal import Terminal
 
 Show = Callable[..., Terminal]

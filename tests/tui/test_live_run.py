@@ -34,21 +34,23 @@ from prefscope.settings import (
     PreferenceSettings,
     ScoreSettings,
 )
-from prefscope.tui import hands, scoring
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.load_screen import LoadScreen
-from prefscope.tui.main_screen import MainScreen
-from prefscope.tui.scoring import Scoring
-from prefscope.tui.session import Session
+from prefscope.tui.model import idle_timer, worker_run
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.screens.error import ErrorScreen
+from prefscope.tui.screens.load import LoadScreen
+from prefscope.tui.screens.main import MainScreen
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 PAIRS = 40
 # The worker, with half a second more for every batch.
 SLOW = """
 import sys, time
 from prefscope import worker
-from prefscope.pipeline.dispatch import here
+from prefscope.pipeline.dispatch import local
 
 score_batch = here.score_batch
 
@@ -64,7 +66,7 @@ Show = Callable[..., Terminal]
 
 @pytest.fixture(autouse=True)
 def _slow_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "WORKER", (sys.executable, "-c", SLOW))
+    monkeypatch.setattr(worker_run, "WORKER", (sys.executable, "-c", SLOW))
 
 
 @pytest.fixture(name="settings")
@@ -209,13 +211,13 @@ def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
 def test_numbers_do_not_change_while_keys_are_pressed(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = show()
     wait_for_some(terminal)
-    monkeypatch.setattr(hands, "REST", math.inf)
-    monkeypatch.setattr(hands, "LONGEST_WAIT", math.inf)
+    monkeypatch.setattr(idle_timer, "IDLE_AFTER", math.inf)
+    monkeypatch.setattr(idle_timer, "LONGEST_WAIT", math.inf)
     terminal.press("2")
     shown, told = known(terminal), run_of(terminal).generation
     terminal.wait_for(lambda: run_of(terminal).generation > told + 1)
     assert known(terminal) == shown
-    monkeypatch.setattr(hands, "REST", 0.0)
+    monkeypatch.setattr(idle_timer, "IDLE_AFTER", 0.0)
     terminal.wait_for(lambda: known(terminal) > shown)
 
 

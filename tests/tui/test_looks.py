@@ -12,9 +12,11 @@ from textual.color import Color
 from prefscope.errors import UsageError
 from prefscope.settings import Palette
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.remembered import Opened, Remembered, recall, remember, remembered_file
+from prefscope.tui.model.state import Opened, Remembered, recall, remember, remembered_file
 from prefscope.tui.theme import DARK_SKY, ORANGE, PALETTES, SKY
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 SCREENS = ["1", "2", "3", "4", "5", "6", "2 f", "2 c", "2 e", "3 t", "3 p", "2 m", "2 question_mark", "2 ctrl+p", "o"]

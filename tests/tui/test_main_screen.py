@@ -11,12 +11,14 @@ from textual.color import Color
 from textual.widgets import ContentSwitcher, DataTable
 
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.main_screen import TABS
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
+from prefscope.tui.screens.main import TABS
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.knob_list import KnobList
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 SIZES = [(80, 24), (120, 36)]

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from prefscope.ledger.marks import load_marks
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pairs import PairsPane
-from prefscope.tui.session import Session
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, cursor_line, prompts
+
+pytestmark = pytest.mark.slow
 
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]

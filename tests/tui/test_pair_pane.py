@@ -13,13 +13,15 @@ import textual
 from textual.widgets import DataTable, Input
 
 from prefscope.ledger.marks import Mark, load_marks
-from prefscope.tui.pair_dialogs import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.dialogs.pair import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.panes.pair import PairPane
-from prefscope.tui.session import Session, Sort
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
 from tests.tui.pair_app import CHOSEN, PairApp, write_session
 from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.slow
 
 WRONG = {"chosen": [("a", -4.0, -1.0)], "rejected": [("b", -1.0, -2.0)]}
 NARROW, WIDE = (80, 24), (120, 36)

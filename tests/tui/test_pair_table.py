@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefscope.flags import FLAGS
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.theme import ORANGE, SKY
 from prefscope.tui.widgets.beginnings import Beginnings
 from prefscope.tui.widgets.pair_columns import (
@@ -22,6 +22,8 @@ from prefscope.tui.widgets.pair_columns import (
 from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import PairsApp, write_pairs
 from tests.tui.terminal import Terminal, cursor_line, prompts
+
+pytestmark = pytest.mark.slow
 
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]

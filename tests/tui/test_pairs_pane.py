@@ -12,11 +12,13 @@ from rich.cells import cell_len
 from textual.strip import Strip
 
 from prefscope.report.visible import visible
+from prefscope.tui.dialogs.quick_filters import QuickFilters, quick_filters
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pairs import status
-from prefscope.tui.panes.quick_filters import QuickFilters, quick_filters
-from prefscope.tui.session import Session
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 SIZES = [(80, 24), (120, 36)]

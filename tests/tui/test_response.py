@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefscope.report.token_steps import LEAST_STEPS, LOGRATIO_STEPS, logratio_steps
-from prefscope.tui.numbers import signed
-from prefscope.tui.response import (
+from prefscope.tui.model.numbers import signed
+from prefscope.tui.model.response import (
     Response,
     margin_share,
     read_response,
 )
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from tests.tui.pair_app import write_session
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from prefscope.ledger.marks import Mark
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.pair_facts import numbers_line
-from prefscope.tui.panes.quick_filters import quick_filters
-from prefscope.tui.session import Session, Sort
+from prefscope.tui.dialogs.quick_filters import quick_filters
+from prefscope.tui.model.pair_facts import numbers_line
+from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.widgets.pair_columns import pair_columns
 from tests.tui.pairs_app import write_pairs
 

@@ -16,12 +16,14 @@ from prefscope.ledger.marks import Mark
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 from prefscope.tui.theme import ORANGE, SKY, THEMES
 from prefscope.tui.widgets.quadrants import Quadrants
 from prefscope.tui.widgets.run_table import RunTable
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden, cursor_line
+
+pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 COUNTS = {"both": 124, "only_a": 31, "neither": 13, "only_b": 2}

@@ -8,7 +8,7 @@ import pytest
 from prefscope.ledger.filters import FilterError
 from prefscope.ledger.marks import Mark
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.session import Session, Sort
+from prefscope.tui.model.session import Session, Sort
 
 WRONG = "margin < 0"
 

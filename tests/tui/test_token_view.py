@@ -15,9 +15,9 @@ from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 
-from prefscope.tui.response import Response, Shown, differing
+from prefscope.tui.model.response import Response, Shown, differing
+from prefscope.tui.model.token_lines import named, shown, words, wrap_tokens
 from prefscope.tui.theme import DEFAULT_THEME, THEMES
-from prefscope.tui.token_lines import named, shown, words, wrap_tokens
 from prefscope.tui.widgets.token_view import TokenView
 
 HOSTILE = {

@@ -11,8 +11,10 @@ import pytest
 from prefscope.ledger.view import View
 from prefscope.preference.registry import LOSSES, Parameter
 from prefscope.settings import LossChoice, PreferenceSettings
-from prefscope.tui.session import Session
-from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
+from prefscope.tui.model.knobs import Knob, carried, knobs, mean_losses
+from prefscope.tui.model.session import Session
+
+pytestmark = pytest.mark.slow
 
 
 def names(view: View) -> list[str]:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from prefscope.data.checks.check import CHECKS, Check, Example, Found, find_check
-from prefscope.data.checks.lint import Finding, LintReport, distil, lint_pairs
+from prefscope.data.checks.lint import LintFinding, LintReport, distil, lint_pairs
 
-__all__ = ["CHECKS", "Check", "Example", "Finding", "Found", "LintReport", "distil", "find_check", "lint_pairs"]
+__all__ = ["CHECKS", "Check", "Example", "Found", "LintFinding", "LintReport", "distil", "find_check", "lint_pairs"]

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.data.checks.distilled import Distilled, PairTexts
+from prefscope.data.checks.text_index import Distilled, PairTexts
 from prefscope.data.records import Json
 from prefscope.errors import UsageError
 

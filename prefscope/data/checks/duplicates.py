@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.data.checks.check import EXAMPLES, NOTHING, Example, Found, check_of_data
-from prefscope.data.checks.distilled import Distilled, Keys
 from prefscope.data.checks.sketch import near_matches
+from prefscope.data.checks.text_index import Distilled, Keys
 
 NEAR_PROMPT = 0.9
 NEAR_PAIR = 0.8

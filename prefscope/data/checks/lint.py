@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.checks import duplicates, phrases, responses, shortcuts  # noqa: F401 (they register the checks)
 from prefscope.data.checks.check import CHECKS, EXAMPLES, NOTHING, Check, Example, Found
-from prefscope.data.checks.distilled import Distilled, Distiller, PairTexts
+from prefscope.data.checks.text_index import Distilled, Distiller, PairTexts
 from prefscope.data.records import BadRow, Json, PreferencePair
 
 JSON_SCHEMA = 1
@@ -23,7 +23,7 @@ CHECKS[BAD_ROWS.name] = BAD_ROWS
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """What a check found."""
 
     check: Check
@@ -40,7 +40,7 @@ class LintReport:
     """What all checks found in a data set."""
 
     pairs: int
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     """One a check, in the order of the checks."""
 
     @functools.cached_property
@@ -125,7 +125,7 @@ def lint_pairs(
     for name, check in CHECKS.items():
         if check.of_data is not None and (against is not None or not check.compares):
             found[name] = check.of_data(data, against) if len(data.rows) else NOTHING
-    return LintReport(len(data.rows), tuple(Finding(CHECKS[name], found[name]) for name in CHECKS if name in found))
+    return LintReport(len(data.rows), tuple(LintFinding(CHECKS[name], found[name]) for name in CHECKS if name in found))
 
 
 def _example_to_json(example: Example) -> dict[str, Json]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.data.checks.check import NOTHING, Example, Found, check_of_data
-from prefscope.data.checks.distilled import Distilled
+from prefscope.data.checks.text_index import Distilled
 from prefscope.data.checks.words import LONGEST_PHRASE, SAMPLED_PAIRS, WordSample, phrase_keys
 from prefscope.statistics import upper_tail
 

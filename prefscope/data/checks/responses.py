@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 from prefscope.data.checks.check import check_of_pair
-from prefscope.data.checks.distilled import PairTexts, compared, excerpt
+from prefscope.data.checks.text_index import PairTexts, compared, excerpt
 from prefscope.data.records import Message, says_nothing
 
 SHORTEST_PROMPT = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefscope.data.checks.check import EXAMPLES, NOTHING, Example, Found, check_of_data
-from prefscope.data.checks.distilled import Distilled
+from prefscope.data.checks.text_index import Distilled
 from prefscope.statistics import upper_tail, wilson_interval
 
 LEAST_PAIRS = 10

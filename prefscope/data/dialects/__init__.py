@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prefscope.data.dialects.alpaca import MS_SWIFT_QUERY, Alpaca
-from prefscope.data.dialects.beside import refuse_media
 from prefscope.data.dialects.cells import is_python_bytes
 from prefscope.data.dialects.columns import (
     ANSWER_WL,
@@ -25,10 +24,11 @@ from prefscope.data.dialects.conversations import (
     TRL_IMPLICIT,
     ULTRAFEEDBACK,
 )
-from prefscope.data.dialects.dialect import Dialect, NotAPairError, Parts, Row, columns_found
+from prefscope.data.dialects.dialect import Dialect, Fields, NotAPairError, Row, columns_found
 from prefscope.data.dialects.mapping import mapped_dialect, parse_mapping
 from prefscope.data.dialects.ms_swift import MsSwift
 from prefscope.data.dialects.refusals import refusal
+from prefscope.data.dialects.side_columns import refuse_media
 from prefscope.data.dialects.unused import unused_columns
 from prefscope.data.records import Json, PreferencePair, SourceRow
 from prefscope.errors import UsageError
@@ -102,13 +102,13 @@ def dialect_of(value: Row, *, dialect: str = "auto", mapping: Mapping[str, str] 
     return DIALECTS[dialect]
 
 
-def _columns(row: SourceRow, parts: Parts) -> dict[str, Json]:
+def _columns(row: SourceRow, parts: Fields) -> dict[str, Json]:
     """Return the columns that no part was read from, and the file of a row where the data set has several."""
     columns = {name: found for name, found in row.value.items() if name not in parts.consumed}
     return {FILE_COLUMN: row.file, **columns} if row.file else columns
 
 
-def _nul_remark(parts: Parts) -> tuple[str, ...]:
+def _nul_remark(parts: Fields) -> tuple[str, ...]:
     """Return that a text holds NUL, which is scored as it is and is damage more often than meant."""
     texts = (parts.prompt, parts.chosen, parts.rejected)
     turns = [text if isinstance(text, str) else "".join(turn.content or "" for turn in text) for text in texts]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from prefscope.data.dialects.beside import SideColumns
-from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, exchange
+from prefscope.data.dialects.dialect import Fields, NotAPairError, Row, exchange
+from prefscope.data.dialects.side_columns import SideColumns
 from prefscope.data.dialects.turns import opening_role, read_string, read_turns, write_text
 from prefscope.data.records import Json, Message, PreferencePair, Text
 from prefscope.errors import DataError
@@ -30,7 +30,7 @@ class Alpaca:
         there = {self.instruction, self.chosen, self.rejected} <= value.keys()
         return there and opening_role(value[self.chosen]) not in ("system", "user")
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts, always as a conversation.
 
         Raises:
@@ -42,7 +42,7 @@ class Alpaca:
         prompt = self.beside.lead(value, turns)
         chosen, rejected = (read_turns(value, name, "assistant") for name in (self.chosen, self.rejected))
         own = {self.instruction, self.input, "history", self.chosen, self.rejected} & value.keys()
-        return Parts(prompt, chosen, rejected, *self.beside.settings(value), self.beside.found(value) | own)
+        return Fields(prompt, chosen, rejected, *self.beside.settings(value), self.beside.found(value) | own)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from prefscope.data.dialects.beside import SideColumns
-from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, code_names, columns_found, exchange
+from prefscope.data.dialects.dialect import Fields, NotAPairError, Row, code_names, columns_found, exchange
+from prefscope.data.dialects.side_columns import SideColumns
 from prefscope.data.dialects.turns import as_turns, opening_role, read_text, write_text
 from prefscope.data.records import Json, PreferencePair
 
@@ -30,7 +30,7 @@ class ThreeColumns:
         three = self.chosen in value and self.rejected in value and any(name in value for name in self.prompts)
         return three and opening_role(value[self.chosen]) not in ("system", "user")
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts; plain texts stay so unless a `system` column or messages make a conversation of them.
 
         Raises:
@@ -46,7 +46,7 @@ class ThreeColumns:
             prompt = self.beside.lead(value, as_turns(prompt, "user"))
             chosen, rejected = as_turns(chosen, "assistant"), as_turns(rejected, "assistant")
         consumed = self.beside.found(value) | {column, self.chosen, self.rejected}
-        return Parts(prompt, chosen, rejected, *self.beside.settings(value), consumed)
+        return Fields(prompt, chosen, rejected, *self.beside.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in its three columns."""
@@ -79,7 +79,7 @@ class OpenAIColumns:
         """Return whether both outputs are there."""
         return {"input", self.flat.chosen, self.flat.rejected} <= value.keys()
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts.
 
         Raises:

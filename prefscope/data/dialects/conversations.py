@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prefscope.data.dialects import transcripts
-from prefscope.data.dialects.beside import SideColumns
 from prefscope.data.dialects.columns import PROMPTS, prompt_column
-from prefscope.data.dialects.dialect import NotAPairError, Parts, Row, code_names, columns_found, exchange
+from prefscope.data.dialects.dialect import Fields, NotAPairError, Row, code_names, columns_found, exchange
+from prefscope.data.dialects.side_columns import SideColumns
 from prefscope.data.dialects.splits import split_text, split_turns
 from prefscope.data.dialects.turns import as_turns, kind, opening_role, read_text, read_turns, write_text
 from prefscope.data.records import Json, Message, PreferencePair, Text
@@ -41,7 +41,7 @@ class TwoWholes:
         there = self.chosen in value and self.rejected in value
         return there and (self.accepts is None or self.accepts(value))
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts, split where the two begin to differ.
 
         Raises:
@@ -61,7 +61,7 @@ class TwoWholes:
             prompt = self.beside.lead(value, prompt)
         elif value.get(self.beside.system):
             raise NotAPairError(f"`{self.beside.system}` cannot lead texts that have no turns; {_MAP_HINT}")
-        return Parts(prompt, chosen, rejected, *self.beside.settings(value), consumed)
+        return Fields(prompt, chosen, rejected, *self.beside.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with prompt and response joined in each of its two columns."""

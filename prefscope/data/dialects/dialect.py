@@ -23,7 +23,7 @@ class NotAPairError(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Fields:
     """What a dialect finds in a row."""
 
     prompt: Text
@@ -49,7 +49,7 @@ class Dialect(Protocol):
     def matches(self, value: Row) -> bool:
         """Return whether the row's columns and their types are this layout's."""
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts of the pair.
 
         Raises:

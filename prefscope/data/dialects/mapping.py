@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefscope.data.dialects.beside import SideColumns
 from prefscope.data.dialects.columns import ThreeColumns
 from prefscope.data.dialects.conversations import TwoWholes
 from prefscope.data.dialects.dialect import Dialect
+from prefscope.data.dialects.side_columns import SideColumns
 from prefscope.errors import UsageError
 
 _PARTS = ("prompt", "chosen", "rejected", "system", "tools")

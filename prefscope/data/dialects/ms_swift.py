@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from prefscope.data.dialects.beside import SideColumns
-from prefscope.data.dialects.dialect import NotAPairError, Parts, Row
+from prefscope.data.dialects.dialect import Fields, NotAPairError, Row
+from prefscope.data.dialects.side_columns import SideColumns
 from prefscope.data.dialects.turns import as_turns, read_text, read_turns, write_text
 from prefscope.data.records import Json, Message, PreferencePair, text_to_json
 
@@ -24,7 +24,7 @@ class MsSwift:
         """Return whether both columns are there."""
         return {"messages", "rejected_response"} <= value.keys()
 
-    def read(self, value: Row) -> Parts:
+    def read(self, value: Row) -> Fields:
         """Return the parts; the chosen response is the last turn, or all after the last request to match a list.
 
         Raises:
@@ -32,7 +32,7 @@ class MsSwift:
         """
         prompt, chosen, rejected = self._split(value)
         consumed = self.beside.found(value) | {"messages", "rejected_response"}
-        return Parts(self.beside.lead(value, prompt), chosen, rejected, *self.beside.settings(value), consumed)
+        return Fields(self.beside.lead(value, prompt), chosen, rejected, *self.beside.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in it."""

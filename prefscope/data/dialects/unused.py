@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from prefscope.data.dialects.columns import PROMPTS
-from prefscope.data.dialects.dialect import Parts, Row
+from prefscope.data.dialects.dialect import Fields, Row
 from prefscope.data.dialects.refusals import labels_of
 from prefscope.data.records import Json, readable
 
@@ -17,7 +17,7 @@ _HISTORY = frozenset({"history", "chat_history", "conversation_history", "dialog
 _CONTEXT = frozenset({"context", "input"})
 
 
-def unused_columns(value: Row, parts: Parts, mapping: Mapping[str, str] | None) -> Iterator[str]:
+def unused_columns(value: Row, parts: Fields, mapping: Mapping[str, str] | None) -> Iterator[str]:
     """Yield a remark on each such column, as a sentence without a full stop."""
     for name, found in value.items():
         if name in parts.consumed or not _says_something(found):
@@ -38,5 +38,5 @@ def _says_something(found: Json) -> bool:
     return bool(found.strip()) if isinstance(found, str) else isinstance(found, list) and bool(found)
 
 
-def _is_said(found: str, parts: Parts) -> bool:
+def _is_said(found: str, parts: Fields) -> bool:
     return found.strip() in readable(parts.prompt)

@@ -10,29 +10,29 @@ from dataclasses import replace
 
 import torch
 
-from prefscope.children import start_child
 from prefscope.errors import PrefscopeError, ResourceError
 from prefscope.events import Noted
 from prefscope.folders import worker_log
 from prefscope.pipeline.candidates import Candidate
-from prefscope.pipeline.dispatch.here import BatchScorer, Here
-from prefscope.pipeline.dispatch.job import Examination, Job
+from prefscope.pipeline.dispatch.job import ExamineModel, Job
+from prefscope.pipeline.dispatch.local import BatchScorer, LocalDispatcher
 from prefscope.pipeline.dispatch.ray_cluster import RayCluster
 from prefscope.pipeline.dispatch.ray_job import RayJob
 from prefscope.pipeline.dispatch.unit import Dispatcher, Emit
 from prefscope.pipeline.dispatch.workers import COMMAND, Workers
-from prefscope.pipeline.parts.places import address
-from prefscope.pipeline.residents import Residents, ScoredModel
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel
+from prefscope.pipeline.parts.urls import address
 from prefscope.scoring.probe import Budget
-from prefscope.scoring.self_check import Verdict
+from prefscope.scoring.self_check import ForwardChoice
 from prefscope.settings import DispatchSettings
+from prefscope.subprocesses import start_child
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @contextmanager
 def open_dispatcher(
-    asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], emit: Emit
+    asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], emit: Emit
 ) -> Iterator[Dispatcher]:
     """Give a dispatcher for models that are resident together; its workers are gone afterwards.
 
@@ -40,43 +40,43 @@ def open_dispatcher(
         MissingExtraError: Ray is asked for and not installed.
     """
     if asked.engine == "local" and asked.workers is None:
-        yield Here(BatchScorer(residents, {model.role: model for model in models}, emit))
+        yield LocalDispatcher(BatchScorer(pool, {model.role: model for model in models}, emit))
         return
-    residents.release()
-    dispatcher = (_open_ray if asked.engine == "ray" else _open_workers)(asked, residents, models, emit)
+    pool.release()
+    dispatcher = (_open_ray if asked.engine == "ray" else _open_workers)(asked, pool, models, emit)
     try:
         yield dispatcher
     finally:
         dispatcher.close()
 
 
-def _open_ray(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> RayCluster:
+def _open_ray(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], emit: Emit) -> RayCluster:
     folder = None if asked.parts is None else address(asked.parts)
-    job = RayJob(_job(asked, residents, models, asked.cpus_per_worker), folder, socket.gethostname())
-    cluster = RayCluster(job, asked, residents.device, emit, width=asked.workers or 1)
+    job = RayJob(_job(asked, pool, models, asked.cpus_per_worker), folder, socket.gethostname())
+    cluster = RayCluster(job, asked, pool.device, emit, width=asked.workers or 1)
     cluster.open()
     return cluster
 
 
-def _open_workers(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], emit: Emit) -> Workers:
+def _open_workers(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], emit: Emit) -> Workers:
     workers = asked.workers or 1
     emit(Noted(f"{workers} workers, each with its own copy of the weights" if workers > 1 else "1 worker"))
-    job = _job(asked, residents, models, (os.cpu_count() or 1) // workers)
-    processes = residents.settings.models.tp
-    environments = tuple(_environment(residents.device, number, processes) for number in range(workers))
+    job = _job(asked, pool, models, (os.cpu_count() or 1) // workers)
+    processes = pool.settings.models.tp
+    environments = tuple(_environment(pool.device, number, processes) for number in range(workers))
     return Workers(job, environments, emit)
 
 
-def _job(asked: DispatchSettings, residents: Residents, models: Sequence[ScoredModel], threads: int) -> Job:
+def _job(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], threads: int) -> Job:
     """Return what a worker with so many threads has to know; it computes by itself, whatever was asked of the run."""
-    settings = replace(residents.settings, dispatch=DispatchSettings(patience=asked.patience))
+    settings = replace(pool.settings, dispatch=DispatchSettings(patience=asked.patience))
     return Job(
         settings,
-        residents.device,
-        residents.dtype,
-        residents.groups,
-        residents.together,
-        residents.token_ids,
+        pool.device,
+        pool.dtype,
+        pool.groups,
+        pool.together,
+        pool.token_ids,
         tuple(models),
         max((settings.compute.threads or threads) // settings.models.tp, 1),
     )
@@ -98,25 +98,25 @@ def _environment(device: torch.device, number: int, processes: int) -> Mapping[s
     return os.environ | {GPUS: ",".join(gpus[first : first + processes])}
 
 
-def examine_apart(residents: Residents, candidate: Candidate) -> tuple[Verdict, Budget]:
-    """Return what `Residents.examine` does, found by a process of its own: the first of those that share the model.
+def examine_apart(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
+    """Return what `ModelPool.examine` does, found by a process of its own: the first of those that share the model.
 
     Raises:
         ResourceError: It ended without an answer.
         PrefscopeError: What it raised.
     """
-    job = _job(residents.settings.dispatch, residents, (), os.cpu_count() or 1)
-    environment = _environment(residents.device, 0, residents.settings.models.tp)
+    job = _job(pool.settings.dispatch, pool, (), os.cpu_count() or 1)
+    environment = _environment(pool.device, 0, pool.settings.models.tp)
     child = start_child(COMMAND, worker_log(f"{os.getpid()}-examination"), environment=environment)
     try:
-        child.connection.send(Examination(job, candidate))
+        child.connection.send(ExamineModel(job, candidate))
         while True:
             said = child.connection.recv()
             if isinstance(said, PrefscopeError):
                 raise said
             if isinstance(said, tuple):
                 return said
-            residents.emit(said)
+            pool.emit(said)
     except (EOFError, OSError) as error:
         raise ResourceError(
             f"The process that looks at the {candidate.role} has ended",

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from prefscope.pipeline.candidates import Candidate
-from prefscope.pipeline.dispatch.here import BatchScorer
+from prefscope.pipeline.dispatch.local import BatchScorer
 from prefscope.pipeline.dispatch.unit import Emit
-from prefscope.pipeline.residents import Residents, ScoredModel
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 
@@ -32,15 +32,15 @@ class Job:
     models: tuple[ScoredModel, ...]
     threads: int
 
-    def residents(self, store: LogpStore, emit: Emit) -> Residents:
+    def pool(self, store: LogpStore, emit: Emit) -> ModelPool:
         """Return the models, none of them loaded."""
-        return Residents(
+        return ModelPool(
             self.settings, store, emit, self.device, self.dtype, self.groups, self.together, self.token_ids
         )
 
     def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
         """Return what computes the batches."""
-        return BatchScorer(self.residents(store, emit), {model.role: model for model in self.models}, emit)
+        return BatchScorer(self.pool(store, emit), {model.role: model for model in self.models}, emit)
 
     def patience(self, tokens: int) -> float:
         """Return how many seconds so many tokens may take under any of the models."""
@@ -49,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class ExamineModel:
     """A model that a worker is to look at, in place of computing units."""
 
     job: Job

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from prefscope.children import Child, start_child
 from prefscope.errors import MissingExtraError, PrefscopeError, ResourceError, UsageError
 from prefscope.events import BatchScored, Noted
 from prefscope.folders import worker_log
@@ -31,6 +30,7 @@ from prefscope.pipeline.dispatch.ray_driver import Cluster, Request, end_session
 from prefscope.pipeline.dispatch.ray_job import Payload, RayJob
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Unit
 from prefscope.settings import DispatchSettings
+from prefscope.subprocesses import Child, start_child
 
 COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.ray_driver")
 MOST_TOKENS = 1 << 27

@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import prefscope
-from prefscope.children import end_with_starter
 from prefscope.errors import ModelError, PrefscopeError, ResourceError
+from prefscope.subprocesses import end_with_starter
+from prefscope.version import __version__
 
 EXIT_BUG = 70
 LOCAL_STORE_BYTES = 256 << 20
@@ -140,7 +140,7 @@ def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
     )
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _ScoreUnits,
-        fn_constructor_kwargs={"version": prefscope.__version__, "job": request.job},
+        fn_constructor_kwargs={"version": __version__, "job": request.job},
         batch_size=None,
         num_cpus=request.cluster.cpus,
         num_gpus=request.cluster.gpus,
@@ -159,9 +159,9 @@ class _ScoreUnits:
         self.scorer: Any = None
         self.error: PrefscopeError | None = None
         try:
-            if version != prefscope.__version__:
+            if version != __version__:
                 raise ModelError(
-                    f"A node of the cluster has prefscope {prefscope.__version__}, and this is {version}",
+                    f"A node of the cluster has prefscope {__version__}, and this is {version}",
                     hint="Install the same version on all nodes.",
                 )
             self.scorer = pickle.loads(job).scorer()  # noqa: S301 (the driver's)

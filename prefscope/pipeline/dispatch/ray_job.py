@@ -13,12 +13,14 @@ import torch
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event
 from prefscope.folders import store_path
-from prefscope.pipeline.dispatch.here import BatchScorer
 from prefscope.pipeline.dispatch.job import Batch, Job
+from prefscope.pipeline.dispatch.local import BatchScorer, LocalDispatcher
 from prefscope.pipeline.dispatch.unit import Turn
 from prefscope.pipeline.parts.folder import PartsFolder
-from prefscope.pipeline.parts.places import LocalFolder, place_of
+from prefscope.pipeline.parts.places import LocalFolder
 from prefscope.pipeline.parts.plan_file import OpenedPlan, open_plan
+from prefscope.pipeline.parts.urls import place_of
+from prefscope.pipeline.shard_scorer import ShardScorer
 from prefscope.scoring.checkpoints import fingerprint
 from prefscope.scoring.engine import compute_scope
 from prefscope.scoring.store import LogpStore
@@ -107,26 +109,26 @@ class RayScorer:
         return found
 
     def _write(self, number: int) -> list[BatchScored]:
-        from prefscope.pipeline.passes import Passes  # it takes dispatchers, and so this module
-
         if self.opened is None or self.folder is None:
             raise RuntimeError("a shard without a plan")
         self._watch(len(self.job.models) * self.opened.content["shards"][number]["tokens"])
         events: list[Event] = []
         settings = replace(self.job.settings, dispatch=DispatchSettings())
         with LogpStore(None) as store:
-            passes = Passes(
+            scorer = ShardScorer(
                 settings,
                 store,
                 self.opened.spool,
                 self.opened.plan,
-                self.scorer.residents,
+                self.scorer.pool,
                 b"",
                 events.append,
                 folder=self.folder,
-                numbers=[number],
             )
-            passes.score_shards(self.job.models)
+            models = self.job.models
+            batches = BatchScorer(self.scorer.pool, {model.role: model for model in models}, events.append)
+            if left := scorer.left([number], models):
+                scorer.score(models, left, LocalDispatcher(batches))
         return [event for event in events if isinstance(event, BatchScored)]
 
     def _watch(self, tokens: int) -> None:

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from prefscope.children import end_with_starter
 from prefscope.errors import PrefscopeError
-from prefscope.pipeline.dispatch.job import Batch, Examination, Job
+from prefscope.pipeline.dispatch.job import Batch, ExamineModel, Job
 from prefscope.process_exit import run_and_exit
 from prefscope.scoring.store import LogpStore
+from prefscope.subprocesses import end_with_starter
 
 EXIT_BUG = 70
 
@@ -28,12 +28,12 @@ def main() -> int:
     end_with_starter()
     connection = Connection(int(sys.argv[1]))
     try:
-        asked: Job | Examination = connection.recv()
-        job = asked.job if isinstance(asked, Examination) else asked
+        asked: Job | ExamineModel = connection.recv()
+        job = asked.job if isinstance(asked, ExamineModel) else asked
         torch.set_num_threads(job.threads)
         with LogpStore(None) as store:
-            if isinstance(asked, Examination):
-                connection.send(job.residents(store, connection.send).examine(asked.candidate))
+            if isinstance(asked, ExamineModel):
+                connection.send(job.pool(store, connection.send).examine(asked.candidate))
                 return 0
             scorer = job.scorer(store, connection.send)
             scorer.load()

@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from prefscope.children import Child, start_child, told
 from prefscope.errors import PrefscopeError, ResourceError
 from prefscope.events import Halved, Noted
 from prefscope.folders import worker_log
 from prefscope.pipeline.dispatch.job import Batch, Job
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Turn, Unit
+from prefscope.subprocesses import Child, start_child, told
 
 COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.worker_process")
 DEATHS_WHILE_LOADING = 3
@@ -118,7 +118,7 @@ class Workers:
         try:
             said = worker.child.connection.recv()
         except (EOFError, OSError):
-            yield from self._bury(worker, again, tries)
+            yield from self._handle_death(worker, again, tries)
             return
         match said:
             case None:
@@ -136,7 +136,9 @@ class Workers:
             case _:  # which step of loading it is at concerns nobody
                 pass
 
-    def _bury(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
+    def _handle_death(
+        self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
+    ) -> Iterator[Answer]:
         """Put what a dead worker had in hand back, or drop it."""
         how = told(self._alive.pop(worker.number).child.end())
         unit, left = worker.unit, tuple(worker.left)

@@ -7,7 +7,7 @@ import numpy as np
 from prefscope.errors import TemplateError, VocabularyError
 from prefscope.ledger.left_out import describe_left_out
 from prefscope.ledger.source_pairs import source_pairs
-from prefscope.pipeline.doctor.verdict import Answer, Evidence, State, doctor_check
+from prefscope.pipeline.doctor.verdict import Evidence, Judgement, State, doctor_check
 from prefscope.scoring.profiles import TRL
 from prefscope.statistics import upper_tail
 
@@ -31,7 +31,7 @@ OF_ALL = f"fails from {MOST:.0%} of the pairs on, warns from the first"
     answers_refusals=True,
     rule="fails where a token id in use means something else to the reference, warns where only unused ones do",
 )
-def check_tokenizers(evidence: Evidence) -> Answer:
+def check_tokenizers(evidence: Evidence) -> Judgement:
     """Fail where a token in use means something else to the reference."""
     if isinstance(evidence.refusal, VocabularyError):
         return "fail", evidence.refusal.what
@@ -50,7 +50,7 @@ def check_tokenizers(evidence: Evidence) -> Answer:
     rule="fails where conversations have no template, or the two models have each their own; warns where the "
     "reference has none",
 )
-def check_chat_template(evidence: Evidence) -> Answer:
+def check_chat_template(evidence: Evidence) -> Judgement:
     """Fail where there is none for conversations, or the two models have each their own."""
     if isinstance(evidence.refusal, TemplateError):
         return "fail", evidence.refusal.what
@@ -71,7 +71,7 @@ def check_chat_template(evidence: Evidence) -> Answer:
     "Name the trained checkpoint with --policy and the one that its training started from with --ref.",
     rule="fails where the weights are the same, or every log-ratio is exactly 0",
 )
-def check_same_model(evidence: Evidence) -> Answer:
+def check_same_model(evidence: Evidence) -> Judgement:
     """Fail where the policy is the reference, so that every reward is 0."""
     models = evidence.manifest["models"]
     if models["policy"]["fingerprint"] == models["ref"]["fingerprint"]:
@@ -89,7 +89,7 @@ def check_same_model(evidence: Evidence) -> Answer:
     rule="fails where the policy is the base of a reference that is its adapter; warns where so few margins are "
     f"positive that chance would do it less often than {UNLIKELY:.0%}",
 )
-def check_swapped(evidence: Evidence) -> Answer:
+def check_swapped(evidence: Evidence) -> Judgement:
     """Fail where the policy is the base and the reference its adapter."""
     if "swapped" in evidence.oddities:
         return "fail", "the policy is the base model, and the reference is an adapter of it"
@@ -106,7 +106,7 @@ def check_swapped(evidence: Evidence) -> Answer:
     "If your trainer got its reference by switching the adapter off, score with --ref adapter-off.",
     rule="warns where the policy's adapter changes its base and the reference is that base as published",
 )
-def check_adapter_base(evidence: Evidence) -> Answer:
+def check_adapter_base(evidence: Evidence) -> Judgement:
     """Warn where a trainer may have had another reference than the adapter's base."""
     found = evidence.oddities.get("adapter_base")
     return ("ok", "the reference is what it seems") if found is None else ("warn", found)
@@ -117,7 +117,7 @@ def check_adapter_base(evidence: Evidence) -> Answer:
     "Score a reward model's base, or the checkpoint that was trained on preferences.",
     rule="warns where a policy or reference has a value head beside its language model",
 )
-def check_value_head(evidence: Evidence) -> Answer:
+def check_value_head(evidence: Evidence) -> Judgement:
     """Warn where a checkpoint may be a reward model."""
     found = evidence.oddities.get("value_head")
     return ("ok", "neither model has a value head") if found is None else ("warn", found)
@@ -128,7 +128,7 @@ def check_value_head(evidence: Evidence) -> Answer:
     "Delete the file or the shards that are stale.",
     rule="fails where a folder has both a single weight file and shards with an index",
 )
-def check_stale_weights(evidence: Evidence) -> Answer:
+def check_stale_weights(evidence: Evidence) -> Judgement:
     """Fail where it is not clear which weights are meant."""
     found = evidence.oddities.get("stale_weights")
     return ("ok", "each folder holds one set of weights") if found is None else ("fail", found)
@@ -146,7 +146,7 @@ def _chosen_nats(evidence: Evidence) -> float:
     "measure that, too.",
     rule=f"the median log-ratio a token of chosen responses: fails above {SFT_NATS:g} nats, warns above {MUCH_NATS:g}",
 )
-def check_reference(evidence: Evidence) -> Answer:
+def check_reference(evidence: Evidence) -> Judgement:
     """Fail where the policy likes the chosen responses better than preference training would make it.
 
     The difference that DPO trains is as well had by lowering the rejected response, and mostly is (Razin et al. 2024,
@@ -165,13 +165,13 @@ def check_reference(evidence: Evidence) -> Answer:
     return ("warn" if chosen > MUCH_NATS else "ok"), told
 
 
-def _judge_share(found: int, pairs: int, told: str) -> Answer:
+def _judge_share(found: int, pairs: int, told: str) -> Judgement:
     """Return what a share of pairs means: fail for most of them, warn for some."""
     state: State = "ok" if not found else "fail" if found >= MOST * pairs else "warn"
     return state, f"{found or 'none'} of {pairs} {told}"
 
 
-def _judge_flag(evidence: Evidence, flag: str, told: str) -> Answer:
+def _judge_flag(evidence: Evidence, flag: str, told: str) -> Judgement:
     """Return what the share of flagged pairs means."""
     flagged = evidence.flagged(flag)
     return _judge_share(int(flagged.sum()), len(flagged), f"pairs {told}")
@@ -182,7 +182,7 @@ def _judge_flag(evidence: Evidence, flag: str, told: str) -> Answer:
     "Take the BOS out of the texts or the chat template: the tokenizer adds one, and models expect one.",
     rule=OF_ALL,
 )
-def check_double_bos(evidence: Evidence) -> Answer:
+def check_double_bos(evidence: Evidence) -> Judgement:
     """Fail where sequences begin with two BOS tokens."""
     return _judge_flag(evidence, "double_bos", "begin with two BOS tokens")
 
@@ -192,7 +192,7 @@ def check_double_bos(evidence: Evidence) -> Answer:
     "Let the chat template end the assistant's turn; the end is not trained otherwise. Is the template the right one?",
     rule=f"{OF_ALL}; of those that are not truncated",
 )
-def check_missing_eos(evidence: Evidence) -> Answer:
+def check_missing_eos(evidence: Evidence) -> Judgement:
     """Fail where responses that are not cut do not end with an end token."""
     whole = ~evidence.flagged("truncated")
     if not whole.any():
@@ -206,7 +206,7 @@ def check_missing_eos(evidence: Evidence) -> Answer:
     "Take the end-of-sequence text out of the responses, or the end token out of the chat template.",
     rule=f"{OF_ALL}; a profile that adds an end token always is as its stack does",
 )
-def check_double_eos(evidence: Evidence) -> Answer:
+def check_double_eos(evidence: Evidence) -> Judgement:
     """Fail where responses end with the same end token twice."""
     profile = evidence.manifest["tokenization"]["profile"]
     if profile != TRL and evidence.flagged("double_eos").any():
@@ -220,7 +220,7 @@ def check_double_eos(evidence: Evidence) -> Answer:
     "FILE), or take it out of the data.",
     rule=OF_ALL,
 )
-def check_not_rendered(evidence: Evidence) -> Answer:
+def check_not_rendered(evidence: Evidence) -> Judgement:
     """Fail where the chat template leaves out parts of most pairs."""
     left_out = describe_left_out(evidence.manifest["tokenization"])
     return _judge_flag(evidence, "not_rendered", f"are not rendered in full{left_out and f': {left_out}'}")
@@ -232,7 +232,7 @@ def check_not_rendered(evidence: Evidence) -> Answer:
     "begins; of plain text, move white space from the prompt's end to the responses.",
     rule=OF_ALL,
 )
-def check_prefix_mismatch(evidence: Evidence) -> Answer:
+def check_prefix_mismatch(evidence: Evidence) -> Judgement:
     """Fail where prompt and response together do not begin with the prompt's tokens."""
     return _judge_flag(evidence, "prefix_mismatch", "begin with other tokens than their prompt")
 
@@ -242,7 +242,7 @@ def check_prefix_mismatch(evidence: Evidence) -> Answer:
     "Raise --max-length, or leave it out to use the model's whole context.",
     rule=OF_ALL,
 )
-def check_truncation(evidence: Evidence) -> Answer:
+def check_truncation(evidence: Evidence) -> Judgement:
     """Fail where most pairs are cut."""
     limit = evidence.manifest["tokenization"]["max_length"]
     return _judge_flag(evidence, "truncated", f"are cut to {limit:,} tokens" if limit else "are cut")
@@ -254,7 +254,7 @@ def check_truncation(evidence: Evidence) -> Answer:
     rule="fails where the noise floor, or that of float32 against the dtype, reaches the median |h|, or rounding to 16 "
     f"bits made weights equal; warns from {COARSE:.0%} of the median |h| on",
 )
-def check_dtype(evidence: Evidence) -> Answer:
+def check_dtype(evidence: Evidence) -> Judgement:
     """Fail where rounding moves a margin by as much as the margins are large."""
     dtype, noise = evidence.manifest["compute"]["dtype"], evidence.manifest["noise"]
     weights = evidence.manifest.get("weights")
@@ -278,7 +278,7 @@ def check_dtype(evidence: Evidence) -> Answer:
     "Such pairs teach nothing more: an earlier checkpoint, a smaller beta or harder pairs will tell more.",
     rule=f"fails where the median DPO loss is below {SATURATED_LOSS:g}; skipped where wrong_reference fails",
 )
-def check_saturated_loss(evidence: Evidence) -> Answer:
+def check_saturated_loss(evidence: Evidence) -> Judgement:
     """Fail where the loss of most pairs is all but 0, unless a wrong reference made it so."""
     if _chosen_nats(evidence) > SFT_NATS:
         return "skip", "margins mean little with a wrong reference"

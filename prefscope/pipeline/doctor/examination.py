@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from prefscope.errors import PrefscopeError, TemplateError, UsageError, VocabularyError
-from prefscope.events import Event, Progressed
+from prefscope.events import Event
 from prefscope.ledger.table import load_ledger
+from prefscope.pipeline import run
 from prefscope.pipeline.doctor.verdict import Evidence, Tokenizers, Verdict, judge
-from prefscope.pipeline.entry import with_bundled_models
 from prefscope.preference.registry import resolve_parameters
 from prefscope.settings import LossChoice, PreferenceSettings, ScoreSettings
 
@@ -29,7 +29,7 @@ OPERATIONS_A_CORE = 1.5e12
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DoctorReport:
     """What the doctor's checks say of a data set, a policy and a reference."""
 
     data: str
@@ -63,7 +63,7 @@ class Diagnosis:
         }
 
 
-def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Callable[[Event], None]) -> Diagnosis:
+def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Callable[[Event], None]) -> DoctorReport:
     """Return what the checks say of so many pairs, drawn at random; None: as many as take a minute, 8 to 32.
 
     Raises:
@@ -71,16 +71,12 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
         PrefscopeError: What `run.score` raises, but for policy and reference that do not share a vocabulary and a
             missing chat template: these are verdicts.
     """
-    # Bars of tqdm and the hub would garble what is shown; both libraries read this on import.
-    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-    emit(Progressed("loading torch and transformers", 0))
-    from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
-    from prefscope.pipeline.run import score
-
     if settings.models.ref == "none":
         raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
     resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # refuses a beta before anything is computed
-    settings = settings if settings.models.policy else with_bundled_models(settings)
+    settings = run.with_models(settings, emit)
+    from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
+
     pairs = pairs or _affordable(settings)
     asked = replace(
         settings,
@@ -90,19 +86,19 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
     with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
         path, refusal = Path(folder) / "sample.parquet", None
         try:
-            score(asked, lambda _: path, emit)
+            run.score(asked, lambda _: path, emit)
         except (VocabularyError, TemplateError) as error:
             refusal = error
         ledger = None if refusal is not None else load_ledger(path)
         verdicts = judge(Evidence(_compare_tokenizers(asked), _oddities(asked), refusal, ledger, beta))
         found = 0 if ledger is None else ledger.num_pairs
     models = asked.models
-    return Diagnosis(asked.data.source, models.policy, models.ref or "its base model", found, verdicts)
+    return DoctorReport(asked.data.source, models.policy, models.ref or "its base model", found, verdicts)
 
 
 def _affordable(settings: ScoreSettings) -> int:
     """Return how many pairs a CPU scores in half a minute, going by the length of the first ones."""
-    from prefscope.pipeline.intake import read_pairs
+    from prefscope.pipeline.reader import read_pairs
     from prefscope.pipeline.spool import Spool
     from prefscope.scoring import models as loading
     from prefscope.scoring.checkpoints import resolve

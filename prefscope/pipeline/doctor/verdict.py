@@ -90,8 +90,8 @@ class Evidence:
         return self.ledger.manifest
 
 
-Answer: TypeAlias = tuple[State, str]
-DoctorCheck: TypeAlias = Callable[[Evidence], Answer]
+Judgement: TypeAlias = tuple[State, str]
+DoctorCheck: TypeAlias = Callable[[Evidence], Judgement]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,8 @@ import numpy as np
 from prefscope.errors import UsageError
 from prefscope.events import Event, Noted
 from prefscope.pipeline.bad_rows import counted
-from prefscope.pipeline.intake import DataSummary, load_tokenizers, read_pairs
 from prefscope.pipeline.longest import longest
 from prefscope.pipeline.parts.folder import PartsFolder
-from prefscope.pipeline.parts.places import place_of
 from prefscope.pipeline.parts.plan_file import (
     OpenedPlan,
     asked_of,
@@ -25,6 +23,8 @@ from prefscope.pipeline.parts.plan_file import (
     publish_plan,
     size_of,
 )
+from prefscope.pipeline.parts.urls import place_of
+from prefscope.pipeline.reader import DataSummary, load_tokenizers, read_pairs
 from prefscope.pipeline.spool import Spool
 from prefscope.pipeline.template_in_use import settle_template
 from prefscope.scoring import models as loading

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefscope.errors import ResourceError
-from prefscope.pipeline.assembly import Found
+from prefscope.pipeline.logp_source import MaybeLogps
 from prefscope.pipeline.parts.places import Place
 from prefscope.scoring.sequences import DIGEST_BYTES
 
@@ -80,7 +80,7 @@ class PartsFolder:
             return False
         return _METADATA_KEY in metadata and json.loads(metadata[_METADATA_KEY])["shard"] == shard
 
-    def write_part(self, scope: str, shard: str, found: Mapping[bytes, Found]) -> None:
+    def write_part(self, scope: str, shard: str, found: Mapping[bytes, MaybeLogps]) -> None:
         """Keep the log-probs of all sequences of a shard, by their digests.
 
         Raises:
@@ -93,7 +93,7 @@ class PartsFolder:
         pq.write_table(table, stream, compression="zstd", use_dictionary=False, write_page_checksum=True)
         self.place.publish(part_path(scope, shard), memoryview(stream.getvalue()))
 
-    def read_part(self, scope: str, shard: str) -> dict[bytes, Found]:
+    def read_part(self, scope: str, shard: str) -> dict[bytes, MaybeLogps]:
         """Return the log-probs of a shard's sequences by their digests.
 
         Raises:

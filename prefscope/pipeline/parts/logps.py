@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.pipeline.assembly import SIDES, Found
+from prefscope.pipeline.logp_source import SIDES, MaybeLogps
 from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
 from prefscope.pipeline.shards import Plan
 from prefscope.scoring.sequences import TokenSequence
@@ -28,7 +28,7 @@ class PartLogps:
     """The folder of each role's parts."""
     _shards: NDArray[np.int32] = field(init=False)
     """The shard of each pair."""
-    _read: OrderedDict[tuple[str, int], dict[bytes, Found]] = field(default_factory=OrderedDict)
+    _read: OrderedDict[tuple[str, int], dict[bytes, MaybeLogps]] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class PartLogps:
         """Of the models that were run."""
         return self.scopes
 
-    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
         """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`.
 
         Raises:
@@ -49,16 +49,16 @@ class PartLogps:
         """
         return self._find(self.scopes[role], side, start, sequences)
 
-    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
+    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
         """Return log Σ π² in their place; raises as `logps` does."""
         return self._find(f"{self.scopes[role]}{COLLISIONS}", side, start, sequences)
 
-    def _find(self, scope: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[Found]:
+    def _find(self, scope: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
         numbers = 2 * (start + np.arange(len(sequences))) + SIDES.index(side)
         shards = self._shards[self.plan.owners[numbers] // 2].tolist()
         return [self._part(scope, shard)[one.digest()] for shard, one in zip(shards, sequences, strict=True)]
 
-    def _part(self, scope: str, shard: int) -> dict[bytes, Found]:
+    def _part(self, scope: str, shard: int) -> dict[bytes, MaybeLogps]:
         """Return a part, which is read if it is not among those that were read last."""
         place = (scope, shard)
         if place in self._read:
@@ -71,5 +71,5 @@ class PartLogps:
         return found
 
 
-def _size(part: Mapping[bytes, Found]) -> int:
+def _size(part: Mapping[bytes, MaybeLogps]) -> int:
     return sum(0 if vector is None else vector.nbytes for vector in part.values())

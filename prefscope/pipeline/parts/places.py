@@ -9,19 +9,16 @@ import os
 import re
 import shutil
 import socket
-import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from prefscope.errors import ResourceError, UsageError
+from prefscope.errors import ResourceError
 from prefscope.private import FOLDER_MODE, make_folder, open_file
 
 Fill = Callable[[IO[bytes]], object]
 """Writes a file's content."""
-STORES = ("s3", "gs")
-_SCHEME = re.compile(r"(s3|gs|file|[a-z][a-z0-9+.-]*(?=://)):", re.IGNORECASE)
 _SECRETS = re.compile(r"((?:s3|gs|\w+(?=://)):/*).*@", re.IGNORECASE | re.DOTALL)
 _OPTIONS = re.compile(r"(?<=[?&])(?!(?:region|scheme|endpoint_override|retry_limit_seconds)=)([^=&\s]*)=[^&\s'\"]*")
 
@@ -72,49 +69,6 @@ class Place(Protocol):
         """Delete a file, which may be gone by now."""
 
 
-def place_of(text: str) -> Place:
-    """Return the place that a folder or URL names.
-
-    Raises:
-        UsageError: No such URL can be used.
-        ResourceError: The object store cannot be reached, or has no such bucket.
-    """
-    scheme = scheme_of(text)
-    if scheme is None:
-        return LocalFolder(Path(text))
-    if scheme == "file":
-        return LocalFolder(Path(_local_path(text)))
-    if scheme not in STORES:
-        raise UsageError(
-            f"Parts cannot be kept at {scheme}://",
-            where=without_secrets(text),
-            hint="Give a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.",
-        )
-    from prefscope.pipeline.parts.object_store import open_store
-
-    return open_store(text)
-
-
-def address(text: str) -> str:
-    """Return a folder or URL as another process can use it, wherever that was started."""
-    return text if scheme_of(text) in STORES else str(Path(_local_path(text)).resolve())
-
-
-def shown_place(text: str) -> str:
-    """Return how a folder or URL is called in messages."""
-    return without_secrets(text) if scheme_of(text) in STORES else str(Path(_local_path(text)))
-
-
-def scheme_of(text: str) -> str | None:
-    """Return the scheme of a URL in small letters, None for a folder.
-
-    >>> scheme_of("S3://bucket/run"), scheme_of("/shared/run"), scheme_of("s3/run")
-    ('s3', None, None)
-    """
-    found = _SCHEME.match(text)
-    return found[1].lower() if found else None
-
-
 def without_secrets(text: str) -> str:
     """Return text with the credentials of its URLs left out: what is before an @, and unknown options.
 
@@ -122,16 +76,6 @@ def without_secrets(text: str) -> str:
     "cannot parse 's3://…@bucket/run?region=x&token=…'"
     """
     return _OPTIONS.sub(r"\1=…", _SECRETS.sub(r"\1…@", text))
-
-
-def _local_path(text: str) -> str:
-    """Return the path of a folder, or of a file URL."""
-    if scheme_of(text) != "file":
-        return text
-    parts = urllib.parse.urlsplit(text)
-    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.strip("/"):
-        raise UsageError("This URL is no folder of this machine", where=without_secrets(text), hint="Write file:///….")
-    return urllib.parse.unquote(parts.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,16 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-import prefscope
 from prefscope.errors import UNREADABLE, ResourceError, UsageError
 from prefscope.pipeline.parts.folder import FORMAT_VERSION, PartsFolder, sealed_json, unsealed
 from prefscope.pipeline.parts.places import Fill
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import SavedSpool, Spool
 from prefscope.settings import DataSettings, ScoreSettings
+from prefscope.version import __version__
 
 if TYPE_CHECKING:
-    from prefscope.pipeline.intake import DataSummary
+    from prefscope.pipeline.reader import DataSummary
 
 PLAN = "plan"
 _BLOCK_BYTES = 1 << 20
@@ -70,7 +70,7 @@ def publish_plan(
     }
     content = {
         "format": FORMAT_VERSION,
-        "prefscope": prefscope.__version__,
+        "prefscope": __version__,
         "asked": asked_of(settings),
         "source": {"name": settings.data.source, "size": size_of(settings.data)},
         "data": _plain(data),

@@ -17,7 +17,10 @@ from prefscope.ledger.table import Ledger
 from prefscope.report.diagnosis import Finding, diagnose, token_finding
 from prefscope.report.subsets import Grouping, group_by
 from prefscope.report.visible import visible
-from prefscope.tui.health_rows import (
+from prefscope.tui.dialogs.column_choice import ColumnChoice
+from prefscope.tui.messages import PairsAsked
+from prefscope.tui.model.cells import fit
+from prefscope.tui.model.health_rows import (
     CLEAN,
     LINT,
     TOKENS,
@@ -30,11 +33,8 @@ from prefscope.tui.health_rows import (
     unlinted_row,
     unread_row,
 )
-from prefscope.tui.messages import PairsAsked
-from prefscope.tui.panes.column_choice import ColumnChoice
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pane import Pane
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import fit
 
 FEW = 500
 """So many pairs' tokens are read unasked: it takes no time that is felt."""

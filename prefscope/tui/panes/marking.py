@@ -12,8 +12,8 @@ from textual.notifications import SeverityLevel
 from prefscope.errors import ResourceError
 from prefscope.ledger.marks import Decision, Mark
 from prefscope.report.visible import visible
+from prefscope.tui.dialogs.pair import NoteDialog
 from prefscope.tui.messages import SessionChanged
-from prefscope.tui.pair_dialogs import NoteDialog
 from prefscope.tui.panes.pane import Pane
 
 NEXT_DECISION: Mapping[Decision | None, Decision | None] = {None: "keep", "keep": "drop", "drop": "swap", "swap": None}

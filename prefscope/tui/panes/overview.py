@@ -17,8 +17,8 @@ from prefscope.ledger.view import View
 from prefscope.report.cards import Card, cards, margin_expression, sides
 from prefscope.report.plots import curve, reward_scatter, scatter
 from prefscope.tui.messages import PairsAsked
+from prefscope.tui.model.knobs import knobs, mean_losses
 from prefscope.tui.panes.pane import Pane
-from prefscope.tui.what_if import knobs, mean_losses
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
 

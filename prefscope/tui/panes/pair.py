@@ -18,8 +18,8 @@ from prefscope.ledger.table import Ledger
 from prefscope.report.token_steps import LOGRATIO_STEPS, Steps, logratio_steps
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
-from prefscope.tui.pair_dialogs import TextsDialog, TokenPlace, TopTokensDialog
-from prefscope.tui.pair_facts import (
+from prefscope.tui.dialogs.pair import TextsDialog, TokenPlace, TopTokensDialog
+from prefscope.tui.model.pair_facts import (
     LONGEST_VALUE,
     NOT_YET,
     is_known,
@@ -30,8 +30,7 @@ from prefscope.tui.pair_facts import (
     side_title,
     whole_texts,
 )
-from prefscope.tui.panes.marking import MarkingPane
-from prefscope.tui.response import (
+from prefscope.tui.model.response import (
     RANK_STEPS,
     SIDES,
     SURPRISE_STEPS,
@@ -41,7 +40,8 @@ from prefscope.tui.response import (
     differing,
     read_response,
 )
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
+from prefscope.tui.panes.marking import MarkingPane
 from prefscope.tui.theme import MONO_CLASS
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView

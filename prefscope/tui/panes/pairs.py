@@ -15,12 +15,12 @@ from textual.content import Content
 from textual.widgets import Static
 
 from prefscope.report.visible import visible
+from prefscope.tui.dialogs.columns import Choice, ColumnsDialog
+from prefscope.tui.dialogs.quick_filters import QuickFilters
 from prefscope.tui.messages import SessionChanged
-from prefscope.tui.panes.columns_dialog import Choice, ColumnsDialog
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import recall, remember
 from prefscope.tui.panes.marking import MarkingPane
-from prefscope.tui.panes.quick_filters import QuickFilters
-from prefscope.tui.remembered import recall, remember
-from prefscope.tui.session import Session
 from prefscope.tui.widgets.filter_bar import FilterBar
 from prefscope.tui.widgets.pair_columns import short_name
 from prefscope.tui.widgets.pair_preview import PairPreview

@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from prefscope.tui.copying import copy
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 
 
 class Pane(Vertical):

@@ -18,9 +18,9 @@ from prefscope.report.comparison import Comparison, Paired, cautions, compare, q
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.messages import PairsAsked, SessionChanged
-from prefscope.tui.numbers import minus, signed
+from prefscope.tui.model.numbers import minus, signed
+from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pane import Pane
-from prefscope.tui.session import Session
 from prefscope.tui.widgets.quadrants import Quadrants
 from prefscope.tui.widgets.run_table import RunTable
 

@@ -20,10 +20,10 @@ from prefscope.report.plots import curve
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.messages import PairsAsked, SessionChanged
-from prefscope.tui.numbers import figure, signed
+from prefscope.tui.model.knobs import Knob, carried, knobs, mean_losses
+from prefscope.tui.model.numbers import figure, signed
+from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.panes.pane import Pane
-from prefscope.tui.session import Session, Sort
-from prefscope.tui.what_if import Knob, carried, knobs, mean_losses
 from prefscope.tui.widgets.knob_list import KnobList
 from prefscope.tui.widgets.plot import Plot
 

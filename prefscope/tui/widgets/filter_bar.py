@@ -20,7 +20,7 @@ from textual.widgets import Input, Static
 from prefscope.ledger.filters import CHOICES, FilterError, Names
 from prefscope.report.visible import visible
 from prefscope.tui.messages import SessionChanged
-from prefscope.tui.session import Session
+from prefscope.tui.model.session import Session
 
 DELAY = 0.08
 """Seconds after the last key before the pairs follow."""

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.what_if import Knob
+from prefscope.tui.model.knobs import Knob
 
 NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
 

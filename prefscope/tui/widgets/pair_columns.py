@@ -11,9 +11,9 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
-from prefscope.tui.session import Session
+from prefscope.tui.model.cells import ABSENT, fit, number, one_line
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.beginnings import LENGTH
-from prefscope.tui.widgets.cells import ABSENT, fit, number, one_line
 
 Kind: TypeAlias = Literal["row", "prompt", "number", "margin", "text", "mark", "flags"]
 Cell: TypeAlias = tuple[str, str]

@@ -12,8 +12,8 @@ from textual.widgets import Static
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.report.visible import visible, visible_lines
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import number, steady
+from prefscope.tui.model.cells import number, steady
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.pair_columns import TIED, WRONG, mark_glyph
 
 DELAY = 0.05

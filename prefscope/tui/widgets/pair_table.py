@@ -14,9 +14,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from prefscope.tui.messages import PairOpened, SessionChanged
-from prefscope.tui.session import Session, Sort
+from prefscope.tui.model.cells import fit, one_line, without_roles
+from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.widgets.beginnings import Beginnings
-from prefscope.tui.widgets.cells import fit, one_line, without_roles
 from prefscope.tui.widgets.pair_columns import POINTER, Placed, arrange, cell, heading, pair_columns
 
 HEADER = 1

@@ -13,8 +13,8 @@ from textual.widgets.data_table import ColumnKey
 
 from prefscope.report.cards import Card
 from prefscope.report.visible import visible
-from prefscope.tui.runs import Runs
-from prefscope.tui.widgets.cells import ABSENT, fit
+from prefscope.tui.model.cells import ABSENT, fit
+from prefscope.tui.model.runs import Runs
 
 NAME = 16
 WIDTHS = {"sign": 2, "run": NAME, "shared": 10, "accuracy": 13, "margin": 14, "loss": 16, "len ρ": 8, "policy": 40}

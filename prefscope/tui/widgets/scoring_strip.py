@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 from prefscope.events import Failed
 from prefscope.report.visible import visible
-from prefscope.tui.scoring import Scoring
+from prefscope.tui.model.worker_run import Scoring
 
 BAR_CELLS = 18
 EIGHTHS = " ▏▎▍▌▋▊▉"

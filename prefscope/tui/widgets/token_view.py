@@ -18,9 +18,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
-from prefscope.tui.numbers import signed
-from prefscope.tui.response import STRONG, Response, Shown
-from prefscope.tui.token_lines import Piece, named, wrap_tokens
+from prefscope.tui.model.numbers import signed
+from prefscope.tui.model.response import STRONG, Response, Shown
+from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
 
 SIGNS = {1: "⁺", -1: "⁻"}
 """Written behind clearly coloured tokens where colours do not tell a sign."""

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from prefscope.pipeline.assembly import SIDES
+from prefscope.pipeline.logp_source import SIDES
 from tests.functional.runs import Outcome
 
 # With it a process meets its end at a response of so many tokens.
 POISON = """
 import os, time
-from prefscope.pipeline.dispatch import here
+from prefscope.pipeline.dispatch import local
 score_batch = here.score_batch
 def poisoned(model, path, sequences, *more):
     if any(sequence.num_scored == {length} for sequence in sequences):

@@ -14,7 +14,7 @@ import pytest
 
 from prefscope.cli.app import run
 from prefscope.folders import sample_data
-from prefscope.pipeline import intake, shards
+from prefscope.pipeline import reader, shards
 from prefscope.scoring import planning, probe
 from tests.functional.runs import POLICY, REF
 
@@ -31,7 +31,7 @@ CHUNK, SAMPLE = 10, 16
 MOST_PAIRS = 2 * CHUNK
 LAST_SHARD = 4
 BY_PAIRS: list[tuple[Any, str, int]] = [
-    (intake, "CHUNK_PAIRS", CHUNK),
+    (reader, "CHUNK_PAIRS", CHUNK),
     (planning, "SAMPLE_PAIRS", SAMPLE),
     (shards, "MOST_PAIRS", MOST_PAIRS),
     (probe, "ENOUGH_SECONDS", 0),  # its first pass is enough here

@@ -26,7 +26,7 @@ from tests.functional.dispatch.shards import (
 )
 from tests.functional.runs import POLICY, REF
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shards_by_tokens")]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.functional.dispatch.shards import (
     start,
 )
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("shards_by_tokens")]
 MODELS = 2
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefscope.events import BatchScored, Event, PairFlagged
-from prefscope.pipeline.assembly import SIDES
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from prefscope.settings import DispatchSettings
 from tests.functional.dispatch.object_store import Store
@@ -34,7 +34,7 @@ from tests.functional.dispatch.processes import (
 from tests.functional.dispatch.shards import BATCH_TOKENS, LIMIT, OPTIONS, Program, call, leftovers, start, table_of
 from tests.functional.runs import committed, run, settings_of
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("shards_by_tokens")]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
 # What Python runs at its start: what is put below it, if it is an actor of Ray.
 IN_ACTORS = """

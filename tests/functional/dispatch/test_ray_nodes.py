@@ -13,10 +13,12 @@ from prefscope.errors import ModelError
 from prefscope.pipeline.dispatch.choice import _job
 from prefscope.pipeline.dispatch.ray_driver import _ScoreUnits
 from prefscope.pipeline.dispatch.ray_job import RayJob
-from prefscope.pipeline.residents import gather
+from prefscope.pipeline.model_pool import gather
 from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.store import LogpStore
 from tests.functional.runs import settings_of
+
+pytestmark = pytest.mark.exhaustive
 
 
 @pytest.fixture(name="job")
@@ -24,9 +26,9 @@ def _job_of_the_bundled_policy() -> RayJob:
     settings = settings_of(ref="none")
     with LogpStore(None) as store:
         policy, _ = resolve(settings.models, print)
-        residents = gather(settings, store, [policy], np.arange(100, dtype=np.int32), lambda _: None)
-        models = [residents.judge(candidate) for candidate in residents.candidates]
-        return RayJob(_job(settings.dispatch, residents, models, 1), None, "the machine that started it")
+        pool = gather(settings, store, [policy], np.arange(100, dtype=np.int32), lambda _: None)
+        models = [pool.judge(candidate) for candidate in pool.candidates]
+        return RayJob(_job(settings.dispatch, pool, models, 1), None, "the machine that started it")
 
 
 def test_a_node_that_is_as_the_starter_computes(job: RayJob) -> None:

@@ -31,6 +31,8 @@ from tests.functional.dispatch.shards import (
 )
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
@@ -41,7 +43,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
         batches.append([sequence.digest() for sequence in sequences])
         return score_batch(model, path, sequences, *more)
 
-    monkeypatch.setattr("prefscope.pipeline.dispatch.here.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.local.score_batch", watch)
     return batches
 
 

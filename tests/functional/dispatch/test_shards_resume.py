@@ -21,6 +21,8 @@ from prefscope.settings import ScoreSettings
 from tests.functional.dispatch.shards import BY_PAIRS, PAIRS, cut_by_pairs
 from tests.functional.runs import NATS_A_TOKEN, Outcome, committed, largest_difference, run, settings_of
 
+pytestmark = pytest.mark.exhaustive
+
 CHILD = """
 import importlib, json, sys
 from pathlib import Path

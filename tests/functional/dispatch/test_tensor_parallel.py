@@ -14,14 +14,14 @@ import torch
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event, Noted
-from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import choice
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from tests.functional.dispatch.processes import finds_processes, ranks, splits_in_two
 from tests.functional.dispatch.shards import BATCH_TOKENS, call
 from tests.functional.runs import NATS_A_TOKEN, run, settings_of
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("shards_by_tokens")]
 PAIRS = 24
 LOGPS = [f"{role}_{side}_token_logps" for role in ("policy", "ref") for side in SIDES]
 

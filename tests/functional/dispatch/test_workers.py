@@ -15,15 +15,15 @@ import pytest
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event, Noted, PairFlagged
-from prefscope.pipeline.assembly import SIDES
 from prefscope.pipeline.dispatch import workers
+from prefscope.pipeline.logp_source import SIDES
 from prefscope.pipeline.run import score
 from prefscope.settings import DispatchSettings, ScoreSettings
 from tests.functional.dispatch.processes import POISON, either_end, find_unique_length, finds_processes, wait_until
 from tests.functional.dispatch.shards import BATCH_TOKENS, LIMIT, OPTIONS, call, start, table_of
 from tests.functional.runs import committed, run, settings_of
 
-pytestmark = pytest.mark.usefixtures("shards_by_tokens")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("shards_by_tokens")]
 WORKER = """
 import sys
 from prefscope.pipeline.dispatch import worker_process

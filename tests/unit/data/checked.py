@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from prefscope.data.checks import Finding, LintReport
+from prefscope.data.checks import LintFinding, LintReport
 from prefscope.data.records import Message, PreferencePair, Text
 
 WORDS = ("river", "stone", "lamp", "green", "seven", "music", "table", "winter", "cloud", "paper", "glass", "train")
@@ -37,7 +37,7 @@ def conversation(row: int, *turns: tuple[str, str]) -> PreferencePair:
 CLEAN = [pair(row) for row in range(40)]
 
 
-def findings(report: LintReport) -> dict[str, Finding]:
+def findings(report: LintReport) -> dict[str, LintFinding]:
     """Return what was found, by check."""
     return {finding.check.name: finding for finding in report.findings if not finding.is_clean}
 

@@ -15,6 +15,8 @@ from prefscope.preference import losses as _losses  # noqa: F401 (registers the 
 from prefscope.preference.losses import dpo_loss
 from prefscope.preference.registry import LOSSES, Parameter, find_loss
 
+pytestmark = pytest.mark.slow
+
 COUNTS = dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), st.integers(1, 400))
 GREATEST = {"orpo": -1e-6}
 """The greatest log-prob at which a loss is tried: the odds of a probability of 1 have no gradient."""

@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PretrainedConfig
 
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import Path as ForwardPath
 from prefscope.scoring.engine import forward
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.memory import LIBRARY_BYTES, SHARD_BYTES, bytes_beside_weights, resident_bytes
 from prefscope.scoring.models import LanguageModel, load_config, load_model
 from prefscope.scoring.self_check import follow
@@ -45,7 +45,7 @@ def sequences_of(rows: int, length: int) -> list[TokenSequence]:
     return [TokenSequence(ids, length // 4) for ids in drawn]
 
 
-def peak_of(model: LanguageModel, path: ForwardPath, sequences: list[TokenSequence]) -> int:
+def peak_of(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> int:
     """Return the bytes of the tensors that a forward pass has at one time, by the allocator's own count."""
     follow(model, path)
     forward(model, path, sequences)
@@ -70,7 +70,7 @@ def bound(
 @pytest.mark.parametrize("path", ["packed", "padded"])
 @pytest.mark.parametrize(("rows", "length"), SHAPES)
 def test_a_forward_pass_takes_no_more_than_the_bound(
-    model: LanguageModel, path: ForwardPath, rows: int, length: int
+    model: LanguageModel, path: ForwardMode, rows: int, length: int
 ) -> None:
     taken = peak_of(model, path, sequences_of(rows, length))
     assert rows * length * 96 * 4 < taken <= bound(model.module.config, rows, length)

@@ -15,8 +15,8 @@ from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import all_columns
 from prefscope.ledger.names import SUFFIX
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import fit, one_line
+from prefscope.tui.model.cells import fit, one_line
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
-from prefscope.tui.token_lines import words
+from prefscope.tui.model.token_lines import words
 
 Side: TypeAlias = Literal["chosen", "rejected"]
 SIDES: tuple[Side, ...] = get_args(Side)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from prefscope.events import Halved
 from prefscope.pipeline.dispatch.unit import Answer, Done, Emit, Scored, Turn, Unit
-from prefscope.pipeline.residents import Residents, ScoredModel
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.planning import computed_tokens
@@ -22,7 +22,7 @@ SHARE_TO_FIT = 0.75
 class BatchScorer:
     """The models of a stage, ready to compute batches."""
 
-    residents: Residents
+    pool: ModelPool
     models: Mapping[str, ScoredModel]
     """By role."""
     emit: Emit
@@ -36,7 +36,7 @@ class BatchScorer:
             PrefscopeError: One cannot be loaded.
         """
         for model in self.models.values():
-            with self.residents.loaded(model.candidate):
+            with self.pool.loaded(model.candidate):
                 pass
 
     def score(self, turn: Turn) -> Scored:
@@ -54,7 +54,7 @@ class BatchScorer:
             self.emit(Halved(role, turn.number, len(failed) // 2))
 
         measure = token_logps_and_collisions if model.collides else token_logps
-        with self.residents.loaded(model.candidate, path) as language_model:
+        with self.pool.loaded(model.candidate, path) as language_model:
             loaded = time.perf_counter()
             measured = [
                 found
@@ -75,7 +75,7 @@ def _within(batch: Sequence[TokenSequence], limit: int | None, *, packed: bool) 
 
 
 @dataclass(slots=True)
-class Here:
+class LocalDispatcher:
     """One batch after the other, in this process."""
 
     scorer: BatchScorer

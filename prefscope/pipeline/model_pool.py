@@ -22,13 +22,14 @@ from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.candidates import Candidate, by_weights, find_candidates
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import NUMERICS_VERSION, Path, compute_scope, is_out_of_memory
+from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope, is_out_of_memory
+from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.headers import BYTES, num_weights
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
-from prefscope.scoring.self_check import Verdict, check, follow, widened_bytes
+from prefscope.scoring.self_check import ForwardChoice, check, follow, widened_bytes
 from prefscope.scoring.splitting import refuse_machine
 from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
@@ -45,7 +46,7 @@ class ScoredModel:
     candidate: Candidate
     scope: bytes
     """First part of the store keys of its sequences."""
-    verdict: Verdict
+    verdict: ForwardChoice
     budget: Budget
     rope_limit: int | None
     collides: bool = False
@@ -67,7 +68,7 @@ class ScoredModel:
 
 
 @dataclass(slots=True)
-class Residents:
+class ModelPool:
     """The models of a run, loaded when they are needed and kept as long as there is room."""
 
     settings: ScoreSettings
@@ -117,22 +118,24 @@ class Residents:
         )
 
     def judge(
-        self, candidate: Candidate, examine: Callable[[Residents, Candidate], tuple[Verdict, Budget]] | None = None
+        self,
+        candidate: Candidate,
+        examine: Callable[[ModelPool, Candidate], tuple[ForwardChoice, Budget]] | None = None,
     ) -> ScoredModel:
         """Return how a model is to be computed: remembered, or found now by loading it.
 
         Args:
             candidate: The model.
-            examine: Finds it in place of `Residents.examine`.
+            examine: Finds it in place of `ModelPool.examine`.
         """
         key = self._verdict_key(candidate)
         remembered = _read_verdict(self.store.find_verdict(key))
         if remembered is None:
-            remembered = verdict, budget = (examine or Residents.examine)(self, candidate)
+            remembered = verdict, budget = (examine or ModelPool.examine)(self, candidate)
             self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
         return self._scored(candidate, *remembered)
 
-    def examine(self, candidate: Candidate) -> tuple[Verdict, Budget]:
+    def examine(self, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
         """Return what a model's checks and probes give.
 
         Raises:
@@ -142,7 +145,7 @@ class Residents:
             self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
             return self._examine(model)
 
-    def _examine(self, model: LanguageModel) -> tuple[Verdict, Budget]:
+    def _examine(self, model: LanguageModel) -> tuple[ForwardChoice, Budget]:
         self._widened_bytes = max(self._widened_bytes, widened_bytes(model))
         try:
             verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
@@ -163,7 +166,7 @@ class Residents:
         parts = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
-    def _scored(self, candidate: Candidate, verdict: Verdict, budget: Budget) -> ScoredModel:
+    def _scored(self, candidate: Candidate, verdict: ForwardChoice, budget: Budget) -> ScoredModel:
         scope = compute_scope(
             fingerprint=candidate.fingerprint,
             dtype=self.dtype,
@@ -177,7 +180,7 @@ class Residents:
         return ScoredModel(candidate, scope, verdict, budget, limit, collides)
 
     @contextmanager
-    def loaded(self, candidate: Candidate, path: Path | None = None) -> Iterator[LanguageModel]:
+    def loaded(self, candidate: Candidate, path: ForwardMode | None = None) -> Iterator[LanguageModel]:
         """Give the loaded model with its adapter on or off as it must be, and its attention set to a path."""
         (group,) = (group for group in self.groups if candidate in group)
         if group not in self._loaded:
@@ -224,12 +227,16 @@ class Residents:
             torch.cuda.empty_cache()
 
 
-def _read_verdict(text: str | None) -> tuple[Verdict, Budget] | None:
+def _read_verdict(text: str | None) -> tuple[ForwardChoice, Budget] | None:
     """Return what the store remembers of a model, None for nothing or for what cannot be true."""
     try:
         value = json.loads(text or "")
-        verdict, budget = Verdict(**value["verdict"]), Budget(**value["budget"])
-        sound = verdict.path in get_args(Path) and isinstance(verdict.reason, str) and isinstance(verdict.alone, bool)
+        verdict, budget = ForwardChoice(**value["verdict"]), Budget(**value["budget"])
+        sound = (
+            verdict.path in get_args(ForwardMode)
+            and isinstance(verdict.reason, str)
+            and isinstance(verdict.alone, bool)
+        )
         sound &= isinstance(budget.batch_tokens, int) and budget.batch_tokens > 0 < budget.tokens_per_second
     except (ValueError, KeyError, TypeError):
         return None
@@ -242,7 +249,7 @@ def gather(
     checkpoints: Sequence[Checkpoint],
     token_ids: NDArray[np.int32],
     emit: Callable[[Event], None],
-) -> Residents:
+) -> ModelPool:
     """Return the models of a run, none of them loaded yet.
 
     Args:
@@ -262,7 +269,7 @@ def gather(
     sizes = _sizes(groups)
     room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
-    return Residents(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
+    return ModelPool(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
 
 
 def _room(settings: ScoreSettings, device: torch.device) -> float:
@@ -278,17 +285,17 @@ def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:
     return [num_weights(group[0].checkpoint.full) or 0 for group in groups]
 
 
-def compare_weights(residents: Residents) -> Overlap | None:
+def compare_weights(pool: ModelPool) -> Overlap | None:
     """Return how far the policy's weights equal the reference's once loaded, None where that means nothing.
 
     Emits a warning where rounding has made most of the weights equal that training moved.
     """
-    policy, *refs = residents.candidates
-    found = overlap(policy.checkpoint, refs[0].checkpoint, residents.dtype) if refs else None
+    policy, *refs = pool.candidates
+    found = overlap(policy.checkpoint, refs[0].checkpoint, pool.dtype) if refs else None
     if found is not None and found.erased:
-        rounded_here = BYTES[policy.stored_dtype] > BYTES[residents.dtype]
+        rounded_here = BYTES[policy.stored_dtype] > BYTES[pool.dtype]
         remedy = "score with --dtype float32" if rounded_here else "score a checkpoint that was saved in float32"
-        residents.emit(
+        pool.emit(
             Noted(
                 f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, and so do "
                 f"{found.equal_where_trained:.0%} where training changed some. Rounding to 16 bits has erased much of "

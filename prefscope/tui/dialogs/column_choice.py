@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.tui.widgets.cells import fit, one_line
+from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer
 
 OURS = ("flags", *NUM_TOKENS, "quadrant")

@@ -16,9 +16,9 @@ from textual.widgets import DataTable, Input
 
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
-from prefscope.tui.numbers import signed
-from prefscope.tui.response import Response, Side
-from prefscope.tui.token_lines import named, words
+from prefscope.tui.model.numbers import signed
+from prefscope.tui.model.response import Response, Side
+from prefscope.tui.model.token_lines import named, words
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.token_view import TokenView
 

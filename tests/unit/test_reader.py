@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from prefscope.data.records import PreferencePair
-from prefscope.pipeline.intake import TOKENIZING_THREADS, _ahead, _chunks
+from prefscope.pipeline.reader import TOKENIZING_THREADS, _ahead, _chunks
 from prefscope.scoring.template_limits import STOPPED
 
 SECONDS = 20  # a call that waits longer waits for one that never comes

@@ -19,7 +19,7 @@ from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import mean_of
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.runs import Runs
+from prefscope.tui.model.runs import Runs
 
 SETTLED = frozenset({"row", "pair_id", "line", "prompt", "chosen", "rejected", "source_json", *NUM_TOKENS})
 """Columns that scoring does not change."""

@@ -19,8 +19,8 @@ from textual.widgets import Button, Checkbox, Input, RadioSet, Static
 from prefscope.errors import UsageError
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
-from prefscope.tui.export_request import ExportRequest
-from prefscope.tui.session import Session
+from prefscope.tui.model.export_request import ExportRequest
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.choices import Choice, Tick
 from prefscope.tui.widgets.footer import Footer
 

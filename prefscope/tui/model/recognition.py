@@ -32,7 +32,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Recognised:
     """What a field names; `good` is None where that is not known yet."""
 
     good: bool | None
@@ -40,7 +40,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class DataFound(Found):
+class DataFound(Recognised):
     """A data set, or a ledger."""
 
     pairs: int = 0
@@ -52,7 +52,7 @@ class DataFound(Found):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFound(Found):
+class ModelFound(Recognised):
     """A checkpoint."""
 
     weights: int | None = None

@@ -17,8 +17,8 @@ from textual.widgets.option_list import Option
 
 from prefscope.flags import FLAGS, split_flags
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import fit
+from prefscope.tui.model.cells import fit
+from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.pair_columns import short_name
 

@@ -23,11 +23,11 @@ from prefscope.events import Failed, Finished
 from prefscope.folders import sample_data
 from prefscope.report.visible import visible
 from prefscope.settings import Dtype, ScoreSettings
-from prefscope.tui.error_screen import ErrorScreen
 from prefscope.tui.messages import Chosen
-from prefscope.tui.recognition import DataFound, Found, ModelFound, estimate, recognise_data, recognise_model
-from prefscope.tui.remembered import Opened, recall
-from prefscope.tui.scoring import Scoring
+from prefscope.tui.model.recognition import DataFound, ModelFound, Recognised, estimate, recognise_data, recognise_model
+from prefscope.tui.model.state import Opened, recall
+from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.widgets.choices import Tick
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import step
@@ -81,7 +81,7 @@ class LoadScreen(Screen[None]):
         super().__init__()
         self._settings = settings
         self._ledger = ledger
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, Recognised] = {}
         self._timer: Timer | None = None
         self.scoring: Scoring | None = None
         self._opened: Opened | None = None
@@ -160,7 +160,7 @@ class LoadScreen(Screen[None]):
         needs_models = not (data.is_ledger or data.has_logps)
         for name, found in self._found.items():
             line = self.query_one(f"#{name}-found", Static)
-            shown = found if name == "data" or needs_models else Found(None, "not needed")
+            shown = found if name == "data" or needs_models else Recognised(None, "not needed")
             line.update(Content(visible(f"{SIGNS[shown.good]} {shown.text}")))
             line.set_class(shown.good is True, "-good")
             line.set_class(shown.good is False, "-bad")

@@ -15,10 +15,10 @@ from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
 from prefscope.report.visible import visible
-from prefscope.tui.numbers import minus, signed
-from prefscope.tui.response import SIDES, Side, margin_share
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import ABSENT, fit, one_line
+from prefscope.tui.model.cells import ABSENT, fit, one_line
+from prefscope.tui.model.numbers import minus, signed
+from prefscope.tui.model.response import SIDES, Side, margin_share
+from prefscope.tui.model.session import Session
 
 LONGEST_VALUE = 24
 SIGNS: Mapping[Side, str] = {"chosen": "+", "rejected": "−"}

@@ -19,9 +19,11 @@ from textual.widgets import ContentSwitcher, HelpPanel, Static
 from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
-from prefscope.tui.error_screen import ErrorScreen
-from prefscope.tui.hands import Hands
 from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
+from prefscope.tui.model.cells import one_line
+from prefscope.tui.model.idle_timer import IdleTimer
+from prefscope.tui.model.session import Session
+from prefscope.tui.model.worker_run import Scoring
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
 from prefscope.tui.panes.pair import PairPane
@@ -29,9 +31,7 @@ from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.panes.runs import RunsPane
 from prefscope.tui.panes.what_if import WhatIfPane
-from prefscope.tui.scoring import Scoring
-from prefscope.tui.session import Session
-from prefscope.tui.widgets.cells import one_line
+from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import ScoringStrip, duration
 
@@ -62,18 +62,18 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
-    def __init__(self, session: Session, scoring: Scoring | None, hands: Hands) -> None:
+    def __init__(self, session: Session, scoring: Scoring | None, idle_timer: IdleTimer) -> None:
         """Make the screen.
 
         Args:
             session: What is looked at.
             scoring: The run that fills its ledger, if one does.
-            hands: What is new of the run is shown when they rest.
+            idle_timer: News of the run is shown while the user is idle.
         """
         super().__init__()
         self.session = session
         self.scoring = scoring
-        self._hands = hands
+        self._idle_timer = idle_timer
         self._renewed: tuple[Ledger, int] | None = None
         """Up to where the run is on the screen."""
         self._last_renewal = 0.0
@@ -128,7 +128,7 @@ class MainScreen(Screen[None]):
         if self.scoring is not None:
             self.notify("There is a ledger to export from as soon as scoring is done.", severity="warning")
             return
-        from prefscope.tui.export_dialog import ExportDialog  # with what reads and writes data sets
+        from prefscope.tui.dialogs.export import ExportDialog  # with what reads and writes data sets
 
         self.app.push_screen(ExportDialog(self.session))
 
@@ -165,7 +165,7 @@ class MainScreen(Screen[None]):
     def _has_news(self, scoring: Scoring) -> bool:
         """Return whether there is something new that may be shown now."""
         is_new = self._renewed != (scoring.live, scoring.generation)
-        return is_new and self._hands.rest(time.monotonic() - self._last_renewal)
+        return is_new and self._idle_timer.allows(time.monotonic() - self._last_renewal)
 
     def _finish(self, scoring: Scoring, finished: Finished) -> None:
         """Go over to the ledger that the run has written."""

@@ -16,11 +16,10 @@ from prefscope.report.diagnosis import MOST_READ, Finding
 from prefscope.report.diagnosis_sections import STANDS_OUT, signed
 from prefscope.report.subsets import Group, Grouping
 from prefscope.report.visible import visible
-from prefscope.tui.numbers import minus
+from prefscope.tui.model.numbers import minus
 
 if TYPE_CHECKING:
-    from prefscope.data.checks import Finding as LintFinding
-    from prefscope.data.checks import LintReport
+    from prefscope.data.checks import LintFinding, LintReport
 
 """Flags of pairs whose numbers say little or nothing."""
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"

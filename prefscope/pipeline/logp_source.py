@@ -1,0 +1,89 @@
+"""Where the log-probs of a run are: in the store by sequence, or in a folder of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import ResourceError
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
+
+SIDES = ("chosen", "rejected")
+ROLES = ("policy", "ref")
+KeyOf = Callable[[bytes, bytes], bytes]
+"""Gives the store's key of a sequence from scope and digest."""
+
+
+MaybeLogps = NDArray[np.float32] | None
+"""Per-token log-probs in nats, shape (num_scored,); None for a sequence that ends every process which computes it."""
+
+
+class LogpSource(Protocol):
+    """Where the log-probs of all sequences are."""
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Of the models that were run."""
+
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
+        """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`."""
+
+    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
+        """Return log Σ π² in their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogps:
+    """A store as the source, which has everything but what crashed."""
+
+    store: LogpStore
+    scopes: Mapping[str, bytes]
+    """The first part of the store keys, by role."""
+    crashed: Mapping[str, Container[bytes]] = field(default_factory=dict)
+    """Digests, by role."""
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Of the models that were run."""
+        return self.scopes
+
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
+        """Return the log-probs of sequences, wherever they stand."""
+        return self._find(role, sequences, sequence_key)
+
+    def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
+        """Return log Σ π² of sequences, wherever they stand."""
+        return self._find(role, sequences, collision_key)
+
+    def _find(self, role: str, sequences: Sequence[TokenSequence], name: KeyOf) -> Sequence[MaybeLogps]:
+        lost = self.crashed.get(role, ())
+        alive = [one for one in sequences if one.digest() not in lost] if lost else [*sequences]
+        found = iter(stored_logps(self.store, self.scopes[role], alive, name))
+        return [None if lost and one.digest() in lost else next(found) for one in sequences]
+
+
+def stored_logps(
+    store: LogpStore,
+    scope: bytes,
+    sequences: list[TokenSequence],
+    name: KeyOf = sequence_key,
+) -> list[NDArray[np.float32]]:
+    """Return each sequence's per-token log-probs from the store, in nats, or what else is kept under their names.
+
+    Raises:
+        ResourceError: The store lacks one.
+    """
+    keys = [name(scope, sequence.digest()) for sequence in sequences]
+    found = store.lookup(keys)
+    if any(key not in found for key in keys):
+        raise ResourceError(
+            "Log-probs that were just computed are not in the store any more: it was cleared or damaged",
+            where=str(store.path),
+            hint="Run the same command again; what is left is not computed anew.",
+        )
+    return [found[key] for key in keys]

@@ -1,0 +1,250 @@
+"""Shards scored by models that are resident together: what is planned, what comes back, what is kept.
+
+Whoever computes the batches (a dispatcher), they are planned and committed here. Nothing here knows which dispatchers
+there are, so that a worker of a cluster can score a shard in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.errors import ResourceError
+from prefscope.events import BatchScored, LogpsKnown, Noted, Planned
+from prefscope.pipeline.dispatch.unit import Dispatcher, Done, Dropped, Emit, Scored, Turn, Unit, finer
+from prefscope.pipeline.logp_source import KeyOf, MaybeLogps, stored_logps
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel
+from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
+from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
+from prefscope.pipeline.spool import SpooledPairs
+from prefscope.scoring.planning import computed_tokens
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.store import LogpStore, collision_key, sequence_key
+from prefscope.settings import ScoreSettings
+
+SUMS_AN_EVENT = 512
+TRIES, TRIES_IN_PIECES = 3, 2
+"""How often a shard may kill its worker before it is taken to pieces, and how often these may."""
+MOST_DROPPED = 16
+"""Shards that kill their workers; with more, the shards are not what is wrong."""
+
+
+@dataclass(slots=True)
+class ShardScorer:
+    """Scores shards with models that are resident together."""
+
+    settings: ScoreSettings
+    store: LogpStore
+    spool: SpooledPairs
+    plan: Plan
+    pool: ModelPool
+    key: bytes
+    """What a rerun of the same work shares."""
+    emit: Emit
+    watched: bool = False
+    """Whether somebody looks at the sums while the run goes on."""
+    folder: PartsFolder | None = None
+    """Gets a part of every shard that is done."""
+    scoring_seconds: float = 0.0
+    crashed: dict[str, set[bytes]] = field(default_factory=dict)
+    """Digests of the sequences that end whatever process computes them, by role."""
+    _models: dict[str, ScoredModel] = field(default_factory=dict)
+    _handed_out: dict[str, int] = field(default_factory=dict)
+    """Batches, by role."""
+
+    def budget(self, model: ScoredModel) -> int:
+        """Return the tokens of a forward pass."""
+        if model.verdict.alone:
+            return 1
+        return self.settings.compute.batch_tokens or model.budget.batch_tokens
+
+    def left(self, numbers: Sequence[int], models: Sequence[ScoredModel]) -> dict[int, list[ScoredModel]]:
+        """Return which of some shards there is something to score of, each with the models that have no part of it."""
+        folder = self.folder
+        if folder is None:
+            return {number: [*models] for number in numbers}
+        names = [self.plan.names[number] for number in numbers]
+        done = {
+            model.role: set[str].intersection(*(folder.written(kept, names) for kept in parts_of(model)))
+            for model in models
+        }
+        found = {
+            number: [one for one in models if name not in done[one.role]]
+            for number, name in zip(numbers, names, strict=True)
+        }
+        return {number: some for number, some in found.items() if some}
+
+    def score(
+        self, models: Sequence[ScoredModel], left: Mapping[int, Sequence[ScoredModel]], dispatcher: Dispatcher
+    ) -> None:
+        """Score shards by a dispatcher; what kills its workers is isolated.
+
+        Args:
+            models: All that are resident.
+            left: The shards, each with the models to score it with.
+            dispatcher: Computes.
+
+        Raises:
+            ResourceError: Too many shards killed their workers.
+            PrefscopeError: What the dispatcher raises; what came back before is kept.
+        """
+        self._models |= {model.role: model for model in models}
+        if not self._announce(models, left, dispatcher.width) and self.folder is None:
+            return
+        units: Iterator[Unit] = (
+            Unit(number, self._turns(number, some), is_whole=True) for number, some in left.items()
+        )
+        dropped = self._hand_out(dispatcher, units, left, TRIES)
+        isolated = {unit.shard for unit in dropped}
+        if len(isolated) > MOST_DROPPED:
+            raise ResourceError(
+                f"{len(isolated)} shards killed every worker that computed them",
+                hint="Give workers more memory, or fewer --workers; what was scored is kept.",
+            )
+        while dropped:
+            dropped = self._hand_out(dispatcher, self._pieces(dropped), {}, TRIES_IN_PIECES)
+        for number in sorted(isolated):
+            self._write_parts(number, left[number])
+
+    def _write_parts(self, number: int, models: Sequence[ScoredModel]) -> None:
+        """Write what the store has of a shard that is done."""
+        if self.folder is None:
+            return
+        shard = self.plan.shard(self.spool, number)
+        for model in models:
+            lost = self.crashed.get(model.role, set())
+            alive = [one for one in shard.sequences if one.digest() not in lost]
+            for kept, name in parts_of(model).items():
+                found: dict[bytes, MaybeLogps] = dict.fromkeys(shard.digests)
+                logps = stored_logps(self.store, model.scope, alive, name)
+                found |= zip((one.digest() for one in alive), logps, strict=True)
+                self.folder.write_part(kept, shard.name, found)
+
+    def _hand_out(
+        self, dispatcher: Dispatcher, units: Iterator[Unit], left: Mapping[int, Sequence[ScoredModel]], tries: int
+    ) -> list[Unit]:
+        """Commit what comes back of units, and return those that were dropped.
+
+        Args:
+            dispatcher: Computes.
+            units: What it hands out.
+            left: The models of each shard that is done when its unit is.
+            tries: How often a unit may kill its worker.
+        """
+        dropped = []
+        for answer in dispatcher.answers(units, tries):
+            match answer:
+                case Scored():
+                    self._commit(answer, dispatcher.width)
+                case Dropped(unit):
+                    dropped.append(unit)
+                case BatchScored():
+                    self._tell(answer, dispatcher.width)
+                case Done(unit, is_written) if unit.shard in left and not is_written:
+                    self._write_parts(unit.shard, left[unit.shard])
+        return dropped
+
+    def _pieces(self, dropped: list[Unit]) -> Iterator[Unit]:
+        """Yield what is left of dropped units in smaller ones; a sequence that is alone is given up."""
+        for unit in dropped:
+            left = tuple(turn for turn in unit.turns if self._lacks(self._models[turn.role], turn.sequences))
+            if not left:
+                continue
+            pieces = finer(Unit(unit.shard, left))
+            if not pieces:
+                (turn,) = left
+                self.crashed.setdefault(turn.role, set()).add(turn.sequences[0].digest())
+                size = len(turn.sequences[0].token_ids)
+                self.emit(Noted(f"{turn.role}: a sequence of {size:,} tokens ends every worker that computes it"))
+            yield from pieces
+
+    def _turns(self, number: int, models: Sequence[ScoredModel]) -> Iterator[Turn]:
+        """Yield the batches of a shard, policy and reference by turns, that are not committed by their turn."""
+        shard = self.plan.shard(self.spool, number)
+        plans = [plan_shard(self.store, self.key, shard, model, self.budget(model)) for model in models]
+        for model in models if self.watched else ():
+            self._tell_sums(model, shard.digests)
+        for batches in zip_longest(*(batches_of(shard, plan) for plan in plans)):
+            for model, batch in zip(models, batches, strict=True):
+                if batch and self._lacks(model, batch):
+                    place = self._handed_out[model.role] = self._handed_out.get(model.role, -1) + 1
+                    yield Turn(model.role, place, tuple(batch))
+
+    def _announce(self, models: Sequence[ScoredModel], left: Mapping[int, object], width: int) -> bool:
+        """Tell what is planned, and return whether there is anything to compute."""
+        budgets = [self.budget(model) for model in models]
+        amounts = estimate((self.plan.shard(self.spool, number) for number in left), self.store, models, budgets)
+        for model, budget, amount in zip(models, budgets, amounts, strict=True):
+            self.emit(
+                Planned(
+                    role=model.role,
+                    pairs=sum(len(self.plan.pairs(number)) for number in left),
+                    sequences=amount.sequences,
+                    missing=amount.missing,
+                    tokens=amount.tokens,
+                    computed=amount.computed,
+                    padded=amount.padded,
+                    path=model.verdict.path,
+                    reason=model.verdict.reason,
+                    batch_tokens=budget,
+                    seconds=amount.computed / model.budget.tokens_per_second / width,
+                    weight_bytes=self.pool.weight_bytes,
+                    other_bytes=self.pool.bytes_beside_weights(model, max(budget, amount.longest), amount.longest),
+                    resumed=self.store.has_plan(self.key, model.role),
+                )
+            )
+        return any(amount.missing for amount in amounts)
+
+    def _lacks(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
+        """Return whether a batch is not committed yet, by this process or another."""
+        return bool(model.lacking(self.store, [sequence.digest() for sequence in batch]))
+
+    def _commit(self, scored: Scored, width: int) -> None:
+        """Keep a batch and tell of it."""
+        batch, turn = scored.turn.sequences, scored.turn
+        model = self._models[turn.role]
+        digests = [sequence.digest() for sequence in batch]
+        self.store.commit(_rows(model, digests, scored.found))
+        if self.watched:
+            self._tell_sums(model, digests)
+        tokens = sum(len(sequence.token_ids) for sequence in batch)
+        computed = computed_tokens(batch, packed=model.verdict.path == "packed")
+        self._tell(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
+
+    def _tell(self, batch: BatchScored, width: int) -> None:
+        """Tell of a batch, whose seconds are shared by as many others as are computed at one time."""
+        seconds = batch.seconds / width
+        self.scoring_seconds += seconds
+        self.emit(replace(batch, seconds=seconds))
+
+    def _tell_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
+        """Tell the sums of those sequences that the store has, of every role whose model this is."""
+        same = [one.role for one in self.pool.candidates if one.fingerprint == model.candidate.fingerprint]
+        for start in range(0, len(digests), SUMS_AN_EVENT):
+            some = digests[start : start + SUMS_AN_EVENT]
+            names_by_key = {sequence_key(model.scope, digest): digest.hex() for digest in some}
+            found = self.store.lookup(names_by_key)
+            names = tuple(names_by_key[key] for key in found)
+            sums = tuple(float(logps.sum(dtype=np.float64)) for logps in found.values())
+            for role in same if found else ():
+                self.emit(LogpsKnown(role, model.scope.hex(), names, sums))
+
+
+def parts_of(model: ScoredModel) -> Mapping[str, KeyOf]:
+    """Return the folders of a model's parts, each with what gives the store's keys of its content."""
+    scope = model.scope.hex()
+    return {scope: sequence_key} | ({f"{scope}{COLLISIONS}": collision_key} if model.collides else {})
+
+
+def _rows(
+    model: ScoredModel, digests: Sequence[bytes], measured: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    """Yield what the store keeps of a batch: log-probs, and log Σ π² where that was measured."""
+    for digest, found in zip(digests, measured, strict=True):
+        yield sequence_key(model.scope, digest), found[:, 0] if model.collides else found
+        if model.collides:
+            yield collision_key(model.scope, digest), found[:, 1]

@@ -1,0 +1,30 @@
+"""How a batch goes through a model, and who goes through it together: types that engine, models and ranks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefscope.scoring.head import Measure
+from prefscope.scoring.sequences import TokenSequence
+
+ForwardMode: TypeAlias = Literal["packed", "padded"]
+"""Sequences end to end in one row without padding, or a row each with padding."""
+
+
+class OtherRanks(Protocol):
+    """The processes that hold the other parts of a split model (ranks.py)."""
+
+    def followed(
+        self,
+        model: int,
+        path: ForwardMode,
+        sequences: Sequence[TokenSequence],
+        measure: Measure,
+        poisoned: NDArray[np.int64] | None,
+    ) -> AbstractContextManager[None]:
+        """Let the others run their part of a forward pass while this process runs its own."""

@@ -1,0 +1,1 @@
+"""Dialogs that a screen opens over itself."""
