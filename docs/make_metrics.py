@@ -1,7 +1,7 @@
-"""Writes the tables of metrics.md anew, from what the program declares: `python docs/make_metrics.py`.
+"""Regenerates the tables of metrics.md from declarations in the program: `python docs/make_metrics.py`.
 
-Between `<!-- made: NAME -->` and `<!-- end -->` stands what `TABLES[NAME]` returns. The rest of the page is written by
-hand; tests/hygiene/test_metrics_page.py holds both to the program.
+The text between `<!-- made: NAME -->` and `<!-- end -->` is the result of `TABLES[NAME]`. The rest of the page is
+written by hand; tests/hygiene/test_metrics_page.py compares both with the program.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ MADE = re.compile(r"(?<=<!-- made: )(.+?)( -->\n).*?(?=<!-- end -->)", re.DOTALL
 
 
 def filled(page: str) -> str:
-    """Return the page with its tables as the program declares them now.
+    """Return the page with current tables.
 
     Raises:
-        KeyError: There is no table of a name.
+        KeyError: A name has no table.
     """
     return MADE.sub(lambda found: f"{found[1]}{found[2]}\n{TABLES[found[1]]()}\n", page)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of GitHub's Markdown."""
+    """Return a table in GitHub's Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def code(*texts: str) -> str:
-    """Return texts as they are spelled."""
+    """Return texts formatted as code."""
     return ", ".join(f"`{text}`" for text in texts)
 
 
 def columns(some: Iterable[Column]) -> str:
-    """Return what columns are."""
+    """Return a table of columns."""
     return table(
         ("column", "what it is", "unit", "short name"),
         ((code(one.name), one.meaning, one.unit, code(one.alias) if one.alias else "") for one in some),
@@ -65,7 +65,7 @@ def columns(some: Iterable[Column]) -> str:
 
 
 def fields(kind: type) -> str:
-    """Return what the fields of a dataclass are, by their docstrings, and of the dataclasses within it."""
+    """Return tables of a dataclass's fields and their docstrings, including nested dataclasses."""
     found: dict[type, str] = {kind: ""}
     for outer in (waiting := [kind]):
         for name, hint in typing.get_type_hints(outer).items():
@@ -77,41 +77,41 @@ def fields(kind: type) -> str:
 
 
 def _fields(kind: type) -> Iterator[tuple[str, str]]:
-    """Yield the fields of one dataclass: those right above a docstring, and that."""
+    """Yield the fields of a dataclass, grouped with the docstring below them."""
     definition = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     names: list[str] = []
     for statement in typing.cast("ast.ClassDef", definition).body:
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name)):
                 names.append(name)
-            case ast.Expr(value=ast.Constant(value=str(told))) if names:
-                yield code(*names), " ".join(told.split())
+            case ast.Expr(value=ast.Constant(value=str(text))) if names:
+                yield code(*names), " ".join(text.split())
                 names = []
     if names:
-        raise ValueError(f"{kind.__name__}: nothing says what {', '.join(names)} is")
+        raise ValueError(f"{kind.__name__}: no docstring for {', '.join(names)}")
 
 
 def _parts(hint: typing.Any) -> Iterator[typing.Any]:
-    """Yield a type and all that it is made of."""
+    """Yield a type and its type arguments, recursively."""
     yield hint
     for argument in typing.get_args(hint):
         yield from _parts(argument)
 
 
 def symbols() -> str:
-    """Return what the symbols of formulas stand for."""
+    """Return the symbols of formulas and the columns they stand for."""
     return table(("symbol", "columns"), ((code(name), " − ".join(map(code, some))) for name, some in SYMBOLS.items()))
 
 
 def flags() -> str:
-    """Return what flags mean, and their letters in the table of pairs."""
+    """Return the flags with their letters and meanings."""
     return table(
         ("flag", "letter", "what it means"), ((code(one.name), one.letter, one.meaning) for one in FLAGS.values())
     )
 
 
 def loss_index() -> str:
-    """Return all losses in a table."""
+    """Return a table of all losses."""
     return table(
         ("loss", "title", "reference", "over all pairs"),
         (
@@ -135,7 +135,7 @@ def _loss_section(loss: Loss) -> str:
             * bool(loss.population)
         ),
         *(map(_parameter, loss.parameters)),
-        *(f"{code(name)}: another way to give one of these." for name in loss.spellings),
+        *(f"{code(name)}: alternative spelling of one of these." for name in loss.spellings),
         *_target(loss),
         f"Source: {loss.source}.",
     ]
@@ -158,12 +158,12 @@ def _capital(text: str) -> str:
 
 
 def aliases() -> str:
-    """Return the names of other stacks."""
-    given = {
+    """Return the names that other stacks use for losses."""
+    losses = {
         name: ":".join(filter(None, (loss, ",".join(f"{key}={value:g}" for key, value in parameters.items()))))
         for name, (loss, parameters) in ALIASES.items()
     }
-    return table(("name", "is"), ((code(name), code(loss)) for name, loss in given.items()))
+    return table(("name", "is"), ((code(name), code(loss)) for name, loss in losses.items()))
 
 
 def diagnostics() -> str:
@@ -173,15 +173,15 @@ def diagnostics() -> str:
 
 def _diagnostic(one: Diagnostic) -> str:
     facts = {"Reads": code(*one.inputs), "Rule": one.rule, "Source": one.source, "Papers disagree": one.dispute}
-    listed = "".join(f"- {name}: {told}.\n" for name, told in facts.items() if told)
+    listed = "".join(f"- {name}: {text}.\n" for name, text in facts.items() if text)
     figures = fields(typing.get_type_hints(one.measure)["return"])
     return f"### {one.title}\n\n{code(one.name)} in JSON.\n\n```text\n{one.formula}\n```\n\n{listed}\n{figures}"
 
 
 def profiles() -> str:
-    """Return the rules of every profile but the default."""
+    """Return the rules of every profile except the default."""
     return table(
-        ("profile", "of", "rules", "tokens at most", "of its prompt"),
+        ("profile", "stack", "rules", "max tokens", "max prompt tokens"),
         (
             (code(one.name), one.stack, one.rules, f"{one.max_length:,}", f"{one.max_prompt_length:,}")
             for one in PROFILES.values()
@@ -201,8 +201,8 @@ def doctor_checks() -> str:
 
 
 def named(some: Iterable[tuple[str, str]], header: Sequence[str]) -> str:
-    """Return names with what they mean."""
-    return table(header, ((code(name), told) for name, told in some))
+    """Return a table of names and their meanings."""
+    return table(header, ((code(name), meaning) for name, meaning in some))
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -221,7 +221,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "diagnostics": diagnostics,
     "subsets": lambda: fields(Subset),
     "paired": lambda: fields(Paired),
-    "quadrants": lambda: named(QUADRANTS.items(), ("name", "told as")),
+    "quadrants": lambda: named(QUADRANTS.items(), ("name", "shown as")),
     "trajectories": lambda: fields(Trajectories),
     "courses": lambda: named(COURSES.items(), ("course", "what became of the pair")),
     "profiles": profiles,
@@ -229,7 +229,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "doctor": doctor_checks,
     "plan": lambda: fields(Planned),
 }
-"""What makes each table of the page."""
+"""The function that generates each table."""
 
 if __name__ == "__main__":
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

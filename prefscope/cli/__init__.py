@@ -1,4 +1,4 @@
-"""The command line: parse, call the core, report. No maths and no formatting live here."""
+"""The command line: parse options, call the core, print results. Computation and formatting live elsewhere."""
 
 from prefscope.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The program `prefscope`: its commands, and how their errors become exit codes."""
+"""The `prefscope` program: its commands, and the exit codes of their errors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from prefscope.cli.cache import cache
+from prefscope.cli.cache import cache_
 from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
 from prefscope.cli.doctor import doctor
 from prefscope.cli.export import export
+from prefscope.cli.help import help_, refuse_mistyped, usage_message
 from prefscope.cli.lint import lint
 from prefscope.cli.losses import losses
+from prefscope.cli.panels import PanelCommand, PanelGroup
 from prefscope.cli.parity import parity
 from prefscope.cli.parts import parts
 from prefscope.cli.report import report
@@ -35,35 +37,40 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="prefscope",
-    help="Implicit rewards, margins and losses of preference pairs, pair by pair.",
-    add_completion=False,
+    help="Compute the implicit rewards, margins and losses of preference pairs.",
+    cls=PanelGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "score": score,
-    "lint": lint,
-    "doctor": doctor,
-    "open": open_,
-    "view": view,
-    "report": report,
-    "compare": compare,
-    "parity": parity,
-    "export": export,
-    "curate": curate,
-    "demo": demo,
-    "losses": losses,
-    "cache": cache,
+SCORE, LOOK, DATA, REFERENCE = "Score", "Look at results", "Check and clean data", "Reference and maintenance"
+COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
+    "score": (SCORE, score),
+    "doctor": (SCORE, doctor),
+    "parity": (SCORE, parity),
+    "open": (LOOK, open_),
+    "view": (LOOK, view),
+    "report": (LOOK, report),
+    "compare": (LOOK, compare),
+    "export": (LOOK, export),
+    "demo": (LOOK, demo),
+    "lint": (DATA, lint),
+    "curate": (DATA, curate),
+    "losses": (REFERENCE, losses),
+    "cache": (REFERENCE, cache_),
+    "help": (REFERENCE, help_),
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-app.add_typer(parts, name="parts")
-ROOT_OPTIONS = ("-h", "--help", "--version")
+"""Every command with the heading of `prefscope --help` that it is listed under."""
+for name, (panel, command) in COMMANDS.items():
+    app.command(name, cls=PanelCommand, rich_help_panel=panel)(command)
+app.add_typer(parts, name="parts", cls=PanelGroup, rich_help_panel=SCORE)
+ROOT_OPTIONS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
+COMPLETION_VARIABLE = "_PREFSCOPE_COMPLETE"
+"""Set by the shell's completion script; typer then prints the completions and exits."""
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"prefscope {__version__}")
         raise typer.Exit
 
@@ -71,53 +78,55 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    version: Annotated[  # noqa: ARG001 (its callback answers)
+    version: Annotated[  # noqa: ARG001 (handled by its callback)
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[  # noqa: ARG001 (main reads it, wherever it stands)
-        bool, typer.Option("--debug", help="Show tracebacks.")
+    debug: Annotated[  # noqa: ARG001 (handled by main, wherever it is)
+        bool, typer.Option("--debug", help="Show tracebacks of errors.")
     ] = False,
 ) -> None:
-    """Read defaults from prefscope.toml before a command runs."""
+    """Compute the implicit rewards, margins and losses of preference pairs."""
     context.default_map = load_defaults(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit with its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    run_and_exit(lambda: run([argument for argument in given if argument != "--debug"], debug=debug))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    run_and_exit(lambda: run([word for word in words if word != "--debug"], debug=debug))
 
 
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
-    """Run a command line and return its exit code; errors are told on stderr."""
+    """Run a command line and return its exit code; errors are reported on stderr."""
     try:
         result = app(_with_command(arguments), standalone_mode=False, prog_name="prefscope")
         sys.stdout.flush()
     except PrefscopeError as error:
         if debug:
             raise
-        _tell(str(error))
+        _report(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        _tell(f"{error.format_message()} See prefscope --help.")
+        _report(usage_message(error))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         result = EXIT_INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer and rich exit by themselves on a broken pipe, and on nothing else
-        # The reader went away, as `| head` does.
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and COMPLETION_VARIABLE in os.environ:
+            return int(error.code or 0)
+        # Otherwise typer and rich exit only if the reader is gone, as after `| head`, or completion was installed.
         _discard_output()
         return 0
     except Exception as error:
         if debug:
             raise
-        return _tell_unforeseen(error)
+        return _report_unforeseen(error)
     if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
-        _tell("Interrupted. What was scored is kept: the same command goes on from there.")
+        _report("Interrupted. Finished batches are kept: run the same command again to continue.")
     return result if isinstance(result, int) else 0
 
 
-def _tell_unforeseen(error: Exception) -> int:
+def _report_unforeseen(error: Exception) -> int:
     """Report an error that nobody turned into a sentence, and return its exit code."""
     refusal = refusal_of(error)
     if isinstance(error, OSError):
@@ -128,39 +137,46 @@ def _tell_unforeseen(error: Exception) -> int:
             refusal = ResourceError(f"The output cannot be written ({unwritten.strerror})", where="stdout", hint=hint)
             _discard_output()
     if refusal is None:
-        return _tell_bug(error)
-    _tell(str(refusal))
+        return _report_bug(error)
+    _report(str(refusal))
     return refusal.exit_code
 
 
-def _tell_bug(error: Exception) -> int:
-    _tell(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
+def _report_bug(error: Exception) -> int:
+    _report(f"A bug in prefscope: {type(error).__name__}. Please report it with {_write_log()}")
     return EXIT_BUG
 
 
 def _discard_output() -> None:
-    """Let what is left of the output go nowhere: Python would complain once more when it flushes at exit."""
+    """Send buffered output to /dev/null; otherwise Python would complain again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_command(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with a command before them: a first word that is none is a path, which the screens open."""
+    """Return the arguments beginning with a command; `open` is inserted before a path.
+
+    Raises:
+        UsageError: The first word is neither a command nor a path.
+    """
     if not arguments and not sys.stdout.isatty():
         return ["--help"]
-    if arguments and arguments[0] in {*COMMANDS, "parts", *ROOT_OPTIONS}:
+    commands = (*COMMANDS, "parts")
+    if arguments and arguments[0] in {*commands, *ROOT_OPTIONS}:
         return [*arguments]
+    if arguments and COMPLETION_VARIABLE not in os.environ:
+        refuse_mistyped(arguments[0], commands)
     return ["open", *arguments]
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     from prefscope.report.visible import visible_lines
 
-    with suppress(OSError):  # stderr is on a full disk, too: the exit code remains
+    with suppress(OSError):  # stderr may be on the full disk, too; the exit code remains
         typer.echo(f"prefscope: {visible_lines(text)}", err=True)
 
 
 def _write_log() -> str:
-    """Write the traceback at hand to a file and return its path."""
+    """Write the current traceback to a file and return its path."""
     from prefscope.folders import log_folder
     from prefscope.pipeline.parts.places import without_secrets
 

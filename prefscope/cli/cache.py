@@ -6,23 +6,24 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli.run_options import CacheFolder
 
-def cache(
-    folder: Annotated[
-        str | None, typer.Option("--cache", envvar="PREFSCOPE_CACHE", help="Folder of the store.")
-    ] = None,
+
+def cache_(
+    cache: CacheFolder = None,
     clear: Annotated[
-        bool, typer.Option("--clear", help="Delete every stored log-prob, unfinished plan, and store set aside.")
+        bool,
+        typer.Option("--clear", help="Delete all stored log-probs, plans of unfinished runs, and damaged stores."),
     ] = False,
 ) -> None:
-    """Show the log-prob store's place and size, or clear it."""
+    """Show where the log-prob store is and how large, or clear it."""
     from prefscope.folders import store_path
     from prefscope.scoring.store import LogpStore
     from prefscope.scoring.store_file import set_aside_files
 
-    path = store_path(folder)
+    path = store_path(cache)
     if not path.is_file():
-        typer.echo(f"{path}: not there yet")
+        typer.echo(f"{path}: does not exist yet")
         return
     with LogpStore(path) as store:
         if store.set_aside:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Where, read_preferences
+from prefscope.cli.arguments import read_preferences
+from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Where
+from prefscope.cli.panels import OUTPUT
 from prefscope.errors import UsageError
 
 
@@ -15,8 +17,8 @@ def compare(
     ledgers: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B…",
-            help="Ledgers of the same pairs; three and more in the order of training.",
+            metavar="LEDGER",
+            help="Two or more ledgers of the same pairs; checkpoints in the order of training.",
             show_default=False,
         ),
     ],
@@ -25,8 +27,10 @@ def compare(
         typer.Option(
             "-o",
             "--output",
-            help="Write every shared pair's margins and course: .csv, .tsv, .jsonl (each also .gz), .parquet.",
+            metavar="FILE",
+            help="Write the margins and the course of every shared pair: .csv, .tsv, .jsonl (also .gz) or .parquet.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     where: Where = None,
@@ -36,22 +40,23 @@ def compare(
     loss: Losses = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs on the same pairs, pair by pair: what differs, by how much, and which pairs changed sides.
+    """Compare runs on the same pairs.
 
-    Of three and more, checkpoints of one training, also what became of each pair: learnt, forgotten, never learnt.
-    The first is A and the last is B.
+    Shows paired differences of accuracy, margin and losses with 95% intervals, and which pairs only one run ranks
+    right. With three or more checkpoints, also shows which pairs were learnt, forgotten or never learnt. The first
+    ledger is A and the last is B.
     """
     from prefscope.cli.output import print_compared
     from prefscope.ledger.pairing import load_runs
     from prefscope.report.checkpoints import write_followed
     from prefscope.report.compared import compare_runs
 
-    if len(ledgers) < 2:  # noqa: PLR2004 (it takes two)
-        raise UsageError("There is nothing to compare it with", hint="Give two ledgers of the same pairs, or more.")
+    if len(ledgers) < 2:  # noqa: PLR2004 (a comparison needs two)
+        raise UsageError("There is nothing to compare it with", hint="Name two or more ledgers of the same pairs.")
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     compared = compare_runs(load_runs(ledgers), preferences, where)
     if output is not None:
         if compared.followed is None:
-            raise UsageError("A ledger here has no reference, so there are no margins to write", where=str(output))
+            raise UsageError("One of the ledgers has no reference, so there are no margins to write", where=str(output))
         write_followed(compared.followed, output)
     print_compared(compared, as_json=as_json)

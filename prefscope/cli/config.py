@@ -1,14 +1,14 @@
-"""Defaults from `prefscope.toml`: in the working folder, before that in the user's config folder.
+"""Defaults from `prefscope.toml` in the working folder, which overrides the one in the user's configuration folder.
 
-The working folder may be a stranger's (a cloned repository, a downloaded data set), so its file can set harmless
-preferences only. What loads, runs, writes, deletes or connects comes from a flag, the environment or the user's own
-file.
+The working folder may be somebody else's (a cloned repository, a downloaded data set), so its file can set only
+harmless preferences. Anything that loads, runs, writes, deletes or connects must come from a flag, the environment or
+the user's own file.
 
 beta = 0.05              # for every command that has the option
 [score]
 batch-tokens = 8192      # for one command
 [keys]
-pairs-sort = "f5"        # for the screens: other keys, by the ids of what they do
+pairs-sort = "f5"        # for the screens: keys by action id
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ HARMLESS = frozenset(
         *("max-length", "truncation", "profile", "batch-tokens", "threads", "dtype", "attn", "device"),
     ]
 )
-"""The options that the working folder's file may set; a new option is not one of them until it is added here."""
+"""Options that the working folder's file may set; a new option is refused there until it is added here."""
 
 
 def load_defaults(context: typer.Context) -> dict[str, Any]:
-    """Return click's default map: a table of option values for every command.
+    """Return click's default map: the option values of every command.
 
     Raises:
-        UsageError: The file is no TOML, or names an option that no command has.
+        UsageError: A file is not valid TOML, sets an unknown option, or sets one that it may not.
     """
     defaults: dict[str, Any] = {}
     for path, content in _read():
@@ -56,7 +56,7 @@ def load_defaults(context: typer.Context) -> dict[str, Any]:
 
 
 def _with_policy(defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults with the policy that the environment names, which overrides the file's."""
+    """Return the defaults with the policy from the environment, which overrides the files'."""
     if policy := os.environ.get(POLICY_VARIABLE):
         defaults["score"] = {**defaults.get("score", {}), "policy": [policy]}
     return defaults
@@ -74,27 +74,27 @@ def _defaults_of(context: typer.Context, content: dict[str, Any], path: Path) ->
     defaults: dict[str, Any] = {}
     for name, known in options.items():
         table = content.get(name)
-        own = table if isinstance(table, dict) else {}  # `cache` and `parts` are options, too
+        own = table if isinstance(table, dict) else {}  # `cache` and `parts` are also options
         _check(own, known, path)
         repeatable = {str(p.name) for p in commands[name].params if p.multiple}
-        asked = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
-        _check_kinds(asked, commands[name].params, path)
+        values = {known[key]: value for key, value in {**shared, **own}.items() if key in known}
+        _check_kinds(values, commands[name].params, path)
         defaults[name] = {
-            key: [value] if key in repeatable and isinstance(value, str) else value for key, value in asked.items()
+            key: [value] if key in repeatable and isinstance(value, str) else value for key, value in values.items()
         }
     _check(shared, {key: key for known in options.values() for key in known}, path)
     _check({key: value for key, value in content.items() if isinstance(value, dict)}, dict.fromkeys(commands, ""), path)
     return defaults
 
 
-def _check_kinds(asked: dict[str, Any], parameters: list[Any], path: Path) -> None:
-    """Refuse values that an option would take for something else: `cache = true` is no folder.
+def _check_kinds(values: dict[str, Any], parameters: list[Any], path: Path) -> None:
+    """Check that values have the type of their option; `cache = true`, for example, is not a folder.
 
     Raises:
-        UsageError: A switch has no truth value, another option has one, or a whole number has a fraction.
+        UsageError: A switch is not true or false, another option is, or a whole number has a fraction.
     """
     kinds = {str(parameter.name): parameter for parameter in parameters}
-    for key, value in asked.items():
+    for key, value in values.items():
         switch = bool(kinds[key].is_flag)
         whole = getattr(getattr(kinds[key], "type_descriptor", None), "annotation", None) is int
         if isinstance(value, bool) != switch or (whole and isinstance(value, float)):
@@ -104,25 +104,27 @@ def _check_kinds(asked: dict[str, Any], parameters: list[Any], path: Path) -> No
 
 
 def load_keys() -> dict[str, Any]:
-    """Return the table of keys for the screens, which only they can check.
+    """Return the keys of the screens by action id; the screens check them.
 
     Raises:
-        UsageError: The file is no TOML, or the keys in it are no table.
+        UsageError: A file is not valid TOML, or its `keys` is not a table.
     """
     merged: dict[str, Any] = {}
     for path, content in _read():
         keys = content.get(KEYS, {})
         if not isinstance(keys, dict):
-            raise UsageError(f"{KEYS!r} is to be a table", where=str(path), hint=f'[{KEYS}], then pairs-sort = "f5".')
+            raise UsageError(
+                f"{KEYS!r} is not a table", where=str(path), hint=f'Write [{KEYS}], then pairs-sort = "f5".'
+            )
         merged |= keys
     return merged
 
 
 def _read() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the settings files that are there with what is in them, the user's own before the working folder's.
+    """Yield the path and content of each settings file that exists, the user's own before the working folder's.
 
     Raises:
-        UsageError: One is no TOML.
+        UsageError: One is not valid TOML.
     """
     own = _own_file()
     for path in (own, Path(FILE)):
@@ -144,28 +146,30 @@ def _own_file() -> Path:
 
 
 def _refuse_harmful(content: dict[str, Any]) -> None:
-    """Refuse options that could do harm in a file that somebody else may have written.
+    """Check that a file that somebody else may have written sets harmless options only.
 
     Raises:
-        UsageError: There is one.
+        UsageError: It sets another one.
     """
     tables = [content, *(value for value in content.values() if isinstance(value, dict))]
-    given = [key for table in tables for key, value in table.items() if not isinstance(value, dict)]
-    harmful = next((key for key in given if key not in HARMLESS), None)
+    names = [key for table in tables for key, value in table.items() if not isinstance(value, dict)]
+    harmful = next((key for key in names if key not in HARMLESS), None)
     if harmful is not None:
         raise UsageError(
             f"{harmful!r} cannot be set by a file in the working folder, which somebody else may have written",
             where=FILE,
-            hint=f"Give it as --{harmful}, or set it in your own {_own_file()}.",
+            hint=f"Pass --{harmful}, or set it in your own {_own_file()}.",
         )
 
 
-def _check(given: dict[str, Any], known: dict[str, str], path: Path) -> None:
-    for key in given:
+def _check(names: dict[str, Any], known: dict[str, str], path: Path) -> None:
+    for key in names:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise UsageError(
                 f"There is no setting {key!r}",
                 where=str(path),
-                hint=f"Did you mean {near[0]!r}?" if near else "Its names are the long options without the dashes.",
+                hint=f"Did you mean {near[0]!r}?"
+                if near
+                else "Settings are named like the long options, without the dashes.",
             )

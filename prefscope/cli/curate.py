@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Where, read_preferences
+from prefscope.cli.arguments import read_preferences
+from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Where
+from prefscope.cli.panels import OUTPUT
 
 
 def curate(
-    ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
+    ledger: Annotated[
+        Path, typer.Argument(metavar="LEDGER", help="A ledger written by `prefscope score`.", show_default=False)
+    ],
     output: Annotated[
         str,
         typer.Option(
             "-o",
             "--output",
-            help="Where to: .jsonl, .json, .csv, .tsv (each also .gz), .parquet, or - for JSON lines on stdout.",
+            metavar="FILE",
+            help="Output file: .jsonl, .json, .csv, .tsv (also .gz) or .parquet; - is JSON lines on stdout.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ],
     where: Where = None,
@@ -27,10 +33,11 @@ def curate(
     simpo_gamma: SimpoGamma = 0.5,
     loss: Losses = None,
 ) -> None:
-    """Write the data set as its pairs are marked, in its own layout: dropped ones left out, swapped ones exchanged.
+    """Write the data set with its marks applied, in its own layout.
 
-    Marks are made on the screen (`prefscope view`). Pairs without a mark stay as they are; for those alone that are
-    marked keep or swap: --where 'mark(keep) or mark(swap)'.
+    Pairs marked drop are left out, chosen and rejected of pairs marked swap are exchanged, and all others stay as they
+    are. Pairs are marked on the screens (`prefscope view`). To write only the marked ones, use --where 'mark(keep) or
+    mark(swap)'.
     """
     from prefscope.cli.output import only, write_curated_to
     from prefscope.ledger.table import load_ledger

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
+from prefscope.cli.panels import DATA
 from prefscope.cli.template_file import read_template
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
@@ -24,12 +26,13 @@ def doctor(
         typer.Option(
             min=1,
             metavar="N",
-            help="Look at N pairs, drawn at random. Default: 32, down to 8 where a CPU would take long.",
+            help="Check N pairs drawn at random. Default: 32, or down to 8 on a slow CPU.",
             show_default=False,
+            rich_help_panel=DATA,
         ),
     ] = None,
     beta: opt.Beta = 0.1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
+    as_json: opt.AsJson = False,
     seed: opt.Seed = 0,
     format_: opt.Format = "auto",
     mapping: opt.ColumnMap = None,
@@ -42,37 +45,37 @@ def doctor(
     chat_template: opt.ChatTemplate = None,
     template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
-    device: opt.Device = "auto",
-    device_map: opt.DeviceMap = None,
+    device: run_options.Device = "auto",
+    device_map: run_options.DeviceMap = None,
     attn: opt.Attn = "auto",
-    batch_tokens: opt.BatchTokens = None,
-    threads: opt.Threads = None,
-    cache: opt.CacheFolder = None,
-    no_cache: opt.NoCache = False,
+    batch_tokens: run_options.BatchTokens = None,
+    threads: run_options.Threads = None,
+    cache: run_options.CacheFolder = None,
+    no_cache: run_options.NoCache = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Check on a few pairs that policy, reference and data fit.
+    """Check that policy, reference and data fit together.
 
-    The wrong reference, differing tokenizers and templates, BOS and EOS, what is not rendered, cut responses, a dtype
-    that is too coarse, a loss that is used up: a verdict each, and what to do. Exits with 1 if one fails.
+    Scores a few pairs and looks for a wrong reference, differing tokenizers and chat templates, BOS and EOS errors,
+    content that is not rendered, truncated responses, a dtype that is too coarse, and a saturated loss, and says what
+    to do about each. Exits with 1 if a check fails.
     """
     from rich.console import Console
 
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.doctor.examination import examine
-    from prefscope.report.terminal import print_json
-    from prefscope.report.verdicts import print_verdicts
+    from prefscope.report.terminal import print_json, print_verdicts
 
-    opt.refuse_reference_alone(policy, ref, base)
-    source, more = opt.several(data)
+    arguments.refuse_reference_alone(policy, ref, base)
+    source, more = arguments.several(data)
     settings = ScoreSettings(
         data=DataSettings(
             source,
             more=more,
             dialect=format_,
-            mapping=opt.read_mapping(mapping),
+            mapping=arguments.read_mapping(mapping),
             split=split,
             config=config,
             revision=revision,

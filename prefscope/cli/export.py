@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.options import Beta, CsvSafe, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where, read_preferences
+from prefscope.cli.arguments import read_preferences
+from prefscope.cli.options import Beta, CsvSafe, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where
+from prefscope.cli.panels import OUTPUT
 
 
 def export(
-    ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
+    ledger: Annotated[
+        Path, typer.Argument(metavar="LEDGER", help="A ledger written by `prefscope score`.", show_default=False)
+    ],
     output: Annotated[
         list[str],
         typer.Option(
             "-o",
             "--output",
-            help="Where to: .csv, .tsv, .jsonl (each also .gz), .parquet, or - for CSV on stdout; repeatable.",
+            metavar="FILE",
+            help="Output file: .csv, .tsv, .jsonl (also .gz) or .parquet; - is CSV on stdout. Repeatable.",
+            rich_help_panel=OUTPUT,
         ),
     ],
     where: Where = None,
@@ -29,7 +35,10 @@ def export(
     texts: Texts = False,
     csv_safe: CsvSafe = False,
 ) -> None:
-    """Write a ledger, or some of its pairs, as a flat table, for any beta and losses."""
+    """Write the pairs of a ledger as a flat table.
+
+    Rewards, margins and losses are computed for the given beta and losses; no model is needed.
+    """
     from prefscope.cli.output import check_outputs, only, write_tables
     from prefscope.ledger.table import load_ledger
 

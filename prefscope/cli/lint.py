@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefscope.cli import arguments
 from prefscope.cli import options as opt
+from prefscope.cli.panels import DATA, OUTPUT
 from prefscope.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -24,20 +26,31 @@ ROWS_AN_EVENT = 1_000
 Against = Annotated[
     str | None,
     typer.Option(
-        "--against", metavar="OTHER", help="A data set whose prompts must not be in DATA.", show_default=False
+        "--against",
+        metavar="OTHER",
+        help="Data set whose prompts must not occur in DATA.",
+        show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Tokenizer = Annotated[
     str | None,
-    typer.Option(help="Checkpoint folder or hub id: measure lengths in its tokens.", show_default=False),
+    typer.Option(
+        metavar="MODEL",
+        help="Checkpoint folder or Hugging Face id; lengths are measured in its tokens.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
 ]
 FailOn = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-on",
         metavar="CHECK",
-        help="Exit with 1 if this check finds something; repeatable; `none` for never. Default: those marked FAIL.",
+        help="Exit with 1 if this check finds something, or never with `none`. Repeatable. Default: the checks marked "
+        "FAIL.",
         show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
 
@@ -47,17 +60,18 @@ def lint(
     against: Against = None,
     tokenizer: Tokenizer = None,
     fail_on: FailOn = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+    as_json: opt.AsJson = False,
     format_: opt.Format = "auto",
     mapping: opt.ColumnMap = None,
     split: opt.Split = None,
     config: opt.Config = None,
     revision: opt.Revision = None,
 ) -> None:
-    """Find what is wrong with a data set: no model is needed.
+    """Check a data set for errors, without a model.
 
-    Repeated, contradicting, empty and leaked pairs, templates in texts, broken turns and characters, and what gives the
-    label away: a phrase, white space, length. Exits with 1 if a failing check finds something.
+    Looks for repeated, contradictory, empty and leaked pairs, chat templates in texts, turns out of order, damaged
+    characters, and clues that give the label away: a phrase, white space, length. Exits with 1 if a check marked FAIL
+    finds something.
     """
     from rich.console import Console
 
@@ -66,18 +80,17 @@ def lint(
     from prefscope.data.checks import distil, find_check, lint_pairs
     from prefscope.data.sources import open_several, open_source
     from prefscope.pipeline.remarks import Remarks
-    from prefscope.report.findings import findings_json, print_findings
-    from prefscope.report.terminal import print_json
+    from prefscope.report.terminal import lint_json, print_json, print_lint
 
     failing = None if fail_on is None else {find_check(name).name for name in fail_on if name != NO_CHECK}
     if against == "-" and "-" in data:
-        raise UsageError("Standard input cannot be both data sets", hint="Name a file with --against.")
+        raise UsageError("Standard input cannot be both data sets", hint="Pass a file to --against.")
     count_tokens = None
     if tokenizer is not None:
         from prefscope.scoring.token_counts import token_counter
 
         count_tokens = token_counter(tokenizer)
-    columns = opt.read_mapping(mapping)
+    columns = arguments.read_mapping(mapping)
     with (
         RunProgress() as progress,
         closing(open_several(data, split=split, config=config, revision=revision)) as source,
@@ -93,12 +106,12 @@ def lint(
             progress(note)
         name = source.name
     if not any((report.pairs, *(len(finding.found.rows) for finding in report.findings))):
-        raise DataError("There is no pair in this data set", where=name)
+        raise DataError("This data set has no pairs", where=name)
     if as_json:
-        print_json({"source": name} | findings_json(report), sys.stdout)
+        print_json({"source": name} | lint_json(report), sys.stdout)
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        print_findings(Console(width=width, highlight=False, markup=False, emoji=False), name, report)
+        print_lint(Console(width=width, highlight=False, markup=False, emoji=False), name, report)
     found = [finding.check for finding in report.findings if not finding.is_clean]
     if any(check.severity == "fail" if failing is None else check.name in failing for check in found):
         raise typer.Exit(EXIT_FOUND)
@@ -107,7 +120,7 @@ def lint(
 def _pairs(
     source: Source, dialect: str, mapping: dict[str, str] | None, remarks: Remarks, emit: Callable[[Event], None]
 ) -> Iterator[PreferencePair | BadRow]:
-    """Yield the pairs and bad rows of a source, and tell how far it is."""
+    """Yield the pairs and bad rows of a source, and emit its progress."""
     from prefscope.data.reading import pairs_of
     from prefscope.data.records import BadRow
     from prefscope.events import Progressed

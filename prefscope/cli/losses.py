@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from prefscope.cli.options import AsJson
 
-def losses(as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON object.")] = False) -> None:
+
+def losses(as_json: AsJson = False) -> None:
     """List every loss with its formula, source and parameters."""
     import json
 
@@ -42,9 +42,9 @@ def losses(as_json: Annotated[bool, typer.Option("--json", help="Print them as o
         typer.echo(f"  source   {loss.source}")
         typer.echo(f"  takes    {loss.convention}")
         if loss.population:
-            typer.echo(f"  of all   {loss.population}, over the whole ledger; a trainer's batch gives another value")
+            typer.echo(f"  of all   {loss.population}, over the whole ledger; over a trainer's batch the value differs")
         for knob in loss.parameters:
             typer.echo(f"  {knob.name} = {knob.default:g}, from {knob.low:g} to {knob.high:g}: {knob.meaning}")
         for name in loss.spellings:
-            typer.echo(f"  {name}: another way to give one of these")
+            typer.echo(f"  {name}: alternative spelling of one of these")
         typer.echo("")

@@ -1,4 +1,4 @@
-"""Where results go: the summary to a terminal or a pipe, tables and reports to files."""
+"""Print summaries to a terminal or a pipe, and write tables and reports to files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.compared import Compared
 from prefscope.report.curate import curate, write_curated
-from prefscope.report.document import build_document
+from prefscope.report.document import build_document, build_sections
 from prefscope.report.examination import Examination, examine
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
-from prefscope.report.folder_status import folder_lines
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
 from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
-from prefscope.report.sections import build_sections, headline
+from prefscope.report.sections import headline
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
-from prefscope.report.terminal import json_stream, print_json, text_stream
+from prefscope.report.terminal import folder_lines, json_stream, print_json, text_stream
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
 
@@ -37,10 +36,10 @@ PIPE_WIDTH = 120
 
 
 def only(ledger: Ledger, preferences: PreferenceSettings, where: str | None) -> Ledger:
-    """Return the ledger of those pairs that match an expression, and tell on stderr how many these are.
+    """Return a ledger of the pairs that match an expression, and report on stderr how many there are.
 
     Raises:
-        FilterError: It is no expression, or names no column.
+        FilterError: The expression is malformed, or names an unknown column.
     """
     if where is None:
         return ledger
@@ -61,12 +60,12 @@ def print_summary(
     """Print the summary: tables and plots, or one JSON object.
 
     Args:
-        ledger: What to summarise.
-        preferences: The knobs.
-        as_json: Print JSON instead.
-        examined: What a diagnosis found, where one was asked for.
-        stream: Where to; None is stdout. Off a terminal the text has no escape sequences.
-        scoring_seconds: Goes into the JSON, where a run was made.
+        ledger: The ledger to summarise.
+        preferences: Beta and losses.
+        as_json: Print JSON instead of text.
+        examined: Diagnosis and subsets to include.
+        stream: The output, stdout by default. Without a terminal, the text has no escape sequences.
+        scoring_seconds: Scoring time of a run, included in the JSON.
     """
     out = stream if stream is not None else sys.stdout
     summary = summarise(ledger, preferences)
@@ -76,14 +75,14 @@ def print_summary(
         print_json(summary.to_json() | found | timing, out)
         return
     console = _console(out)
-    tables = () if examined is None else examined.tables(console.width)
-    print_sections(console, headline(summary), build_sections(summary, ledger, preferences, console.width, tables))
+    sections = build_sections(summary, View(ledger, preferences), console.width, examined)
+    print_sections(console, headline(summary), sections)
 
 
 def print_report(
     ledger: Ledger, preferences: PreferenceSettings, by: Sequence[str], *, diagnosis: bool, as_json: bool
 ) -> None:
-    """Print the summary with the diagnosis, if wanted, and subsets by some columns.
+    """Print the summary, optionally with the diagnosis and with subsets by some columns.
 
     Raises:
         UsageError: The ledger has no such column.
@@ -95,10 +94,10 @@ def print_report(
 def write_report(
     ledger: Ledger, preferences: PreferenceSettings, path: Path, by: Sequence[str], *, diagnosis: bool
 ) -> None:
-    """Write a self-contained report file, Markdown, HTML or a picture by its suffix.
+    """Write a self-contained report: Markdown, HTML or an SVG picture, by the suffix.
 
     Raises:
-        UsageError: It is none of these, it is the ledger or what was scored, or the ledger has no such column.
+        UsageError: The suffix is unknown, the path is that of the ledger or its data set, or a column is unknown.
         ResourceError: The file cannot be written.
     """
     if path.suffix not in REPORTS:
@@ -106,8 +105,9 @@ def write_report(
     refuse_sources(path, ledger)
     if path.suffix == ".svg":
         summary = summarise(ledger, preferences)
-        tables = examine(View(ledger, preferences), by, diagnosis=diagnosis).tables(PAGE_WIDTH)
-        text = as_svg(headline(summary), build_sections(summary, ledger, preferences, PAGE_WIDTH, tables))
+        view = View(ledger, preferences)
+        examined = examine(view, by, diagnosis=diagnosis)
+        text = as_svg(headline(summary), build_sections(summary, view, PAGE_WIDTH, examined))
     else:
         document = build_document(ledger, preferences, by, diagnosis=diagnosis)
         text = as_markdown(document) if path.suffix == ".md" else as_html(document)
@@ -116,7 +116,7 @@ def write_report(
 
 
 def print_compared(compared: Compared, *, as_json: bool) -> None:
-    """Print what differs between runs: tables and a map, or one JSON object."""
+    """Print a comparison of runs: tables and a map, or one JSON object."""
     out = sys.stdout
     if as_json:
         print_json(compared.to_json(), out)
@@ -126,7 +126,7 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
 
 
 def print_parity(parity: Parity, preferences: PreferenceSettings, *, as_json: bool) -> None:
-    """Print how two profiles differ: tables, or one JSON object."""
+    """Print a comparison of two tokenization profiles: tables, or one JSON object."""
     if as_json:
         print_json(parity_json(parity, preferences), sys.stdout)
         return
@@ -134,28 +134,28 @@ def print_parity(parity: Parity, preferences: PreferenceSettings, *, as_json: bo
 
 
 def _console(stream: TextIO) -> Console:
-    """Return a console that takes all text literally; off a terminal it writes no escape sequences."""
+    """Return a console that prints text literally, and without escape sequences unless on a terminal."""
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def check_outputs(outputs: Sequence[str], *sources: str | Path) -> None:
-    """Refuse outputs that could not be written, before anything is computed.
+    """Check the names of outputs before anything is computed.
 
     Raises:
-        UsageError: A suffix is unknown, a file is named twice, or one is what is to be read.
+        UsageError: A suffix is unknown, a file is named twice, or an output is one of the sources.
     """
     for name in outputs:
         if name != STDOUT:
             export_suffix(name)
             if any(is_read_from(Path(name), source) for source in sources):
-                raise UsageError(f"The output {name} is the file that is to be read", hint="Choose another name.")
+                raise UsageError(f"The output {name} is also an input", hint="Choose another name.")
     if len(set(outputs)) < len(outputs):
         raise UsageError("An output is named twice", hint="Name each -o once.")
 
 
 def is_read_from(path: Path, source: str | Path) -> bool:
-    """Return whether a file is what a source names: the file itself, one in a folder, or one that a pattern matches."""
+    """Return whether a file is part of a source: the file itself, in its folder, or matched by its pattern."""
     named = Path(source)
     if not path.exists():
         return False
@@ -167,17 +167,17 @@ def is_read_from(path: Path, source: str | Path) -> bool:
 
 
 def check_ledger(path: Path) -> None:
-    """Refuse a name that no ledger can have.
+    """Check the name of a ledger.
 
     Raises:
         UsageError: It does not end in .parquet.
     """
     if path.suffix != ".parquet":
-        raise UsageError(f"A ledger's name ends in .parquet, and {path.name!r} does not", hint="Use -o x.parquet.")
+        raise UsageError(f"The name of a ledger must end in .parquet, unlike {path.name!r}", hint="Use -o x.parquet.")
 
 
 def print_folder_status(folder: str, status: dict[str, Any], *, as_json: bool) -> None:
-    """Print how far a folder of parts is, as its `to_json` gives it: lines, or one JSON object."""
+    """Print the status of a folder of parts, as returned by `to_json`: lines, or one JSON object."""
     out = sys.stdout
     if as_json:
         print_json(status, out)
@@ -189,7 +189,7 @@ def print_folder_status(folder: str, status: dict[str, Any], *, as_json: bool) -
 def write_tables(
     ledger: Ledger, preferences: PreferenceSettings, outputs: Sequence[str], *, texts: bool, csv_safe: bool
 ) -> None:
-    """Write the flat table to every output; `-` is CSV on stdout."""
+    """Write the flat table to each output; `-` is CSV on stdout."""
     for name in outputs:
         if name == STDOUT:
             write_csv(ledger, preferences, text_stream(sys.stdout), texts=texts, csv_safe=csv_safe)
@@ -198,10 +198,10 @@ def write_tables(
 
 
 def write_curated_to(ledger: Ledger, output: str) -> None:
-    """Write the data set as it is marked and tell on stderr what became of its pairs; `-` is JSON lines on stdout.
+    """Write the curated data set and report counts on stderr; `-` is JSON lines on stdout.
 
     Raises:
-        UsageError: No format has that suffix, the output is the ledger's, or no pair is left.
+        UsageError: The suffix is unknown, the output is the ledger's, or no pair is left.
         DataError: A row cannot be swapped, or the format cannot hold it.
         ResourceError: The file cannot be written.
     """

@@ -8,24 +8,35 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
+from prefscope.cli.panels import DATA, TOKENIZATION
 from prefscope.cli.template_file import read_template
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 
 def parity(
     data: opt.Data,
-    a: Annotated[str, typer.Option("--a", metavar="PROFILE", help="trl, trl-0.24, simpo or rewardbench.")] = "trl",
-    b: Annotated[str, typer.Option("--b", metavar="PROFILE", help="The one to hold against it.")] = "trl-0.24",
+    a: Annotated[
+        str,
+        typer.Option(
+            "--a", metavar="PROFILE", help="trl, trl-0.24, simpo or rewardbench.", rich_help_panel=TOKENIZATION
+        ),
+    ] = "trl",
+    b: Annotated[
+        str, typer.Option("--b", metavar="PROFILE", help="Profile to compare with.", rich_help_panel=TOKENIZATION)
+    ] = "trl-0.24",
     policy: opt.Policy = None,
     ref: opt.Ref = None,
     base: opt.Base = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Look at N pairs, drawn at random.")] = 32,
+    pairs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Score N pairs drawn at random.", rich_help_panel=DATA)
+    ] = 32,
     beta: opt.Beta = 0.1,
     simpo_beta: opt.SimpoBeta = 2.0,
     simpo_gamma: opt.SimpoGamma = 0.5,
     loss: opt.Losses = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    as_json: opt.AsJson = False,
     seed: opt.Seed = 0,
     format_: opt.Format = "auto",
     mapping: opt.ColumnMap = None,
@@ -34,15 +45,16 @@ def parity(
     chat_template: opt.ChatTemplate = None,
     template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
-    device: opt.Device = "auto",
-    threads: opt.Threads = None,
-    cache: opt.CacheFolder = None,
-    no_cache: opt.NoCache = False,
+    device: run_options.Device = "auto",
+    threads: run_options.Threads = None,
+    cache: run_options.CacheFolder = None,
+    no_cache: run_options.NoCache = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Score a few pairs as two training stacks would: which tokens differ, and what that moves.
+    """Score a few pairs as two training stacks do, and compare.
 
-    The same row has another reward in every stack. Pairs that a profile refuses are left out and counted.
+    The same row can have a different reward in every stack. Shows which tokens differ and by how much log-probs,
+    margins and losses change. Pairs that a profile refuses are skipped and counted.
     """
     from prefscope.cli.output import print_parity
     from prefscope.cli.progress import RunProgress
@@ -50,15 +62,15 @@ def parity(
     from prefscope.pipeline.parity import score_under
     from prefscope.report.parity_sections import Parity
 
-    opt.refuse_reference_alone(policy, ref, base)
-    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    source, more = opt.several(data)
+    arguments.refuse_reference_alone(policy, ref, base)
+    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    source, more = arguments.several(data)
     settings = ScoreSettings(
         data=DataSettings(
             source,
             more=more,
             dialect=format_,
-            mapping=opt.read_mapping(mapping),
+            mapping=arguments.read_mapping(mapping),
             split=split,
             sample=pairs,
             seed=seed,

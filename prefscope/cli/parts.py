@@ -1,4 +1,4 @@
-"""`prefscope parts`: what many processes fill together, planned, looked at and made a ledger."""
+"""`prefscope parts`: plan, check and merge a folder of parts that several processes fill."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli import arguments
 from prefscope.cli import options as opt
+from prefscope.cli.panels import OUTPUT, PanelCommand
 from prefscope.cli.template_file import read_template
 from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
 
 EXIT_FOUND = 1
 Folder = Annotated[
-    str, typer.Argument(metavar="DIR|URL", help="Where the parts are, as of `score --parts`.", show_default=False)
+    str,
+    typer.Argument(metavar="FOLDER", help="Folder or URL of the parts, as in `score --parts`.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 parts = typer.Typer(
     add_completion=False,
@@ -27,12 +29,12 @@ parts = typer.Typer(
 
 @parts.callback(invoke_without_command=True)
 def overview(context: typer.Context) -> None:
-    """Score with many processes: plan, look at and merge what `score --parts` fills."""
+    """Plan, check and merge what `score --parts` writes."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-@parts.command()
+@parts.command(cls=PanelCommand)
 def plan(
     folder: Folder,
     data: opt.Data,
@@ -55,23 +57,23 @@ def plan(
     template_date: opt.TemplateDate = None,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Cut a data set into shards for all slices.
+    """Read and tokenize a data set once, and divide it into shards.
 
-    It is read and tokenized once; no weights are loaded. The slices are `score DATA … --parts FOLDER --slice I/N`, with
-    the same options.
+    No weights are loaded. Then run `prefscope score DATA … --parts FOLDER --slice I/N` with the same options for every
+    slice.
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.parts.urls import shown_place
     from prefscope.pipeline.run import plan_parts
 
-    opt.refuse_reference_alone(policy, ref, base)
-    source, more = opt.several(data)
+    arguments.refuse_reference_alone(policy, ref, base)
+    source, more = arguments.several(data)
     settings = ScoreSettings(
         data=DataSettings(
             source,
             more=more,
             dialect=format_,
-            mapping=opt.read_mapping(mapping),
+            mapping=arguments.read_mapping(mapping),
             split=split,
             config=config,
             revision=revision,
@@ -86,12 +88,14 @@ def plan(
     with RunProgress() as progress:
         plan_parts(folder, settings, progress)
     quoted = shlex.quote(shown_place(folder))
-    typer.echo(f"score it: prefscope score DATA … --parts {quoted} --slice 0/N, 1/N, … (any N)", err=True)
+    typer.echo(
+        f"score it: prefscope score DATA … --parts {quoted} --slice I/N, for I from 0 to N − 1 (any N)", err=True
+    )
 
 
-@parts.command()
-def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Tell how far a folder of parts is."""
+@parts.command(cls=PanelCommand)
+def status(folder: Folder, as_json: opt.AsJson = False) -> None:
+    """Show the progress of a folder of parts."""
     from prefscope.cli.output import print_folder_status
     from prefscope.pipeline.parts.folder import PartsFolder
     from prefscope.pipeline.parts.merge import status_of
@@ -101,16 +105,17 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     print_folder_status(place.shown(), status_of(PartsFolder(place)).to_json(), as_json=as_json)
 
 
-@parts.command()
+@parts.command(cls=PanelCommand)
 def verify(
     folder: Folder,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete what is damaged, so that it is scored again.")
+        bool, typer.Option("--delete", help="Delete the damaged parts, so that they are scored again.")
     ] = False,
 ) -> None:
-    """Name the parts that are damaged.
+    """List damaged parts.
 
-    All are read: those that are cut, changed or of another plan are named. Exits with 1 if there are any and they stay.
+    Reads every part, and lists those that are truncated, changed or from another plan. Exits with 1 if there are any,
+    unless --delete removes them.
     """
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline.parts.folder import PartsFolder
@@ -130,26 +135,36 @@ def verify(
     if not found:
         typer.echo("All parts are sound.")
     elif delete:
-        typer.echo("Run their slices again: what is there is not scored twice.", err=True)
+        typer.echo("Run their slices again; sound parts are not scored again.", err=True)
     else:
-        typer.echo("With --delete they go, and their slices score them again.", err=True)
+        typer.echo("Use --delete to remove them; their slices will score them again on the next run.", err=True)
         raise typer.Exit(EXIT_FOUND)
 
 
-@parts.command()
+@parts.command(cls=PanelCommand)
 def merge(
     folder: Folder,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="x.parquet: the ledger.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Ledger to write (.parquet).",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(help="Which run, where the folder has several: `status` names them.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Run to merge, if the folder has several; `status` lists them.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Make the ledger of a complete folder.
+    """Merge the parts of a complete folder into a ledger.
 
-    It takes neither models nor a GPU.
+    Neither models nor a GPU are needed.
     """
     from prefscope.cli.output import check_ledger
     from prefscope.cli.progress import RunProgress

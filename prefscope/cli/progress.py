@@ -1,4 +1,4 @@
-"""A run's events on stderr: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run on stderr: a live bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ LISTED_ROWS = 20
 
 
 class _CountColumn(ProgressColumn):
-    """How far a task is, with what it will come to where that is known."""
+    """Number of items done, and the total if it is known."""
 
     def render(self, task: Task) -> Text:
-        """Return the counts, empty for a step that has none."""
+        """Return the counts, or empty text for a step without any."""
         if task.total is None:
             return Text(f"{task.completed:,.0f}" if task.completed else "")
         return Text(f"{task.completed:,.0f}/{task.total:,.0f}")
 
 
 class _RateColumn(ProgressColumn):
-    """Pairs and tokens a second of a scoring task."""
+    """Pairs and tokens per second of a scoring task."""
 
     def render(self, task: Task) -> Text:
-        """Return the rates, empty until the first batch."""
+        """Return the rates, or empty text before the first batch."""
         seconds = task.fields.get("seconds", 0.0)
         if not seconds:
             return Text("")
@@ -52,14 +52,14 @@ class _RateColumn(ProgressColumn):
 
 
 class RunProgress:
-    """Shows the events of a run; use it as a context manager and call it with each event."""
+    """Shows the progress of a run; a context manager that is called with each event."""
 
     def __init__(self) -> None:
         self.console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self.live = self.console.is_terminal
         self.scoring_seconds = 0.0
         self.crashed: list[int] = []
-        """Rows of the pairs that end every process which computes them."""
+        """Rows of the pairs that crash every process computing them."""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -97,7 +97,7 @@ class RunProgress:
             case BatchScored():
                 self._score(event)
             case Halved(role, batch, sequences):
-                self.say(f"{role} batch {batch}: out of memory, tried again with {sequences} sequences at a time")
+                self.say(f"{role} batch {batch}: out of memory, retrying with {sequences} sequences at a time")
             case PairFlagged(row, flags) if "crashed" in flags:
                 self.crashed.append(row)
             case Finished(scoring_seconds=seconds):
@@ -106,21 +106,25 @@ class RunProgress:
                 pass
 
     def conclude(self) -> None:
-        """Tell of the pairs that could not be computed and leave with exit code 1, if there are any."""
+        """Report the pairs that could not be computed, if any.
+
+        Raises:
+            typer.Exit: With code 1, if there are any.
+        """
         if not self.crashed:
             return
         listed = ", ".join(str(row) for row in self.crashed[:LISTED_ROWS])
         more = ", …" if len(self.crashed) > LISTED_ROWS else ""
-        noun = "pair ends" if len(self.crashed) == 1 else "pairs end"
-        self.say(f"{len(self.crashed):,} {noun} every process that computes it: row {listed}{more}; flagged crashed")
+        what = "1 pair crashes" if len(self.crashed) == 1 else f"{len(self.crashed):,} pairs crash"
+        self.say(f"{what} every process that computes it and is flagged `crashed`: row {listed}{more}")
         raise typer.Exit(EXIT_FOUND)
 
     def load(self, step: str) -> None:
-        """Show a step of unknown length."""
+        """Show a step whose length is unknown."""
         self._move(step, 0, None)
 
     def say(self, text: str) -> None:
-        """Print a line of narration."""
+        """Print a line on stderr."""
         self.console.print(Text(visible_lines(text)), soft_wrap=True)
 
     def _move(self, step: str, done: int, total: int | None) -> None:
@@ -142,12 +146,12 @@ class RunProgress:
         if event.missing == 0:
             self.say(f"{event.role}: all {event.sequences:,} sequences are in the store, nothing to compute")
             return
-        how = "going on with an interrupted run, " if event.resumed else ""
+        how = "resuming an interrupted run, " if event.resumed else ""
         self.say(f"{event.role}: {how}{event.missing:,} of {event.sequences:,} sequences to compute; {_amount(event)}")
         if event.reason:
             self.say(f"{event.role}: computed in padded rows, because {event.reason}")
         memory = f"memory: {_memory(event)}; {_at_a_time(event)} at a time"
-        if memory != self._memory:  # policy and reference are mostly alike
+        if memory != self._memory:  # policy and reference often need the same
             self._memory = memory
             self.say(memory)
 
@@ -170,16 +174,16 @@ class RunProgress:
 
 
 def _amount(event: Planned) -> str:
-    """Return how much is computed against a trainer's pass, and how long that takes."""
+    """Return the tokens to compute, their share of a trainer's padded pass, and the estimated time."""
     share = event.computed / max(event.padded, 1)
     compared = f"{share:.0%} of the {event.padded:,} that a padded pass would take"
     return f"{event.computed:,} tokens, {compared}, about {_duration(event.seconds)}"
 
 
 def _memory(event: Planned) -> str:
-    """Return what memory a run takes; GGUF and pickled files do not tell beforehand how much their weights take."""
+    """Return the memory that a run needs; the size of GGUF and pickled weights is not known beforehand."""
     weights = f"{_size(event.weight_bytes)} of weights" if event.weight_bytes else "the weights"
-    return f"{weights} and at most {_size(event.other_bytes)} beside them"
+    return f"{weights} plus at most {_size(event.other_bytes)} of working memory"
 
 
 def _at_a_time(event: Planned) -> str:
@@ -191,7 +195,7 @@ def _size(size: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time span in the largest two units that say something."""
+    """Format a duration in its largest two units."""
     minutes = round(seconds / 60)
     if minutes <= 1:
         return f"{seconds:.0f} s"

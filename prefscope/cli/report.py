@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import (
     AsJson,
     Beta,
@@ -17,14 +18,24 @@ from prefscope.cli.options import (
     Weights,
     Where,
     WithDiagnosis,
-    read_preferences,
 )
+from prefscope.cli.panels import OUTPUT
 
 
 def report(
-    ledger: Annotated[Path, typer.Argument(help="A ledger that `prefscope score` wrote.", show_default=False)],
+    ledger: Annotated[
+        Path, typer.Argument(metavar="LEDGER", help="A ledger written by `prefscope score`.", show_default=False)
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write R.md, R.html or the picture R.svg.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write a report: .md, .html, or .svg for a picture of the summary.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     where: Where = None,
     beta: Beta = 0.1,
@@ -36,7 +47,10 @@ def report(
     diagnosis: WithDiagnosis = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the summary of a ledger, or of some of its pairs, with a diagnosis: no model is needed."""
+    """Print or write a report: summary and diagnosis of a ledger.
+
+    Rewards, margins and losses are computed for the given beta and losses; no model is needed.
+    """
     from prefscope.cli.output import only, print_report, write_report
     from prefscope.ledger.table import load_ledger
 

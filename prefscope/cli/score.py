@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.template_file import read_template
 from prefscope.errors import UsageError
@@ -55,51 +56,53 @@ def score(
     chat_template: opt.ChatTemplate = None,
     template_date: opt.TemplateDate = None,
     dtype: opt.ComputeDtype = "auto",
-    device: opt.Device = "auto",
-    device_map: opt.DeviceMap = None,
-    tp: opt.Tp = 1,
+    device: run_options.Device = "auto",
+    device_map: run_options.DeviceMap = None,
+    tp: run_options.Tp = 1,
     attn: opt.Attn = "auto",
-    batch_tokens: opt.BatchTokens = None,
-    threads: opt.Threads = None,
-    cache: opt.CacheFolder = None,
-    no_cache: opt.NoCache = False,
+    batch_tokens: run_options.BatchTokens = None,
+    threads: run_options.Threads = None,
+    cache: run_options.CacheFolder = None,
+    no_cache: run_options.NoCache = False,
     no_tokens: opt.NoTokens = False,
-    noise_floor: opt.NoiseFloor = False,
+    noise_floor: run_options.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
-    workers: opt.Workers = None,
-    engine: opt.EngineOfChoice = "local",
-    address: opt.Address = None,
-    gpus_per_worker: opt.GpusPerWorker = None,
-    cpus_per_worker: opt.CpusPerWorker = 1,
-    parts: opt.Parts = None,
-    slice_: opt.Slice = None,
+    workers: run_options.Workers = None,
+    engine: run_options.EngineOfChoice = "local",
+    address: run_options.Address = None,
+    gpus_per_worker: run_options.GpusPerWorker = None,
+    cpus_per_worker: run_options.CpusPerWorker = 1,
+    parts: run_options.Parts = None,
+    slice_: run_options.Slice = None,
 ) -> None:
     """Score a preference data set, pair by pair.
 
-    Gives every pair's log-probs, implicit rewards, margin and losses, prints a summary and keeps a ledger. Without
-    --policy and --ref the bundled tiny pair is used. Several policies, checkpoints of one training in their order,
-    make a ledger each; the reference is computed once, and what they do to the pairs is compared.
+    Computes the log-probs, implicit rewards, margin and losses of every pair, prints a summary and keeps a ledger.
+    Without --policy and --ref, the bundled tiny models are used. With several policies (checkpoints in the order of
+    training), writes a ledger for each, computes the reference once, and compares them.
     """
     from prefscope.cli.output import check_outputs
 
     outputs, policies = output or [], policy or []
-    if len(policies) < 2:  # noqa: PLR2004 (several write into a folder)
+    if len(policies) < 2:  # noqa: PLR2004 (several policies write into a folder)
         check_outputs(outputs, *data)
-    opt.refuse_reference_alone(policies[0] if policies else None, ref, base)
-    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
+    arguments.refuse_reference_alone(policies[0] if policies else None, ref, base)
+    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
         if noise_floor:
-            raise UsageError("--noise-floor is that of margins, and --ref none gives none", hint="Name a reference.")
+            raise UsageError(
+                "--noise-floor measures margins, and there are none with --ref none", hint="Name a reference."
+            )
         _check_reference_free(preferences)
     noise_pairs = NOISE_PAIRS if noise_floor else 0
-    source, more = opt.several(data)
+    source, more = arguments.several(data)
     settings = ScoreSettings(
         data=DataSettings(
             source=source,
             more=more,
             dialect=format_,
-            mapping=opt.read_mapping(mapping),
+            mapping=arguments.read_mapping(mapping),
             split=split,
             config=config,
             revision=revision,
@@ -128,9 +131,9 @@ def score(
             threads,
             not no_tokens,
             noise_pairs,
-            opt.wants_collisions(preferences),
+            arguments.wants_collisions(preferences),
         ),
-        dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
+        dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)
     if len(policies) > 1:
@@ -145,40 +148,50 @@ def score(
         return
     path, progress = _run(settings, outputs)
     seconds = progress.scoring_seconds
-    _tell_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, csv_safe=csv_safe)
+    _show_results(path, seconds, preferences, outputs, as_json=as_json, texts=texts, csv_safe=csv_safe)
     progress.conclude()
 
 
 def _check_parts(settings: ScoreSettings, policies: list[str], outputs: list[str]) -> None:
-    """Refuse what a folder of parts cannot give, before anything is computed."""
+    """Check that no option needs more than a folder of parts, before anything is computed.
+
+    Raises:
+        UsageError: An option cannot be combined with --parts or --slice.
+    """
     if settings.dispatch.parts is None:
         return
     if settings.compute.noise_pairs:
-        raise UsageError("--noise-floor is not measured with --parts", hint="Measure it on a --sample without --parts.")
+        raise UsageError("--noise-floor cannot be used with --parts", hint="Measure it with --sample, without --parts.")
     if len(policies) > 1:
-        raise UsageError("--parts takes one policy at a time", hint="Score the next into the same folder.")
+        raise UsageError("--parts takes one policy at a time", hint="Then score the next into the same folder.")
     if settings.dispatch.slice_number is not None and outputs:
-        raise UsageError("A slice makes no ledger and no table", hint="Leave -o to `prefscope parts merge`.")
+        raise UsageError("A slice writes neither a ledger nor tables", hint="Use -o with `prefscope parts merge`.")
 
 
 def _check_reference_free(preferences: PreferenceSettings) -> None:
-    """Refuse losses that need a reference before anything is computed."""
+    """Check that no requested loss needs a reference, before anything is computed.
+
+    Raises:
+        UsageError: One does.
+    """
     from prefscope.preference.registry import find_loss
 
     needing = [choice.name for choice in preferences.losses if find_loss(choice.name).needs_reference]
     if needing and preferences.explicit:
-        raise UsageError(f"Loss {needing[0]} needs a reference, and --ref none gives none", hint="Name one with --ref.")
+        raise UsageError(f"Loss {needing[0]} needs a reference, and --ref is none", hint="Name one with --ref.")
 
 
 def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress]:
-    """Score, showing progress on stderr, and return the ledger's path and what was shown."""
+    """Score with progress on stderr, and return the ledger's path and the progress."""
     from prefscope.cli.progress import RunProgress
     from prefscope.folders import unnamed_ledger
     from prefscope.pipeline import run
 
     named = [name for name in outputs if name.endswith(".parquet")]
     if len(named) > 1:
-        raise UsageError(f"Two ledgers are asked for: {', '.join(named)}", hint="Name one; export writes more tables.")
+        raise UsageError(
+            f"There are two ledgers to write: {', '.join(named)}", hint="Name one; `prefscope export` writes copies."
+        )
 
     def place(run_name: str) -> Path:
         return Path(named[0]) if named else unnamed_ledger(settings.data.source, run_name)
@@ -187,7 +200,7 @@ def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress
         return run.score(settings, place, progress), progress
 
 
-def _tell_results(
+def _show_results(
     path: Path,
     seconds: float,
     preferences: PreferenceSettings,
@@ -197,7 +210,7 @@ def _tell_results(
     texts: bool,
     csv_safe: bool,
 ) -> None:
-    """Write the tables, print the summary and say where the ledger is."""
+    """Write the tables, then print the summary and where the ledger is."""
     from prefscope.cli.output import STDOUT, print_summary, write_tables
     from prefscope.ledger.table import load_ledger
 

@@ -1,4 +1,4 @@
-"""`prefscope score` with several policies: a ledger each, the reference computed once, and what differs."""
+"""`prefscope score` with several policies: one ledger each, the reference computed once, and a comparison."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def score_several(
     *,
     as_json: bool,
 ) -> None:
-    """Score with one policy after the other, then compare them in their order.
+    """Score the data set with each policy in turn, then print a comparison.
 
     Args:
-        settings: Of every run, but for the policy.
-        policies: Two or more.
-        outputs: The folder of the ledgers; empty for the usual place.
-        preferences: The knobs of the comparison.
+        settings: Settings shared by all runs; the policy is replaced.
+        policies: Two or more checkpoints, in the order of training.
+        outputs: The folder to write ledgers to; empty for the default location.
+        preferences: Beta and losses of the comparison.
         as_json: Print the comparison as one JSON object.
 
     Raises:
-        UsageError: A policy is given twice, the output is no folder, or the data can be read only once.
+        UsageError: A policy is repeated, the output is not a folder, or the data are on standard input.
     """
     from prefscope.cli.output import print_compared
     from prefscope.cli.progress import RunProgress
@@ -43,28 +43,32 @@ def score_several(
 
     folder = _folder(outputs)
     if len({*policies}) < len(policies):
-        raise UsageError("A policy is given twice", hint="Give each once.")
+        raise UsageError("A policy is named twice", hint="Name each once.")
     if settings.data.source == "-":
         raise UsageError("Standard input can be read only once, not for several policies", hint="Save it to a file.")
     ledgers = []
     with _shared_store(settings) as shared:
         for policy, name in zip(policies, ledger_names(policies), strict=True):
-            asked = replace(shared, models=replace(shared.models, policy=policy))
+            own = replace(shared, models=replace(shared.models, policy=policy))
             with RunProgress() as progress:
-                ledgers.append(run.score(asked, _place(settings, folder, name), progress))
+                ledgers.append(run.score(own, _place(settings, folder, name), progress))
     print_compared(compare_runs(load_runs(ledgers), preferences), as_json=as_json)
     paths = " ".join(shlex.quote(str(path)) for path in ledgers)
     typer.echo(f"\nopen them: prefscope view {paths}", err=True)
 
 
 def _folder(outputs: Sequence[str]) -> Path | None:
-    """Return the folder that is asked for, if one is."""
+    """Return the folder named by -o, or None without it.
+
+    Raises:
+        UsageError: It is not a folder, or there are several.
+    """
     if not outputs:
         return None
     if len(outputs) > 1 or PurePath(outputs[0]).suffix or outputs[0] == "-":
         raise UsageError(
-            f"Several policies make several ledgers, and {outputs[-1]!r} is no folder",
-            hint="Name one folder with -o; export writes tables.",
+            f"Several policies make several ledgers, and {outputs[-1]!r} is not a folder",
+            hint="Name one folder with -o; `prefscope export` writes tables.",
         )
     return Path(outputs[0])
 
@@ -79,7 +83,7 @@ def _place(settings: ScoreSettings, folder: Path | None, name: str) -> Callable[
 
 @contextmanager
 def _shared_store(settings: ScoreSettings) -> Iterator[ScoreSettings]:
-    """Give settings by which the runs share a store; one that goes at the end where none is to be kept."""
+    """Yield settings with a store that the runs share; with --no-cache, it is temporary."""
     if settings.compute.use_cache:
         yield settings
         return
@@ -88,7 +92,7 @@ def _shared_store(settings: ScoreSettings) -> Iterator[ScoreSettings]:
 
 
 def ledger_names(policies: Sequence[str]) -> list[str]:
-    """Return a file name for each policy: its last part, with as many before it as it takes to tell it from the others.
+    """Return a file name for each policy: the last parts of its path, as many as it takes to be unique.
 
     >>> ledger_names(["run/ckpt-1", "run/ckpt-2"]), ledger_names(["a/final", "b/final"])
     (['ckpt-1', 'ckpt-2'], ['a-final', 'b-final'])

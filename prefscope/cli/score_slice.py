@@ -1,4 +1,4 @@
-"""`prefscope score --slice`: some of the shards into a folder of parts, and what is left there."""
+"""`prefscope score --slice`: score some of the shards into a folder of parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefscope.settings import ScoreSettings
 
 
 def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
-    """Score a slice, showing progress on stderr, and tell how far the folder is."""
+    """Score a slice with progress on stderr, then print the status of the folder."""
     from prefscope.cli.output import print_folder_status
     from prefscope.cli.progress import RunProgress
     from prefscope.pipeline import run

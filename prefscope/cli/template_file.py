@@ -1,4 +1,4 @@
-"""The chat template of a command line."""
+"""The file of --chat-template."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LARGEST_TEMPLATE = 1 << 20
 
 
 def read_template(path: Path | None) -> str | None:
-    """Return the text of a chat template.
+    """Return the text of a chat template, or None without a file.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or is too large.
     """
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""`prefscope view`, `prefscope demo` and `prefscope [PATH]`: the screens."""
+"""`prefscope view`, `prefscope demo` and `prefscope open`: the screens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
+from prefscope.cli.panels import OUTPUT, SCREENS
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
 from prefscope.settings import (
     ComputeSettings,
@@ -23,31 +25,42 @@ from prefscope.settings import (
     TokenizationSettings,
 )
 
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters alone.")]
-Mouse = Annotated[bool, typer.Option("--mouse/--no-mouse", help="Without it the terminal's own selection works.")]
 Theme = Annotated[
     str | None,
     typer.Option(
+        metavar="NAME",
         envvar="PREFSCOPE_THEME",
-        help="prefscope-dark, prefscope-light or one of Textual's. Default: as last time.",
+        help="prefscope-dark, prefscope-light or a Textual theme. Default: the last one used.",
         show_default=False,
+        rich_help_panel=SCREENS,
     ),
 ]
 Colours = Annotated[
     Palette | None,
     typer.Option(
+        metavar="NAME",
         envvar="PREFSCOPE_PALETTE",
-        help="Colours of what is positive and negative. Default: as last time.",
+        help="Colours of positive and negative values: sky-orange, blue-red or mono. Default: the last one used.",
         show_default=False,
+        rich_help_panel=SCREENS,
+    ),
+]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.", rich_help_panel=SCREENS)]
+Mouse = Annotated[
+    bool,
+    typer.Option(
+        "--mouse/--no-mouse",
+        help="Use the mouse; without it, the terminal's own text selection works.",
+        rich_help_panel=SCREENS,
     ),
 ]
 DEMO = ("demo.parquet", "demo-early.parquet")
-"""Two steps of one training."""
+"""Two checkpoints of one training run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the screens are shown."""
+    """Appearance of the screens."""
 
     theme: str | None
     palette: Palette | None
@@ -60,7 +73,7 @@ def view(
         list[Path],
         typer.Argument(
             metavar="LEDGER",
-            help="What `prefscope score` wrote. The first is shown; further ones, of the same pairs, are compared.",
+            help="Ledgers written by `prefscope score`. Others, of the same pairs, are compared with the first.",
             show_default=False,
         ),
     ],
@@ -73,13 +86,13 @@ def view(
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
-    """Look at ledgers on the screen: no model is needed."""
-    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    """Open ledgers on the screens; no model is needed."""
+    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     _show(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
 
 
 def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False, mouse: Mouse = True) -> None:
-    """Look at the bundled ledgers of a real model on the screen."""
+    """Open the bundled ledgers of a real model on the screens."""
     from prefscope.folders import sample_data
 
     ledgers = [sample_data() / name for name in DEMO]
@@ -90,8 +103,8 @@ def open_(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...",
-            help="Ledgers, or a data set to score: a file, a folder or a quoted glob; nothing: choose there.",
+            metavar="PATH",
+            help="Ledgers, or a data set to score: a file, a folder or a quoted glob. Default: choose on the screen.",
             show_default=False,
         ),
     ] = None,
@@ -99,7 +112,15 @@ def open_(
     ref: opt.Ref = None,
     base: opt.Base = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where the ledger goes (.parquet).", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Ledger to write (.parquet).",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     beta: opt.Beta = 0.1,
     simpo_beta: opt.SimpoBeta = 2.0,
@@ -112,24 +133,27 @@ def open_(
     max_length: opt.MaxLength = None,
     profile: opt.TokenProfile = "trl",
     dtype: opt.ComputeDtype = "auto",
-    device: opt.Device = "auto",
-    device_map: opt.DeviceMap = None,
-    tp: opt.Tp = 1,
-    batch_tokens: opt.BatchTokens = None,
-    threads: opt.Threads = None,
-    cache: opt.CacheFolder = None,
-    workers: opt.Workers = None,
-    engine: opt.EngineOfChoice = "local",
-    address: opt.Address = None,
-    gpus_per_worker: opt.GpusPerWorker = None,
-    cpus_per_worker: opt.CpusPerWorker = 1,
+    device: run_options.Device = "auto",
+    device_map: run_options.DeviceMap = None,
+    tp: run_options.Tp = 1,
+    batch_tokens: run_options.BatchTokens = None,
+    threads: run_options.Threads = None,
+    cache: run_options.CacheFolder = None,
+    workers: run_options.Workers = None,
+    engine: run_options.EngineOfChoice = "local",
+    address: run_options.Address = None,
+    gpus_per_worker: run_options.GpusPerWorker = None,
+    cpus_per_worker: run_options.CpusPerWorker = 1,
     theme: Theme = None,
     palette: Colours = None,
     ascii_only: Ascii = False,
     mouse: Mouse = True,
 ) -> None:
-    """Open the screens: on a ledger, or to score a data set and look on while it is scored."""
-    preferences = opt.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    """Open a ledger, or score a data set and watch.
+
+    This is the default command: `prefscope PATH` is `prefscope open PATH`.
+    """
+    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     look = Look(theme, palette, ascii_only, mouse)
     ledgers = [Path(path) for path in paths or [] if _is_ledger(Path(path))]
     if ledgers and len(ledgers) == len(paths or []):
@@ -137,41 +161,45 @@ def open_(
         return
     path = _only_data(paths or [], ledgers)
     if output is not None and output.suffix != ".parquet":
-        raise UsageError("The screens write a ledger", where=str(output), hint="Name a .parquet file.")
+        raise UsageError(
+            "Only a ledger can be written from the screens", where=str(output), hint="Name a .parquet file."
+        )
     if path is not None and not Path(path).expanduser().exists() and not {"/", "*", "?"} & {*path}:
-        raise UsageError(f"There is neither a command nor a file {path!r}", hint="prefscope --help lists the commands.")
+        raise UsageError(f"No file is named {path!r}", hint="Check the path.")
     settings = ScoreSettings(
         data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
         models=ModelSettings(policy or "", ref, base, dtype, device, device_map, tp=tp),
         tokenization=TokenizationSettings(max_length, profile=profile),
         compute=ComputeSettings(
-            cache, batch_tokens=batch_tokens, threads=threads, collisions=opt.wants_collisions(preferences)
+            cache, batch_tokens=batch_tokens, threads=threads, collisions=arguments.wants_collisions(preferences)
         ),
-        dispatch=opt.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
+        dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)
 
 
 def _only_data(paths: list[str], ledgers: list[Path]) -> str | None:
-    """Return the data set to score, None for none.
+    """Return the data set to score, or None without one.
 
     Raises:
-        UsageError: There are several, or ledgers beside it.
+        UsageError: There are several, or also ledgers.
     """
     if len(paths) < 2:  # noqa: PLR2004 (several)
         return paths[0] if paths else None
     if ledgers:
-        raise UsageError(f"{ledgers[0]} is a ledger, and others are not", hint="Open ledgers or a data set.")
+        raise UsageError(
+            f"{ledgers[0]} is a ledger, but not all of these files are", hint="Open ledgers or one data set."
+        )
     if missing := next((path for path in paths if not Path(path).exists()), None):
-        raise UsageError(f"There is no file {missing!r}", hint="Check the path.")
+        raise UsageError(f"No file is named {missing!r}", hint="Check the path.")
     raise UsageError(
-        "The screens take one data set",
+        "The screens score one data set at a time",
         hint="Name its folder or a quoted glob such as 'data/*.jsonl', or run prefscope score with several files.",
     )
 
 
 def _is_ledger(path: Path) -> bool:
-    """Return whether a file is a ledger; a Parquet file of rows is none."""
+    """Return whether a file is a ledger; a Parquet data set is not."""
     from prefscope.ledger.file import open_parquet
 
     if path.suffix != ".parquet" or not path.is_file():
@@ -193,15 +221,19 @@ def _show(
     settings: ScoreSettings | None = None,
     ledger: Path | None = None,
 ) -> None:
-    """Run the screens on ledgers, or on the load screen with what it begins with."""
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual paints on stderr
+    """Run the screens on ledgers, or on the load screen filled in with settings.
+
+    Raises:
+        UsageError: There is no terminal, or a setting of the screens is wrong.
+    """
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         instead = f"report {paths[0]}" if paths else "score DATA"
-        raise UsageError("The screens need a terminal", hint=f"For a pipe or a file: prefscope {instead}.")
+        raise UsageError("The screens need a terminal", hint=f"To write to a pipe or a file, use prefscope {instead}.")
     from prefscope.ledger.pairing import load_runs
     from prefscope.report.sections import NO_CHECKSUM
     from prefscope.report.visible import visible
 
-    gc.disable()  # it would find nothing while modules load and ledgers open; the screens turn it on
+    gc.disable()  # there is nothing to collect while modules load and ledgers open; the screens enable it
     from prefscope.tui.app import PrefscopeApp
     from prefscope.tui.keymap import checked_keys
     from prefscope.tui.model.session import Session
@@ -212,7 +244,7 @@ def _show(
         if not one.has_checksums:
             sys.stderr.write(f"{visible(one.path.name)}: {NO_CHECKSUM}\n")
     for one in ledgers if preferences.explicit else ():
-        one.usable_losses(preferences)  # what a ledger lacks is said before the screen is taken
+        one.usable_losses(preferences)  # raises here, before the screen is taken over
     session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None
     app = PrefscopeApp(
         session,

@@ -1,1 +1,1 @@
-"""What leaves a ledger: summaries, tables, plots and exported files."""
+"""Reports, tables, plots and exported files made from ledgers."""

@@ -1,21 +1,21 @@
-"""Ranges, bins and ticks of plots, the same for those made of characters and those in report files."""
+"""Ranges, bins and ticks shared by terminal plots and the SVG plots of report files."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-TAIL_PERCENT = 1  # what lies beyond these percentiles is shown at the border
+TAIL_PERCENT = 1  # values beyond these percentiles are drawn at the border
 MIN_PAIRS_FOR_TAILS = 100
 
 
 def histogram_edges(finite: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return the edges of the bins that a histogram of so many cells has; the first and the last take the tails."""
+    """Return the bin edges of a histogram `width` cells wide; the first and the last bin include the tails."""
     return bins_around_zero(finite, max(8, min((width - 8) // 2, round(4 * finite.size**0.5))))
 
 
 def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Return about so many bin edges of equal width over the values' range, with an edge at 0."""
+    """Return the edges of about `bins` equal bins over the range of the values and 0, with an edge at 0."""
     low, high = range_without_tails(values)
     low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-12:  # noqa: PLR2004 (every pair a tie)
@@ -26,7 +26,7 @@ def bins_around_zero(values: NDArray[np.float64], bins: int) -> NDArray[np.float
 
 
 def range_without_tails(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the least and the greatest value, of many pairs without the outermost ones."""
+    """Return the range of the values, without the outermost percentiles if there are many."""
     if len(values) < MIN_PAIRS_FOR_TAILS:
         return float(values.min()), float(values.max())
     low, high = np.percentile(values, [TAIL_PERCENT, 100 - TAIL_PERCENT])
@@ -34,18 +34,18 @@ def range_without_tails(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def around_zero(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range in which values are drawn, with 0 in it."""
+    """Return the range to draw values in; it includes 0."""
     low, high = range_without_tails(values)
     return widened(min(low, 0.0), max(high, 0.0))
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """Return a range that is not empty."""
+    """Return the range, widened if it is empty."""
     return (low - 1.0, high + 1.0) if high - low < 1e-12 else (low, high)  # noqa: PLR2004 (every value the same)
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers within a range.
+    """Return about `count` round numbers in a range.
 
     >>> nice_ticks(-2.3, 4.1)
     [-2.0, 0.0, 2.0, 4.0]

@@ -1,4 +1,4 @@
-"""A ledger at a glance: a few figures with their bounds."""
+"""Key figures of a ledger with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from prefscope.report.summary import count_outcomes, finite_pairs, mean_logps
 from prefscope.statistics import Z_95
 
 LENGTH_BIAS = 0.3
-"""Beyond this rank correlation length alone tells much of the margin."""
+"""Above this rank correlation, length alone explains much of the margin."""
 LOG_2 = math.log(2)
 ABSENT = "·"
-"""Stands where there is no figure."""
+"""Shown in place of a missing value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One figure."""
+    """A figure with its title and a detail; `warns` marks it."""
 
     title: str
     value: str
@@ -34,7 +34,7 @@ class Card:
 
 
 def cards(view: View) -> list[Card]:
-    """Return the figures of all pairs with finite log-probs; ± is half the 95% interval."""
+    """Return the key figures over all pairs with finite log-probs; ± is half the 95% interval."""
     finite = finite_pairs(view.ledger)
     found = _rewards(view, finite) if view.ledger.has_reference else _mean_logps(view, finite)
     return [*found, _length(view, finite)]
@@ -47,7 +47,7 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     outcomes = count_outcomes(margins)
     half = (outcomes.high - outcomes.low) / 2
     ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
-    if measured := view.ledger.manifest.get("noise"):  # which ties are within, too
+    if measured := view.ledger.manifest.get("noise"):  # ties are within noise, too
         ties = f", {np.count_nonzero(within_noise(margins, measured['floor'], view.preferences.beta)):,} in noise"
     losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
     liked = float(np.mean(rejected > 0)) if rejected.size else math.nan
@@ -70,21 +70,21 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
 
 
 def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
-    """Return what can be said without a reference: log-probs a token, which is what SimPO compares."""
+    """Return the figures of a ledger without a reference: log-probs per token, which SimPO compares."""
     chosen, rejected = (_kept(mean_logps(view.ledger, side), finite) for side in ("chosen", "rejected"))
     gaps = chosen - rejected
     ahead = float(np.mean(gaps > 0)) if gaps.size else math.nan
     return [
-        Card("chosen ahead", _figure(ahead, ".1%"), "log-prob a token"),
-        Card("gap", _figure(_mean(gaps), "+.3f", _half(gaps)), "nats a token"),
+        Card("chosen ahead", _figure(ahead, ".1%"), "log-prob per token"),
+        Card("gap", _figure(_mean(gaps), "+.3f", _half(gaps)), "nats per token"),
         _loss(view, finite),
-        Card("logp chosen", _figure(_mean(chosen), "+.3f"), "nats a token"),
-        Card("logp rejected", _figure(_mean(rejected), "+.3f"), "nats a token"),
+        Card("logp chosen", _figure(_mean(chosen), "+.3f"), "nats per token"),
+        Card("logp rejected", _figure(_mean(rejected), "+.3f"), "nats per token"),
     ]
 
 
 def sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return margins, chosen and rejected rewards of every pair; without a reference log-probs a token, in nats."""
+    """Return margin, chosen and rejected reward of every pair; without a reference, log-probs per token in nats."""
     if view.ledger.has_reference:
         return view.column("margins"), view.column("chosen_rewards"), view.column("rejected_rewards")
     chosen, rejected = (mean_logps(view.ledger, side) for side in ("chosen", "rejected"))
@@ -92,13 +92,13 @@ def sides(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray
 
 
 def mean_of(view: View, column: str) -> float:
-    """Return the mean of a column over the pairs of finite log-probs in which it is finite, nan without one."""
+    """Return the mean of a column over pairs where it and the log-probs are finite, or nan without such pairs."""
     values = view.column(column)
     return _mean(_kept(values, np.isfinite(values) & finite_pairs(view.ledger)))
 
 
 def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
-    """Return what a filter calls the margin, or without a reference what `sides` gives in its place."""
+    """Return the filter expression for the margin, or for the difference that `sides` returns without a reference."""
     if by_margin:
         return f"margins{suffix}"
     chosen, rejected = (f"policy_{side}_logps{suffix} / {side}_num_tokens{suffix}" for side in ("chosen", "rejected"))
@@ -106,10 +106,10 @@ def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
 
 
 def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
-    """Return the card of the first loss that the ledger can give."""
+    """Return the card of the first loss that can be computed."""
     choices = view.ledger.usable_losses(view.preferences)
     if not choices:
-        return Card("loss", "–", "none can be given")
+        return Card("loss", "–", "not available")
     values = _kept(view.column(f"{choices[0].name}_loss"), finite)
     mean, is_dpo = _mean(values), choices[0].name == "dpo"
     detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_figure(_quantile(values, 0.9), '.3f')}"
@@ -117,7 +117,7 @@ def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
 
 
 def _length(view: View, finite: NDArray[np.bool_]) -> Card:
-    """Return how far the margin follows the difference in length."""
+    """Return the card of the rank correlation of margin and difference in length."""
     margins, _, _ = sides(view)
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
     found = rank_correlation(_kept(margins, finite), _kept(longer, finite))
@@ -128,12 +128,12 @@ def _length(view: View, finite: NDArray[np.bool_]) -> Card:
 
 
 def _kept(values: NDArray[Any], wanted: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return the wanted values, without a copy where all are."""
+    """Return the selected values, without a copy if all are."""
     return values if wanted.all() else values[wanted]
 
 
 def _figure(value: float, form: str, after: str = "") -> str:
-    """Return a figure in a format with what is told of it, a dot where there is none."""
+    """Format a value, or return `·` if it is missing."""
     return ABSENT if math.isnan(value) else f"{value:{form}}{after}"
 
 

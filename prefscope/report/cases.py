@@ -1,4 +1,4 @@
-"""Pairs to look at one by one, with what the policy changed on each of their tokens."""
+"""Pairs shown token by token, with the policy's change of every token's log-prob."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from prefscope.report.suspects import Suspect
 from prefscope.report.token_steps import LOGRATIO_STEPS, SIDES, Steps, logratio_steps
 
 MOST_TOKENS = 400
-"""So many of a response are shown."""
+"""Limit of tokens shown per response."""
 MOST_DISPLACED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A scored token; its text is not safe to show as it is."""
+    """A scored token; its text is untrusted."""
 
     text: str
     policy: float
     ref: float
     level: int
-    """How strongly it is coloured: −3 to 3, negative for what the policy likes less than the reference."""
+    """Strength of its colour, from −3 to 3; negative if the policy finds it less likely than the reference does."""
 
     @property
     def change(self) -> float:
@@ -42,19 +42,19 @@ class Strip:
     reward: float
     tokens: tuple[Token, ...]
     total: int
-    """All tokens that it has."""
+    """Number of all its tokens."""
     text: str
-    """The response where the ledger has no tokens."""
+    """The response, if the ledger has no tokens."""
 
     def strongest(self, count: int) -> list[Token]:
-        """Return the tokens of the greatest |Δ|, the greatest first."""
+        """Return the tokens with the largest |Δ|, the largest first."""
         known = [one for one in self.tokens if math.isfinite(one.change)]
         return sorted(known, key=lambda one: -abs(one.change))[:count]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pair."""
+    """A pair with both of its responses."""
 
     row: int
     line: int
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseList:
-    """Pairs that have something in common."""
+    """Pairs under a common title."""
 
     title: str
     note: str
@@ -75,11 +75,11 @@ class CaseList:
 
 
 def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[tuple[CaseList, ...], Steps]:
-    """Return the pairs that are shown token by token, and from which |Δ| on their tokens are coloured.
+    """Return the pairs to show token by token, and the thresholds of |Δ| for colours.
 
     Args:
-        view: The ledger with its knobs.
-        suspects: The pairs ranked worst, whose labels are the most suspicious.
+        view: The ledger with beta and losses.
+        suspects: The worst-ranked pairs, whose labels are the most suspicious.
     """
     if not view.ledger.has_reference:
         return (), LOGRATIO_STEPS
@@ -89,10 +89,10 @@ def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[tuple[CaseList,
     )
     displaced = tuple(_case(view, position, steps, "") for position in _most_displaced(view))
     lists = (
-        CaseList("Worst-ranked pairs, token by token", "The likeliest flipped labels first.", worst),
+        CaseList("Worst-ranked pairs, token by token", "The most probable label flips first.", worst),
         CaseList(
             "Won by lowering both, token by token",
-            "Ranked right, though the chosen response became less likely: those that lost most.",
+            "Ranked right although the chosen response became less likely; the largest decreases first.",
             displaced,
         ),
     )
@@ -100,7 +100,7 @@ def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[tuple[CaseList,
 
 
 def _most_displaced(view: View) -> list[int]:
-    """Return where the pairs are that were won by lowering both, the chosen response that lost most first."""
+    """Return the positions of pairs won by lowering both responses, the largest decrease of chosen first."""
     margins, chosen = view.column("margins"), view.column("chosen_logratios")
     found = np.flatnonzero((margins > 0) & (chosen < 0))
     ordered: list[int] = found[np.argsort(chosen[found], kind="stable")][:MOST_DISPLACED].tolist()
@@ -126,8 +126,8 @@ def _strip(pair: Mapping[str, Any], side: str, reward: float, steps: Steps) -> S
     logps = [pair.get(f"{role}_{side}_token_logps") for role in ("policy", "ref")]
     if not texts or logps[0] is None or logps[1] is None:
         return Strip(side, reward, (), 0, pair[side])
-    told = zip(texts, logps[0], logps[1], strict=True)
-    tokens = (Token(text, policy, ref, _level(policy - ref, steps)) for text, policy, ref in told)
+    scored = zip(texts, logps[0], logps[1], strict=True)
+    tokens = (Token(text, policy, ref, _level(policy - ref, steps)) for text, policy, ref in scored)
     return Strip(side, reward, tuple(tokens)[:MOST_TOKENS], len(texts), "")
 
 

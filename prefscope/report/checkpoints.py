@@ -1,4 +1,4 @@
-"""Several runs on the same pairs, followed from the first to the last: what each pair's margin did."""
+"""The margin of every pair over several runs, from the first checkpoint to the last."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BLOCK_PAIRS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The pairs that all runs share and of which all margins are finite, in the order of the first run."""
+    """The pairs that all runs share and whose margins are all finite, in the order of the first run."""
 
     names: tuple[str, ...]
     ledgers: tuple[Ledger, ...]
     positions: NDArray[np.int64]
-    """Of each pair in each ledger. Shape (runs, pairs)."""
+    """Position of each pair in each ledger. Shape (runs, pairs)."""
     margins: NDArray[np.float64]
     """In beta·nats. Shape (runs, pairs)."""
     trajectories: Trajectories
@@ -39,8 +39,8 @@ def follow(ledgers: Sequence[Ledger], preferences: PreferenceSettings) -> Follow
     """Return the margins of the pairs that all runs share; each run needs a reference.
 
     Args:
-        ledgers: In the order of training.
-        preferences: The knobs.
+        ledgers: The runs, in the order of training.
+        preferences: Beta and losses.
     """
     views = [View(ledger, preferences) for ledger in ledgers]
     positions = _shared(ledgers)
@@ -51,7 +51,7 @@ def follow(ledgers: Sequence[Ledger], preferences: PreferenceSettings) -> Follow
 
 
 def _shared(ledgers: Sequence[Ledger]) -> NDArray[np.int64]:
-    """Return where the pairs that all have are in each ledger. Shape (ledgers, shared)."""
+    """Return the positions of the shared pairs in each ledger. Shape (ledgers, shared)."""
     first, *others = ledgers
     places = np.full((len(ledgers), first.num_pairs), -1, dtype=np.int64)
     places[0] = np.arange(first.num_pairs)
@@ -62,10 +62,10 @@ def _shared(ledgers: Sequence[Ledger]) -> NDArray[np.int64]:
 
 
 def write_followed(followed: Followed, path: Path) -> None:
-    """Write a line a pair: its margin in every run, its course, confidence and variability; the format by the suffix.
+    """Write a row per pair: its margin in every run, its course, confidence and variability.
 
     Raises:
-        UsageError: No format has that suffix, or the path is that of a ledger.
+        UsageError: The suffix is unknown, or the path is that of a ledger.
         ResourceError: The file cannot be written.
     """
     for ledger in followed.ledgers:

@@ -1,4 +1,4 @@
-"""What `prefscope compare` tells, as sections."""
+"""The sections that `prefscope compare` prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefscope.report.sections import Plot, Section, Table, number, shortened
 from prefscope.report.visible import visible
 from prefscope.statistics import bootstrap_bounds, wilson_interval
 
-PAIRS_TOLD = 5
+PAIRS_SHOWN = 5
 MAP_HEIGHT = 16
 MAP_WIDTH = 72
 LEAST_P = 1e-4
@@ -25,8 +25,8 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def comparison_sections(view: PairedView, found: Comparison) -> list[Section]:
-    """Return what differs between two runs, and the pairs that changed sides."""
-    names = ("accuracy", "margin") if found.by_margin else ("chosen ahead", "gap a token")
+    """Return the differences between two runs, and the pairs that only one of them ranks right."""
+    names = ("accuracy", "margin") if found.by_margin else ("chosen ahead", "gap per token")
     rows = [_row(names[0], found.accuracy, percent=True), _row(names[1], found.margin)]
     rows += [_row(f"{name} loss", paired) for name, paired in found.losses.items()]
     rows.append(("length bias ρ", *(f"{value:+.2f}" for value in found.length_bias), "", ""))
@@ -39,7 +39,7 @@ def comparison_sections(view: PairedView, found: Comparison) -> list[Section]:
         (title, f"{found.quadrants[name]:,}", _share(found.quadrants[name], found.pairs), _where(name, found))
         for name, title in QUADRANTS.items()
     ]
-    sections.append(Table("Who is right", ("", "pairs", "share", "finds them"), tuple(counts), (1, 2)))
+    sections.append(Table("Who is right", ("", "pairs", "share", "filter"), tuple(counts), (1, 2)))
     return [*sections, *_changed(view, found)]
 
 
@@ -63,7 +63,7 @@ def _where(quadrant: Quadrant, found: Comparison) -> str:
 
 
 def _changed(view: PairedView, found: Comparison) -> list[Section]:
-    """Return the pairs that only one run ranks right, those that moved most first."""
+    """Return the pairs that only one run ranks right, the largest changes first."""
     if not found.by_margin:
         return []
     a, b = view.column("margins"), view.column("margins_b")
@@ -73,13 +73,13 @@ def _changed(view: PairedView, found: Comparison) -> list[Section]:
         ("Right in B, not in A", (b > 0) & (a <= 0)),
     ):
         changed = np.flatnonzero(mask)
-        told = changed[np.argsort(-np.abs(b - a)[changed], kind="stable")][:PAIRS_TOLD]
+        shown = changed[np.argsort(-np.abs(b - a)[changed], kind="stable")][:PAIRS_SHOWN]
         rows = tuple(
             (str(view.ledger.stored["row"][at]), number(float(a[at])), number(float(b[at])), _prompt(view, int(at)))
-            for at in told
+            for at in shown
         )
         if rows:
-            more = f"{title} ({changed.size:,}; those that moved most)"
+            more = f"{title} ({changed.size:,}; largest changes first)"
             tables.append(Table(more, ("row", "A", "B", "prompt"), rows, (0, 1, 2)))
     return tables
 
@@ -89,7 +89,7 @@ def _prompt(view: PairedView, position: int) -> str:
 
 
 def trajectory_sections(followed: Followed, width: int) -> list[Section]:
-    """Return how the runs follow each other, what became of the pairs, and their map."""
+    """Return the table of runs, the courses of the pairs, and their map."""
     found, pairs = followed.trajectories, followed.margins.shape[1]
     counts = [(name, f"{count:,}", _share(count, pairs), COURSES[name]) for name, count in found.counts.items()]
     sections: list[Section] = [
@@ -104,28 +104,28 @@ def trajectory_sections(followed: Followed, width: int) -> list[Section]:
 
 def _runs_table(followed: Followed) -> Table:
     rows = []
-    former: NDArray[np.float64] | None = None
+    previous: NDArray[np.float64] | None = None
     for name, margins in zip(followed.names, followed.margins, strict=True):
         right, pairs = int(np.count_nonzero(margins > 0)), margins.size
         low, high = wilson_interval(right, pairs)
         change = ""
-        if former is not None and pairs:
-            below, above = bootstrap_bounds(margins - former)
-            change = f"{_signed(float((margins - former).mean()))} ({_signed(below)} to {_signed(above)})"
+        if previous is not None and pairs:
+            below, above = bootstrap_bounds(margins - previous)
+            change = f"{_signed(float((margins - previous).mean()))} ({_signed(below)} to {_signed(above)})"
         mean = number(float(margins.mean())) if pairs else ""
         rows.append((visible(name), _share(right, pairs), f"{low:.1%} to {high:.1%}", mean, change))
-        former = margins
+        previous = margins
     header = ("run", "accuracy", "95% interval", "margin", "change (95% interval)")
     return Table("Runs", header, tuple(rows), (1, 2, 3, 4))
 
 
 def _courses(followed: Followed) -> list[Section]:
-    """Return the pairs that were forgotten or never learnt, those of the least margin at last first."""
+    """Return the pairs that were forgotten or never learnt, the lowest final margins first."""
     tables: list[Section] = []
     ledger, places = followed.ledgers[0], followed.positions[0]
     for course in ("forgotten", "never"):
         of_course = np.flatnonzero(followed.trajectories.courses == course)
-        told = of_course[np.argsort(followed.margins[-1, of_course], kind="stable")][:PAIRS_TOLD]
+        shown = of_course[np.argsort(followed.margins[-1, of_course], kind="stable")][:PAIRS_SHOWN]
         rows = tuple(
             (
                 str(ledger.stored["row"][places[at]]),
@@ -134,16 +134,16 @@ def _courses(followed: Followed) -> list[Section]:
                 number(float(followed.margins[-1, at])),
                 visible(shortened(ledger.pair(int(places[at]), ["prompt"])["prompt"])),
             )
-            for at in told
+            for at in shown
         )
         if rows:
-            title = f"{course.capitalize()} ({of_course.size:,}; the worst at last first)"
+            title = f"{course.capitalize()} ({of_course.size:,}; lowest final margin first)"
             tables.append(Table(title, ("row", "σ(margin)", "first", "last", "prompt"), rows, (0, 2, 3)))
     return tables
 
 
 def sparkline(shares: Sequence[float] | NDArray[np.float64]) -> str:
-    """Return shares from 0 to 1 as bars of as many heights.
+    """Return shares from 0 to 1 as a line of bars.
 
     >>> sparkline([0.0, 0.4, 0.6, 1.0])
     '▁▄▅█'

@@ -1,4 +1,4 @@
-"""What `prefscope compare` finds: the first run against the last, and what became of each pair in between."""
+"""The result of `prefscope compare`: the first run against the last, and every pair's course in between."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from prefscope.statistics import bootstrap_bounds
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Two runs or more, on the pairs that were asked for."""
+    """Two or more runs on the selected pairs."""
 
     view: PairedView
-    """Of the first run, which is A, with the last one, B, beside it."""
+    """The first run, A, paired with the last, B."""
     comparison: Comparison
     ledgers: tuple[Ledger, ...]
     followed: Followed | None
-    """None where a ledger has no reference, and so no margins."""
+    """None if a ledger has no reference, and so no margins."""
 
     def headline(self) -> list[str]:
-        """Return which runs these are and what to know about them, in a few lines of safe text."""
+        """Return the names of the runs and notes on them, in a few lines of safe text."""
         names = run_names(self.ledgers)
         lines = [f"A {visible(names[0])}", f"B {visible(names[-1])}"]
         lines += [f"   {self.comparison.pairs:,} shared pairs, beta {self.view.preferences.beta:g}"]
@@ -41,14 +41,14 @@ class Compared:
         return lines + [f"   note: {sentence}." for sentence in cautions(self.view, self.comparison)]
 
     def sections(self, width: int) -> list[Section]:
-        """Return what differs, and of three runs or more what became of the pairs, for a width in cells."""
+        """Return the differences and, for three or more runs, the courses of the pairs, for a width in cells."""
         several: list[Section] = []
         if self.followed is not None and len(self.ledgers) > 2:  # noqa: PLR2004 (A and B)
             several = trajectory_sections(self.followed, width)
         return [*several, *comparison_sections(self.view, self.comparison)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values; those that are not finite are None."""
+        """Return the figures as JSON values; non-finite ones are None."""
         found, followed = self.comparison, self.followed
         losses = {f"loss/{name}": paired for name, paired in found.losses.items()}
         means = {"accuracy": found.accuracy, "margin": found.margin} | losses
@@ -69,15 +69,15 @@ class Compared:
 
 
 def compare_runs(ledgers: Sequence[Ledger], preferences: PreferenceSettings, where: str | None = None) -> Compared:
-    """Return what differs between the first ledger and the last, and what became of the pairs that all share.
+    """Return the differences between the first ledger and the last, and the courses of the pairs that all share.
 
     Args:
-        ledgers: Two or more of the same pairs, in the order of training.
-        preferences: The knobs.
-        where: Only the pairs that match; columns of the last run have `_b` after their names.
+        ledgers: Two or more ledgers of the same pairs, in the order of training.
+        preferences: Beta and losses.
+        where: Expression that selects pairs; columns of the last run have the suffix `_b`.
 
     Raises:
-        FilterError: The expression is none, or names no column.
+        FilterError: The expression is malformed, or names an unknown column.
     """
     first, *between, last = ledgers
     view = _paired(first, last, preferences)
@@ -90,7 +90,7 @@ def compare_runs(ledgers: Sequence[Ledger], preferences: PreferenceSettings, whe
 
 
 def _only(view: PairedView, where: str) -> tuple[Ledger, Ledger]:
-    """Return both ledgers with those of their shared pairs that match."""
+    """Return both ledgers, reduced to the shared pairs that match."""
     kept, other = view.filter(where), view.other.ledger
     first, second = view.pairing.positions
     masks = np.zeros(view.ledger.num_pairs, dtype=np.bool_), np.zeros(other.num_pairs, dtype=np.bool_)

@@ -1,7 +1,7 @@
-"""Two runs on the same pairs, compared pair by pair: b − a of every mean with its paired bound, and who changed sides.
+"""Two runs compared pair by pair: the difference b − a of every mean with its paired interval, and who is right where.
 
-A pair is right where its margin is above 0, as in the accuracy. A tie is not right, and it is not called wrong: the
-quadrants are told as right in both, in one alone, in neither, and so they add up to the accuracies.
+A pair is right if its margin is above 0, as in the accuracy. A tie is not right, but it is not called wrong either: the
+quadrants are right in both, in one only, and in neither, so that they add up to the accuracies.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ QUADRANTS: Mapping[Quadrant, str] = {
     "neither": "neither right",
     "only_a": "only A right",
 }
-"""In the order of a plot of b's margins against a's: the upper two, then the lower two."""
+"""In the order of a plot of b's margins against a's: upper left, upper right, lower left, lower right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean of a quantity in each of two runs over the same pairs, and of the pairs' differences b − a."""
+    """The means of a quantity in two runs over the same pairs, and the mean of its differences b − a."""
 
     a: float
     b: float
@@ -48,7 +48,7 @@ class Paired:
     """Mean of b − a over the pairs."""
     low: float
     high: float
-    """Of the 95% interval of the difference; nan of fewer than two pairs."""
+    """Ends of the 95% interval of the difference; nan for fewer than two pairs."""
 
     @property
     def half(self) -> float:
@@ -57,10 +57,10 @@ class Paired:
 
     @classmethod
     def of(cls, a: Values, b: Values, bounds: Bounds = normal_bounds) -> Paired:
-        """Return the means of two arrays that have a value a pair, over the pairs in which both values are finite.
+        """Return the means of two arrays with a value per pair, over the pairs where both are finite.
 
-        The bounds are those of the mean of d = b − a: what the pairs have in common cancels, so they are narrower than
-        those of two samples.
+        The interval is that of the mean of d = b − a. Whatever the pairs have in common cancels, so it is narrower than
+        for two independent samples.
 
         References:
             Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640, on paired differences.
@@ -77,26 +77,26 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the shared pairs tell of two runs; all of it over the pairs whose log-probs are finite in both."""
+    """A comparison of two runs over the shared pairs whose log-probs are finite in both."""
 
     pairs: int
     by_margin: bool
-    """Whether both have a reference; else log-probs a token are compared, chosen − rejected, in nats."""
+    """Whether both have a reference; otherwise log-probs per token are compared, chosen − rejected, in nats."""
     margins: tuple[Values, Values]
-    """Of the pairs compared; what stands for them without a reference."""
+    """Of the compared pairs; without a reference, the differences of log-probs per token."""
     accuracy: Paired
     margin: Paired
     losses: Mapping[str, Paired]
-    """Those that both ledgers can give."""
+    """The losses that can be computed from both ledgers."""
     length_bias: tuple[float, float]
-    """Rank correlation of margin and difference in length."""
+    """Rank correlation of margin and difference in length, for a and b."""
     quadrants: Mapping[Quadrant, int]
     p_value: float
-    """Of McNemar's exact test that both rank equally many pairs right."""
+    """Of McNemar's exact test; the null hypothesis is that both rank equally many pairs right."""
 
 
 def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
-    """Return the comparison of a view's ledger, which is a, with the other one, which is b."""
+    """Return the comparison of a view's ledger, a, with the other one, b."""
     first, second = view.pairing.positions
     by_margin = view.ledger.has_reference and view.other.ledger.has_reference
     a, b = _margins(view, by_margin=by_margin)[first], _margins(view.other, by_margin=by_margin)[second]
@@ -124,32 +124,32 @@ def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
 
 
 def cautions(view: PairedView, comparison: Comparison) -> list[str]:
-    """Return what somebody who reads a comparison should know, a sentence without a full stop each."""
+    """Return what readers of a comparison should know, as sentences without full stops."""
     shared, (a_lacks, b_lacks) = view.pairing.num_pairs, view.pairing.lacking
     if not shared:
         return ["A and B share no pair: score the same data set with both checkpoints"]
     fingerprints = [_reference(one.ledger) for one in (view, view.other)]
-    told = {
-        f"A lacks {a_lacks:,} of B's pairs, B lacks {b_lacks:,} of A's": bool(a_lacks or b_lacks),
-        f"left out because a log-prob is no finite number: {shared - comparison.pairs:,} of the shared pairs": (
+    notes = {
+        f"A is missing {a_lacks:,} of B's pairs, B is missing {b_lacks:,} of A's": bool(a_lacks or b_lacks),
+        f"left out because a log-prob is not finite: {shared - comparison.pairs:,} of the shared pairs": (
             shared > comparison.pairs
         ),
-        "A or B has no reference: compared by log-prob a token, chosen − rejected": not comparison.by_margin,
-        "the references differ, and each margin is against its own": (
+        "A or B has no reference: compared by log-prob per token, chosen − rejected": not comparison.by_margin,
+        "the references differ; the margins of each run are relative to its own": (
             comparison.by_margin and None not in fingerprints and fingerprints[0] != fingerprints[1]
         ),
     }
-    return [sentence for sentence, holds in told.items() if holds] + prompt_cautions(view.ledger, view.other.ledger)
+    return [sentence for sentence, holds in notes.items() if holds] + prompt_cautions(view.ledger, view.other.ledger)
 
 
 def _reference(ledger: Ledger) -> str | None:
-    """Return the fingerprint of a ledger's reference model, None where it is unknown."""
+    """Return the fingerprint of a ledger's reference model, or None if it is unknown."""
     fingerprint: str | None = ledger.manifest.get("models", {}).get("ref", {}).get("fingerprint")
     return fingerprint
 
 
 def _margins(view: View, *, by_margin: bool) -> Values:
-    """Return the margins of every pair, or what stands for them."""
+    """Return the margin of every pair, or the difference in log-prob per token."""
     if by_margin:
         margins: Values = view.column("margins")
         return margins
@@ -168,16 +168,16 @@ def _count_quadrants(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> dict[Quadran
 
 
 def quadrant_filter(quadrant: Quadrant, *, by_margin: bool) -> str:
-    """Return the expression that finds the pairs of a quadrant in the view that was compared."""
+    """Return the filter expression for the pairs of a quadrant."""
     right = {"a": quadrant in {"only_a", "both"}, "b": quadrant in {"only_b", "both"}}
     margins = {"a": margin_expression(by_margin=by_margin), "b": margin_expression(SUFFIX, by_margin=by_margin)}
     return " and ".join(f"{margins[run]} {'>' if right[run] else '<='} 0" for run in margins)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test: how likely so uneven a split is if both are equally good.
+    """Return the two-sided p-value of McNemar's exact test: the probability of so uneven a split if both are equal.
 
-    Only pairs that one of the two alone ranks right tell anything: under the null hypothesis each is a fair coin.
+    Only the pairs that exactly one run ranks right count: under the null hypothesis, each is a fair coin toss.
 
     References:
         McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages",

@@ -1,6 +1,6 @@
-"""The data set anew, as a person marked its pairs: dropped ones left out, swapped ones exchanged, others as they were.
+"""Write the data set with its marks applied: dropped pairs left out, swapped ones exchanged, others unchanged.
 
-Rows are the source rows that the ledger keeps, so the file has the data set's own layout and columns.
+Rows are the source rows kept in the ledger, so the file has the layout and the columns of the data set.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _COLUMNS = ["row", "line", "pair_id", "source_json"]
 
 @dataclass(frozen=True, slots=True)
 class Curated:
-    """What became of the pairs."""
+    """Counts of what was done."""
 
     written: int
     dropped: int
     swapped: int
-    """How many of those written have chosen and rejected exchanged."""
+    """Written pairs whose chosen and rejected are exchanged."""
 
 
 def curated_suffix(name: str) -> str:
-    """Return the suffix that decides the format of a curated data set.
+    """Return the suffix that determines the format of a curated data set.
 
     Raises:
-        UsageError: No format has that suffix.
+        UsageError: The suffix is unknown.
     """
     return known_suffix(name, SUFFIXES)
 
 
 def curate(ledger: Ledger, marks: Marks, path: Path) -> Curated:
-    """Write the data set of a ledger's pairs as they are marked, in the format of the file's suffix.
+    """Write the curated data set of a ledger's pairs, in the format of the file's suffix.
 
-    The file appears only when it is whole and its rows read as the pairs that they are to be.
+    The file appears only once it is complete and its rows have been read back as the intended pairs.
 
     Raises:
-        UsageError: No format has that suffix, the path is the ledger's, or no pair is left.
+        UsageError: The suffix is unknown, the path is the ledger's, or no pair is left.
         DataError: A row cannot be swapped, or the format cannot hold it.
         ResourceError: The file cannot be written.
     """
@@ -64,7 +64,7 @@ def curate(ledger: Ledger, marks: Marks, path: Path) -> Curated:
 
 
 def write_curated(ledger: Ledger, marks: Marks, stream: TextIO) -> Curated:
-    """Write the data set of a ledger's pairs as they are marked as JSON lines to an open stream.
+    """Write the curated data set of a ledger's pairs as JSON lines to an open stream.
 
     Raises:
         UsageError: No pair is left.
@@ -76,10 +76,10 @@ def write_curated(ledger: Ledger, marks: Marks, stream: TextIO) -> Curated:
 
 
 class _Rows:
-    """The rows to write, to be gone through as often as one likes."""
+    """The rows to write; can be iterated any number of times."""
 
     def __init__(self, ledger: Ledger, marks: Marks) -> None:
-        """Leave out what is dropped and exchange what is swapped.
+        """Drop and swap the marked pairs.
 
         Raises:
             UsageError: No pair is left.
@@ -90,10 +90,10 @@ class _Rows:
         swaps = marks.mask(self._ledger, "swap")
         self.count = Curated(self._ledger.num_pairs, int(dropped.sum()), int(swaps.sum()))
         if not self.count.written:
-            raise UsageError("No pair is left to write", hint="Take marks away, or choose other pairs.")
-        # What the rows were read as when they were scored; older ledgers of ready-made log-probs do not tell.
-        asked = ledger.manifest.get("settings", {}).get("data", {})
-        self._reading = {"dialect": asked.get("dialect", "auto"), "mapping": asked.get("mapping")}
+            raise UsageError("No pair is left to write", hint="Remove some drop marks, or select other pairs.")
+        # How the rows were read when they were scored; older ledgers of ready-made log-probs do not record it.
+        read = ledger.manifest.get("settings", {}).get("data", {})
+        self._reading = {"dialect": read.get("dialect", "auto"), "mapping": read.get("mapping")}
         swapped = map(self._swapped, _stored(self._ledger.only(swaps)))
         self._changed = dict(zip(np.flatnonzero(swaps).tolist(), swapped, strict=True))
 
@@ -108,13 +108,13 @@ class _Rows:
             swapped = dialect_of(value, **self._reading).swap(value)
             before, after = self._pair(row, value), self._pair(row, swapped)
         except (DataError, UsageError) as error:
-            reason = error.what.partition(";")[0]  # what follows is advice on how to score it
+            reason = error.what.partition(";")[0]  # the rest is advice on how to score it
             raise DataError(
-                f"This row cannot be swapped ({reason})", where=row.place, hint="Take its mark away, or drop it."
+                f"This row cannot be swapped ({reason})", where=row.place, hint="Remove its mark, or drop it."
             ) from error
         if (after.prompt, after.chosen, after.rejected) != (before.prompt, before.rejected, before.chosen):
             raise DataError(
-                "This row would be another pair once it is swapped", where=row.place, hint="Drop it instead."
+                "This row would be a different pair after swapping", where=row.place, hint="Drop it instead."
             )
         return Row(row.row, row.line, row.pair_id, json.dumps(swapped, ensure_ascii=False))
 
@@ -122,13 +122,13 @@ class _Rows:
         return normalise(SourceRow(row.row, row.line, value), **self._reading)[0]
 
     def compare(self, found: Iterator[Mapping[str, Json] | None], suffix: str) -> None:
-        """Check that what was written reads as the pairs that it is to be.
+        """Check that the written rows read as the intended pairs.
 
         Raises:
             DataError: A row does not.
         """
         for row, value in zip(self, found, strict=True):
-            if json.dumps(value, ensure_ascii=False) == row.source:  # the very same row, told without reading it
+            if json.dumps(value, ensure_ascii=False) == row.source:  # identical, so there is no need to read it
                 continue
             if value is None or self._meaning(row, value) != self._meaning(row, row.value):
                 raise DataError(
@@ -138,7 +138,7 @@ class _Rows:
                 )
 
     def _meaning(self, row: Row, value: Mapping[str, Json]) -> str:
-        """Return a row's pair as JSON, in which the order of keys counts as it does in a prompt; "" for no pair."""
+        """Return a row's pair as JSON, in which the order of keys matters as in a prompt; "" if it is not a pair."""
         try:
             return json.dumps(self._pair(row, value).content)
         except NotAPairError:

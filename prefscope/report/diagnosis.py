@@ -1,4 +1,4 @@
-"""A ledger's diagnosis: what each diagnostic finds, what that means, and which pairs it is about."""
+"""The diagnosis of a ledger: every diagnostic's figures, conclusion, and the pairs it is about."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic
 from prefscope.report.summary import finite_pairs
 
 WEIGHTS = "weights"
-"""As an input: the gradient weights of the first loss."""
+"""Name of an input: the gradient weights of the first loss."""
 MOST_READ = 2000
-"""So many pairs are read for what their tokens tell, of a larger ledger evenly spread ones."""
+"""Limit of pairs whose tokens are read; in a larger ledger they are spread evenly."""
 SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one diagnostic says of a ledger."""
+    """The result of one diagnostic."""
 
     diagnostic: Diagnostic
     figures: Figures
     conclusion: Conclusion
     about: str
-    """What the pairs are that it is about, empty for none."""
+    """Describes the pairs it is about; empty if there are none."""
     expression: str
-    """Finds these pairs in a view of the ledger."""
+    """Filter expression for these pairs."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures with what they mean."""
-        told = asdict(self.conclusion) | {"about": self.about, "where": self.expression}
-        return asdict(self.figures) | told  # type: ignore[call-overload,no-any-return]  # figures are dataclasses
+        """Return the figures and the conclusion as JSON values."""
+        meaning = asdict(self.conclusion) | {"about": self.about, "where": self.expression}
+        return asdict(self.figures) | meaning  # type: ignore[call-overload,no-any-return]  # figures are dataclasses
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, over the pairs whose log-probs are finite."""
+    """All findings, over the pairs with finite log-probs."""
 
     pairs: int
     left_out: int
-    """Pairs of which a log-prob is no finite number; they are flagged."""
+    """Pairs with a log-prob that is not finite; they are flagged."""
     findings: tuple[Finding, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures of every finding by its name."""
+        """Return the figures of every finding, by name."""
         found = {one.diagnostic.name: one.to_json() for one in self.findings}
         return {"pairs": self.pairs, "left_out": self.left_out, **found}
 
 
 def diagnose(view: View, *, tokens: bool = True) -> Diagnosis:
-    """Return what every diagnostic finds that this ledger has the columns for.
+    """Return the findings of every diagnostic whose columns this ledger has.
 
     Args:
-        view: The ledger with its knobs.
-        tokens: Whether to read the tokens of pairs, too.
+        view: The ledger with beta and losses.
+        tokens: Whether to read tokens, for the diagnostics that need them.
     """
     finite = finite_pairs(view.ledger)
     found = [_finding(view, one, finite) for one in DIAGNOSTICS.values() if _is_possible(view, one)]
@@ -90,13 +90,13 @@ def _weight(view: View) -> str:
 
 
 def token_finding(ledger: Ledger) -> Finding | None:
-    """Return what the tokens of the pairs, or of some of them, tell; None where the ledger has none."""
+    """Return the finding about tokens, over all pairs or a sample, or None if the ledger has no tokens."""
     if not (ledger.has_reference and ledger.has_tokens):
         return None
     names = [f"{role}_{side}_token_logps" for side in SIDES for role in ("policy", "ref")]
     shares = []
     for group in ledger.read([*names, "chosen_tokens", "rejected_tokens"], MOST_READ):
-        if not {*names} <= group.keys():  # a run that goes on has them in the store alone
+        if not {*names} <= group.keys():  # while a run is in progress, they are only in the store
             return None
         for at, (chosen, rejected) in enumerate(zip(group["chosen_tokens"], group["rejected_tokens"], strict=True)):
             logps = [np.array(group[name][at] or (), dtype=np.float64) for name in names]
@@ -137,4 +137,4 @@ _PAIRS: Mapping[str, Callable[[View, Any], tuple[str, str]]] = {
     "flips": _suspects,
     "gradient_weights": _carriers,
 }
-"""What pairs each finding is about, and the expression that finds them."""
+"""Describes the pairs that each finding is about, and the expression that selects them."""

@@ -1,4 +1,4 @@
-"""A diagnosis, subsets and suspicious pairs as tables."""
+"""Tables of a diagnosis, of subsets and of suspicious pairs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ LEAST = 0.001
 
 
 def diagnosis_table(diagnosis: Diagnosis, *, wide: bool = True) -> Table:
-    """Return what every diagnostic finds and what that means, a row each; narrow, both in one column."""
+    """Return a row per finding with its figure and meaning, in one column unless `wide`."""
     rows = []
     for one in diagnosis.findings:
-        told = one.conclusion
-        title = f"{WARNING if told.warns else ' '} {one.diagnostic.title}"
-        rows.append((title, told.figure, told.sentence) if wide else (title, f"{told.figure}. {told.sentence}"))
+        conclusion = one.conclusion
+        title = f"{WARNING if conclusion.warns else ' '} {one.diagnostic.title}"
+        figure, sentence = conclusion.figure, conclusion.sentence
+        rows.append((title, figure, sentence) if wide else (title, f"{figure}. {sentence}"))
     left_out = diagnosis.left_out
-    note = f"left out because a log-prob is no finite number: {left_out:,} pairs" if left_out else ""
+    note = f"left out because a log-prob is not finite: {left_out:,} pairs" if left_out else ""
     header = ("  finding", "figure", "what it means") if wide else ("  finding", "what it means")
     return Table("Diagnosis", header, tuple(rows), (), note)
 
 
 def length_table(figures: LengthBias) -> Table:
-    """Return the accuracy by how much longer the chosen response is."""
+    """Return the accuracy by the difference in length of the responses."""
     rows = tuple(
         (
             f"{one.low:+,.0f} to {one.high:+,.0f}" if one.low < one.high else f"{one.low:+,.0f}",
@@ -43,12 +44,12 @@ def length_table(figures: LengthBias) -> Table:
         for one in figures.bins
     )
     note = f"a rule that always prefers the longer response ranks {figures.longer:.1%} right"
-    header = ("chosen longer by, tokens", "pairs", "accuracy", "95%")
+    header = ("chosen − rejected, tokens", "pairs", "accuracy", "95%")
     return Table("Accuracy by difference in length", header, rows, (1, 2, 3), note)
 
 
 def subsets_table(grouping: Grouping) -> Table:
-    """Return accuracy and margin of every group with their intervals."""
+    """Return the accuracy and margin of every group with their intervals."""
     rows = tuple(
         (
             visible(_cut(group.label)),
@@ -68,7 +69,7 @@ def subsets_table(grouping: Grouping) -> Table:
 
 
 def suspects_table(suspects: Iterable[Suspect]) -> Table:
-    """Return the pairs whose labels are suspected, with their copies and contradictions."""
+    """Return the pairs with suspicious labels, and their copies and contradictions."""
     rows = tuple(
         (
             str(one.row),
@@ -83,9 +84,10 @@ def suspects_table(suspects: Iterable[Suspect]) -> Table:
     )
     header = ("row", "line", "margin", "flipped", "prompt", "copies, contradictions", "flags")
     note = (
-        "Flipped: how likely the label is the wrong way round. Its order is that of the margins; read before dropping."
+        "Flipped: probability that chosen and rejected are swapped; it orders pairs as the margin does. Read a pair "
+        "before dropping it."
     )
-    return Table("Worst-ranked pairs, the most suspicious labels", header, rows, (0, 1, 2, 3), note)
+    return Table("Worst-ranked pairs, most suspicious labels first", header, rows, (0, 1, 2, 3), note)
 
 
 def _relations(suspect: Suspect) -> str:
@@ -98,7 +100,7 @@ def _cut(label: str) -> str:
 
 
 def signed(value: float) -> str:
-    """Return a margin for people: three decimals and its sign."""
+    """Format a margin with its sign and three decimals."""
     return "nan" if math.isnan(value) else f"{value:+.3f}" if abs(value) >= LEAST or value == 0 else f"{value:+.1e}"
 
 

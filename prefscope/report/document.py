@@ -1,4 +1,4 @@
-"""All that a report file tells, before it is Markdown or HTML."""
+"""The content of reports: as sections for a terminal, and as a document for Markdown and HTML files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import Card, cards
 from prefscope.report.cases import CaseList, case_lists
-from prefscope.report.diagnosis import Diagnosis
+from prefscope.report.diagnosis import Finding
 from prefscope.report.diagnosis_sections import suspects_table
-from prefscope.report.examination import examine_wholly
-from prefscope.report.sections import WIDE, Section, build_sections, headline
-from prefscope.report.summary import summarise
+from prefscope.report.examination import Examination, examine_wholly
+from prefscope.report.pair_plots import PlotData, character_plots, plot_data
+from prefscope.report.sections import (
+    WIDE,
+    Section,
+    Table,
+    flags_table,
+    headline,
+    losses_table,
+    metrics_table,
+    worst_table,
+)
+from prefscope.report.summary import Summary, summarise
 from prefscope.report.token_steps import Steps
 from prefscope.report.visible import visible_lines
 from prefscope.settings import PreferenceSettings
@@ -22,19 +32,25 @@ from prefscope.settings import PreferenceSettings
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report."""
+    """The content of a report file; tables are None if they would be empty."""
 
     lines: tuple[str, ...]
     cards: tuple[Card, ...]
-    sections: tuple[Section, ...]
-    diagnosis: Diagnosis | None
+    metrics: Table
+    losses: Table | None
+    plots: PlotData
+    diagnosis: Table | None
+    findings: tuple[Finding, ...]
+    """The findings of the diagnosis, with their formulas and sources."""
+    details: tuple[Table, ...]
+    """Accuracy by difference in length, and subsets."""
+    flags: Table | None
+    worst: Table | None
     case_lists: tuple[CaseList, ...]
     steps: Steps
-    """From which |Δ| on the tokens of cases are coloured."""
+    """Thresholds of |Δ| from which tokens of cases are coloured."""
     manifest: str
-    """As indented JSON, safe to show."""
-    view: View
-    """Where plots get their data."""
+    """Indented JSON, safe to show."""
 
 
 def build_document(
@@ -43,26 +59,45 @@ def build_document(
     """Return the report of a ledger.
 
     Args:
-        ledger: What to tell of.
-        preferences: The knobs.
-        by: Columns of subsets; without any, the data set's own that have few values.
-        diagnosis: Whether to diagnose, and to show pairs token by token.
+        ledger: The ledger to report on.
+        preferences: Beta and losses.
+        by: Columns of subsets; by default, the data set's columns with few values.
+        diagnosis: Whether to include the diagnosis, and pairs token by token.
 
     Raises:
-        UsageError: The ledger has no such column, or cannot give a loss that was asked for.
+        UsageError: The ledger has no such column, or a requested loss cannot be computed from it.
     """
     view = View(ledger, preferences)
     summary = summarise(ledger, preferences)
     examined = examine_wholly(view, by, diagnosis=diagnosis)
     lists, steps = case_lists(view, examined.suspects)
-    worst = suspects_table(examined.suspects) if examined.suspects else None
     return Document(
         lines=tuple(headline(summary)),
         cards=tuple(cards(view)),
-        sections=tuple(build_sections(summary, ledger, preferences, WIDE, examined.all_tables(WIDE), worst)),
-        diagnosis=examined.diagnosis,
+        metrics=metrics_table(summary),
+        losses=losses_table(summary),
+        plots=plot_data(view, examined.diagnosis),
+        diagnosis=examined.diagnosis_table(WIDE),
+        findings=() if examined.diagnosis is None else examined.diagnosis.findings,
+        details=(*examined.length_tables(), *examined.subset_tables()),
+        flags=flags_table(summary),
+        worst=suspects_table(examined.suspects) if examined.suspects else worst_table(summary),
         case_lists=lists if diagnosis else (),
         steps=steps,
         manifest=visible_lines(json.dumps(ledger.manifest, indent=2, ensure_ascii=False)),
-        view=view,
     )
+
+
+def build_sections(summary: Summary, view: View, width: int, examined: Examination | None = None) -> list[Section]:
+    """Return the sections of a report on a terminal.
+
+    Args:
+        summary: The numbers.
+        view: The ledger with beta and losses; the source of the plots.
+        width: Width of the terminal in cells.
+        examined: Diagnosis and subsets to include.
+    """
+    found = [] if examined is None else [examined.diagnosis_table(width), *examined.subset_tables()]
+    plots = character_plots(plot_data(view), width)
+    sections = [metrics_table(summary), losses_table(summary), *plots, *found, flags_table(summary)]
+    return [one for one in (*sections, worst_table(summary)) if one is not None]

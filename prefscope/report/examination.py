@@ -1,4 +1,4 @@
-"""What a report tells beyond its summary: the diagnosis, subsets, and the labels to look at first."""
+"""The parts of a report after its summary: diagnosis, subsets, and suspicious labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from prefscope.report.suspects import Suspect, suspects
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Whatever of it was asked for."""
+    """The requested parts; the others are None or empty."""
 
     diagnosis: Diagnosis | None
     groupings: tuple[Grouping, ...]
     suspects: tuple[Suspect, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values: `diagnosis` by finding, `subsets` by column; non-finite ones are None."""
+        """Return JSON values: `diagnosis` by finding, `subsets` by column; non-finite numbers are None."""
         found: dict[str, Any] = {}
         if self.diagnosis is not None:
             found["diagnosis"] = self.diagnosis.to_json()
@@ -34,25 +34,24 @@ class Examination:
         cleaned: dict[str, Any] = finite_or_none(found)
         return cleaned
 
-    def tables(self, width: int) -> list[Table]:
-        """Return diagnosis and subsets as tables for a width in cells."""
-        found = (
-            [diagnosis_table(self.diagnosis, wide=width >= WIDE)]
-            if self.diagnosis is not None and self.diagnosis.findings
-            else []
-        )
-        return found + [subsets_table(one) for one in self.groupings]
+    def diagnosis_table(self, width: int) -> Table | None:
+        """Return the table of findings for a width in cells, or None without any."""
+        if self.diagnosis is None or not self.diagnosis.findings:
+            return None
+        return diagnosis_table(self.diagnosis, wide=width >= WIDE)
 
-    def all_tables(self, width: int) -> list[Table]:
-        """Return the same, and accuracy by difference in length: a file has room for it."""
-        found = self.tables(width)
+    def length_tables(self) -> list[Table]:
+        """Return the accuracy by difference in length, if the diagnosis has it."""
         figures = (one.figures for one in self.diagnosis.findings) if self.diagnosis is not None else ()
-        lengths = [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
-        return found[:1] + lengths + found[1:]
+        return [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
+
+    def subset_tables(self) -> list[Table]:
+        """Return a table for every grouping."""
+        return [subsets_table(one) for one in self.groupings]
 
 
 def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
-    """Return the diagnosis of a ledger, if wanted, and its subsets by some columns.
+    """Return the diagnosis of a ledger, unless switched off, and its subsets by some columns.
 
     Raises:
         UsageError: The ledger has no such column.
@@ -62,7 +61,7 @@ def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Ex
 
 
 def examine_wholly(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
-    """Return all that a report file tells: without columns named, subsets by those that are worth it, and suspects.
+    """Return the parts of a report file: with suspects and, unless columns are named, subsets by suitable ones.
 
     Raises:
         UsageError: The ledger has no such column.

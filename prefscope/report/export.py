@@ -1,6 +1,6 @@
-"""A ledger as a flat table in a file: CSV, TSV, JSON lines or Parquet, by the suffix; written a row group at a time.
+"""Write a ledger as a flat table: CSV, TSV, JSON lines or Parquet by the suffix, one row group at a time.
 
-Columns: `row`, `pair_id`, the data set's own, then the ledger's as DESIGN names them; texts last where asked.
+Columns are `row`, `pair_id`, the data set's own, those of ledger/columns.py, and optionally the texts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from prefscope.settings import PreferenceSettings
 
 TEXT_COLUMNS = ("prompt", "chosen", "rejected")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that spreadsheets take for a formula."""
+"""Beginnings of cells that spreadsheets treat as formulas."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 Block = Mapping[str, Sequence[Any]]
-"""The columns of some neighbouring pairs; None marks what is absent."""
+"""Columns of consecutive pairs; missing values are None."""
 
 
 def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> Iterator[Block]:
-    """Yield the flat table, a row group at a time, every block with the same columns.
+    """Yield the flat table by row groups; all blocks have the same columns.
 
     Raises:
         UsageError: A loss cannot be computed from this ledger.
@@ -66,7 +66,7 @@ def _write_separated(stream: TextIO, table: Iterator[Block], delimiter: str) -> 
         if header is None:
             header = list(block)
             writer.writerow(header)
-        # str(float) is the shortest text that reads back as the same number, and `nan`; csv writes None as nothing.
+        # str(float) is the shortest text that reads back as the same number; csv writes None as an empty cell.
         writer.writerows(zip(*block.values(), strict=True))
 
 
@@ -79,7 +79,7 @@ def _write_tsv(stream: TextIO, table: Iterator[Block]) -> None:
 
 
 def _write_jsonl(stream: TextIO, table: Iterator[Block]) -> None:
-    """Write JSON lines; JSON has no nan, so a number that is not finite is null there."""
+    """Write JSON lines; non-finite numbers become null, as JSON cannot express them."""
     for block in table:
         for row in zip(*block.values(), strict=True):
             cleaned = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
@@ -95,10 +95,10 @@ SUFFIXES = (*_TEXT_WRITERS, *(f"{suffix}.gz" for suffix in _TEXT_WRITERS), ".par
 
 
 def export_suffix(path: str) -> str:
-    """Return the suffix that decides the format of an output file.
+    """Return the suffix that determines the format of an output file.
 
     Raises:
-        UsageError: No format has that suffix.
+        UsageError: The suffix is unknown.
     """
     return known_suffix(path, SUFFIXES)
 
@@ -106,17 +106,17 @@ def export_suffix(path: str) -> str:
 def export(
     ledger: Ledger, preferences: PreferenceSettings, path: Path, *, texts: bool = False, csv_safe: bool = False
 ) -> None:
-    """Write the flat table into a file, in the format of its suffix; the file appears only when it is whole.
+    """Write the flat table to a file, in the format of its suffix; the file appears only once it is complete.
 
     Args:
-        ledger: What to write.
-        preferences: The knobs.
-        path: Where to.
-        texts: Write prompt, chosen and rejected too.
+        ledger: The ledger to write.
+        preferences: Beta and losses.
+        path: The output file.
+        texts: Include prompt, chosen and rejected.
         csv_safe: In CSV and TSV, put an apostrophe before text that a spreadsheet would run as a formula.
 
     Raises:
-        UsageError: No format has that suffix, the path is the ledger's, or a loss cannot be computed from this ledger.
+        UsageError: The suffix is unknown, the path is the ledger's, or a loss cannot be computed from this ledger.
         ResourceError: The file cannot be written.
     """
     suffix = export_suffix(path.name)
@@ -128,15 +128,15 @@ def export(
 
 
 def write_table(path: Path, table: Iterator[Block], kinds: Mapping[str, str]) -> None:
-    """Write blocks into a file, in the format of its suffix; the file appears only when it is whole.
+    """Write blocks to a file, in the format of its suffix; the file appears only once it is complete.
 
     Args:
-        path: Where to.
+        path: The output file.
         table: At least one block; all have the same columns.
-        kinds: Of the columns, for Parquet; those that are not named are numbers.
+        kinds: Kinds of the columns, for Parquet; columns not listed are numbers.
 
     Raises:
-        UsageError: No format has that suffix.
+        UsageError: The suffix is unknown.
         ResourceError: The file cannot be written.
     """
     suffix = export_suffix(path.name)
@@ -157,13 +157,13 @@ def write_csv(
 
 
 def formula_safe(table: Iterator[Block]) -> Iterator[Block]:
-    """Yield a table whose texts, names of columns included, no spreadsheet takes for a formula."""
+    """Yield a table whose texts and column names are not formulas to a spreadsheet."""
     for block in table:
         yield {_no_formula(name): [_no_formula(value) for value in values] for name, values in block.items()}
 
 
 def _no_formula(value: Any) -> Any:
-    """Return a value, text that begins a formula with an apostrophe before it; text that is a number begins none."""
+    """Return a value, with an apostrophe before text that begins like a formula and is not a number."""
     if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value

@@ -1,4 +1,4 @@
-"""Files that people ask for: refused before they could harm, and there only when they are whole."""
+"""Output files: never written over their sources, and visible only once they are complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefscope.private import make_folder, remove_leftovers
 
 
 def known_suffix(name: str, suffixes: Sequence[str]) -> str:
-    """Return the one of some suffixes that a file name ends with.
+    """Return which of the suffixes a file name ends with.
 
     Raises:
         UsageError: It ends with none of them.
@@ -31,7 +31,7 @@ def known_suffix(name: str, suffixes: Sequence[str]) -> str:
 
 
 def refuse_sources(path: Path, ledger: Ledger) -> None:
-    """Refuse to write over what a ledger was made from, or is.
+    """Check that an output is neither the ledger nor one of its sources.
 
     Raises:
         UsageError: The path is that of the ledger, its marks, or the data set that was scored.
@@ -49,7 +49,7 @@ def refuse_sources(path: Path, ledger: Ledger) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a place to write to; what was written there takes the path's place when all went well.
+    """Yield a temporary path; on success, the file written there replaces `path`.
 
     Raises:
         ResourceError: The file cannot be written.
@@ -72,7 +72,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def text_file(path: Path, *, packed: bool) -> Iterator[TextIO]:
-    """Open a file for text, UTF-8 with line ends as they are written; packed, it is gzip."""
+    """Open a file for UTF-8 text, without changing line ends; compressed with gzip if `packed`."""
     with path.open("wb") as raw, _packed(raw, packed=packed) as binary:
         stream = io.TextIOWrapper(binary, encoding="utf-8", newline="", errors="surrogatepass")
         yield stream
@@ -81,13 +81,13 @@ def text_file(path: Path, *, packed: bool) -> Iterator[TextIO]:
 
 
 def _packed(raw: Any, *, packed: bool) -> Any:
-    """Return the stream to write into; gzip without time stamp and name, so equal texts give equal bytes."""
+    """Return the stream to write to; gzip has neither time stamp nor name, so equal texts give equal bytes."""
     return gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if packed else raw
 
 
 @dataclass(frozen=True, slots=True)
 class UnixLines:
-    r"""Ends rows of a `csv.writer` with \n; before Python 3.13 one told to do so itself would not quote a lone \r."""
+    r"""A stream for `csv.writer` that ends rows with \n; before Python 3.13, lineterminator="\n" left \r unquoted."""
 
     stream: TextIO
 

@@ -1,23 +1,19 @@
-"""A report as one HTML page that needs nothing else and lets no text of a data set become markup."""
+"""A report as one HTML page that loads nothing else and escapes all text of data sets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
-import numpy as np
-
-from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.view import View
-from prefscope.report import svg
-from prefscope.report.cards import Card, sides
+from prefscope.report.cards import Card
 from prefscope.report.cases import Case, CaseList, Strip, Token
-from prefscope.report.diagnosis import Diagnosis, Finding
+from prefscope.report.diagnosis import Finding
 from prefscope.report.diagnosis_sections import signed
 from prefscope.report.document import Document
 from prefscope.report.page import SCRIPT, STYLE, policy
-from prefscope.report.sections import Plot, Table
+from prefscope.report.pair_plots import PlotData, svg_plots
+from prefscope.report.sections import Table
 from prefscope.report.token_steps import Steps
 from prefscope.report.visible import visible, visible_lines
 
@@ -40,22 +36,21 @@ def _page(document: Document) -> Iterator[str]:
     yield from (f"<p>{_safe(line)}</p>" for line in document.lines)
     yield "</header>"
     yield f'<div class="cards">{"".join(map(_card, document.cards))}</div>'
-    yield from _plots(document)
-    for section in document.sections:
-        if isinstance(section, Plot):
-            continue
-        yield _table(section)
-        if section.title == "Diagnosis" and document.diagnosis is not None:
-            yield _formulas(document.diagnosis)
+    yield from _plots(document.plots)
+    yield from map(_table, filter(None, (document.metrics, document.losses)))
+    if document.diagnosis is not None:
+        yield _table(document.diagnosis)
+        yield _formulas(document.findings)
+    yield from map(_table, filter(None, (*document.details, document.flags, document.worst)))
     for cases in document.case_lists:
         yield from _case_list(cases, document.steps)
-    yield "<h2>Manifest</h2><details><summary>What was scored with what, for somebody who wants the same numbers"
+    yield "<h2>Manifest</h2><details><summary>What was scored with what: all it takes to reproduce these numbers"
     yield f"</summary><pre>{escape(document.manifest)}</pre></details>"
     yield f"<script>{SCRIPT}</script></body></html>"
 
 
 def _safe(text: str) -> str:
-    """Return a text as it may stand in a page, on one line: controls visible, markup as text."""
+    """Return text that is safe in a page, on one line: controls visible, markup escaped."""
     return escape(visible(text))
 
 
@@ -65,38 +60,17 @@ def _card(card: Card) -> str:
     return f'<div class="{kind}"><span class="dim">{title}</span><b>{value}</b><span class="dim">{detail}</span></div>'
 
 
-def _plots(document: Document) -> Iterator[str]:
+def _plots(data: PlotData) -> Iterator[str]:
     """Yield the plots of all pairs."""
-    drawn = [(title, picture) for title, picture in _pictures(document.view, document.diagnosis) if picture]
+    drawn = [(title, picture) for title, picture in svg_plots(data) if picture]
     if drawn:
         yield '<h2>Plots</h2><div class="plots">'
         yield from (f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in drawn)
         yield "</div>"
 
 
-def _pictures(view: View, diagnosis: Diagnosis | None) -> Iterator[tuple[str, str]]:
-    margins, chosen, rejected = sides(view)
-    by_margin = view.ledger.has_reference
-    margin = "margin, beta·nats" if by_margin else "chosen − rejected, nats a token"
-    what = ("chosen reward", "rejected reward") if by_margin else ("chosen, nats a token", "rejected, nats a token")
-    yield "Margins: hollow bars are ranked wrong", svg.histogram(margins, margin)
-    told = f"{what[1].capitalize()} against {what[0]}: right below the line"
-    yield told, svg.scatter(chosen, rejected, what, diagonal=True)
-    longer = (view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])).astype(np.float64)
-    labels = ("chosen longer by, tokens", "margin")
-    yield "Margin against difference in length", svg.scatter(longer, margins, labels, diagonal=False)
-    figures = {one.diagnostic.name: one.figures for one in diagnosis.findings} if diagnosis else {}
-    bins = getattr(figures.get("calibration"), "bins", ())
-    points = [svg.Interval(one.confidence, one.accuracy, one.accuracy_low, one.accuracy_high) for one in bins]
-    labels = ("confidence σ(|m|)", "share right")
-    yield (
-        "Calibration, 95% bounds: on the line margins are as large as they are right",
-        svg.intervals(points, labels, ((0.5, 0.5), (1.0, 1.0))),
-    )
-
-
 def _table(table: Table) -> str:
-    """Return a table whose columns can be sorted."""
+    """Return a table with sortable columns."""
     kinds = [' class="number"' if index in table.numeric else "" for index in range(len(table.header))]
     heads = "".join(
         f'<th scope="col"{kind}><button type="button">{_safe(name.strip())}</button></th>'
@@ -112,20 +86,20 @@ def _table(table: Table) -> str:
     return f'<h2>{_safe(table.title)}</h2><div class="wide">{body}</div>{note}'
 
 
-def _formulas(diagnosis: Diagnosis) -> str:
-    """Return formula, source and rule of every finding, to be unfolded."""
-    told = "".join(map(_formula, diagnosis.findings))
-    return f"<details><summary>Formulas, sources, and where papers disagree</summary><dl>{told}</dl></details>"
+def _formulas(findings: Sequence[Finding]) -> str:
+    """Return a folded list of every finding's formula, source and rule."""
+    entries = "".join(map(_formula, findings))
+    return f"<details><summary>Formulas, sources, and where papers disagree</summary><dl>{entries}</dl></details>"
 
 
 def _formula(finding: Finding) -> str:
     one = finding.diagnostic
     parts = [one.formula, f"Source: {one.source}.", f"Rule: {one.rule}."]
     parts += [f"Papers disagree: {one.dispute}."] if one.dispute else []
-    told = "<br>".join(map(_safe, parts))
+    text = "<br>".join(map(_safe, parts))
     if finding.about:
-        told += f"<br>Pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
-    return f"<dt>{_safe(one.title)}</dt><dd>{told}</dd>"
+        text += f"<br>Pairs {_safe(finding.about)}: <code>--where {_safe(repr(finding.expression))}</code>"
+    return f"<dt>{_safe(one.title)}</dt><dd>{text}</dd>"
 
 
 def _case_list(cases: CaseList, steps: Steps) -> Iterator[str]:
@@ -135,21 +109,21 @@ def _case_list(cases: CaseList, steps: Steps) -> Iterator[str]:
 
 
 def _legend(steps: Steps) -> str:
-    """Return what colours mean."""
+    """Return the legend of the colours."""
     low, middle, high = steps
     more = f'<span class="p1">from {low:g}</span> <span class="p2">{middle:g}</span> <span class="p3">{high:g}</span>'
     less = f'<span class="n1">{low:g}</span> <span class="n2">{middle:g}</span> <span class="n3">{high:g}</span>'
-    told = f"{more} more likely than under the reference (underlined), {less} less likely (dotted)"
-    return f"Δ of a token in nats: {told}."
+    meaning = f"{more} more likely than under the reference (underlined), {less} less likely (dotted)"
+    return f"Δ of a token in nats: {meaning}."
 
 
 def _case(case: Case) -> str:
     prompt = case.prompt if len(case.prompt) <= LONGEST_PROMPT else f"{case.prompt[:LONGEST_PROMPT]}…"
     remarks = [f"line {case.line}", f"margin {signed(case.margin)}", case.remark, case.flags.replace(";", ", ")]
-    told = _safe(", ".join(filter(None, remarks)))
+    details = _safe(", ".join(filter(None, remarks)))
     strips = "".join(map(_strip, case.strips))
     return (
-        f'<article><h3>Row {case.row}</h3><p class="dim">{told}</p>'
+        f'<article><h3>Row {case.row}</h3><p class="dim">{details}</p>'
         f'<pre class="prompt">{escape(visible_lines(prompt))}</pre><div class="sides">{strips}</div></article>'
     )
 
@@ -163,7 +137,7 @@ def _strip(strip: Strip) -> str:
 
 
 def _token(token: Token) -> str:
-    """Return a token with its numbers as a tooltip, coloured by its level."""
+    """Return a token coloured by its level, with its log-probs as a tooltip."""
     text = _safe(token.text).replace("⏎", "⏎\n")
     if not math.isfinite(token.change):
         return f'<span title="not scored">{text}</span>'

@@ -1,14 +1,15 @@
-"""A report as Markdown: cells are escaped, plots stand in code blocks."""
+"""A report as Markdown: cells are escaped, plots are code blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from prefscope.report.cases import Case, CaseList, Strip
-from prefscope.report.diagnosis import Diagnosis
+from prefscope.report.diagnosis import Finding
 from prefscope.report.diagnosis_sections import signed
 from prefscope.report.document import Document
-from prefscope.report.sections import Plot, Section, Table
+from prefscope.report.pair_plots import character_plots
+from prefscope.report.sections import WIDE, Table
 from prefscope.report.visible import visible, visible_lines
 
 STRONGEST = 5
@@ -23,36 +24,38 @@ def as_markdown(document: Document) -> str:
 def _parts(document: Document) -> Iterator[str]:
     yield "# prefscope report"
     yield "\n".join(f"- {_escaped(line)}" for line in document.lines)
-    for section in document.sections:
-        yield from _section(section)
-        if section.title == "Diagnosis" and document.diagnosis is not None:
-            yield from _formulas(document.diagnosis)
+    for table in filter(None, (document.metrics, document.losses)):
+        yield from _table(table)
+    for plot in character_plots(document.plots, WIDE):
+        yield f"## {_escaped(plot.title)}"
+        yield _block(plot.text)
+    if document.diagnosis is not None:
+        yield from _table(document.diagnosis)
+        yield from _formulas(document.findings)
+    for table in filter(None, (*document.details, document.flags, document.worst)):
+        yield from _table(table)
     for cases in document.case_lists:
         yield from _case_list(cases)
     yield "## Manifest"
     yield _block(document.manifest, "json")
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"## {_escaped(section.title)}"
-    if isinstance(section, Plot):
-        yield _block(section.text)
-        return
-    rules = ["---:" if index in section.numeric else "---" for index in range(len(section.header))]
-    lines = [_row(section.header), "| " + " | ".join(rules) + " |", *map(_row, section.rows)]
-    yield "\n".join(lines)
-    if isinstance(section, Table) and section.note:
-        yield _escaped(section.note)
+def _table(table: Table) -> Iterator[str]:
+    yield f"## {_escaped(table.title)}"
+    rules = ["---:" if index in table.numeric else "---" for index in range(len(table.header))]
+    yield "\n".join([_row(table.header), "| " + " | ".join(rules) + " |", *map(_row, table.rows)])
+    if table.note:
+        yield _escaped(table.note)
 
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_escaped(cell.strip()) for cell in cells) + " |"
 
 
-def _formulas(diagnosis: Diagnosis) -> Iterator[str]:
-    """Yield formula, source and rule of every finding."""
+def _formulas(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield a list of every finding's formula, source and rule."""
     lines = []
-    for finding in diagnosis.findings:
+    for finding in findings:
         one = finding.diagnostic
         parts = [one.formula, f"Source: {one.source}", f"Rule: {one.rule}"]
         parts += [f"Papers disagree: {one.dispute}"] if one.dispute else []
@@ -76,12 +79,12 @@ def _case(case: Case) -> Iterator[str]:
 
 
 def _strip(strip: Strip) -> str:
-    """Return a response with the tokens that moved most."""
+    """Return a response and its tokens with the largest changes."""
     text = "".join(token.text for token in strip.tokens) or strip.text
-    told = f"{strip.side}, reward {signed(strip.reward)}"
+    head = f"{strip.side}, reward {signed(strip.reward)}"
     strong = ", ".join(f"{_code(token.text)} {token.change:+.2f}" for token in strip.strongest(STRONGEST))
-    moved = f"; most moved tokens, Δ in nats: {strong}" if strong else ""
-    return f"{told}{moved}\n\n{_block(visible_lines(_cut(text)))}"
+    moved = f"; tokens with the largest Δ, in nats: {strong}" if strong else ""
+    return f"{head}{moved}\n\n{_block(visible_lines(_cut(text)))}"
 
 
 def _cut(text: str) -> str:
@@ -89,12 +92,12 @@ def _cut(text: str) -> str:
 
 
 def _code(token: str) -> str:
-    """Return a token as code, whatever backticks it has."""
+    """Return a token as code, or quoted if it has backticks."""
     return f"`` {visible(token)} ``" if "`" not in token else _escaped(f"'{visible(token)}'")
 
 
 def _block(text: str, language: str = "text") -> str:
-    """Return a code block that no line of the text can end."""
+    """Return a code block whose fence does not occur in the text."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -102,7 +105,7 @@ def _block(text: str, language: str = "text") -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return text with the special characters of Markdown escaped."""
     for mark in "\\`*_{}[]<>#|~&":
         text = text.replace(mark, f"\\{mark}")
     return text

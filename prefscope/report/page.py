@@ -1,4 +1,4 @@
-"""The style and the script of report pages; the page lets nothing else run, by the hashes of these very texts."""
+"""Style and script of report pages; a content security policy with their hashes allows nothing else."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ for (const button of document.querySelectorAll("th button")) {
 
 
 def policy() -> str:
-    """Return the content security policy of a page: this style, this script, nothing from anywhere."""
+    """Return the content security policy of a page: its own style and script, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
     )

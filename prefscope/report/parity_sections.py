@@ -1,4 +1,4 @@
-"""What `prefscope parity` tells, as sections."""
+"""The sections that `prefscope parity` prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefscope.report.visible import visible
 from prefscope.scoring.token_parity import Difference, TokenParity
 from prefscope.settings import PreferenceSettings
 
-DIFFERENCES_TOLD = 8
+DIFFERENCES_SHOWN = 8
 CHARACTERS = 32
 
 
@@ -30,7 +30,7 @@ class Parity:
 
 
 def parity_headline(parity: Parity) -> list[str]:
-    """Return which profiles these are and how many pairs have the same tokens."""
+    """Return the names of the profiles and the number of pairs with equal tokens."""
     a, b = parity.profiles
     same = f"{parity.tokens.equal:,} of {parity.tokens.shared:,} pairs have the same tokens under both"
     lost = [f"{name} refuses {count:,}" for name, count in zip(parity.profiles, refused(parity), strict=True) if count]
@@ -38,15 +38,15 @@ def parity_headline(parity: Parity) -> list[str]:
 
 
 def refused(parity: Parity) -> tuple[int, int]:
-    """Return how many pairs each profile does not take that the other takes."""
+    """Return for each profile how many pairs it refuses that the other accepts."""
     a, b = (ledger.num_pairs - parity.tokens.shared for ledger in parity.ledgers)
     return b, a
 
 
 def parity_sections(parity: Parity, preferences: PreferenceSettings) -> list[Section]:
-    """Return which tokens differ, in how many pairs, and what that moves."""
+    """Return which tokens differ, in how many pairs, and the effect on log-probs, margins and losses."""
     compared = compare_runs(parity.ledgers, preferences)
-    rows = [_row(one, parity.tokens.shared) for one in parity.tokens.differences[:DIFFERENCES_TOLD]]
+    rows = [_row(one, parity.tokens.shared) for one in parity.tokens.differences[:DIFFERENCES_SHOWN]]
     more = len(parity.tokens.differences) - len(rows)
     note = f"and {more:,} rarer differences" if more > 0 else ""
     sections: list[Section] = [_moved(parity, compared)]
@@ -56,19 +56,19 @@ def parity_sections(parity: Parity, preferences: PreferenceSettings) -> list[Sec
     return [*sections, *comparison_sections(compared.view, compared.comparison)]
 
 
-def _row(told: Difference, shared: int) -> tuple[str, ...]:
-    return told.place, f"{told.pairs:,}", f"{told.pairs / shared:.0%}", _short(told.a), _short(told.b)
+def _row(one: Difference, shared: int) -> tuple[str, ...]:
+    return one.place, f"{one.pairs:,}", f"{one.pairs / shared:.0%}", _short(one.a), _short(one.b)
 
 
 def _short(text: str) -> str:
-    """Return tokens as one safe line: the beginning and the end of many."""
+    """Return tokens as one safe line, with long text shortened in the middle."""
     shown = visible(text).replace("\n", "⏎") or "·"
     half = CHARACTERS // 2
     return shown if len(shown) <= CHARACTERS else f"{shown[:half]}…{shown[1 - half :]}"
 
 
 def _moved(parity: Parity, compared: Compared) -> Table:
-    """Return by how much tokens and log-probs of a pair move."""
+    """Return how much token counts and log-probs of a pair change."""
     first, second = compared.view.pairing.positions
     a, b = (ledger.stored for ledger in parity.ledgers)
     rows = []
@@ -79,12 +79,12 @@ def _moved(parity: Parity, compared: Compared) -> Table:
         if moved.size:
             means = (float(one[known].mean()), float(other[known].mean()), float(moved.mean()), float(moved.max()))
             rows.append((name, *map(number, means)))
-    header = ("mean a pair", "A", "B", "moved by", "at most")
-    return Table("What that moves, in tokens and nats", header, tuple(rows), (1, 2, 3, 4))
+    header = ("mean per pair", "A", "B", "mean change", "largest")
+    return Table("Effect on token counts and log-probs, in tokens and nats", header, tuple(rows), (1, 2, 3, 4))
 
 
 def parity_json(parity: Parity, preferences: PreferenceSettings) -> dict[str, Any]:
-    """Return the figures as JSON values: those of a comparison, and which tokens differ."""
+    """Return JSON values: the figures of a comparison, and which tokens differ."""
     found = compare_runs(parity.ledgers, preferences).to_json()
     del found["runs"], found["courses"]
     return found | {

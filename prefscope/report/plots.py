@@ -1,4 +1,4 @@
-"""Plots made of characters. Data are reduced in NumPy first, so a million pairs draw as fast as a hundred."""
+"""Terminal plots. Data are reduced in NumPy first, so a million pairs draw as fast as a hundred."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 BLANK = "\u2800"
 BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""What each of a cell's dots, four rows of two, adds to the code of an empty one."""
+"""What each dot of a cell (four rows of two) adds to the code of an empty cell."""
 CHUNK_POINTS = 65_536
-LOW_PLOT = 7  # lines; below, every one is needed for data
+LOW_PLOT = 7  # lines; a lower plot needs all of them for data
 
 
 def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> str:
-    """Return a histogram of margins, wrong ones as ▒ and right ones as █; empty without a finite margin.
+    """Return a histogram of margins with wrong pairs as ▒ and right ones as █; empty without finite margins.
 
-    No bin straddles 0, and a tie counts as right: it is not wrong.
+    No bin straddles 0; ties are drawn with the right pairs.
     """
     finite = margins[np.isfinite(margins)]
     if finite.size == 0:
@@ -32,7 +32,9 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     middles = (edges[:-1] + edges[1:]) / 2
     figure = _figure(width, height)
     for part, marker in ((middles < 0, "▒"), (middles >= 0, "█")):
-        if counts[part].sum():  # the other bins as empty bars: plotext takes the width of a bar from its neighbours
+        if counts[
+            part
+        ].sum():  # other bins are empty bars, because plotext derives the width of a bar from its neighbours
             heights = np.where(part, counts, 0).tolist()
             figure.draw(figure.bar(middles.tolist(), heights, marker=marker, width=1, lines=True))
     figure.ruler("x", "lower").lim(float(edges[0]), float(edges[-1]))
@@ -44,7 +46,7 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
 def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
     """Return rejected against chosen values as braille dots with the diagonal; right pairs lie below it.
 
-    Of many pairs the outermost ones are drawn on the border.
+    If there are many pairs, the outermost ones are drawn on the border.
     """
     finite = np.isfinite(chosen) & np.isfinite(rejected)
     if not finite.any():
@@ -56,9 +58,9 @@ def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], w
 
 
 def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
-    """Return y against x as braille dots with the line y = 0; empty without a pair of finite values.
+    """Return y against x as braille dots with the line y = 0; empty without finite pairs of values.
 
-    Of many pairs the outermost ones are drawn on the border.
+    If there are many pairs, the outermost ones are drawn on the border.
     """
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
@@ -69,13 +71,13 @@ def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: 
 
 
 def quadrant_scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
-    """Return y against x as braille dots over the lines x = 0 and y = 0; empty without a pair or any room.
+    """Return y against x as braille dots over the lines x = 0 and y = 0; empty without pairs or room.
 
-    Of many pairs the outermost ones are drawn on the border.
+    If there are many pairs, the outermost ones are drawn on the border.
 
     Args:
         x: Finite values.
-        y: As many.
+        y: Finite values, as many as in x.
         width: In cells.
         height: In cells.
     """
@@ -86,7 +88,7 @@ def quadrant_scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int,
 
 
 def zero_cell(plot: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the column and the row of the point 0, 0 in what `quadrant_scatter` has drawn of x and y."""
+    """Return the column and row of the origin in the plot that `quadrant_scatter` drew of x and y."""
     lines = plot.split("\n")
     left, rows = _area(lines)
     columns = max(map(len, lines)) - left
@@ -104,7 +106,7 @@ def _dots(
     width: int,
     height: int,
 ) -> str:
-    """Return points as braille dots over lines of ···, those out of range on the border; empty without any room."""
+    """Return points as braille dots over dotted lines, clipped to the border; empty without room."""
     figure = _figure(width, height)
     for line in lines:
         figure.draw(figure.signal(*line, marker="·").lines())
@@ -127,16 +129,16 @@ def _dots(
 
 
 def _area(lines: list[str]) -> tuple[int, int]:
-    """Return the first column right of the axis of y, and how many lines are above the axis of x."""
+    """Return the first column right of the y axis, and the number of lines above the x axis."""
     rows = next((at for at, line in enumerate(lines) if "└" in line), 0)
     return 1 + max(lines[0].find("│"), lines[0].find("┤")), rows
 
 
 def _braille(dots: NDArray[np.int64]) -> list[str]:
-    """Return dots as lines of braille; plotext would take a Python call a point.
+    """Return dots as lines of braille; plotext would need a Python call per point.
 
     Args:
-        dots: 1 where one is. Shape (4 · lines, 2 · cells of a line).
+        dots: 1 for a dot. Shape (4 · lines, 2 · cells of a line).
     """
     cells = dots.reshape(dots.shape[0] // 4, 4, dots.shape[1] // 2, 2)
     codes = (cells * BRAILLE[:, None, :]).sum(axis=(1, 3))
@@ -144,22 +146,22 @@ def _braille(dots: NDArray[np.int64]) -> list[str]:
 
 
 def _dot(shares: NDArray[np.float64], dots: int) -> NDArray[np.int64]:
-    """Return in which of so many dots in a row each point is."""
+    """Return the index of each point among `dots` positions."""
     return np.rint(shares * (dots - 1)).astype(np.int64)
 
 
 def curve(
     x: NDArray[np.float64], y: NDArray[np.float64], now: float | None, width: int, height: int, *, log: bool = False
 ) -> str:
-    """Return a line of braille dots, with │ where x has its present value; empty without a finite value.
+    """Return a line of braille dots, with │ at the current value of x; empty without finite values.
 
     Args:
-        x: Ascending; positive for a logarithmic axis.
-        y: As many values.
-        now: The present value of x, if it has one.
+        x: Ascending values; positive for a logarithmic axis.
+        y: Values, as many as in x.
+        now: The current value of x, if any.
         width: In cells.
         height: In cells.
-        log: Whether the axis of x is logarithmic.
+        log: Whether the x axis is logarithmic.
     """
     known = np.isfinite(y)
     if not known.any():
@@ -181,15 +183,15 @@ def curve(
 
 
 def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
-    """Return how the sum over the tokens of two responses grows, chosen as a braille line and rejected as ····.
+    """Return the running sums over the tokens of two responses: chosen as a braille line, rejected as ····.
 
-    Values that are not finite count as 0; the picture is empty without any token.
+    Non-finite values count as 0; the plot is empty without tokens.
 
     Args:
-        chosen: What each chosen token adds.
-        rejected: The same of the rejected response.
+        chosen: Value of each chosen token.
+        rejected: Value of each rejected token.
         width: In cells.
-        height: In cells; of a low plot the axis of token numbers is left out.
+        height: In cells; a low plot has no axis of token numbers.
     """
     sums = [np.cumsum(np.append(0.0, np.where(np.isfinite(one), one, 0.0))) for one in (chosen, rejected)]
     size = max(map(len, sums)) - 1
@@ -213,7 +215,7 @@ def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], wid
 
 
 def _outline(values: NDArray[np.float64], width: int) -> NDArray[np.int64]:
-    """Return the indices of at most 2 · width values: the least and the greatest of every column, and the last one."""
+    """Return the indices of at most 2 · width values: the minimum and maximum of every column, and the last."""
     width = max(width - 1, 1)
     if len(values) <= 2 * width:
         return np.arange(len(values))
@@ -225,7 +227,7 @@ def _outline(values: NDArray[np.float64], width: int) -> NDArray[np.int64]:
 
 
 def side_by_side(left: str, right: str, gap: int = 3) -> str:
-    """Return two plots in one block of lines."""
+    """Return two plots joined line by line."""
     a, b = left.split("\n"), right.split("\n")
     width = max(map(len, a), default=0) + gap
     height = max(len(a), len(b))
@@ -235,10 +237,10 @@ def side_by_side(left: str, right: str, gap: int = 3) -> str:
 
 
 def _figure(width: int, height: int) -> plotext.figure:
-    """Return plotext's one figure, emptied, of a size in cells, without colours."""
-    import plotext  # deferred: the screens paint before a plot is drawn
+    """Return plotext's global figure, cleared, of a size in cells, without colours."""
+    import plotext  # deferred, because the screens paint before they draw a plot
 
-    plotext.terminal.limit(False, False)  # noqa: FBT003 (else plotext clips to the terminal it finds)
+    plotext.terminal.limit(False, False)  # noqa: FBT003 (otherwise plotext clips to the terminal)
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")

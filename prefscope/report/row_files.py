@@ -1,7 +1,7 @@
-"""Rows of a data set as a file: JSON lines, JSON, CSV, TSV or Parquet, by the suffix; written in constant memory.
+"""Write the rows of a data set as JSON lines, JSON, CSV, TSV or Parquet, by the suffix, in constant memory.
 
-JSON holds every row as it is. A cell of CSV is text, and Parquet gives all rows the same columns and kinds of values,
-so that not every row is the same pair there.
+JSON preserves every row. CSV cells are text, and all rows of a Parquet file have the same columns and types, so a row
+may become a different pair there.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A source row as a ledger keeps it, with its place in the data set."""
+    """A source row from a ledger, with its position in the data set."""
 
     row: int
     line: int
     pair_id: str
     source: str
-    """The row as JSON; Python's NaN and Infinity, which are no JSON, may be in it."""
+    """The row as JSON; may contain Python's NaN and Infinity, which are not valid JSON."""
 
     @property
     def place(self) -> str:
@@ -43,13 +43,13 @@ class Row:
 
     @property
     def value(self) -> dict[str, Json]:
-        """The row's columns; a number that is not finite is None."""
+        """The row's columns; non-finite numbers are None."""
         value: dict[str, Json] = json.loads(self.source, parse_constant=lambda _: None)
         return value
 
     @property
     def text(self) -> str:
-        """The row as JSON that everybody reads."""
+        """The row as valid JSON."""
         if "NaN" in self.source or "Infinity" in self.source:
             return json.dumps(self.value, ensure_ascii=False)
         return self.source
@@ -91,12 +91,12 @@ SUFFIXES = (*_TEXT_WRITERS, *(f"{suffix}.gz" for suffix in _TEXT_WRITERS), ".par
 
 
 def holds_every_row(suffix: str) -> bool:
-    """Return whether a format holds any row as it is."""
+    """Return whether a format preserves every row."""
     return suffix.startswith(".json")
 
 
 def write_rows(path: Path, suffix: str, rows: Iterable[Row]) -> None:
-    """Write rows, which are gone through several times, in the format of a suffix.
+    """Write rows in the format of a suffix; they are iterated several times.
 
     Raises:
         DataError: The format cannot hold the rows.
@@ -110,10 +110,10 @@ def write_rows(path: Path, suffix: str, rows: Iterable[Row]) -> None:
 
 
 def read_rows(path: Path, name: str, suffix: str) -> Iterator[Mapping[str, Json] | None]:
-    """Yield the rows that were written in the format of a suffix, None for one that cannot be read.
+    """Yield the rows of a file in the format of a suffix, None for one that cannot be read.
 
     Raises:
-        DataError: What follows cannot be read at all.
+        DataError: The rest of the file cannot be read.
     """
     source = FileSource(path, name, suffix.split(".")[1], GZIP if suffix.endswith(".gz") else None)
     for row in source.rows():
@@ -136,7 +136,7 @@ def _write_parquet(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _parts(rows: Iterable[Row]) -> Iterator[list[dict[str, Json]]]:
-    """Yield the rows some at a time."""
+    """Yield the rows in groups."""
     values = _values(rows)
     while part := list(islice(values, ROW_GROUP_PAIRS)):
         yield part
@@ -147,7 +147,7 @@ def _values(rows: Iterable[Row]) -> Iterator[dict[str, Json]]:
 
 
 def _table(rows: Sequence[Mapping[str, Json]], schema: pa.Schema | None = None) -> pa.Table:
-    """Return rows as a table with all of their columns, or with those of a schema."""
+    """Return rows as a table, with the columns of a schema or all that occur."""
     import pyarrow as pa
 
     columns = dict.fromkeys(name for row in rows for name in row) if schema is None else schema.names

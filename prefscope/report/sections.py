@@ -1,21 +1,16 @@
-"""A summary as titled tables and plots, the same for the terminal, Markdown and HTML."""
+"""Tables and plots with titles, and the tables of a summary."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefscope.flags import flag_meaning
 from prefscope.ledger.left_out import describe_left_out
-from prefscope.ledger.table import Ledger
 from prefscope.preference.registry import find_loss
-from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
-from prefscope.report.summary import LossSummary, Spread, Summary, mean_logps
+from prefscope.report.summary import Spread, Summary
 from prefscope.report.visible import visible
-from prefscope.settings import PreferenceSettings
 
-PLOT_HEIGHT = 14
 WIDE = 100
 PROMPT_CHARACTERS = 60
 BUNDLED = "bundled tiny pair"
@@ -23,7 +18,7 @@ BUNDLED = "bundled tiny pair"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a header; numeric columns are aligned right."""
+    """Rows of text under a header; numeric columns are right-aligned."""
 
     title: str
     header: tuple[str, ...]
@@ -34,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture made of characters."""
+    """A terminal plot."""
 
     title: str
     text: str
@@ -47,7 +42,7 @@ NO_CHECKSUM = "an older ledger without checksums: damage to it may go unnoticed"
 
 
 def headline(summary: Summary) -> list[str]:
-    """Return what was scored, with what, in a few lines of safe text."""
+    """Return what was scored and with which models, in a few lines of safe text."""
     models = summary.manifest.get("models")
     lines = []
     if models:
@@ -59,9 +54,9 @@ def headline(summary: Summary) -> list[str]:
         if weights := summary.manifest.get("weights"):
             lines.append(_equal_weights(weights))
         if summary.manifest.get("bundled"):
-            lines.insert(0, "No --policy was given: these are the bundled tiny policy and reference, a demonstration.")
+            lines.insert(0, "No --policy was given: this is a demonstration with the bundled tiny models.")
     else:
-        lines.append("log-probs as given in the file; no model was run")
+        lines.append("log-probs from the file; no model was run")
     source = summary.manifest.get("data", {}).get("source", "unknown data")
     lines.append(f"{summary.pairs:,} pairs of {visible(str(source))}   beta {summary.beta:g}")
     lines += [] if summary.has_checksums else [NO_CHECKSUM]
@@ -72,7 +67,7 @@ def headline(summary: Summary) -> list[str]:
 
 
 def _stored(models: dict[str, Any]) -> str:
-    """Return the stored dtype of both models, or of each where they differ."""
+    """Return the stored dtype of both models, or of each if they differ."""
     dtypes = {role: str(model.get("stored_dtype", "unknown")) for role, model in models.items()}
     if len(set(dtypes.values())) == 1:
         return next(iter(dtypes.values()))
@@ -80,44 +75,15 @@ def _stored(models: dict[str, Any]) -> str:
 
 
 def _equal_weights(weights: dict[str, Any]) -> str:
-    """Return how many of the policy's weights equal the reference's, with a warning where rounding made them equal."""
-    told = f"{weights['equal']:.1%} of the policy's weights equal the reference's"
+    """Return the share of equal weights, with a warning if they are equal because of rounding."""
+    line = f"{weights['equal']:.1%} of the policy's weights equal the reference's"
     if weights["erased"]:
-        told += ", because rounding to 16 bits erased what training did: margins are too small, signs may be wrong"
-    return told
+        line += ", because rounding to 16 bits erased what training did: margins are too small, signs may be wrong"
+    return line
 
 
-def build_sections(
-    summary: Summary,
-    ledger: Ledger,
-    preferences: PreferenceSettings,
-    width: int,
-    diagnosis: Sequence[Table] = (),
-    worst: Table | None = None,
-) -> list[Section]:
-    """Return the sections of a report.
-
-    Args:
-        summary: The numbers.
-        ledger: Where the plots' data come from.
-        preferences: The knobs of the summary.
-        width: Of the terminal or page, in cells.
-        diagnosis: Tables that come before the pairs.
-        worst: In place of the table of the worst pairs.
-    """
-    sections: list[Section] = [_metrics_table(summary)]
-    if summary.losses:
-        sections.append(_losses_table(summary.losses))
-    sections += [*_plots(ledger, preferences, width), *diagnosis]
-    if summary.flags:
-        rows = tuple((visible(flag), f"{count:,}", flag_meaning(flag)) for flag, count in summary.flags.items())
-        sections.append(Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,)))
-    if summary.worst:
-        sections.append(worst or _worst_table(summary))
-    return sections
-
-
-def _metrics_table(summary: Summary) -> Table:
+def metrics_table(summary: Summary) -> Table:
+    """Return TRL's metrics with their spread, and the outcomes."""
     rows = []
     for name, spread in summary.metrics.items():
         label = f"{name} ({summary.losses[0].name})" if name == "loss" else name
@@ -137,31 +103,32 @@ def _metrics_table(summary: Summary) -> Table:
 
 
 def _noise(summary: Summary) -> str:
-    """Return how many margins are only rounding."""
+    """Return how many margins may be due to rounding; empty if noise was not measured."""
     noise = summary.noise
     if noise is None:
         return ""
     floor = f"the noise floor of ±{number(noise.floor)}"
-    told = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
+    within = f"{noise.within:,} of {summary.pairs:,} pairs lie within {floor}: ties within noise"
     if noise.float32_floor is None:
-        return told
+        return within
     dtype = (summary.manifest.get("compute") or {}).get("dtype", "unknown")
-    return f"{told}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
+    return f"{within}\n99% of the margins in {dtype} are within ±{number(noise.float32_floor)} of those in float32"
 
 
-def _losses_table(losses: tuple[LossSummary, ...]) -> Table:
+def losses_table(summary: Summary) -> Table | None:
+    """Return the losses with their parameters and spread, or None without any."""
+    if not summary.losses:
+        return None
     rows = []
-    for loss in losses:
+    for loss in summary.losses:
         settings = ", ".join(f"{name} {value:g}" for name, value in loss.parameters.items())
         target = f"target {loss.target_gap[0]:g} {loss.target_gap[1]}" if loss.target_gap is not None else ""
         population = find_loss(loss.name).population
         form = filter(None, (loss.title, target, population and f"over the whole ledger: {population}"))
         rows.append((loss.name, *_spread(loss.spread), settings, "; ".join(form)))
     header = ("loss", "mean", "median", "interquartile range", "parameters", "form")
-    far = [loss.name for loss in losses if loss.target_is_far]
-    note = (
-        f"{', '.join(far)}: 99% of the gaps here are short of the target; a larger beta brings it nearer" if far else ""
-    )
+    far = [loss.name for loss in summary.losses if loss.target_is_far]
+    note = f"{', '.join(far)}: 99% of the gaps fall short of the target; a larger beta lowers it" if far else ""
     return Table("Losses", header, tuple(rows), (1, 2, 3), note)
 
 
@@ -170,7 +137,7 @@ def _spread(spread: Spread) -> tuple[str, str, str]:
 
 
 def number(value: float) -> str:
-    """Return a number for people: four decimals, fewer for large ones, six digits for tiny ones."""
+    """Format a number with four decimals, or one if it is large, or three significant digits if it is tiny."""
     if value != value:  # noqa: PLR0124 (nan)
         return "nan"
     size = abs(value)
@@ -179,43 +146,29 @@ def number(value: float) -> str:
     return f"{value:.4f}" if size >= 0.001 or size == 0 else f"{value:.3g}"  # noqa: PLR2004
 
 
-def _plots(ledger: Ledger, preferences: PreferenceSettings, width: int) -> list[Section]:
-    """Return the histogram of margins and the scatter of rewards, beside each other where there is room.
-
-    Without a reference they are of the policy's mean log-probs, which is what SimPO compares.
-    """
-    if ledger.has_reference:
-        derived = ledger.derived(preferences)
-        chosen, rejected = derived["chosen_rewards"], derived["rejected_rewards"]
-        title, titles = "Margins and rewards", ("Margins: ▒ wrong, █ right", "Rewards")
-    else:
-        chosen, rejected = (mean_logps(ledger, side) for side in ("chosen", "rejected"))
-        title, titles = "Mean log-probs, nats per token", ("Chosen − rejected: ▒ below 0, █ above", "Each")
-    titles = (titles[0], f"{titles[1]}: chosen →, rejected ↑; right below ···")
-    wide = width >= WIDE
-    each = (width - 3) // 2 if wide else min(width, 72)
-    histogram = margin_histogram(chosen - rejected, each, PLOT_HEIGHT)
-    scatter = reward_scatter(chosen, rejected, each, PLOT_HEIGHT)
-    if not histogram or not scatter:
-        return []
-    if wide:
-        top = side_by_side(titles[0].ljust(each), titles[1])
-        return [Plot(title, f"{top}\n{side_by_side(histogram, scatter)}")]
-    return [Plot(titles[0], histogram), Plot(titles[1], scatter)]
+def flags_table(summary: Summary) -> Table | None:
+    """Return the flags with the number of pairs that have them, or None without any."""
+    if not summary.flags:
+        return None
+    rows = tuple((visible(flag), f"{count:,}", flag_meaning(flag)) for flag, count in summary.flags.items())
+    return Table("Flagged pairs", ("flag", "pairs", "meaning"), rows, numeric=(1,))
 
 
-def _worst_table(summary: Summary) -> Table:
+def worst_table(summary: Summary) -> Table | None:
+    """Return the worst-ranked pairs, or None without any."""
+    if not summary.worst:
+        return None
     rows = tuple(
         (str(pair.row), str(pair.line), number(pair.value), visible(shortened(pair.prompt)), visible(pair.flags))
         for pair in summary.worst
     )
     ranked = summary.outcomes is not None
     value = "margin" if ranked else f"{summary.losses[0].name}_loss"
-    title = "Worst-ranked pairs" if ranked else "Pairs of the greatest loss"
+    title = "Worst-ranked pairs" if ranked else "Pairs with the largest loss"
     return Table(title, ("row", "line", value, "prompt", "flags"), rows, numeric=(0, 1, 2))
 
 
 def shortened(prompt: str) -> str:
-    """Return what was asked last, cut to one line."""
+    """Return the last user turn of a prompt, shortened."""
     last = prompt.rsplit("[user]\n", 1)[-1].strip()
     return last if len(last) <= PROMPT_CHARACTERS else f"{last[: PROMPT_CHARACTERS - 1]}…"

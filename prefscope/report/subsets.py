@@ -1,4 +1,4 @@
-"""Pairs grouped by a column: accuracy and margin of every group, and the expression that finds its pairs."""
+"""Pairs grouped by a column: accuracy and margin of every group, and the expression that selects its pairs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from prefscope.report.cards import sides
 from prefscope.report.summary import finite_pairs
 
 BINS = 5
-"""Of a column of numbers that has more different ones than FEW."""
+"""Number of ranges for a numeric column with more than FEW distinct values."""
 FEW = 8
 MOST_GROUPS = 20
-"""The largest groups by name; all others are taken together."""
+"""Limit of groups; all smaller ones are combined."""
 OTHERS, ABSENT = "others", "(none)"
 WORTH_A_TABLE = range(2, MOST_GROUPS + 1)
-"""So many different values has a column that is shown unasked."""
+"""Distinct values of a column that is shown by default."""
 LEAST_PAIRS = 10
-"""So many pairs have the two largest groups of a column that is shown unasked."""
+"""Least pairs in each of the two largest groups of a column that is shown by default."""
 MOST_UNASKED = 3
 _PLAIN = re.compile(r"[^\W\d]\w*")
 TRUTHS = ("true", "false")
@@ -36,43 +36,43 @@ _FIXED_WORDS = WORDS | {*TRUTHS}
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The pairs of one value of a column, or of a range of values."""
+    """The pairs with one value of a column, or with a range of values."""
 
     label: str
-    """From the data set; not safe to show as it is."""
+    """From the data set; untrusted text."""
     expression: str
-    """Finds its pairs in a view; empty where no expression can."""
+    """Filter expression for its pairs; empty if there is none."""
     subset: Subset
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """All groups of a column, over the pairs whose log-probs are finite."""
+    """All groups of a column, over the pairs with finite log-probs."""
 
     column: str
     title: str
-    """The name that it was asked by: its own or a short one."""
+    """The requested name: the column's own or an alias."""
     groups: tuple[Group, ...]
     by_margin: bool
-    """Whether margins are those of rewards; without a reference they are log-probs a token, chosen − rejected."""
+    """Whether margins are reward margins; without a reference, they are differences of log-probs per token."""
 
     @property
     def caution(self) -> str:
-        """What is to be kept in mind where many groups are looked at at once."""
+        """A caution about comparing many groups."""
         count = len(self.groups)
         chance = 1 - 0.95**count
         return (
-            f"Wilson's and Student's intervals. With {count} groups, one or more misses by chance in {chance:.0%} of "
-            "such tables; ✱ marks what stands out even so (Fisher's exact test, Bonferroni)"
+            f"Wilson's and Student's intervals. With {count} groups, at least one interval misses its true value in "
+            f"{chance:.0%} of such tables; ✱ marks groups that differ even so (Fisher's exact test, Bonferroni)"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures of every group."""
+        """Return the figures of every group, and the caution."""
         return {"caution": self.caution, "groups": [{"value": one.label, **asdict(one.subset)} for one in self.groups]}
 
 
 def group_by(view: View, name: str) -> Grouping:
-    """Return accuracy and mean margin of the pairs by a column: its values, or of many numbers five ranges.
+    """Return accuracy and mean margin by the values of a column, or by five ranges if it has many numbers.
 
     Raises:
         UsageError: The ledger has no such column.
@@ -84,7 +84,7 @@ def group_by(view: View, name: str) -> Grouping:
             raise UsageError(what, hint=hint)
         near = view.names.nearest(name)
         listed = ", ".join(near or groupable(view) or ["outcome", "flags"])
-        raise UsageError(f"There is no column {name!r} to group by", hint=f"There is, for example, {listed}.")
+        raise UsageError(f"There is no column {name!r} to group by", hint=f"Try {listed}.")
     margins, _, _ = sides(view)
     known = finite_pairs(view.ledger) & np.isfinite(margins)
     numbers, labels, expressions = _groups(view, column, known)
@@ -94,7 +94,7 @@ def group_by(view: View, name: str) -> Grouping:
 
 
 def groupable(view: View) -> list[str]:
-    """Return the data set's own columns that are worth a table unasked: few different values, of two many pairs."""
+    """Return the data set's columns to group by unless others are named: few values, of which two are frequent."""
     found = []
     for name in view.ledger.extra_columns:
         counts = [count for _, count in Counter(view.column(name).tolist()).most_common()]
@@ -104,7 +104,7 @@ def groupable(view: View) -> list[str]:
 
 
 def _groups(view: View, column: str, known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """Return the group of each pair, and of each group a label and an expression."""
+    """Return the group of each pair, and the label and expression of each group."""
     values, name = view.column(column), _written(column)
     if view.names.kinds[column] == "number":
         numbers = values.astype(np.float64)
@@ -121,7 +121,7 @@ def _groups(view: View, column: str, known: NDArray[np.bool_]) -> tuple[NDArray[
 def _values(
     texts: list[str], known: NDArray[np.bool_], name: str, *, quoted: bool = False
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """Group pairs by value, the largest groups first, those beyond the twentieth as one."""
+    """Group pairs by value, the largest groups first; those after the twentieth are combined."""
     counts = dict.fromkeys(sorted(set(texts)), 0) | Counter(itertools.compress(texts, known))
     ordered = sorted(counts, key=lambda text: -counts[text])
     ranks = {text: min(rank, MOST_GROUPS) for rank, text in enumerate(ordered)}
@@ -137,7 +137,7 @@ def _values(
 def _ranges(
     numbers: NDArray[np.float64], edges: list[float], name: str
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """Group pairs by ranges that are closed below and open above; absent numbers as a group of their own."""
+    """Group pairs by half-open ranges [low, high); missing numbers are a group of their own."""
     finite = np.isfinite(numbers)
     groups = np.where(finite, np.searchsorted(edges, np.where(finite, numbers, 0), side="right"), len(edges) + 1)
     shown = [f"{edge:.4g}" for edge in edges]
@@ -160,14 +160,14 @@ def _number(value: float) -> str:
 
 
 def _written(column: str) -> str:
-    """Return a column as an expression names it, empty where none can."""
+    """Return a column as written in an expression; empty if it cannot be."""
     if _PLAIN.fullmatch(column) and column not in _FIXED_WORDS:
         return column
     return "" if "`" in column else f"`{column}`"
 
 
 def _equals(name: str, label: str, *, quoted: bool) -> str:
-    """Return the expression for a value, empty where none can say it."""
+    """Return the expression for a value; empty if there is none."""
     if not name or len(label.splitlines()) > 1:
         return ""
     if quoted:

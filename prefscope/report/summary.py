@@ -1,4 +1,4 @@
-"""A ledger in a few numbers: TRL's metrics, spread, outcomes, flags and the worst pairs."""
+"""Summary of a ledger: TRL's metrics, spread, outcomes, flags and the worst-ranked pairs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ FAR_QUANTILE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a quantity is distributed over the pairs whose log-probs and own value are finite."""
+    """Distribution of a quantity over the pairs where it and the log-probs are finite."""
 
     mean: float
-    """What a trainer logs."""
+    """The value that a trainer logs."""
     median: float
-    """Half of the pairs lie below."""
+    """Half of the pairs lie below it."""
     q1: float
     q3: float
     """First and third quartile, interpolated linearly: the interquartile range."""
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Spread:
-        """Return the spread of an array; all nan without a finite value."""
+        """Return the spread of an array; all nan without finite values."""
         finite = np.asarray(values, dtype=np.float64)
         finite = finite[np.isfinite(finite)]
         if finite.size == 0:
@@ -49,7 +49,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Wins, ties and losses, with a 95% interval of the win rate."""
+    """Counts of wins, ties and losses, with a 95% interval of the win rate."""
 
     win: int
     """Pairs with a margin above 0."""
@@ -63,7 +63,7 @@ class Outcomes:
 
     @property
     def total(self) -> int:
-        """Pairs with an outcome."""
+        """Number of pairs with an outcome."""
         return self.win + self.tie + self.loss
 
     @property
@@ -74,32 +74,32 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class LossSummary:
-    """A loss over all pairs, with what it was computed with."""
+    """A loss over all pairs, with its parameters."""
 
     name: str
     """As in `--loss`."""
     title: str
-    """In words: the form."""
+    """Its form, in words."""
     parameters: dict[str, float]
-    """All of them, as they were resolved."""
+    """All parameters, with defaults filled in."""
     spread: Spread
-    """Of the values of the pairs; its mean is the loss that a trainer logs."""
+    """Distribution over pairs; the mean is the loss that a trainer logs."""
     target_gap: tuple[float, str] | None
-    """For the IPO family: the gap at which the loss is zero, and its unit."""
+    """For the IPO family, the gap at which the loss is zero, and its unit."""
     target_is_far: bool
-    """Whether that gap is beyond the 99th percentile of the gaps here, so that the loss pulls on nearly every pair."""
+    """Whether that gap exceeds the 99th percentile of all gaps, so that the loss pulls on nearly every pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorstPair:
-    """A pair that the policy ranks worst."""
+    """One of the worst-ranked pairs."""
 
     row: int
     line: int
     pair_id: str
     """As in the columns of these names."""
     value: float
-    """Its margin; without a reference its first loss."""
+    """Its margin, or without a reference its first loss."""
     prompt: str
     flags: str
     """As in the columns of these names."""
@@ -107,46 +107,46 @@ class WorstPair:
 
 @dataclass(frozen=True, slots=True)
 class NoiseSummary:
-    """How many margins are only rounding, as far as a sample of the run tells."""
+    """How many margins may be due to rounding, measured on a sample of the run."""
 
     pairs: int
-    """Of the sample."""
+    """Size of the sample."""
     floor: float
-    """Margins of at most this size are ties within noise, in beta × nats."""
+    """Margins up to this size are ties within noise, in beta × nats."""
     float32_floor: float | None
-    """How far margins in float32 are from those in the run's dtype, in beta × nats; None for a run in float32."""
+    """Difference of margins in float32 from those in the run's dtype, in beta × nats; None if that is float32."""
     within: int
-    """Pairs whose margin is no larger than the floor."""
+    """Pairs with a margin up to the floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All that a report says of a ledger."""
+    """All numbers in the summary of a ledger."""
 
     ledger: str
     """Its path."""
     pairs: int
-    """All of the ledger, those with log-probs that are not finite, too."""
+    """All pairs of the ledger, including those with non-finite log-probs."""
     beta: float
-    """β of rewards and of the losses with a reference that have none of their own."""
+    """β of the rewards, and of losses with a reference unless they set their own."""
     metrics: dict[str, Spread]
-    """TRL's keys except accuracies; the trainer logs the means."""
+    """TRL's metrics except accuracies; a trainer logs the means."""
     accuracy: float | None
-    """TRL's `rewards/accuracies`: the share of margins above 0, a tie counted as wrong. None without a reference."""
+    """TRL's `rewards/accuracies`: share of margins above 0, with ties counted as wrong. None without a reference."""
     outcomes: Outcomes | None
-    """How often each occurs; None without a reference."""
+    """Counts of outcomes; None without a reference."""
     losses: tuple[LossSummary, ...]
-    """One a loss that was chosen and that the ledger can give."""
+    """The chosen losses that can be computed from the ledger."""
     noise: NoiseSummary | None
-    """Where the run measured it."""
+    """None unless the run measured it."""
     flags: dict[str, int]
-    """Pairs that carry each flag."""
+    """Number of pairs by flag."""
     worst: tuple[WorstPair, ...]
-    """Ten pairs of the least margins below 0, the least first; without a reference of the greatest first loss."""
+    """Ten pairs with the lowest margins below 0, lowest first; without a reference, with the largest first loss."""
     manifest: dict[str, Any]
-    """What was scored, with what, how."""
+    """What was scored, with which models and settings."""
     has_checksums: bool = True
-    """Whether damage to the ledger would be noticed."""
+    """Whether damage to the ledger would be detected."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""
@@ -164,7 +164,7 @@ class Summary:
 
 
 def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
-    """Return the summary of a ledger for the given knobs.
+    """Return the summary of a ledger for a beta and losses.
 
     Raises:
         UsageError: A loss cannot be computed from this ledger.
@@ -209,20 +209,20 @@ def _summarise_loss(
 
 
 def finite_pairs(ledger: Ledger) -> NDArray[np.bool_]:
-    """Return which pairs have only finite log-probs; the others are flagged and left out of every mean."""
+    """Return which pairs have only finite log-probs; the others are flagged and excluded from every mean."""
     used = LOGPS if ledger.has_reference else POLICY_LOGPS
     finite: NDArray[np.bool_] = np.all([np.isfinite(ledger.stored[name]) for name in used], axis=0)
     return finite
 
 
 def mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
-    """Return the policy's log-prob a scored token, in nats, nan where the count is unknown or zero."""
+    """Return the policy's log-prob per scored token in nats, nan if the count is unknown or zero."""
     counts = ledger.stored[f"{side}_num_tokens"]
     return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
 
 
 def _noise(measured: dict[str, Any] | None, margins: NDArray[Any], beta: float) -> NoiseSummary | None:
-    """Return what a manifest tells of noise, which it has in nats of log-ratio difference."""
+    """Return the noise in a manifest, where it is in nats of log-ratio difference."""
     if measured is None:
         return None
     floor, float32_floor = measured["floor"], measured["float32_floor"]
@@ -237,7 +237,7 @@ def _noise(measured: dict[str, Any] | None, margins: NDArray[Any], beta: float) 
 def _metrics(
     ledger: Ledger, derived: Columns, losses: tuple[LossSummary, ...], finite: NDArray[np.bool_]
 ) -> dict[str, Spread]:
-    """Return TRL's metrics but for the accuracies, under TRL's names."""
+    """Return TRL's metrics except accuracies, under TRL's names."""
     metrics = {"loss": losses[0].spread} if losses else {}
     if "margins" in derived:
         metrics["rewards/chosen"] = Spread.of(derived["chosen_rewards"][finite])
@@ -249,18 +249,18 @@ def _metrics(
 
 
 def count_outcomes(margins: NDArray[np.float64]) -> Outcomes:
-    """Return how often each outcome occurs by the signs of margins, with the Wilson 95% interval of the win rate."""
+    """Count outcomes by the signs of margins, with Wilson's 95% interval of the win rate."""
     win, tie, loss = (int(np.count_nonzero(found)) for found in (margins > 0, margins == 0, margins < 0))
     return Outcomes(win, tie, loss, *wilson_interval(win, win + tie + loss))
 
 
 def _first_loss(derived: Columns) -> NDArray[np.float64]:
-    """Return the first loss's column, empty without one."""
+    """Return the column of the first loss, or an empty array."""
     return next((values for name, values in derived.items() if name.endswith("_loss")), np.empty(0))
 
 
 def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) -> tuple[WorstPair, ...]:
-    """Return the pairs of greatest badness; with margins only those that are ranked wrong."""
+    """Return the pairs with the largest badness; with margins, only those ranked wrong."""
     eligible = np.isfinite(badness) if margins is None else badness > 0
     positions = np.flatnonzero(eligible)
     positions = positions[np.argsort(-badness[positions], kind="stable")][:WORST_PAIRS]
@@ -278,7 +278,7 @@ def _worst(ledger: Ledger, badness: NDArray[Any], margins: NDArray[Any] | None) 
 
 
 def finite_or_none(value: Any) -> Any:
-    """Return JSON values with every nan and infinity as None: JSON has neither."""
+    """Return JSON values with nan and infinity replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The queue of suspicious labels: pairs by how likely they are flipped, with their copies and contradictions."""
+"""Suspicious labels: pairs by the probability that they are flipped, with copies and contradictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Suspect:
     """A pair whose label may be flipped."""
 
     position: int
-    """In the ledger."""
+    """Position in the ledger."""
     row: int
     line: int
     margin: float
@@ -27,24 +27,24 @@ class Suspect:
     copies: tuple[int, ...]
     """Rows of other pairs with the same prompt and responses."""
     contradictions: tuple[int, ...]
-    """Rows of pairs with the same prompt that have its responses the other way round."""
+    """Rows of pairs with the same prompt and exchanged responses."""
 
 
 def suspects(view: View, most: int = MOST) -> list[Suspect]:
-    """Return the wrongly ranked pairs that are most likely flipped, the likeliest first; none without a reference."""
+    """Return the wrongly ranked pairs by the probability of a flip, highest first; none without a reference."""
     if not view.ledger.has_reference:
         return []
     margins, posteriors = view.column("margins"), view.column("flip_posterior")
     wrong = np.flatnonzero(margins < 0)
     wrong = wrong[np.argsort(margins[wrong], kind="stable")][:most]
     texts = {int(at): view.ledger.pair(int(at), ["prompt", "chosen", "rejected"]) for at in wrong}
-    asked: dict[str, list[int]] = defaultdict(list)
+    by_prompt: dict[str, list[int]] = defaultdict(list)
     for at, pair in texts.items():
-        asked[pair["prompt"]].append(at)
+        by_prompt[pair["prompt"]].append(at)
     copies, contradictions = defaultdict(list), defaultdict(list)
     for group in view.ledger.read(["row", "prompt", "chosen", "rejected"]):
         for index, prompt in enumerate(group["prompt"]):
-            for at in asked.get(prompt, ()):
+            for at in by_prompt.get(prompt, ()):
                 other, row = (group["chosen"][index], group["rejected"][index]), group["row"][index]
                 own = texts[at]["chosen"], texts[at]["rejected"]
                 if own == other and row != view.ledger.stored["row"][at]:

@@ -1,6 +1,6 @@
-"""Plots as SVG for report files, of the same data as the plots made of characters; styled by the page's classes.
+"""SVG plots for report files, of the same data as the terminal plots, styled by the page's classes.
 
-Sizes are of the view box; a page scales it. Texts are this program's own: nothing of a data set gets in here.
+Sizes are in units of the view box, which the page scales. Texts are constants: no text of a data set gets in here.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Values = NDArray[np.float64]
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
 MOST_DOTS = 1500
-"""Of more pairs the density is drawn: a file with a million dots opens nowhere."""
+"""Above this number of pairs, density is drawn; no browser opens a file with a million dots."""
 CELLS = (57, 35)
-"""Of whole units of the view box, so that no seam shows between them."""
+"""Columns and rows of the density; sizes are whole units, so that no seams show."""
 SHADES = 6
 BARS = 60
-"""Cells that a histogram's bins are chosen for."""
+"""Half of the width in cells that a histogram's bins are chosen for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A point with its bounds."""
+    """A point with the bounds of its interval."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where values are in the view box."""
+    """Maps values to the view box."""
 
     across: tuple[float, float]
     up: tuple[float, float]
@@ -53,7 +53,7 @@ class _Frame:
 
 
 def histogram(values: Values, label: str) -> str:
-    """Return a histogram, hollow bars below 0 and full ones above; empty without a finite value."""
+    """Return a histogram with hollow bars below 0 and filled ones above; empty without finite values."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return ""
@@ -70,9 +70,9 @@ def histogram(values: Values, label: str) -> str:
 
 
 def scatter(x: Values, y: Values, labels: tuple[str, str], *, diagonal: bool) -> str:
-    """Return y against x with the line y = x (`diagonal`) or y = 0; empty without a pair of finite values.
+    """Return y against x with the line y = x (`diagonal`) or y = 0; empty without finite pairs of values.
 
-    Of many pairs the density is drawn, and the outermost ones on the border.
+    If there are many pairs, their density is drawn, with the outermost ones on the border.
     """
     finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[finite], y[finite]
@@ -94,12 +94,12 @@ def scatter(x: Values, y: Values, labels: tuple[str, str], *, diagonal: bool) ->
 def intervals(
     points: Sequence[Interval], labels: tuple[str, str], line: tuple[tuple[float, float], tuple[float, float]]
 ) -> str:
-    """Return points with their bounds, in shares from 0 to 1, and a straight line to compare with; empty without any.
+    """Return points with intervals, in shares from 0 to 1, and a line to compare with; empty without points.
 
     Args:
-        points: By ascending x.
-        labels: Of the axes.
-        line: Its two ends.
+        points: Points by ascending x.
+        labels: Labels of the axes.
+        line: The ends of the line.
     """
     if not points:
         return ""
@@ -121,7 +121,7 @@ def _dots(frame: _Frame, x: Values, y: Values) -> list[str]:
 
 
 def _density(frame: _Frame, x: Values, y: Values) -> list[str]:
-    """Return cells in a few shades, each shade one path: the fuller a cell, the darker, by the root of its pairs."""
+    """Return one path per shade; a cell is darker the more pairs it has, by their square root."""
     columns, rows = CELLS
     edges = [np.linspace(*limits, number + 1) for limits, number in zip((frame.across, frame.up), CELLS, strict=True)]
     clipped = (np.clip(x, *frame.across), np.clip(y, *frame.up))
@@ -140,7 +140,7 @@ def _density(frame: _Frame, x: Values, y: Values) -> list[str]:
 
 
 def _drawn(frame: _Frame, marks: Sequence[str], across: str, up: str, *, whole: bool = False) -> str:
-    """Return a picture with its axes, ticks and labels."""
+    """Return a plot with its axes, ticks and labels."""
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     parts = [f'<svg role="img" viewBox="0 0 {WIDTH} {HEIGHT}"><title>{escape(f"{up} against {across}")}</title>']
     for tick in nice_ticks(*frame.across):

@@ -1,4 +1,4 @@
-"""Sections as rich tables for a terminal, and as a picture of one."""
+"""Print sections to a terminal, or as an SVG picture of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRONG, RIGHT = "#e69f00", "#56b4e9"  # orange and sky blue of Okabe and Ito
 
 
 def print_sections(console: Console, lines: Sequence[str], sections: Sequence[Section]) -> None:
-    """Print a report. All text is taken literally, never as markup."""
+    """Print a report; all text is literal, never markup."""
     for line in lines:
         console.print(Text(line), soft_wrap=True)
     for section in sections:
@@ -34,7 +34,7 @@ def print_sections(console: Console, lines: Sequence[str], sections: Sequence[Se
 
 
 def _coloured(plot: str) -> Text:
-    """Return a plot whose bars also tell wrong from right by colour, in a pair that colour-blind eyes tell apart."""
+    """Return a plot with wrong and right bars in colours that colour-blind people can distinguish."""
     text = Text(plot)
     text.highlight_regex("▒+", WRONG)
     text.highlight_regex("█+|[⠀-⣿]+", RIGHT)
@@ -52,17 +52,17 @@ def _rich_table(section: Table) -> RichTable:
 
 
 def as_svg(lines: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return a report as a picture of a terminal, in whatever monospaced font the viewer has."""
+    """Return a report as a picture of a terminal, in the viewer's monospaced font."""
     return picture_of(_recorded(lines, sections).export_svg(title="prefscope report"))
 
 
 def picture_of(svg: str) -> str:
-    """Return a picture of rich's or Textual's as XML that fetches no fonts; what XML cannot hold becomes U+FFFD."""
+    """Return a picture by rich or Textual as valid XML without fonts to load; forbidden characters become U+FFFD."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
 
 
 def _recorded(lines: Sequence[str], sections: Sequence[Section]) -> Console:
-    """Return a console that has shown a report and remembers it."""
+    """Return a console that has recorded a report."""
     console = Console(record=True, file=io.StringIO(), width=PAGE_WIDTH, force_terminal=True, color_system="truecolor")
     print_sections(console, lines, sections)
     return console

@@ -1,4 +1,4 @@
-"""From which log-ratio on a token is coloured, on the screens and in report files."""
+"""Log-ratio thresholds for the colours of tokens, on the screens and in report files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from prefscope.ledger.table import Ledger
 
 SIDES = ("chosen", "rejected")
 Steps: TypeAlias = tuple[float, float, float]
-"""From which values on, in nats, a token is weakly, clearly and strongly coloured."""
+"""Thresholds in nats for weak, medium and strong colours."""
 LOGRATIO_STEPS: Steps = (0.25, 0.75, 1.5)
-"""Of |Δ|, at most. A policy that moved less has lower ones, else nothing of it would be seen."""
+"""Upper limits of the thresholds of |Δ|; they are lower for a policy that changed less."""
 LEAST_STEPS: Steps = (0.02, 0.05, 0.1)
-"""Of |Δ|, at least: a policy that did not move has no colours."""
+"""Lower limits of the thresholds of |Δ|, so that an unchanged policy has no colours."""
 STEP_PERCENTILES = (80, 95, 99)
 
 
 def logratio_steps(ledger: Ledger) -> Steps:
-    """Return from which |Δ| on tokens of a ledger are coloured, by its first pairs."""
+    """Return the thresholds of |Δ| for the tokens of a ledger, estimated from its first row group."""
     if not (ledger.has_reference and ledger.has_tokens):
         return LOGRATIO_STEPS
     names = [f"{role}_{side}_token_logps" for side in SIDES for role in ("policy", "ref")]

@@ -1,6 +1,6 @@
-"""Text from data sets and models, made safe to show: no control sequence reaches a terminal.
+"""Make text from data sets and models safe to show: no control sequence reaches a terminal.
 
-The one place where untrusted text is made visible.
+This is the only module that does so.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _FILLERS = (
     *((0x3164, 0x3164), (0xFE00, 0xFE0D), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1D159, 0x1D159)),
     *((0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
-"""Letters, marks and reserved characters that are drawn as nothing; FE0E and FE0F choose how an emoji looks."""
+"""Invisible letters, marks and reserved characters, without FE0E and FE0F, which select the style of an emoji."""
 _NO_CHARACTERS = range(0xFDD0, 0xFDF0)
 _HIDDEN = frozenset(code for first, last in _FILLERS for code in range(first, last + 1)) | {*_NO_CHARACTERS}
 
 
 def visible(text: str) -> str:
-    r"""Return text on one line whose control, bidirectional and invisible characters are pictures or `\u....` codes.
+    r"""Return text on one line, with control, bidirectional and invisible characters as pictures or `\u....` codes.
 
     >>> visible("a\x1b[2Jb\nc")
     'a␛[2Jb⏎c'
@@ -29,16 +29,16 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Return text whose line breaks stay and whose other dangerous characters are shown as by `visible`."""
+    """Return text with line breaks kept and other dangerous characters shown as by `visible`."""
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
 def is_shown(character: str) -> bool:
-    """Return whether a character is one that a person sees and that steers nothing."""
+    """Return whether a character is visible and harmless to a terminal."""
     code = ord(character)
     if code < 0x80 or code in _KEPT_JOINERS:  # noqa: PLR2004 (ASCII)
         return code not in _PICTURES
-    # Of every plane the last two code points are no characters, and XML cannot hold U+FFFE and U+FFFF.
+    # The last two code points of every plane are noncharacters; XML forbids U+FFFE and U+FFFF.
     if code in _HIDDEN or code & 0xFFFE == 0xFFFE:  # noqa: PLR2004
         return False
     # Cc: C1 controls; Cf: bidi overrides, zero-width characters, tags; Cs: lone surrogates; Zl, Zp: line separators.

@@ -44,7 +44,7 @@ local.score_batch = score_batch
 main(sys.argv[1:])
 """
 SIZES = {"MB": 1.0, "GB": 1000.0}
-TOLD = re.compile(r"memory: ([\d,.]+) (MB|GB) of weights and at most ([\d,.]+) (MB|GB) beside them")
+TOLD = re.compile(r"memory: ([\d,.]+) (MB|GB) of weights plus at most ([\d,.]+) (MB|GB) of working memory")
 
 
 @dataclass(frozen=True)

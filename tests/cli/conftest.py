@@ -1,4 +1,4 @@
-"""The program, in this process and in its own, and one scored ledger of bundled pairs."""
+"""Fixtures for running the program and for a scored ledger of bundled pairs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Return the environment of a process of its own, without what would choose a width, colours or buffering."""
+    """Return the environment for subprocesses, without variables that affect width, colours or buffering."""
     chosen = {
         *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
         *("TERM", "CI", "PYTHONUNBUFFERED"),

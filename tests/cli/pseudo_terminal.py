@@ -1,4 +1,4 @@
-"""The program on a pseudo-terminal: what it writes, and what a terminal shows of it."""
+"""Run the program on a pseudo-terminal, and read what it writes and what the terminal shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REST = 0.1
 ANSWER = 1.0
 """Seconds after which a key is taken as one that changes nothing on the screen."""
 KEYS = {
-    "escape": "\x1b[27u",  # unlike a lone ESC it is told from the beginning of a sequence without a wait
+    "escape": "\x1b[27u",  # unlike a lone ESC it is message from the beginning of a sequence without a wait
     "enter": "\r",
     "tab": "\t",
     "shift+tab": "\x1b[Z",

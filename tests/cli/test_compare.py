@@ -1,4 +1,4 @@
-"""`prefscope compare`: what it prints of runs on the same pairs, and what it writes."""
+"""`prefscope compare`: its output and its files."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_two_runs_are_compared_pair_by_pair(program: Program, write: Write) -> N
     assert "accuracy 50.0% 50.0% +0.0 pp -75.0 to +75.0 pp" in lines
     assert "margin 0.0000 0.7500 +0.7500 -1.2500 to +3.0000" in lines
     assert "only B right 1 25.0% margins <= 0 and margins_b > 0" in lines
-    assert lines[lines.index("Right in A, not in B (1; those that moved most)") + 3] == "1 1.0000 -1.0000 prompt 1"
+    assert lines[lines.index("Right in A, not in B (1; largest changes first)") + 3] == "1 1.0000 -1.0000 prompt 1"
 
 
-def test_three_runs_tell_what_became_of_the_pairs(program: Program, write: Write) -> None:
+def test_three_runs_show_the_courses_of_the_pairs(program: Program, write: Write) -> None:
     runs = [write("one", [1, 1, -1, -1]), write("two", [1, -1, 1, -2]), write("three", [2, -1, 3, -3])]
     _, out, _ = program("compare", *runs)
     lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -88,22 +88,22 @@ def test_json_has_the_figures(program: Program, write: Write) -> None:
     assert [run["name"] for run in found["runs"]] == ["a", "b"]
 
 
-def test_runs_without_a_reference_are_compared_by_log_prob_a_token(program: Program, write: Write) -> None:
+def test_runs_without_a_reference_are_compared_by_log_prob_per_token(program: Program, write: Write) -> None:
     code, out, _ = program("compare", write("a", [1, -1], reference=False), write("b", [1, 1], reference=False))
     assert code == 0
-    assert "A or B has no reference: compared by log-prob a token, chosen − rejected." in out
+    assert "A or B has no reference: compared by log-prob per token, chosen − rejected." in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["a"], "prefscope: There is nothing to compare it with. Give two ledgers of the same pairs, or more.\n"),
+        (["a"], "prefscope: There is nothing to compare it with. Name two or more ledgers of the same pairs.\n"),
         (["a", "a"], "this ledger is given twice. Give each ledger once.\n"),
         (["a", "b", "-o", "out.pdf"], "No format has the suffix of 'out.pdf'."),
     ],
 )
-def test_what_cannot_be_compared_is_told(program: Program, write: Write, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_compared_is_refused(program: Program, write: Write, arguments: list[str], message: str) -> None:
     runs = {name: write(name, [1, -1]) for name in ("a", "b")}
     code, out, err = program("compare", *(runs.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

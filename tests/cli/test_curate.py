@@ -1,4 +1,4 @@
-"""`prefscope curate`: a scored data set comes back as it was marked."""
+"""`prefscope curate`: a scored data set is written with its marks applied."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_the_data_set_is_written_as_it_is_marked_and_what_became_of_it_is_told(
+def test_the_data_set_is_written_with_its_marks_applied_and_counts_are_reported(
     program: Program, demo: Path, expected: list[dict[str, Any]]
 ) -> None:
     assert program("curate", demo, "-o", "curated.jsonl") == (
@@ -53,17 +53,17 @@ def test_the_data_set_is_written_as_it_is_marked_and_what_became_of_it_is_told(
 
 
 def test_a_dash_writes_json_lines_to_stdout(program: Program, demo: Path, expected: list[dict[str, Any]]) -> None:
-    code, out, told = program("curate", demo, "-o", "-")
-    assert (code, told) == (0, "168 pairs to stdout; 2 dropped, 1 swapped\n")
+    code, out, message = program("curate", demo, "-o", "-")
+    assert (code, message) == (0, "168 pairs to stdout; 2 dropped, 1 swapped\n")
     assert objects(out) == expected
 
 
 def test_an_expression_picks_the_pairs_that_are_marked_keep_or_swap(
     program: Program, demo: Path, expected: list[dict[str, Any]]
 ) -> None:
-    code, out, told = program("curate", demo, "-o", "-", "--where", "mark(keep) or mark(swap)")
+    code, out, message = program("curate", demo, "-o", "-", "--where", "mark(keep) or mark(swap)")
     assert code == 0
-    assert told == "2 of 170 pairs match mark(keep) or mark(swap)\n2 pairs to stdout; 0 dropped, 1 swapped\n"
+    assert message == "2 of 170 pairs match mark(keep) or mark(swap)\n2 pairs to stdout; 0 dropped, 1 swapped\n"
     assert objects(out) == [expected[0], expected[4]]
 
 

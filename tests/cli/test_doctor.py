@@ -1,4 +1,4 @@
-"""`prefscope doctor`: a verdict a line, and an exit code."""
+"""`prefscope doctor`: verdicts and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefscope.pipeline.doctor.verdict import CHECKS
 Program = Callable[..., tuple[int, str, str]]
 
 
-def test_a_pair_that_is_well_exits_with_0_and_has_a_line_a_check(program: Program, samples: Path) -> None:
+def test_a_good_pair_of_models_exits_with_0_and_has_a_line_per_check(program: Program, samples: Path) -> None:
     models = ["--policy", samples / "tiny-policy", "--ref", samples / "tiny-ref"]
     code, out, _ = program("doctor", samples / "pairs.jsonl", *models, "--pairs", "4")
     lines = out.splitlines()
@@ -43,23 +43,24 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
     assert diagnosis["policy"] == str(samples / "tiny-policy")
     assert diagnosis["checks"]["truncation"] == {
         "state": "fail",
+        "detail": "2 of 2 pairs are cut to 8 tokens",
         "told": "2 of 2 pairs are cut to 8 tokens",
         "advice": "Raise --max-length, or leave it out to use the model's whole context.",
     }
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--policy", "p", "--ref", "none"], "The doctor compares a policy with its reference, and --ref none gives"),
-        (["--ref", "r"], "There is a --ref or --base but no --policy."),
+        (["--ref", "r"], "--ref and --base need a --policy."),
         (["--beta", "99"], "Loss dpo: beta = 99 is out of range."),
         (["--pairs", "0"], "--pairs"),
         (["--policy", "./nowhere", "--ref", "base"], "./nowhere: there is no such checkpoint."),
     ],
     ids=["no reference", "no policy", "beta", "no pairs", "no checkpoint"],
 )
-def test_a_mistake_exits_with_2(program: Program, samples: Path, options: list[str], told: str) -> None:
+def test_a_mistake_exits_with_2(program: Program, samples: Path, options: list[str], message: str) -> None:
     code, out, err = program("doctor", samples / "pairs.jsonl", *options)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

@@ -1,4 +1,4 @@
-"""Every mistake has its exit code and one sentence; none shows a traceback or leaves a file."""
+"""Every mistake ends with its exit code and one sentence, and leaves neither a traceback nor a file."""
 
 from __future__ import annotations
 
@@ -25,24 +25,30 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "unknown parameter": ("score {data} --loss dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta,"),
     "beta out of range": ("score {data} --beta -1", "Loss dpo: beta = -1 is out of range."),
     "loss twice": ("score {data} --loss dpo --loss dpo:beta=1", "Loss dpo is given twice."),
-    "unknown option": ("score {data} --nonsense", "No such option: --nonsense"),
+    "unknown option": ("score {data} --nonsense", "No such option: --nonsense. See prefscope score --help."),
+    "mistyped option": ("score {data} --profle trl", "No such option: --profle. Did you mean --profile?"),
     "missing argument": ("score", "Missing argument"),
     "limit out of range": ("score {data} --limit 0", "--limit"),
     "unknown dtype": ("score {data} --dtype int8", "--dtype"),
     "beta no number": ("score {data} --beta much", "--beta"),
-    "unknown command": ("nonsense", "nonsense"),
+    "unknown command": ("xyzzy", "No command or file is named 'xyzzy'. Run prefscope --help for a list of commands."),
+    "mistyped command": ("scor {data} --weights", "No command or file is named 'scor'. Did you mean score?"),
+    "mistyped file": ("pair.jsonl", "No command or file is named 'pair.jsonl'. Did you mean pairs.jsonl?"),
+    "no file": ("open nowhere", "No file is named 'nowhere'. Check the path."),
+    "mistyped subcommand": ("parts pln", "No such command 'pln'. Did you mean 'plan'? See prefscope parts --help."),
+    "help of no command": ("help parts pln", "No command is named 'pln'. Did you mean plan?"),
     "unknown suffix": ("score {data} -o x.xlsx", "No format has the suffix of 'x.xlsx'. Use one of .csv,"),
     "output twice": ("score {data} -o x.csv -o x.csv", "An output is named twice. Name each -o once."),
-    "two ledgers": ("score {data} -o x.parquet -o y.parquet", "Two ledgers are asked for: x.parquet, y.parquet."),
+    "two ledgers": ("score {data} -o x.parquet -o y.parquet", "There are two ledgers to write: x.parquet, y.parquet."),
     "reference alone": (
         "score {data} --ref {ref}",
-        "There is a --ref or --base but no --policy. Give both, or neither",
+        "--ref and --base need a --policy. Pass --policy and --ref, or neither",
     ),
-    "base alone": ("score {data} --base {ref}", "There is a --ref or --base but no --policy."),
+    "base alone": ("score {data} --base {ref}", "--ref and --base need a --policy."),
     "full policy alone": ("score {data} --policy {policy}", "--ref PATH, or --ref none for SimPO alone."),
     "noise without margins": (
         "score {data} --policy {policy} --ref none --noise-floor",
-        "--noise-floor is that of margins, and --ref none gives none. Name a reference.",
+        "--noise-floor measures margins, and there are none with --ref none. Name a reference.",
     ),
     "no adapter": ("score {data} --policy {policy} --ref base", "its reference has to be named"),
     "no checkpoint": ("score {data} --policy empty --ref {ref}", "empty: this folder holds no checkpoint"),
@@ -78,20 +84,20 @@ def fill(samples: Path, tmp_path: Path) -> Callable[[str], list[str]]:
     return filled
 
 
-@pytest.mark.parametrize(("command", "told"), MISTAKES.values(), ids=MISTAKES)
-def test_a_users_mistake_exits_with_2_and_is_told_in_a_sentence(
-    program: Program, fill: Callable[..., list[str]], ledger: Path, command: str, told: str
+@pytest.mark.parametrize(("command", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_users_mistake_exits_with_2_and_a_sentence(
+    program: Program, fill: Callable[..., list[str]], ledger: Path, command: str, message: str
 ) -> None:
     before = sorted(Path().rglob("*"))
     code, out, err = program(*fill(command, ledger=ledger))
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert err.startswith("prefscope: ") or "\nprefscope: " in err
     assert "Traceback" not in err
     assert sorted(Path().rglob("*")) == before
 
 
-def test_an_unknown_suffix_is_told_before_anything_is_computed(
+def test_an_unknown_suffix_is_refused_before_anything_is_computed(
     program: Program, fill: Callable[..., list[str]]
 ) -> None:
     code, _, err = program(*fill("score {data} -o x.xlsx --cache cache"))
@@ -100,7 +106,7 @@ def test_an_unknown_suffix_is_told_before_anything_is_computed(
     assert not Path("cache").exists()
 
 
-def test_a_loss_that_needs_the_missing_reference_is_told_before_anything_is_computed(
+def test_a_loss_that_needs_the_missing_reference_is_refused_before_anything_is_computed(
     program: Program, fill: Callable[..., list[str]]
 ) -> None:
     command = "score {data} --policy {policy} --ref none --loss dpo --limit 1 --no-cache"
@@ -120,7 +126,7 @@ def test_a_loss_that_needs_the_missing_reference_is_told_before_anything_is_comp
         "report {ledger} -o file/r.md",
     ],
 )
-def test_a_place_that_cannot_be_written_exits_with_3(
+def test_an_output_that_cannot_be_written_exits_with_3(
     program: Program, fill: Callable[..., list[str]], ledger: Path, command: str
 ) -> None:
     Path("file").write_text("")
@@ -131,7 +137,7 @@ def test_a_place_that_cannot_be_written_exits_with_3(
 
 
 @pytest.mark.parametrize("name", ["own.jsonl", "own.parquet"])
-def test_a_data_set_is_not_overwritten_by_what_is_made_from_it(program: Program, samples: Path, name: str) -> None:
+def test_a_data_set_is_not_overwritten_by_its_own_scores(program: Program, samples: Path, name: str) -> None:
     rows = [json.loads(line) for line in (samples / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:2]]
     if name == "own.jsonl":
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -164,7 +170,7 @@ def broken(*_: object) -> None:
     raise ZeroDivisionError("one deep inside")
 
 
-def test_a_bug_of_ours_exits_with_70_and_names_a_log_with_the_traceback(
+def test_a_bug_exits_with_70_and_names_a_log_with_the_traceback(
     program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prefscope.report.summary.wilson_interval", broken)
@@ -202,7 +208,7 @@ def test_debug_shows_the_traceback_of_a_mistake(program: Program) -> None:
     assert program("report", "nowhere.parquet")[0] == 2
 
 
-def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
+def test_an_interrupt_exits_with_130_and_says_how_to_continue(
     program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -211,4 +217,4 @@ def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
     monkeypatch.setattr("prefscope.report.summary.wilson_interval", interrupted)
     code, _, err = program("report", ledger)
     assert code == 130
-    assert err == "prefscope: Interrupted. What was scored is kept: the same command goes on from there.\n"
+    assert err == "prefscope: Interrupted. Finished batches are kept: run the same command again to continue.\n"

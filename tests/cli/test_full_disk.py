@@ -58,18 +58,18 @@ def test_a_full_stdout_ends_with_exit_code_3_and_one_sentence(
     copy = tmp_path / "copy.parquet"
     copy.write_bytes(ledger.read_bytes())
     files = {"LEDGER": str(ledger), "COPY": str(copy), "PAIRS": str(samples / "pairs.jsonl")}
-    code, told = on_full_stdout(*(files.get(one, one) for one in arguments), environment=environment)
+    code, message = on_full_stdout(*(files.get(one, one) for one in arguments), environment=environment)
     assert code == 3
-    assert told[-1].startswith("prefscope: ")
-    assert "(No space left on device). Free disk space" in told[-1]
-    assert not any("Traceback" in line or "Exception ignored" in line for line in told)
+    assert message[-1].startswith("prefscope: ")
+    assert "(No space left on device). Free disk space" in message[-1]
+    assert not any("Traceback" in line or "Exception ignored" in line for line in message)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl.gz", "out.parquet"])
 def test_an_export_that_does_not_fit_is_absent(name: str, ledger: Path, environment: dict[str, str]) -> None:
-    code, told = limited(2_000, "export", str(ledger), "--texts", "-o", name, environment=environment)
-    assert (code, len(told)) == (3, 1)
-    assert f"{name}: this file cannot be written" in told[0]
+    code, message = limited(2_000, "export", str(ledger), "--texts", "-o", name, environment=environment)
+    assert (code, len(message)) == (3, 1)
+    assert f"{name}: this file cannot be written" in message[0]
     assert [path.name for path in Path().iterdir()] == []
 
 
@@ -93,9 +93,9 @@ def test_a_ledger_that_does_not_fit_is_absent_and_written_when_there_is_space(
 def test_a_score_whose_temporary_file_does_not_fit_ends_with_exit_code_3(
     samples: Path, environment: dict[str, str]
 ) -> None:
-    code, told = limited(2_000, "score", str(samples / "pairs.jsonl"), "-o", "out.parquet", environment=environment)
+    code, message = limited(2_000, "score", str(samples / "pairs.jsonl"), "-o", "out.parquet", environment=environment)
     assert code == 3
-    assert told[-1].startswith("prefscope: ")
+    assert message[-1].startswith("prefscope: ")
     assert not Path("out.parquet").exists()
 
 
@@ -103,9 +103,9 @@ def test_a_pipe_that_does_not_fit_into_the_temporary_folder_ends_with_exit_code_
     samples: Path, environment: dict[str, str]
 ) -> None:
     data = (samples / "pairs.jsonl").read_bytes()
-    code, told = limited(FULL_TMPDIR, "lint", "-", environment=environment, data=data)
+    code, message = limited(FULL_TMPDIR, "lint", "-", environment=environment, data=data)
     assert code == 3
-    assert "what comes through the pipe cannot be kept while it is read (File too large)" in told[-1]
+    assert "what comes through the pipe cannot be kept while it is read (File too large)" in message[-1]
 
 
 def limited(size: int, *arguments: str, environment: dict[str, str], data: bytes = b"") -> tuple[int, list[str]]:

@@ -1,4 +1,4 @@
-"""Hostile ledgers in the real program, on every screen and dialog: nothing of theirs is obeyed by the terminal."""
+"""Hostile ledgers on every screen and dialog of the real program do not control the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Visit:
     controls: list[str]
     """Control sequences that the program wrote."""
     text: str
-    """What it wrote beside them."""
+    """What it wrote besides."""
     table: list[list[str]]
     """The cells of the table of pairs, as an emulated terminal shows them."""
 
@@ -64,7 +64,7 @@ def test_no_control_sequence_is_of_the_data(visit: Visit) -> None:
     assert "\x1b[2J" not in visit.controls
 
 
-def test_the_only_commands_to_the_system_are_the_copies_that_were_asked_for(visit: Visit) -> None:
+def test_the_only_commands_to_the_system_are_the_requested_copies(visit: Visit) -> None:
     commands = {control for control in visit.controls if control[1] in "]P^_X"}
     copies = [control for control in visit.controls if control.startswith("\x1b]52;c;")]
     assert commands - {"\x1b]22;default\x07"} == set(copies)  # Textual's own sets the shape of the mouse
@@ -79,7 +79,7 @@ def test_no_character_is_written_that_a_terminal_obeys_or_hides(visit: Visit) ->
     assert set(visit.text.replace("\r\n", "")) & DANGEROUS == set()  # these end lines of a whole paint
 
 
-def test_the_columns_of_the_table_are_below_their_titles_whatever_the_texts(visit: Visit) -> None:
+def test_table_columns_are_below_their_titles_for_any_text(visit: Visit) -> None:
     title, *rows = visit.table
     end = "".join(title).index(" dpo m") + len(" dpo")
     losses = ["".join(row[end - 6 : end]) for row in rows]

@@ -1,4 +1,4 @@
-"""`prefscope lint`: what it prints, and what it exits with."""
+"""`prefscope lint`: its output and exit codes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def write(name: str, *lines: object) -> Path:
     return Path(name)
 
 
-def test_good_pairs_exit_with_0_and_say_what_was_looked_for(program: Program) -> None:
+def test_good_pairs_exit_with_0_and_list_the_checks(program: Program) -> None:
     code, out, err = program("lint", write("good.jsonl", GOOD, OTHER))
     assert (code, err) == (0, "")
     assert out.startswith("good.jsonl: 2 pairs, 0 failing checks, 0 notes\n\nNothing found by duplicate_pairs, ")
 
 
-def test_a_finding_has_its_meaning_its_lines_and_what_to_do(program: Program) -> None:
+def test_a_finding_has_its_meaning_its_lines_and_advice(program: Program) -> None:
     code, out, _ = program("lint", write("twice.jsonl", GOOD, OTHER, GOOD))
     assert code == 1
     assert (
@@ -46,7 +46,7 @@ def test_bad_rows_are_a_finding_and_the_others_are_looked_at(program: Program) -
     assert "      line 2: the line is not JSON (Expecting property name" in out
 
 
-def test_a_file_of_bad_rows_alone_is_told_as_such(program: Program) -> None:
+def test_a_file_of_bad_rows_alone_is_refused(program: Program) -> None:
     code, out, _ = program("lint", write("bad.jsonl", {"prompt": "x"}))
     assert code == 1
     assert out.startswith("bad.jsonl: 0 pairs, 1 failing check, 0 notes\n")
@@ -62,11 +62,11 @@ def test_a_file_of_bad_rows_alone_is_told_as_such(program: Program) -> None:
     ],
     ids=["default", "none", "another", "both"],
 )
-def test_the_exit_code_is_that_of_the_checks_asked_for(program: Program, options: list[str], code: int) -> None:
+def test_the_exit_code_is_that_of_the_requested_checks(program: Program, options: list[str], code: int) -> None:
     assert program("lint", write("twice.jsonl", GOOD, GOOD), *options)[0] == code
 
 
-def test_a_note_exits_with_1_only_where_it_was_asked_for(program: Program) -> None:
+def test_a_note_exits_with_1_only_if_requested(program: Program) -> None:
     data = write("prompts.jsonl", GOOD, GOOD | {"chosen": "30 metres."})
     assert program("lint", data)[0] == 0
     assert program("lint", data, "--fail-on", "duplicate_prompts")[0] == 1
@@ -88,6 +88,7 @@ def test_json_has_every_check_with_its_rows(program: Program) -> None:
         "meaning": "the same prompt, chosen and rejected once more",
         "found": True,
         "count": 1,
+        "detail": "",
         "told": "",
         "examples": [{"line": 3, "excerpt": "How tall is the tower?", "like": "line 1"}],
         "figures": {},
@@ -127,8 +128,8 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("options", "told"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_exits_with_2(program: Program, options: list[str], told: str) -> None:
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_exits_with_2(program: Program, options: list[str], message: str) -> None:
     code, out, err = program("lint", write("good.jsonl", GOOD), *options)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err

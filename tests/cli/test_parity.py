@@ -1,4 +1,4 @@
-"""`prefscope parity` and `--profile`: the bundled pairs as another stack would take them."""
+"""`prefscope parity` and `--profile`: the bundled pairs as another stack tokenizes them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
     return path
 
 
-def test_tokens_that_differ_are_told_with_where_and_in_how_many_pairs(program: Program, pairs: Path) -> None:
+def test_differing_tokens_are_shown_with_their_place_and_number_of_pairs(program: Program, pairs: Path) -> None:
     code, out, _ = program("parity", pairs, "--b", "trl-0.24")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
@@ -45,7 +45,7 @@ def test_pairs_that_a_profile_refuses_are_left_out_and_counted(program: Program,
     }
 
 
-def test_what_the_tokens_move_is_what_two_runs_give(program: Program, pairs: Path, tmp_path: Path) -> None:
+def test_the_effect_of_tokens_equals_that_of_two_runs(program: Program, pairs: Path, tmp_path: Path) -> None:
     _, out, _ = program("parity", pairs, "--a", "simpo", "--b", "trl", "--json")
     margins = []
     for profile in ("simpo", "trl"):
@@ -58,14 +58,14 @@ def test_what_the_tokens_move_is_what_two_runs_give(program: Program, pairs: Pat
 
 
 @pytest.mark.parametrize(
-    ("profiles", "told"),
+    ("profiles", "message"),
     [
         (("trl", "trl"), "Both profiles are the same. Name two with --a and --b."),
         (("trl", "dpo"), "There is no profile 'dpo'. Use one of trl, trl-0.24, simpo, rewardbench."),
     ],
 )
-def test_profiles_that_cannot_be_compared_are_told(
-    program: Program, pairs: Path, profiles: tuple[str, str], told: str
+def test_profiles_that_cannot_be_compared_are_refused(
+    program: Program, pairs: Path, profiles: tuple[str, str], message: str
 ) -> None:
     code, _, err = program("parity", pairs, "--a", profiles[0], "--b", profiles[1])
-    assert (code, err) == (2, f"prefscope: {told}\n")
+    assert (code, err) == (2, f"prefscope: {message}\n")

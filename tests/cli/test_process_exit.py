@@ -1,4 +1,4 @@
-"""A process ends with its own exit code, whatever native threads are still running; exit functions run before."""
+"""A process ends with its own exit code even if native threads are running; exit functions run before."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ def test_an_error_that_nobody_caught_ends_with_a_traceback_and_exit_code_1(pytho
     assert done.stderr.splitlines()[-1] == "IndexError: list index out of range"
 
 
-def test_an_output_that_cannot_be_flushed_at_the_end_is_no_success(python: Run) -> None:
+def test_an_output_that_cannot_be_flushed_at_exit_is_a_failure(python: Run) -> None:
     script = f"{ENDING}import sys; sys.stdout = open('/dev/full', 'w'); sys.stdout.write('x'); run_and_exit(lambda: 0)"
     assert python(script).returncode == 3

@@ -1,4 +1,4 @@
-"""Where the process boundary matters: terminals, closed pipes and interrupts."""
+"""Tests that need a process: terminals, closed pipes and interrupts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INTERRUPTIBLE = (
 
 
 def on_terminal(arguments: list[str], environment: dict[str, str], columns: int) -> str:
-    """Return what a command line shows on a terminal of so many columns."""
+    """Return the output of a command line on a terminal that is `columns` wide."""
     main, other = os.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     command = [sys.executable, "-m", "prefscope", *arguments]
@@ -73,8 +73,8 @@ def test_a_wish_for_no_colours_is_honoured(environment: dict[str, str]) -> None:
     [["report", str(LEDGER)], ["export", str(LEDGER), "-o", "-", "--texts"], ["losses"], ["--help"]],
     ids=["report", "export", "losses", "help"],
 )
-def test_a_reader_that_went_away_is_no_error(environment: dict[str, str], arguments: list[str]) -> None:
-    """What `| head -1` does once it has its line, without waiting for it."""
+def test_a_closed_pipe_is_not_an_error(environment: dict[str, str], arguments: list[str]) -> None:
+    """Do what `| head -1` does once it has its line."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "prefscope", *arguments]
@@ -90,9 +90,7 @@ def num_committed(store: Path) -> int:
     return 0
 
 
-def test_an_interrupted_run_exits_with_130_keeps_what_was_scored_and_says_how_to_go_on(
-    environment: dict[str, str], samples: Path
-) -> None:
+def test_an_interrupted_run_exits_with_130_and_can_be_continued(environment: dict[str, str], samples: Path) -> None:
     options = ["--batch-tokens", "64", "--threads", "1", "--cache", "cache", "-o", "out.parquet"]
     command = [sys.executable, "-c", INTERRUPTIBLE, "score", str(samples / "pairs.jsonl"), *options]
     store = Path("cache/logps.sqlite")
@@ -103,7 +101,7 @@ def test_an_interrupted_run_exits_with_130_keeps_what_was_scored_and_says_how_to
         out, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
     assert out == ""
-    assert err.endswith("prefscope: Interrupted. What was scored is kept: the same command goes on from there.\n")
+    assert err.endswith("prefscope: Interrupted. Finished batches are kept: run the same command again to continue.\n")
     assert "Traceback" not in err
     assert 0 < num_committed(store) < 600
     assert not Path("out.parquet").exists()

@@ -1,4 +1,4 @@
-"""The whole way in a real terminal: from the load screen to a file, which is the one that the command line writes."""
+"""A whole session in a real terminal, from the load screen to a file that equals the command line's."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _tmux(tmp_path: Path) -> Iterator[Tmux]:
     found.close()
 
 
-def test_a_file_exported_on_the_screens_is_the_one_that_the_command_line_writes(
+def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux: Tmux, tmp_path: Path, samples: Path, environment: dict[str, str]
 ) -> None:
     tmux.wait_for("what to look at")

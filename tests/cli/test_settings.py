@@ -1,4 +1,4 @@
-"""A flag goes before the environment, that before prefscope.toml, that before the default."""
+"""Flags override the environment, which overrides prefscope.toml, which overrides the defaults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_file(text: str) -> None:
     Path("prefscope.toml").write_text(text, encoding="utf-8")
 
 
-def test_each_source_of_a_setting_goes_before_the_next(
+def test_each_source_of_a_setting_overrides_the_next(
     beta: Callable[..., float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [beta()]
@@ -56,7 +56,7 @@ def test_each_source_of_a_setting_goes_before_the_next(
     assert found == [0.1, 0.2, 0.3, 0.4]
 
 
-def test_the_table_of_a_command_goes_before_what_all_share(beta: Callable[..., float]) -> None:
+def test_the_table_of_a_command_overrides_shared_settings(beta: Callable[..., float]) -> None:
     write_file("beta = 0.2\n[report]\nbeta = 0.3\n[export]\nbeta = 0.4\n")
     assert beta() == 0.3
 
@@ -92,7 +92,7 @@ def test_the_working_folders_file_cannot_load_write_delete_connect(program: Prog
         assert f"prefscope.toml: '{option}' cannot be set by a file in the working folder" in err
 
 
-def test_what_it_may_set_is_an_option_of_some_command() -> None:
+def test_every_harmless_setting_is_an_option_of_some_command() -> None:
     known = set().union(*(options_of(name) for name in commands()))
     assert known >= HARMLESS
     assert not HARMLESS & {
@@ -117,7 +117,7 @@ def test_the_users_own_file_can_set_everything(
     assert (tmp_path / "own.parquet").is_file()
 
 
-def test_a_setting_that_a_command_lacks_is_left_to_the_others(program: Program) -> None:
+def test_a_command_ignores_settings_of_options_it_does_not_have(program: Program) -> None:
     write_file("beta = 0.2\n")
     assert program("cache", "--cache", "none")[0] == 0
 
@@ -129,26 +129,26 @@ def test_a_repeatable_option_is_a_list(program: Program, ledger: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("beto = 0.2\n", "prefscope.toml: there is no setting 'beto'. Did you mean 'beta'?"),
         ("[report]\nbeto = 0.2\n", "there is no setting 'beto'. Did you mean 'beta'?"),
         ("[repart]\nbeta = 0.2\n", "there is no setting 'repart'. Did you mean 'report'?"),
-        ("xyzzy = 1\n", "Its names are the long options without the dashes."),
+        ("xyzzy = 1\n", "Settings are named like the long options, without the dashes."),
         ("beta = \n", "prefscope.toml: this settings file cannot be read"),
     ],
     ids=["shared", "of a command", "a command", "far from any", "no TOML"],
 )
-def test_a_mistake_in_the_file_is_told_with_the_nearest_name(
-    program: Program, ledger: Path, text: str, told: str
+def test_a_mistake_in_the_file_is_reported_with_the_nearest_name(
+    program: Program, ledger: Path, text: str, message: str
 ) -> None:
     write_file(text)
     code, out, err = program("report", ledger)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
 
 
-def test_a_value_of_another_type_is_told(program: Program, ledger: Path) -> None:
+def test_a_value_of_another_type_is_refused(program: Program, ledger: Path) -> None:
     write_file('beta = "much"\n')
     code, _, err = program("report", ledger)
     assert code == 2

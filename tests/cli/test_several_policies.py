@@ -1,4 +1,4 @@
-"""`prefscope score` with several policies, and where a single one may come from."""
+"""`prefscope score` with several policies, and a policy from the environment or settings."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_the_reference_is_computed_once_and_the_runs_are_compared(
     options = ("--ref", samples / "tiny-ref", "--no-cache", "-o", tmp_path / "runs", "--json")
     code, out, err = program("score", pairs, *policies, *options)
     assert code == 0
-    told = [line.partition(": ")[2][:18] for line in err.splitlines() if line.startswith("ref: ")]
-    assert told == ["8 of 8 sequences t", "all 8 sequences ar"]
+    message = [line.partition(": ")[2][:18] for line in err.splitlines() if line.startswith("ref: ")]
+    assert message == ["8 of 8 sequences t", "all 8 sequences ar"]
     assert [Path(run["ledger"]).name for run in json.loads(out)["runs"]] == ["tiny-base.parquet", "tiny-policy.parquet"]
     alone = tmp_path / "alone.parquet"
     program("score", pairs, *policies[2:], *options[:3], "-o", alone)
@@ -38,18 +38,18 @@ def test_the_reference_is_computed_once_and_the_runs_are_compared(
 
 
 @pytest.mark.parametrize(
-    ("outputs", "told"),
+    ("outputs", "message"),
     [
-        (["-o", "out.csv"], "Several policies make several ledgers, and 'out.csv' is no folder."),
-        (["-o", "one", "-o", "two"], "Several policies make several ledgers, and 'two' is no folder."),
-        (["--policy", "a"], "A policy is given twice. Give each once."),
+        (["-o", "out.csv"], "Several policies make several ledgers, and 'out.csv' is not a folder."),
+        (["-o", "one", "-o", "two"], "Several policies make several ledgers, and 'two' is not a folder."),
+        (["--policy", "a"], "A policy is named twice. Name each once."),
     ],
 )
-def test_what_several_policies_cannot_have_is_told_before_anything_is_computed(
-    program: Program, pairs: Path, outputs: list[str], told: str
+def test_wrong_outputs_for_several_policies_are_refused_before_anything_is_computed(
+    program: Program, pairs: Path, outputs: list[str], message: str
 ) -> None:
     code, _, err = program("score", pairs, "--policy", "a", "--policy", "b", *outputs)
-    assert (code, err.startswith(f"prefscope: {told}")) == (2, True)
+    assert (code, err.startswith(f"prefscope: {message}")) == (2, True)
 
 
 def test_standard_input_is_refused_for_several(program: Program) -> None:

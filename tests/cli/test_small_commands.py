@@ -1,4 +1,4 @@
-"""`losses`, `cache`, and reports in files."""
+"""`losses`, `cache`, and report files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_losses_as_json_are_the_same_list(program: Program) -> None:
     assert found["losses"]["dpo"]["parameters"]["beta"]["default"] == 0.1
 
 
-def test_cache_says_that_there_is_none_yet(program: Program) -> None:
-    assert program("cache", "--cache", "here") == (0, "here/logps.sqlite: not there yet\n", "")
+def test_cache_reports_that_there_is_no_store_yet(program: Program) -> None:
+    assert program("cache", "--cache", "here") == (0, "here/logps.sqlite: does not exist yet\n", "")
 
 
 def test_cache_shows_what_a_run_left_and_clears_it(program: Program, samples: Path) -> None:
@@ -51,7 +51,7 @@ def test_after_clearing_the_cache_everything_is_computed_again(program: Program,
     assert "policy: 4 of 4 sequences to compute" in program(*run)[2]
 
 
-def test_a_markdown_report_stands_alone(program: Program, ledger: Path) -> None:
+def test_a_markdown_report_refers_to_nothing_outside(program: Program, ledger: Path) -> None:
     code, out, err = program("report", ledger, "-o", "r.md")
     text = Path("r.md").read_text(encoding="utf-8")
     assert (code, out, err) == (0, "", "")
@@ -61,7 +61,7 @@ def test_a_markdown_report_stands_alone(program: Program, ledger: Path) -> None:
     assert "http" not in text
 
 
-def test_an_html_report_stands_alone(program: Program, ledger: Path) -> None:
+def test_an_html_report_refers_to_nothing_outside(program: Program, ledger: Path) -> None:
     code, out, err = program("report", ledger, "-o", "r.html")
     text = Path("r.html").read_text(encoding="utf-8")
     assert (code, out, err) == (0, "", "")
@@ -76,10 +76,10 @@ def test_a_report_has_subsets_by_a_column(program: Program, ledger: Path) -> Non
     assert "Subsets by split" in out
 
 
-def test_subsets_by_a_column_that_is_not_there_name_the_nearest(program: Program, ledger: Path) -> None:
+def test_subsets_by_an_unknown_column_suggest_the_nearest(program: Program, ledger: Path) -> None:
     code, out, err = program("report", ledger, "--by", "categry")
     assert (code, out) == (2, "")
-    assert err == "prefscope: There is no column 'categry' to group by. There is, for example, category.\n"
+    assert err == "prefscope: There is no column 'categry' to group by. Try category.\n"
 
 
 def test_a_report_without_the_diagnosis_has_none(program: Program, ledger: Path) -> None:
@@ -103,7 +103,7 @@ def test_no_report_is_written_over_the_ledger(program: Program, ledger: Path) ->
     assert "r.html: this is the ledger itself" in err
 
 
-def test_a_picture_of_a_report_stands_alone(program: Program, ledger: Path) -> None:
+def test_a_picture_of_a_report_refers_to_nothing_outside(program: Program, ledger: Path) -> None:
     code, out, err = program("report", ledger, "-o", "r.svg")
     text = Path("r.svg").read_text(encoding="utf-8")
     assert (code, out, err) == (0, "", "")

@@ -1,4 +1,4 @@
-"""stdout is data, stderr is narration."""
+"""Results go to stdout, progress and messages to stderr."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(text: str) -> list[dict[str, str]]:
 def test_the_summary_is_on_stdout_and_the_narration_on_stderr(score: Program) -> None:
     code, out, err = score("-o", "out.parquet")
     assert code == 0
-    assert out.splitlines()[0].startswith("No --policy was given: these are the bundled tiny policy and reference")
+    assert out.splitlines()[0].startswith("No --policy was given: this is a demonstration with the bundled tiny models")
     assert "rewards/margins" in out
     assert "rewards/margins" not in err
     assert "6 pairs, TRL explicit prompt" in err
@@ -122,6 +122,6 @@ def test_rewards_scale_with_beta_and_log_probs_do_not(program: Program, ledger: 
     assert other["logps/chosen"] == one["logps/chosen"]
 
 
-def test_a_losss_own_parameter_goes_before_the_common_option(program: Program, ledger: Path) -> None:
+def test_a_parameter_of_a_loss_overrides_the_common_option(program: Program, ledger: Path) -> None:
     _, out, _ = program("report", ledger, "--json", "--loss", "simpo:gamma=0.8", "--simpo-gamma", "3")
     assert json.loads(out)["losses"][0]["parameters"] == {"beta": 2.0, "gamma": 0.8}

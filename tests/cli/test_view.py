@@ -1,4 +1,4 @@
-"""`prefscope view` and `demo`: on a real pseudo-terminal, and a clear word where there is none."""
+"""`prefscope view` and `demo` on a pseudo-terminal, and their error without a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_demo_is_painted_and_q_ends_it(home: dict[str, str]) -> None:
     assert screen.end() == 0
 
 
-def test_a_ledger_is_painted_with_the_knobs_given(home: dict[str, str], ledger: Path) -> None:
+def test_a_ledger_is_shown_with_the_requested_beta_and_losses(home: dict[str, str], ledger: Path) -> None:
     screen = PseudoTerminal(["view", str(ledger), "--beta", "0.3", "--ascii"], home)
     screen.wait_for("b=0.3")
     screen.press("q")
@@ -39,12 +39,16 @@ def test_a_ledger_is_painted_with_the_knobs_given(home: dict[str, str], ledger: 
 def test_without_a_terminal_the_report_is_named(
     program: Callable[..., tuple[int, str, str]], ledger: Path, command: str
 ) -> None:
-    code, out, told = program(command, *([ledger] if command == "view" else []))
+    code, out, message = program(command, *([ledger] if command == "view" else []))
     assert (code, out) == (2, "")
-    assert told.startswith("prefscope: The screens need a terminal. For a pipe or a file: prefscope report ")
+    assert message.startswith(
+        "prefscope: The screens need a terminal. To write to a pipe or a file, use prefscope report "
+    )
 
 
-def test_what_is_no_ledger_is_said_before_the_screen_is_taken(home: dict[str, str], samples: Path) -> None:
+def test_a_file_that_is_not_a_ledger_is_refused_before_the_screen_is_taken_over(
+    home: dict[str, str], samples: Path
+) -> None:
     screen = PseudoTerminal(["view", str(samples / "pairs.jsonl")], home)
     assert screen.end() == 2
     assert b"not a whole Parquet file" in screen.written
@@ -72,27 +76,27 @@ def test_the_look_of_the_screens_comes_from_the_settings_file(home: dict[str, st
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('[keys]\npairs-sart = "f5"\n', "there is no key 'pairs-sart' to set. Near are 'pairs-sort'"),
         ('[keys]\npairs-sort = "e"\n', "pairs-sort and export would have the same key 'e'"),
         ('theme = "nord2"\n', "There is no theme 'nord2'. Did you mean 'nord'?"),
         ('palette = "beige"\n', "'beige' is not one of 'sky-orange', 'blue-red', 'mono'"),
-        ('keys = "f5"\n', "'keys' is to be a table"),
+        ('keys = "f5"\n', "'keys' is not a table"),
     ],
     ids=["unknown key", "clash", "theme", "palette", "no table"],
 )
-def test_a_mistake_in_the_settings_file_is_told_before_the_screen_is_taken(
-    home: dict[str, str], text: str, told: str
+def test_a_mistake_in_the_settings_file_is_reported_before_the_screen_is_taken_over(
+    home: dict[str, str], text: str, message: str
 ) -> None:
     Path("prefscope.toml").write_text(text)
     screen = PseudoTerminal(["demo"], home)
     assert screen.end() == 2
-    assert told.encode() in b" ".join(screen.written.split())
+    assert message.encode() in b" ".join(screen.written.split())
     assert b"\x1b[?1049h" not in screen.written
 
 
-def test_an_option_goes_before_the_environment_and_that_before_the_settings_file(home: dict[str, str]) -> None:
+def test_an_option_overrides_the_environment_which_overrides_the_settings_file(home: dict[str, str]) -> None:
     Path("prefscope.toml").write_text('theme = "nord"\n')
     for options, background in (([], b"40;42;54"), (["--theme", "prefscope-light"], b"250;250;250")):
         screen = PseudoTerminal(["demo", *options], home | {"PREFSCOPE_THEME": "dracula"})
@@ -102,14 +106,14 @@ def test_an_option_goes_before_the_environment_and_that_before_the_settings_file
         assert background in screen.written
 
 
-def test_a_ledger_given_twice_is_refused_before_the_screen_is_taken(home: dict[str, str], samples: Path) -> None:
+def test_a_ledger_named_twice_is_refused_before_the_screen_is_taken_over(home: dict[str, str], samples: Path) -> None:
     screen = PseudoTerminal(["view", str(samples / "demo.parquet"), str(samples / "." / "demo.parquet")], home)
     assert screen.end() == 2
     assert b"this ledger is given twice. Give each ledger once." in screen.written
     assert b"\x1b[?1049h" not in screen.written
 
 
-def test_a_loss_that_a_ledger_cannot_give_is_told_before_the_screen_is_taken(
+def test_a_loss_that_cannot_be_computed_is_refused_before_the_screen_is_taken_over(
     home: dict[str, str], ledger: Path, tmp_path: Path
 ) -> None:
     write_pairs(tmp_path / "free.parquet", [{}], has_reference=False)
@@ -119,7 +123,7 @@ def test_a_loss_that_a_ledger_cannot_give_is_told_before_the_screen_is_taken(
     assert b"\x1b[?1049h" not in screen.written
 
 
-def test_a_terminal_that_goes_away_ends_the_program(home: dict[str, str]) -> None:
+def test_a_lost_terminal_ends_the_program(home: dict[str, str]) -> None:
     screen = PseudoTerminal(["demo"], home)
     screen.wait_for("accuracy")
     screen.hang_up()

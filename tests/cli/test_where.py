@@ -1,4 +1,4 @@
-"""`--where`: the same expression picks the pairs of a table and of a report."""
+"""`--where` selects the same pairs for tables and reports."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_export_writes_the_pairs_that_match_and_tells_how_many(program: Program, demo: Path) -> None:
+def test_export_writes_the_matching_pairs_and_reports_their_number(program: Program, demo: Path) -> None:
     _, whole, _ = program("export", demo, "-o", "-")
-    code, part, told = program("export", demo, "-o", "-", "--where", WRONG)
+    code, part, message = program("export", demo, "-o", "-", "--where", WRONG)
     expected = [
         row
         for row in table(whole)
@@ -37,7 +37,7 @@ def test_export_writes_the_pairs_that_match_and_tells_how_many(program: Program,
     assert code == 0
     assert table(part) == expected
     assert 0 < len(expected) < 170
-    assert told == f"{len(expected)} of 170 pairs match {WRONG}\n"
+    assert message == f"{len(expected)} of 170 pairs match {WRONG}\n"
 
 
 def test_a_report_is_of_the_pairs_that_match(program: Program, demo: Path) -> None:
@@ -49,14 +49,14 @@ def test_a_report_is_of_the_pairs_that_match(program: Program, demo: Path) -> No
     assert all(pair["value"] < 0 for pair in summary["worst"])
 
 
-def test_the_data_sets_own_columns_and_texts_can_be_asked_for(program: Program, demo: Path) -> None:
+def test_filters_can_use_the_data_sets_own_columns_and_texts(program: Program, demo: Path) -> None:
     _, out, _ = program("export", demo, "-o", "-", "--texts", "--where", 'split == "train" and prompt ~ "python"')
     rows = table(out)
     assert rows
     assert all(row["split"] == "train" and "python" in row["prompt"].lower() for row in rows)
 
 
-def test_the_knobs_apply_to_the_expression_too(program: Program, demo: Path) -> None:
+def test_beta_and_losses_apply_to_the_expression_too(program: Program, demo: Path) -> None:
     counts = [
         len(table(program("export", demo, "-o", "-", "--beta", beta, "--where", "abs(margin) > 1")[1]))
         for beta in ("0.01", "0.1", "1")
@@ -65,7 +65,7 @@ def test_the_knobs_apply_to_the_expression_too(program: Program, demo: Path) -> 
     assert counts[0] < counts[-1]
 
 
-def test_marks_can_be_asked_for(program: Program, demo: Path, tmp_path: Path) -> None:
+def test_filters_can_use_marks(program: Program, demo: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.parquet"
     path.write_bytes(demo.read_bytes())
     ledger = load_ledger(path)
@@ -75,9 +75,9 @@ def test_marks_can_be_asked_for(program: Program, demo: Path, tmp_path: Path) ->
 
 
 def test_no_match_gives_a_table_of_its_header_alone(program: Program, demo: Path) -> None:
-    code, out, told = program("export", demo, "-o", "-", "--where", "margin > 1e9")
+    code, out, message = program("export", demo, "-o", "-", "--where", "margin > 1e9")
     assert (code, len(out.splitlines())) == (0, 1)
-    assert told.startswith("0 of 170 pairs match")
+    assert message.startswith("0 of 170 pairs match")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -95,16 +95,16 @@ def test_a_report_of_no_pair_says_nan_and_does_not_fail(program: Program, demo: 
 
 @pytest.mark.parametrize("command", [["export", "-o", "-"], ["report"]], ids=["export", "report"])
 def test_an_error_points_at_the_place_and_suggests_a_column(program: Program, demo: Path, command: list[str]) -> None:
-    code, out, told = program(command[0], demo, *command[1:], "--where", "len_c > 3 and margni < 0")
+    code, out, message = program(command[0], demo, *command[1:], "--where", "len_c > 3 and margni < 0")
     assert (code, out) == (2, "")
-    assert told.splitlines() == [
+    assert message.splitlines() == [
         'prefscope: There is no column margni. Did you mean margin or margins? A text stands in quotes: "margni".',
         "  len_c > 3 and margni < 0",
         "                ^^^^^^",
     ]
 
 
-def test_the_columns_of_another_run_are_none_outside_the_screens(program: Program, demo: Path) -> None:
-    code, out, told = program("export", demo, "-o", "-", "--where", "margin <= 0 and margin_b > 0")
+def test_columns_of_another_run_exist_only_on_the_screens(program: Program, demo: Path) -> None:
+    code, out, message = program("export", demo, "-o", "-", "--where", "margin <= 0 and margin_b > 0")
     assert (code, out) == (2, "")
-    assert "There is no column margin_b. Did you mean margin" in told
+    assert "There is no column margin_b. Did you mean margin" in message

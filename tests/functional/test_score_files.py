@@ -77,7 +77,7 @@ def test_no_output_goes_over_a_file_of_the_data_set(program: Program) -> None:
     files = [write(f"data/{name}.jsonl", ROWS[:1]) for name in "ab"]
     for data in (["data"], ["data/*.jsonl"], files):
         code, _, told = program("score", *data, "-o", "data/b.jsonl")
-        assert (code, "is the file that is to be read" in told) == (2, True)
+        assert (code, "is also an input" in told) == (2, True)
     program("score", "data", "-o", "x.parquet")
     code, _, told = program("curate", "x.parquet", "-o", "data/b.jsonl")
     assert (code, "this is the data set that was scored" in told) == (2, True)

@@ -211,9 +211,7 @@ def test_without_models_the_bundled_pair_is_used_and_said_first(program: Program
     code, out, _ = program("score", pairs, "-o", "out.parquet")
     ledger = load_ledger("out.parquet")
     assert code == 0
-    assert out.splitlines()[0] == (
-        "No --policy was given: these are the bundled tiny policy and reference, a demonstration."
-    )
+    assert out.splitlines()[0] == ("No --policy was given: this is a demonstration with the bundled tiny models.")
     assert ledger.manifest["bundled"] is True
     assert sums(ledger, *LOGPS) == sums(scored, *LOGPS)
 

@@ -79,7 +79,7 @@ def test_given_log_probs_without_a_reference_make_a_ledger_without_one(program: 
 def test_the_summary_of_given_log_probs_says_where_they_are_from(program: Program) -> None:
     code, out, _ = program("score", write("given.jsonl", [A | COUNTS]))
     assert code == 0
-    assert out.startswith("log-probs as given in the file; no model was run\n1 pairs of given.jsonl   beta 0.1\n")
+    assert out.startswith("log-probs from the file; no model was run\n1 pairs of given.jsonl   beta 0.1\n")
 
 
 def test_our_own_export_reads_back_as_the_same_numbers(program: Program, scored: Ledger) -> None:

@@ -267,7 +267,7 @@ def test_runs_without_a_reference_are_compared_by_log_probs_a_token(tmp_path: Pa
     ledgers = [write_pairs(tmp_path / f"{n}.parquet", run, has_reference=False).ledger for n, run in enumerate(runs)]
     session = Session(ledgers[0], PreferenceSettings(), ledgers[1:])
     terminal = show(session)
-    assert "⚠ A or B has no reference: compared by log-prob a token, chosen − rejected." in terminal.text
+    assert "⚠ A or B has no reference: compared by log-prob per token, chosen − rejected." in terminal.text
     assert "chosen ahead          66.7%       66.7%   +0.0 pp" in terminal.text
     terminal.press("tab", "h", "enter")
     assert session.order.tolist() == [1]

@@ -70,7 +70,8 @@ class LintReport:
                     "meaning": check.meaning,
                     "found": bool(len(found.rows) or found.told),
                     "count": len(found.rows),
-                    "told": found.told,
+                    "detail": found.told,
+                    "told": found.told,  # the old name of `detail`, kept for scripts
                     "examples": [_example_to_json(example) for example in found.examples],
                     "figures": dict(found.figures),
                     "rows": found.rows.tolist(),

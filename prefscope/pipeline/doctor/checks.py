@@ -161,7 +161,7 @@ def check_reference(evidence: Evidence) -> Judgement:
         f"{float(np.median(rejected)) if rejected.size else 0.0:+.3f} (medians), {np.mean(both):.0%} of pairs both more"
     )
     if chosen > SFT_NATS:
-        return "fail", f"{told}; so much is supervised fine-tuning, not preference training"
+        return "fail", f"{told}; a shift this large points to supervised fine-tuning, not preference training"
     return ("warn" if chosen > MUCH_NATS else "ok"), told
 
 

@@ -51,7 +51,15 @@ class DoctorReport:
             "policy": self.policy,
             "ref": self.ref,
             "pairs": self.pairs,
-            "checks": {one.name: {"state": one.state, "told": one.told, "advice": one.advice} for one in self.verdicts},
+            "checks": {
+                one.name: {
+                    "state": one.state,
+                    "detail": one.told,
+                    "told": one.told,  # the old name of `detail`, kept for scripts
+                    "advice": one.advice,
+                }
+                for one in self.verdicts
+            },
         }
 
 

@@ -167,10 +167,10 @@ def test_a_damaged_plan_is_told(name: str, copied: Path, program: Program) -> No
     ("arguments", "code", "told"),
     [
         pytest.param(["parts", "status", "nowhere"], 2, "nowhere: this folder has no plan of parts", id="no plan"),
-        pytest.param(["score", "x", "--slice", "0/2"], 2, "--slice needs a folder", id="no folder"),
+        pytest.param(["score", "x", "--slice", "0/2"], 2, "--slice needs --parts", id="no folder"),
         pytest.param(["score", "x", "--parts", "p", "--slice", "2/2"], 2, "There is no slice 2/2", id="beyond"),
-        pytest.param(["score", "x", "--parts", "p", "--slice", "a/2"], 2, "--slice a/2 is no slice", id="no number"),
-        pytest.param(["score", "x", "--parts", "p", "--slice", "0/1", "-o", "y.csv"], 2, "no ledger", id="output"),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "a/2"], 2, "is not of the form I/N", id="no number"),
+        pytest.param(["score", "x", "--parts", "p", "--slice", "0/1", "-o", "y.csv"], 2, "neither a", id="output"),
         pytest.param(["score", "x", "--parts", "p", "--noise-floor"], 2, "--noise-floor", id="noise"),
         pytest.param(["score", "-", "--parts", "p"], 2, "cannot share standard input", id="stdin"),
     ],

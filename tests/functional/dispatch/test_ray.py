@@ -187,9 +187,9 @@ def test_a_cluster_that_is_too_small_is_told_in_a_sentence(data: Path, program: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(["--address", "auto"], "are of Ray", id="address"),
-        pytest.param(["--gpus-per-worker", "1"], "are of Ray", id="GPUs"),
-        pytest.param(["--cpus-per-worker", "2"], "are of Ray", id="CPUs"),
+        pytest.param(["--address", "auto"], "need Ray", id="address"),
+        pytest.param(["--gpus-per-worker", "1"], "need Ray", id="GPUs"),
+        pytest.param(["--cpus-per-worker", "2"], "need Ray", id="CPUs"),
     ],
 )
 def test_options_of_ray_without_ray_are_refused(arguments: list[str], told: str, program: Program) -> None:

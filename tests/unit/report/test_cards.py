@@ -1,4 +1,4 @@
-"""The figures at a glance, against hand-worked numbers."""
+"""The key figures, compared with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_figures_are_those_of_the_pairs_with_finite_log_probs(figures: Calla
     assert found["r rejected"] == Card("r rejected", "-0.067 ▼", "0% above 0")
 
 
-def test_margins_within_the_measured_noise_are_told_with_the_accuracy(write_pairs: Callable[..., Path]) -> None:
+def test_margins_within_the_measured_noise_are_shown_with_the_accuracy(write_pairs: Callable[..., Path]) -> None:
     noise = {"noise": {"pairs": 64, "floor": 2.5, "float32_floor": None}}  # nats; of gaps +4, −2 and 0
     ledger = load_ledger(write_pairs([WIN, LOSS, TIE], manifest=noise))
     assert cards(View(ledger, PreferenceSettings()))[0].detail == "1 wrong, 2 in noise"
@@ -54,7 +54,7 @@ def test_margins_that_follow_the_length_warn(figures: Callable[..., dict[str, Ca
     assert figures(LOSS, TIE, WIN)["length bias ρ"] == Card("length bias ρ", "+1.00", "longer wins", warns=True)
 
 
-def test_the_first_loss_is_the_one_that_was_asked_for(figures: Callable[..., dict[str, Card]]) -> None:
+def test_the_first_loss_is_the_requested_one(figures: Callable[..., dict[str, Card]]) -> None:
     assert "simpo loss" in figures(WIN, losses=(LossChoice("simpo"), LossChoice("dpo")))
 
 
@@ -62,7 +62,7 @@ def test_without_a_finite_pair_there_are_no_numbers_and_no_error(figures: Callab
     assert figures(NAN)["margin"].value.strip() == "·"
 
 
-def test_without_a_reference_the_log_probs_a_token_are_told(write_pairs: Callable[..., Path]) -> None:
+def test_without_a_reference_log_probs_per_token_are_shown(write_pairs: Callable[..., Path]) -> None:
     pair = {"logps": (-40.0, -60.0, None, None), "chosen_num_tokens": 20, "rejected_num_tokens": 20}
     view = View(load_ledger(write_pairs([pair], manifest={"has_reference": False})), PreferenceSettings())
     found = {card.title: card for card in cards(view)}

@@ -1,4 +1,4 @@
-"""Two runs compared pair by pair, against hand-worked numbers."""
+"""Two runs compared pair by pair, with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_filter_of_a_quadrant_finds_as_many_pairs_as_it_counts(
     assert int(matching.sum()) == found.quadrants[quadrant]
 
 
-def test_pairs_are_compared_by_their_id_wherever_they_are(see: See) -> None:
+def test_pairs_are_matched_by_their_id_at_any_position(see: See) -> None:
     def ids(letters: str) -> dict[str, Any]:
         return {"pairs": [{"pair_id": letter * 16} for letter in letters]}
 
@@ -118,7 +118,7 @@ def test_pairs_are_compared_by_their_id_wherever_they_are(see: See) -> None:
     found = compare(view)
     assert found.pairs == 2
     assert np.stack(found.margins) == pytest.approx(np.array([[1.0, 2.0], [4.0, 3.0]]))
-    assert cautions(view, found) == ["A lacks 1 of B's pairs, B lacks 1 of A's"]
+    assert cautions(view, found) == ["A is missing 1 of B's pairs, B is missing 1 of A's"]
 
 
 def test_the_length_bias_is_that_of_the_shared_pairs_in_each_run(see: See) -> None:
@@ -127,24 +127,24 @@ def test_the_length_bias_is_that_of_the_shared_pairs_in_each_run(see: See) -> No
     assert found.length_bias == pytest.approx((1.0, -1.0))
 
 
-def test_pairs_with_a_log_prob_that_is_not_finite_are_left_out_and_that_is_told(see: See) -> None:
+def test_pairs_with_a_non_finite_log_prob_are_left_out_with_a_note(see: See) -> None:
     view = see([1.0, None, 1.0], [1.0, 1.0, None])
     found = compare(view)
     assert found.pairs == 1
-    assert cautions(view, found) == ["left out because a log-prob is no finite number: 2 of the shared pairs"]
+    assert cautions(view, found) == ["left out because a log-prob is not finite: 2 of the shared pairs"]
 
 
-def test_where_one_run_has_no_reference_log_probs_a_token_are_compared(see: See) -> None:
+def test_without_a_reference_log_probs_per_token_are_compared(see: See) -> None:
     view = see([1.0], [2.0], of_b={"manifest": {"has_reference": False}})
     found = compare(view)
     assert not found.by_margin
     assert [*found.losses] == ["simpo"]
     assert found.margin.a == pytest.approx(-42 / 20 + 60 / 30)
     assert found.margin.b == pytest.approx(-32 / 20 + 60 / 30)
-    assert cautions(view, found) == ["A or B has no reference: compared by log-prob a token, chosen − rejected"]
+    assert cautions(view, found) == ["A or B has no reference: compared by log-prob per token, chosen − rejected"]
 
 
-def test_ledgers_that_share_no_pair_are_told_so_and_have_no_numbers(see: See) -> None:
+def test_ledgers_without_shared_pairs_have_a_note_and_no_numbers(see: See) -> None:
     view = see([1.0], [2.0], of_b={"pairs": [{"pair_id": "f" * 16}]})
     found = compare(view)
     assert (found.pairs, set(found.quadrants.values())) == (0, {0})
@@ -152,10 +152,10 @@ def test_ledgers_that_share_no_pair_are_told_so_and_have_no_numbers(see: See) ->
     assert cautions(view, found) == ["A and B share no pair: score the same data set with both checkpoints"]
 
 
-def test_different_references_are_told(see: See) -> None:
+def test_different_references_are_noted(see: See) -> None:
     models = {"models": {"ref": {"fingerprint": "another"}}}
     view = see([1.0], [2.0], of_b={"manifest": models})
-    assert cautions(view, compare(view)) == ["the references differ, and each margin is against its own"]
+    assert cautions(view, compare(view)) == ["the references differ; the margins of each run are relative to its own"]
 
 
 @pytest.mark.parametrize(

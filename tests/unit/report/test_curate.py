@@ -105,10 +105,10 @@ def test_a_layout_that_cells_cannot_hold_is_refused_by_name(name: str, imported:
     ledger = imported(different(EXAMPLES[name]))
     path = tmp_path / "curated.csv"
     path.write_text("as it was")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         curate(ledger, marked(ledger, DROP_AND_SWAP), path)
     pair_id = ledger.stored["pair_id"][0]
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"line 1, pair {pair_id}: this row would not be the same pair in .csv. Write .jsonl, which holds every row."
     )
     assert path.read_text() == "as it was"
@@ -152,7 +152,7 @@ def test_a_row_that_is_not_swapped_is_written_to_the_byte(imported: Import, tmp_
     assert list(json.loads(lines[1])) == list(json.loads(third))
 
 
-def test_what_describes_a_response_is_swapped_with_it(imported: Import, tmp_path: Path) -> None:
+def test_columns_that_describe_a_response_are_swapped_with_it(imported: Import, tmp_path: Path) -> None:
     ledger = imported([{**FOUR_PAIRS[0], "score_chosen": 9, "score_rejected": 1}])
     curate(ledger, marked(ledger, {0: "swap"}), tmp_path / "curated.jsonl")
     row = json.loads((tmp_path / "curated.jsonl").read_text())
@@ -214,9 +214,7 @@ def test_cells_hold_every_column_of_any_row_and_nested_values_as_json(imported: 
     )
 
 
-def test_a_system_prompt_that_some_rows_lack_would_change_the_others_and_is_refused_in_a_table(
-    imported: Import, tmp_path: Path
-) -> None:
+def test_a_system_prompt_that_some_rows_do_not_have_is_refused_in_a_table(imported: Import, tmp_path: Path) -> None:
     ledger = imported([FOUR_PAIRS[0], {**FOUR_PAIRS[1], "system": "Be brief."}])
     for suffix in (".csv", ".parquet"):
         with pytest.raises(DataError, match=r"line 1, pair .*: this row would not be the same pair"):
@@ -255,18 +253,18 @@ def test_a_row_that_cannot_be_swapped_is_refused_by_name_before_anything_is_writ
     ledger = imported([FOUR_PAIRS[0], {"answer": 4}])
     path = tmp_path / f"curated{suffix}"
     path.write_text("as it was")
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         curate(ledger, marked(ledger, {1: "swap"}), path)
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"line 2, pair {ledger.stored['pair_id'][1]}: this row cannot be swapped (no known preference layout). "
-        "Take its mark away, or drop it."
+        "Remove its mark, or drop it."
     )
     assert path.read_text() == "as it was"
 
 
 def test_a_response_whose_turn_says_more_than_a_text_can_is_not_swapped(imported: Import, tmp_path: Path) -> None:
     ledger = imported([{"messages": [ASK, {**YES, "name": "Kim"}], "rejected_response": "5"}])
-    with pytest.raises(DataError, match=r"line 1, .*: this row would be another pair once it is swapped"):
+    with pytest.raises(DataError, match=r"line 1, .*: this row would be a different pair after swapping"):
         curate(ledger, marked(ledger, {0: "swap"}), tmp_path / "curated.jsonl")
 
 
@@ -287,7 +285,7 @@ def test_neither_the_ledger_nor_its_marks_nor_the_scored_data_set_is_written_ove
         assert path.read_bytes() == before
 
 
-def test_a_file_that_cannot_be_written_is_told_as_a_sentence(imported: Import, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported_in_a_sentence(imported: Import, tmp_path: Path) -> None:
     ledger = imported(FOUR_PAIRS)
     (tmp_path / "curated.jsonl").mkdir()
     with pytest.raises(ResourceError, match=r"curated.jsonl: this file cannot be written \(.*\)"):

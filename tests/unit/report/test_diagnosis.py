@@ -1,4 +1,4 @@
-"""The diagnosis of a ledger: its findings are about the pairs that their expressions find; subsets and suspects."""
+"""Diagnosis, subsets and suspects; expressions select the pairs that findings are about."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_without_a_reference_there_are_only_gradient_weights(write_pairs: Write)
     assert [one.diagnostic.name for one in diagnose(view_of(path)).findings] == ["gradient_weights"]
 
 
-def test_tokens_are_read_only_where_they_are_wanted(demo: View) -> None:
+def test_tokens_are_read_only_if_wanted(demo: View) -> None:
     assert "concentration" not in {one.diagnostic.name for one in diagnose(demo, tokens=False).findings}
 
 
-def test_json_has_no_number_that_json_lacks(write_pairs: Write) -> None:
+def test_json_has_only_finite_numbers(write_pairs: Write) -> None:
     found = examine(view_of(write_pairs([WIN, LOWERED]))).to_json()
     assert found["diagnosis"]["calibration"]["best_beta"] is None
     assert "no finite best beta" in found["diagnosis"]["calibration"]["figure"]
@@ -92,14 +92,14 @@ def test_columns_of_the_diagnosis_can_be_filtered_by(write_pairs: Write) -> None
     assert view.filter("flip_posterior > 0").tolist() == [True, True, True, False]
 
 
-def test_what_is_taken_over_all_pairs_stays_the_same_for_some_of_them(demo: View) -> None:
+def test_terms_over_all_pairs_stay_the_same_in_a_selection(demo: View) -> None:
     few = demo.filter("margins > 0.2")
     part = View(demo.ledger.only(few), PreferenceSettings())
     for name in ("flip_posterior", "residual_margins"):
         assert np.array_equal(part.column(name), demo.column(name)[few])
 
 
-def test_a_data_sets_own_column_of_such_a_name_stands_beside_ours(write_pairs: Write) -> None:
+def test_a_data_set_column_of_the_same_name_does_not_replace_ours(write_pairs: Write) -> None:
     path = write_pairs([WIN, LOSS], extra={"quadrant": ("text", ["north", "south"])})
     assert view_of(path).column("data_quadrant").tolist() == ["north", "south"]
     assert view_of(path).column("quadrant").tolist() == ["up_down", "still"]
@@ -173,16 +173,16 @@ def test_a_subset_has_the_accuracy_and_the_margin_of_its_pairs(write_pairs: Writ
     assert [first.margin, second.margin] == pytest.approx([0.05, 0.6])
 
 
-def test_a_column_goes_by_its_alias_too(demo: View) -> None:
+def test_a_column_can_be_named_by_its_alias(demo: View) -> None:
     assert (group_by(demo, "len_c").column, group_by(demo, "len_c").title) == ("chosen_num_tokens", "len_c")
 
 
-def test_a_column_that_is_not_there_is_refused_with_those_near(demo: View) -> None:
-    with pytest.raises(UsageError, match=r"There is no column 'spilt' to group by\. There is, for example, split"):
+def test_an_unknown_column_is_refused_with_suggestions(demo: View) -> None:
+    with pytest.raises(UsageError, match=r"There is no column 'spilt' to group by\. Try split"):
         group_by(demo, "spilt")
 
 
-def test_columns_of_many_values_or_of_single_pairs_are_no_table_unasked(demo: View) -> None:
+def test_columns_of_many_values_or_of_single_pairs_are_not_grouped_by_default(demo: View) -> None:
     assert groupable(demo) == ["category", "split"]
 
 

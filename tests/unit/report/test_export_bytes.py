@@ -1,4 +1,4 @@
-"""The flat table to the byte, for one ledger that holds every hard value."""
+"""The exact bytes of a flat table, for a ledger with all difficult values."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_packed_table_unpacks_to_the_plain_one(ledger: Ledger, tmp_path: Path,
     assert gzip.decompress(packed) == exported(ledger, tmp_path, f"x{suffix}")
 
 
-def test_a_table_packed_anew_has_the_very_same_bytes(ledger: Ledger, tmp_path: Path) -> None:
+def test_compressing_a_table_again_gives_the_same_bytes(ledger: Ledger, tmp_path: Path) -> None:
     first, second = (exported(ledger, tmp_path / folder, "x.csv.gz") for folder in ("a", "b"))
     assert first == second
     assert first[4:8] == bytes(4)  # no time in the header
@@ -153,7 +153,7 @@ SAFE = ["'=1+1", "'+cmd", "'-1+1", "'@sum", "'\tx", "'\rx", "-1.5e3", "plain ="]
 
 
 @pytest.mark.parametrize(("csv_safe", "expected"), [(False, DANGEROUS), (True, SAFE)])
-def test_formulas_are_made_text_where_that_is_asked_for(
+def test_csv_safe_turns_formulas_into_text(
     write_pairs: Callable[..., Path], tmp_path: Path, csv_safe: bool, expected: list[str]
 ) -> None:
     rows = [{"logps": (-1.5, -2.5, -1.0, -3.0), "prompt": text} for text in DANGEROUS]

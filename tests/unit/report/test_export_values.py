@@ -1,4 +1,4 @@
-"""The flat table's numbers, types and absences."""
+"""Numbers, types and missing values of the flat table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_number_reads_back_as_the_very_same_double(write_pairs: Callable[.
         assert [float(row[name]) for row in cells] == derived[name].tolist()
 
 
-def test_without_a_reference_its_columns_are_empty_and_only_simpo_is_given(
+def test_without_a_reference_its_columns_are_empty_and_only_simpo_is_computed(
     unreferenced: Ledger, tmp_path: Path
 ) -> None:
     export(unreferenced, PreferenceSettings(), tmp_path / "x.csv")
@@ -121,7 +121,7 @@ def test_a_suffix_of_no_format_is_refused_with_those_there_are(name: str) -> Non
         export_suffix(name)
 
 
-def test_a_place_that_cannot_be_written_is_told(write_pairs: Callable[..., Path]) -> None:
+def test_an_output_that_cannot_be_written_is_reported(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([PAIR])
     with pytest.raises(ResourceError, match=r"this file cannot be written \(.+\)\. Choose another place\."):
         export(load_ledger(path), PreferenceSettings(), path / "x.csv")

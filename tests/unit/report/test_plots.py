@@ -1,4 +1,4 @@
-"""Plots of characters: bins that never straddle 0, and pictures that fit whatever the data."""
+"""Terminal plots: bins never straddle 0, and plots of any data fit their size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_bins_are_even_have_an_edge_at_zero_and_cover_every_value(values: list[f
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=99), st.integers(1, 60))
-def test_there_are_about_as_many_bins_as_asked_for(values: list[float], bins: int) -> None:
+def test_there_are_about_as_many_bins_as_requested(values: list[float], bins: int) -> None:
     assert bins <= len(bins_around_zero(np.array(values), bins)) - 1 <= bins + 1
 
 
@@ -96,7 +96,7 @@ def test_a_curve_over_decades_has_round_ticks() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan]], ids=["none", "nan", "inf"])
-def test_there_is_no_plot_without_a_finite_value(values: list[float]) -> None:
+def test_there_is_no_plot_without_finite_values(values: list[float]) -> None:
     assert margin_histogram(np.array(values), 60, 12) == ""
     assert reward_scatter(np.array(values), np.array(values), 60, 12) == ""
     assert scatter(np.array(values), np.array(values), 60, 12) == ""

@@ -1,4 +1,4 @@
-"""Running sums of two responses as characters: extremes survive the reduction, and any values fit."""
+"""Plots of running sums: extremes survive the reduction, and any values fit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_any_values_fit_the_size(values: tuple[list[float], list[float]], size: 
     assert max(map(cell_len, lines)) <= width
 
 
-def test_there_is_no_picture_without_a_token() -> None:
+def test_there_is_no_plot_without_tokens() -> None:
     assert running_sums(np.empty(0), np.empty(0), 60, 8) == ""
 
 

@@ -1,4 +1,4 @@
-"""What two ledgers say of the tokens that they were made of."""
+"""Notes on differences in how two ledgers were tokenized."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def cautions(write_pairs: Write, a: dict[str, Any], b: dict[str, Any], **pair: A
         ({"tokenizer_hash": "cc"}, ["the prompts differ: A and B have different tokenizers"]),
         ({"template_hash": "cc"}, ["the prompts differ: A and B have different chat templates"]),
         ({"profile": "simpo"}, ["the prompts differ: A has the profile trl, B simpo"]),
-        ({"max_length": 32}, ["sequences are cut to 64 tokens in A, to 32 in B"]),
+        ({"max_length": 32}, ["sequences are truncated to 64 tokens in A, to 32 in B"]),
     ],
     ids=["the same", "tokenizers", "templates", "profiles", "lengths"],
 )
-def test_what_differs_is_named(write_pairs: Write, change: dict[str, Any], caution: list[str]) -> None:
+def test_differences_are_named(write_pairs: Write, change: dict[str, Any], caution: list[str]) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | change, source_json=TURNS, flags="truncated") == caution
 
 
@@ -46,7 +46,7 @@ def test_templates_do_not_matter_to_plain_text(write_pairs: Write) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | {"template_hash": "cc"}, source_json=plain) == []
 
 
-def test_lengths_do_not_matter_where_nothing_is_cut(write_pairs: Write) -> None:
+def test_lengths_do_not_matter_if_nothing_is_truncated(write_pairs: Write) -> None:
     assert cautions(write_pairs, TOKENS, TOKENS | {"max_length": 32}, source_json=TURNS) == []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from prefscope.ledger.table import load_ledger
+from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View
 from prefscope.report.document import Document, build_document
 from prefscope.report.html import as_html
@@ -92,10 +92,15 @@ def hostile(write_pairs: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Document:
+def ledger(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     path = tmp_path_factory.mktemp("demo") / "demo.parquet"
     shutil.copy(samples / "demo.parquet", path)
-    return build_document(load_ledger(path), PreferenceSettings())
+    return load_ledger(path)
+
+
+@pytest.fixture(scope="module")
+def demo(ledger: Ledger) -> Document:
+    return build_document(ledger, PreferenceSettings())
 
 
 def document(path: Path) -> Document:
@@ -150,8 +155,8 @@ def test_a_page_refers_to_nothing_outside(demo: Document) -> None:
     assert [word for word in ("http:", "https:", "src=", "href=", "@import", "url(") if word in text] == []
 
 
-def test_equal_ledgers_give_equal_files(demo: Document) -> None:
-    again = build_document(demo.view.ledger, PreferenceSettings())
+def test_equal_ledgers_give_equal_files(demo: Document, ledger: Ledger) -> None:
+    again = build_document(ledger, PreferenceSettings())
     assert as_html(again) == as_html(demo)
     assert as_markdown(again) == as_markdown(demo)
 
@@ -165,15 +170,15 @@ def test_the_tables_of_a_page_are_those_of_the_markdown(demo: Document) -> None:
     assert rows == table_rows(as_markdown(demo))
 
 
-def test_the_worst_pairs_have_the_margins_of_the_ledger(demo: Document) -> None:
-    view = View(demo.view.ledger, PreferenceSettings())
+def test_the_worst_pairs_have_the_margins_of_the_ledger(demo: Document, ledger: Ledger) -> None:
+    view = View(ledger, PreferenceSettings())
     margins = dict(zip(view.column("row").tolist(), view.column("margins").tolist(), strict=True))
     shown = re.findall(r"<h3>Row (\d+)</h3><p class=\"dim\">line \d+, margin ([-+.\d]+)", as_html(demo))
     assert len(shown) == 13
     assert [text for _, text in shown] == [f"{margins[int(row)]:+.3f}" for row, _ in shown]
 
 
-def test_a_token_tells_its_log_probs_and_is_coloured_by_their_difference(write_pairs: Callable[..., Path]) -> None:
+def test_a_token_has_its_log_probs_and_is_coloured_by_their_difference(write_pairs: Callable[..., Path]) -> None:
     text = as_html(document(write_pairs([pair(-0.3, "bad"), pair(0.4, "good")])))
     assert '<span class="n3" title="Δ -3.000 = -5.000 − -2.000">bad</span>' in text
     assert '<span title="Δ +0.000 = -1.000 − -1.000">.</span>' in text
@@ -184,16 +189,16 @@ def test_a_histogram_has_a_bar_for_every_bin_with_pairs(write_pairs: Callable[..
     assert text.count('<rect class="wrong"') == text.count('<rect class="right"') == 1
 
 
-def test_the_accuracy_by_difference_in_length_is_told_with_what_length_alone_would_give(demo: Document) -> None:
+def test_accuracy_by_difference_in_length_is_shown_with_the_accuracy_of_length_alone(demo: Document) -> None:
     text = as_markdown(demo)
-    assert "| chosen longer by, tokens | pairs | accuracy | 95% |" in text
+    assert "| chosen − rejected, tokens | pairs | accuracy | 95% |" in text
     assert "| +14 to +69 | 34 | 97.1% | 85–99% |" in text
     assert "a rule that always prefers the longer response ranks 50.6% right" in text
 
 
-def test_the_manifest_is_in_the_files_as_json(demo: Document) -> None:
+def test_the_manifest_is_in_the_files_as_json(demo: Document, ledger: Ledger) -> None:
     block = as_markdown(demo).rpartition("```json\n")[2].partition("\n```")[0]
-    assert json.loads(block) == demo.view.ledger.manifest
+    assert json.loads(block) == ledger.manifest
 
 
 def test_markdown_shows_a_text_as_it_is(write_pairs: Callable[..., Path]) -> None:
@@ -219,8 +224,7 @@ def test_a_ledger_without_a_reference_has_a_report_too(write_pairs: Callable[...
     assert "# prefscope report" in as_markdown(found)
 
 
-def test_an_empty_selection_has_a_report_too(demo: Document) -> None:
-    ledger = demo.view.ledger
+def test_an_empty_selection_has_a_report_too(ledger: Ledger) -> None:
     found = build_document(ledger.only(View(ledger, PreferenceSettings()).filter("margin > 99")), PreferenceSettings())
     assert "0 pairs of" in as_html(found)
     assert "0 pairs of" in as_markdown(found)

@@ -1,4 +1,4 @@
-"""A report's sections as text: hostile texts stay harmless, and lines fit their width."""
+"""Sections of a report on a terminal: hostile texts stay harmless, and lines fit the width."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from prefscope.ledger.table import load_ledger
-from prefscope.report.sections import Plot, Section, build_sections, headline, number
+from prefscope.ledger.view import View
+from prefscope.report.document import build_sections
+from prefscope.report.sections import Plot, Section, headline, number
 from prefscope.report.summary import summarise
 from prefscope.report.tables import print_sections
 from prefscope.settings import PreferenceSettings
@@ -26,7 +28,7 @@ HOSTILE = "\x1b]52;c;aGk=\x07\x9b31m\u202e[b]</td><script>"
 def built(path: Path, width: int = 80) -> tuple[list[str], list[Section]]:
     ledger, preferences = load_ledger(path), PreferenceSettings()
     summary = summarise(ledger, preferences)
-    return headline(summary), build_sections(summary, ledger, preferences, width)
+    return headline(summary), build_sections(summary, View(ledger, preferences), width)
 
 
 def printed(path: Path, width: int = 80) -> str:
@@ -55,7 +57,7 @@ def test_no_control_of_a_forged_ledger_reaches_the_terminal(write_pairs: Callabl
     assert "\x1b" not in printed(path)
 
 
-def test_markup_in_a_text_is_no_markup(hostile: Path) -> None:
+def test_markup_in_a_text_is_shown_literally(hostile: Path) -> None:
     assert "[b]</td><script>" in printed(hostile)
 
 
@@ -66,15 +68,15 @@ def test_no_line_is_wider_than_the_terminal(write_pairs: Callable[..., Path], wi
     assert [line for line in lines if cell_len(line) > width] == []
 
 
-def test_a_wide_terminal_has_the_plots_beside_each_other(write_pairs: Callable[..., Path]) -> None:
+def test_on_a_wide_terminal_plots_are_side_by_side(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([WRONG, RIGHT])
     assert [sum(isinstance(section, Plot) for section in built(path, width)[1]) for width in (99, 100)] == [2, 1]
 
 
-def test_without_a_reference_the_plots_are_of_the_mean_log_probs(write_pairs: Callable[..., Path]) -> None:
+def test_without_a_reference_the_plots_show_mean_log_probs(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
     titles = [section.title for section in built(path, 120)[1]]
-    assert titles == ["Summary", "Losses", "Mean log-probs, nats per token", "Pairs of the greatest loss"]
+    assert titles == ["Summary", "Losses", "Mean log-probs, nats per token", "Pairs with the largest loss"]
 
 
 def test_without_a_reference_and_token_counts_there_is_no_plot(write_pairs: Callable[..., Path]) -> None:
@@ -83,7 +85,7 @@ def test_without_a_reference_and_token_counts_there_is_no_plot(write_pairs: Call
     assert [section.title for section in built(path)[1]] == ["Summary"]
 
 
-def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., Path]) -> None:
+def test_the_headline_names_the_data_and_the_models(write_pairs: Callable[..., Path]) -> None:
     assert built(write_pairs([WRONG, RIGHT]))[0] == [
         "policy policy   reference reference",
         "computed in float32 on cpu, stored as float32",
@@ -91,13 +93,13 @@ def test_the_headline_says_what_was_scored_with_what(write_pairs: Callable[..., 
     ]
 
 
-def test_the_headline_says_first_that_the_models_are_the_bundled_ones(write_pairs: Callable[..., Path]) -> None:
+def test_the_headline_begins_with_the_note_on_bundled_models(write_pairs: Callable[..., Path]) -> None:
     first = built(write_pairs([WRONG], manifest={"bundled": True}))[0][0]
-    assert first == "No --policy was given: these are the bundled tiny policy and reference, a demonstration."
+    assert first == "No --policy was given: this is a demonstration with the bundled tiny models."
 
 
-def test_the_headline_of_given_log_probs_names_no_model(write_pairs: Callable[..., Path]) -> None:
-    assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs as given in the file")
+def test_the_headline_of_log_probs_from_a_file_names_no_model(write_pairs: Callable[..., Path]) -> None:
+    assert built(write_pairs([WRONG], manifest={"models": {}}))[0][0].startswith("log-probs from the file")
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,11 @@ def test_a_number_for_people_has_the_digits_that_matter(value: float, text: str)
     assert number(value) == text
 
 
-def test_ties_within_noise_are_told_below_the_outcomes_and_not_where_none_was_measured(
+def test_ties_within_noise_are_shown_below_the_outcomes_only_if_measured(
     write_pairs: Callable[..., Path],
 ) -> None:
     noise = {"pairs": 64, "floor": 3.5, "float32_floor": 0.25}
-    told = printed(write_pairs([RIGHT, WRONG], manifest={"noise": noise}))
-    assert "\n1 of 2 pairs lie within the noise floor of ±0.3500: ties within noise\n" in told
-    assert "\n99% of the margins in float32 are within ±0.0250 of those in float32\n" in told
+    message = printed(write_pairs([RIGHT, WRONG], manifest={"noise": noise}))
+    assert "\n1 of 2 pairs lie within the noise floor of ±0.3500: ties within noise\n" in message
+    assert "\n99% of the margins in float32 are within ±0.0250 of those in float32\n" in message
     assert "noise" not in printed(write_pairs([RIGHT, WRONG], name="quiet.parquet"))

@@ -1,4 +1,4 @@
-"""The summary against hand-worked numbers: TRL's keys, spread, Wilson's interval, flags and the worst pairs."""
+"""Summaries compared with numbers worked out by hand: metrics, spread, intervals, flags, worst pairs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_spread_of_no_finite_value_is_nan() -> None:
     assert all(math.isnan(value) for value in (spread.mean, spread.median, spread.q1, spread.q3))
 
 
-def test_a_tie_is_no_win_for_trls_accuracy_and_no_loss_for_the_outcomes(summary: Summary) -> None:
+def test_a_tie_is_wrong_in_trls_accuracy_but_not_a_loss_in_the_outcomes(summary: Summary) -> None:
     outcomes = summary.outcomes
     assert outcomes is not None
     assert (outcomes.win, outcomes.tie, outcomes.loss, outcomes.total) == (2, 1, 1, 4)
@@ -170,7 +170,7 @@ def test_json_is_of_schema_1_and_carries_the_manifest(summary: Summary) -> None:
     ("loss", "beta", "far"),
     [("ipo", 0.1, True), ("ipo", 0.45, False), ("ipo_azar", 0.05, True), ("ipo_azar", 0.1, False), ("dpo", 0.1, False)],
 )
-def test_a_target_is_far_when_99_of_100_gaps_are_short_of_it(
+def test_a_target_is_far_if_99_of_100_gaps_fall_short_of_it(
     write_pairs: Callable[..., Path], loss: str, beta: float, far: bool
 ) -> None:
     """The gaps are 4, 6, 0 and −3 nats, the targets 1/β² and 1/(2β): 100, 4.9, 10 and 5."""
@@ -179,7 +179,7 @@ def test_a_target_is_far_when_99_of_100_gaps_are_short_of_it(
     assert [summary.target_is_far for summary in found.losses] == [far]
 
 
-def test_margins_within_the_noise_floor_are_counted_at_the_beta_that_is_asked_for(
+def test_margins_within_the_noise_floor_are_counted_at_the_requested_beta(
     write_pairs: Callable[..., Path],
 ) -> None:
     noise = {"pairs": 64, "floor": 3.5, "float32_floor": None}  # nats; the margins are 0.4, 0.6, 0, −0.3 at beta 0.1
@@ -191,6 +191,6 @@ def test_margins_within_the_noise_floor_are_counted_at_the_beta_that_is_asked_fo
     ]
 
 
-def test_a_run_that_measured_no_noise_says_nothing_of_it(summary: Summary) -> None:
+def test_a_run_without_measured_noise_does_not_mention_it(summary: Summary) -> None:
     assert summary.noise is None
     assert "noise" not in summary.to_json()

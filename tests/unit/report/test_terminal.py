@@ -1,4 +1,4 @@
-"""Data on standard output: a terminal gets no character that steers it, a file or a pipe gets the data as they are."""
+"""Data on stdout: a terminal gets no control characters, files and pipes get the data unchanged."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_table_on_a_terminal_has_pictures_and_keeps_its_lines() -> None:
 
 
 @pytest.mark.parametrize("stream_of", [text_stream, json_stream])
-def test_a_pipe_is_written_as_it_is(stream_of: object) -> None:
+def test_a_pipe_gets_text_unchanged(stream_of: object) -> None:
     pipe = io.StringIO()
     assert callable(stream_of)
     assert stream_of(pipe) is pipe

@@ -1,4 +1,4 @@
-"""Untrusted text is shown: whatever could steer a terminal or hide in it becomes a picture or a code."""
+"""Untrusted text: characters that control a terminal or are invisible become pictures or codes."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from prefscope.report.visible import visible, visible_lines
         *("Hangul fillers", "blank Braille", "invisible marks", "variation selectors", "no characters"),
     ],
 )
-def test_what_could_steer_a_terminal_or_hide_is_shown(text: str, shown: str) -> None:
+def test_characters_that_control_a_terminal_or_hide_are_shown(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["[b]bold[/b] <i>", "日本語", "👩\u200d👩\u200d👧", "می\u200cخواهم", "é e\u0301", "אב", "❤\ufe0f", "한글"]
 )
-def test_ordinary_text_of_any_script_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_of_any_script_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
