@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
+from transformers import PreTrainedModel
 
 from prefscope.errors import MissingExtraError, ModelError, PrefscopeError, ResourceError
 from prefscope.scoring.checkpoints import Checkpoint
+
+_LAYER = re.compile(r"(\D+)\.(\d+)\.")
+_OLD_BUFFER = re.compile(r"\.(?:inv_freq|masked_bias|attn\.bias|attention\.bias)$")
 
 
 @contextlib.contextmanager
@@ -66,4 +71,42 @@ def refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
             f"{len(names)} weights of the model are not in this checkpoint, the first is {min(names)}",
             where=checkpoint.name,
             hint="Copy the checkpoint again, or save it from the unwrapped model.",
+        )
+
+
+def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrainedModel) -> None:
+    """Refuse a checkpoint with weights of the model that its config has no place for: loading drops them.
+
+    Buffers that old releases saved, the layers that predict further tokens, and other towers than the text model's are
+    no part of the forward pass.
+
+    Args:
+        checkpoint: What was loaded.
+        names: The tensors that loading left out.
+        module: The model that the config describes.
+
+    Raises:
+        ModelError: There are such weights.
+    """
+    config = module.config.get_text_config()
+    stacks = {found[1] for name, _ in module.named_parameters() if (found := _LAYER.match(name))}
+    modules = {name for name, _ in module.named_modules() if name}
+    depth, further = getattr(config, "num_hidden_layers", 0), getattr(config, "num_nextn_predict_layers", 0) or 0
+
+    def is_dropped(name: str) -> bool:
+        if _OLD_BUFFER.search(name):
+            return False
+        found = _LAYER.match(name)
+        if found is None or found[1] not in stacks:
+            return name.rpartition(".")[0] in modules
+        return not depth <= int(found[2]) < depth + further
+
+    dropped = sorted(filter(is_dropped, names))
+    if dropped:
+        raise ModelError(
+            f"{len(dropped)} weights of this checkpoint have no place in the model that its config describes, the "
+            f"first is {dropped[0]}",
+            where=checkpoint.name,
+            hint="Use the config.json that was saved with these weights: the number of layers, the biases and the "
+            "architecture have to be theirs.",
         )

@@ -32,7 +32,7 @@ from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.context import context_of
 from prefscope.scoring.forward_mode import OtherRanks
 from prefscope.scoring.headers import BYTES, stored_dtype
-from prefscope.scoring.load_errors import loading_errors, refuse_missing
+from prefscope.scoring.load_errors import loading_errors, refuse_missing, refuse_unused
 from prefscope.scoring.splitting import split_arguments
 from prefscope.settings import Dtype, ModelSettings
 
@@ -285,9 +285,12 @@ def load_model(
         loaded: Any = loader.from_pretrained(**arguments, output_loading_info=True)
         module: PreTrainedModel = loaded[0]
         missing: set[str] = loaded[1]["missing_keys"]
+        unexpected: set[str] = loaded[1]["unexpected_keys"]
         if not {"device_map", "distributed_config"} & arguments.keys():
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     refuse_missing(full, missing)
+    if not quantized:  # which adds scales of its own
+        refuse_unused(full, unexpected, module)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
     peft = put_on_base(adapters, module, models, scores_base=with_base) if adapters else None
     module.eval()
