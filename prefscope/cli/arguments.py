@@ -50,12 +50,6 @@ def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None
         )
 
 
-def several(data: list[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the first file of a data set, and the others."""
-    first, *more = data
-    return first, tuple(more)
-
-
 def read_mapping(text: str | None) -> dict[str, str] | None:
     """Return the columns named by --map, or None without it.
 

@@ -10,8 +10,7 @@ import typer
 from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.panels import DATA
-from prefscope.cli.template_file import read_template
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+from prefscope.cli.run_settings import run_settings
 
 EXIT_FOUND = 1
 
@@ -69,31 +68,32 @@ def doctor(
     from prefscope.report.terminal import print_json, print_verdicts
 
     arguments.refuse_reference_alone(policy, ref, base)
-    source, more = arguments.several(data)
-    settings = ScoreSettings(
-        data=DataSettings(
-            source,
-            more=more,
-            dialect=format_,
-            mapping=arguments.read_mapping(mapping),
-            split=split,
-            config=config,
-            revision=revision,
-            seed=seed,
-        ),
-        models=ModelSettings(
-            policy=policy or "",
-            ref=ref,
-            base=base,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            attn=attn,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        ),
-        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
-        compute=ComputeSettings(cache, not no_cache, batch_tokens, threads),
+    settings = run_settings(
+        data,
+        policy,
+        ref,
+        base,
+        seed=seed,
+        format_=format_,
+        mapping=mapping,
+        split=split,
+        config=config,
+        revision=revision,
+        max_length=max_length,
+        truncation=truncation,
+        profile=profile,
+        chat_template=chat_template,
+        template_date=template_date,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        attn=attn,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        cache=cache,
+        no_cache=no_cache,
+        batch_tokens=batch_tokens,
+        threads=threads,
     )
     with RunProgress() as progress:
         diagnosis = examine(settings, pairs, beta, progress)

@@ -11,8 +11,7 @@ import typer
 from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.panels import DATA, TOKENIZATION
-from prefscope.cli.template_file import read_template
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+from prefscope.cli.run_settings import run_settings
 
 
 def parity(
@@ -64,23 +63,26 @@ def parity(
 
     arguments.refuse_reference_alone(policy, ref, base)
     preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    source, more = arguments.several(data)
-    settings = ScoreSettings(
-        data=DataSettings(
-            source,
-            more=more,
-            dialect=format_,
-            mapping=arguments.read_mapping(mapping),
-            split=split,
-            sample=pairs,
-            seed=seed,
-            skip_bad_rows=True,
-        ),
-        models=ModelSettings(policy or "", ref, base, dtype, device, trust_remote_code=trust_remote_code),
-        tokenization=TokenizationSettings(
-            max_length, chat_template=read_template(chat_template), template_date=template_date
-        ),
-        compute=ComputeSettings(cache, not no_cache, threads=threads),
+    settings = run_settings(
+        data,
+        policy,
+        ref,
+        base,
+        sample=pairs,
+        seed=seed,
+        format_=format_,
+        mapping=mapping,
+        split=split,
+        skip_bad_rows=True,
+        max_length=max_length,
+        chat_template=chat_template,
+        template_date=template_date,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        cache=cache,
+        no_cache=no_cache,
+        threads=threads,
     )
     with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
         paths = Path(folder) / "a.parquet", Path(folder) / "b.parquet"

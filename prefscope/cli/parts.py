@@ -11,8 +11,7 @@ import typer
 from prefscope.cli import arguments
 from prefscope.cli import options as opt
 from prefscope.cli.panels import OUTPUT, PanelCommand
-from prefscope.cli.template_file import read_template
-from prefscope.settings import DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+from prefscope.cli.run_settings import run_settings
 
 EXIT_FOUND = 1
 Folder = Annotated[
@@ -67,23 +66,26 @@ def plan(
     from prefscope.pipeline.run import plan_parts
 
     arguments.refuse_reference_alone(policy, ref, base)
-    source, more = arguments.several(data)
-    settings = ScoreSettings(
-        data=DataSettings(
-            source,
-            more=more,
-            dialect=format_,
-            mapping=arguments.read_mapping(mapping),
-            split=split,
-            config=config,
-            revision=revision,
-            limit=limit,
-            sample=sample,
-            seed=seed,
-            skip_bad_rows=skip_bad_rows,
-        ),
-        models=ModelSettings(policy or "", ref, base, trust_remote_code=trust_remote_code),
-        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
+    settings = run_settings(
+        data,
+        policy,
+        ref,
+        base,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        format_=format_,
+        mapping=mapping,
+        split=split,
+        config=config,
+        revision=revision,
+        skip_bad_rows=skip_bad_rows,
+        max_length=max_length,
+        truncation=truncation,
+        profile=profile,
+        chat_template=chat_template,
+        template_date=template_date,
+        trust_remote_code=trust_remote_code,
     )
     with RunProgress() as progress:
         plan_parts(folder, settings, progress)

@@ -11,16 +11,12 @@ import typer
 
 from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
-from prefscope.cli.template_file import read_template
+from prefscope.cli.run_settings import run_settings
 from prefscope.errors import UsageError
 from prefscope.settings import (
     NOISE_PAIRS,
-    ComputeSettings,
-    DataSettings,
-    ModelSettings,
     PreferenceSettings,
     ScoreSettings,
-    TokenizationSettings,
 )
 
 if TYPE_CHECKING:
@@ -95,44 +91,39 @@ def score(
                 "--noise-floor measures margins, and there are none with --ref none", hint="Name a reference."
             )
         _check_reference_free(preferences)
-    noise_pairs = NOISE_PAIRS if noise_floor else 0
-    source, more = arguments.several(data)
-    settings = ScoreSettings(
-        data=DataSettings(
-            source=source,
-            more=more,
-            dialect=format_,
-            mapping=arguments.read_mapping(mapping),
-            split=split,
-            config=config,
-            revision=revision,
-            limit=limit,
-            sample=sample,
-            seed=seed,
-            skip_bad_rows=skip_bad_rows,
-        ),
-        models=ModelSettings(
-            policy=policies[0] if policies else "",
-            ref=ref,
-            base=base,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            tp=tp,
-            attn=attn,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        ),
-        tokenization=TokenizationSettings(max_length, truncation, read_template(chat_template), profile, template_date),
-        compute=ComputeSettings(
-            cache,
-            not no_cache,
-            batch_tokens,
-            threads,
-            not no_tokens,
-            noise_pairs,
-            arguments.wants_collisions(preferences),
-        ),
+    settings = run_settings(
+        data,
+        policies[0] if policies else None,
+        ref,
+        base,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        format_=format_,
+        mapping=mapping,
+        split=split,
+        config=config,
+        revision=revision,
+        skip_bad_rows=skip_bad_rows,
+        max_length=max_length,
+        truncation=truncation,
+        profile=profile,
+        chat_template=chat_template,
+        template_date=template_date,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        tp=tp,
+        attn=attn,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        cache=cache,
+        no_cache=no_cache,
+        no_tokens=no_tokens,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        noise_pairs=NOISE_PAIRS if noise_floor else 0,
+        collisions=arguments.wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)

@@ -14,15 +14,12 @@ from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
 from prefscope.cli.panels import OUTPUT, SCREENS
+from prefscope.cli.run_settings import run_settings
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
 from prefscope.settings import (
-    ComputeSettings,
-    DataSettings,
-    ModelSettings,
     Palette,
     PreferenceSettings,
     ScoreSettings,
-    TokenizationSettings,
 )
 
 Theme = Annotated[
@@ -166,13 +163,25 @@ def open_(
         )
     if path is not None and not Path(path).expanduser().exists() and not {"/", "*", "?"} & {*path}:
         raise UsageError(f"No file is named {path!r}", hint="Check the path.")
-    settings = ScoreSettings(
-        data=DataSettings(path or "", limit=limit, sample=sample, seed=seed, skip_bad_rows=skip_bad_rows),
-        models=ModelSettings(policy or "", ref, base, dtype, device, device_map, tp=tp),
-        tokenization=TokenizationSettings(max_length, profile=profile),
-        compute=ComputeSettings(
-            cache, batch_tokens=batch_tokens, threads=threads, collisions=arguments.wants_collisions(preferences)
-        ),
+    settings = run_settings(
+        [path or ""],
+        policy,
+        ref,
+        base,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        skip_bad_rows=skip_bad_rows,
+        max_length=max_length,
+        profile=profile,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        tp=tp,
+        cache=cache,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        collisions=arguments.wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)
