@@ -45,6 +45,7 @@ def test_pairs_that_a_profile_refuses_are_left_out_and_counted(program: Program,
     }
 
 
+@pytest.mark.slow
 def test_the_effect_of_tokens_equals_that_of_two_runs(program: Program, pairs: Path, tmp_path: Path) -> None:
     _, out, _ = program("parity", pairs, "--a", "simpo", "--b", "trl", "--json")
     margins = []

@@ -21,6 +21,7 @@ def pairs(tmp_path: Path, samples: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_reference_is_computed_once_and_the_runs_are_compared(
     program: Program, pairs: Path, samples: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.diagnostics import DIAGNOSTICS
 from prefscope.preference.registry import LOSSES, listed_losses
@@ -35,6 +37,7 @@ def test_cache_reports_that_there_is_no_store_yet(program: Program) -> None:
     assert program("cache", "--cache", "here") == (0, "here/logps.sqlite: does not exist yet\n", "")
 
 
+@pytest.mark.slow
 def test_cache_shows_what_a_run_left_and_clears_it(program: Program, samples: Path) -> None:
     program("score", samples / "pairs.jsonl", "--limit", "2", "--cache", "here")
     shown, cleared, empty = (program("cache", "--cache", "here", *more)[1] for more in ((), ("--clear",), ()))
@@ -44,6 +47,7 @@ def test_cache_shows_what_a_run_left_and_clears_it(program: Program, samples: Pa
     assert empty.startswith("here/logps.sqlite: 0 sequences, ")
 
 
+@pytest.mark.slow
 def test_after_clearing_the_cache_everything_is_computed_again(program: Program, samples: Path) -> None:
     run = ("score", samples / "pairs.jsonl", "--limit", "2", "--cache", "here")
     program(*run)

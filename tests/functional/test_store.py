@@ -110,6 +110,7 @@ def deny_wal(path: Path) -> None:
     Path(f"{path}-shm").mkdir(parents=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_two_processes_that_commit_at_once_lose_nothing(journal: str, path: Path) -> None:
     if journal == "delete":

@@ -53,6 +53,7 @@ def test_biases_that_the_config_does_not_name_are_refused(
     assert name in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.4.eh_proj.weight", "visual.blocks.0.weight"],

@@ -54,6 +54,7 @@ def test_a_checkout_finds_its_data_from_another_folder(tmp_path: Path) -> None:
     assert data == ROOT / "sample_data"
 
 
+@pytest.mark.slow
 def test_a_wheel_brings_its_data_and_finds_it_from_another_folder(wheel_install: Path, tmp_path: Path) -> None:
     package, data = ask(tmp_path, str(wheel_install))
     assert package == wheel_install / "prefscope" / "__init__.py"

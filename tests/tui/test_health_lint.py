@@ -26,6 +26,7 @@ def test_enter_lists_the_pairs_that_a_check_falls_on(show_app: Show) -> None:
     assert "2/170" in terminal.text
 
 
+@pytest.mark.slow
 def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FEW", 0)
     terminal = show_app((120, 36))
