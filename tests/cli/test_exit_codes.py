@@ -57,10 +57,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no template": ("score {data} --chat-template nowhere.jinja", "nowhere.jinja: the chat template cannot be read"),
     "half a mapping": ("score {data} --map prompt", "prompt"),
     "unknown layout": ("score {data} --format nonsense", "There is no dialect 'nonsense'"),
-    "split of a file": ("score {data} --split train", "a split, config or revision is for hub data sets"),
+    "split of a file": ("score {data} --split train", "a split only applies to hub data sets"),
     "unknown device": ("score {data} --device nonsense", "Device 'nonsense' cannot be used"),
     "missing ledger": ("report nowhere.parquet", "nowhere.parquet: there is no such ledger."),
-    "no ledger": ("report pairs.jsonl", "pairs.jsonl: this is not a whole Parquet file."),
+    "no ledger": ("report pairs.jsonl", "pairs.jsonl: this is not a complete Parquet file."),
     "unknown report": ("report {ledger} -o r.txt", "No report has the suffix of 'r.txt'. Use .md, .html or .svg."),
     "no output": ("export {ledger}", "Missing option '-o'"),
     "no place for the curated": ("curate {ledger}", "Missing option '-o'"),
@@ -184,7 +184,7 @@ def test_a_bug_exits_with_70_and_names_a_log_with_the_traceback(
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (RecursionError(), 2, "The input is nested too deeply. Make it flatter; --debug shows what was being read."),
+        (RecursionError(), 2, "The input is nested too deeply. Flatten it; --debug shows what was being read."),
         (MemoryError(), 3, "There is not enough memory. Free memory, or read less at a time."),
     ],
     ids=["recursion", "memory"],
