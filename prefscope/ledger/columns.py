@@ -76,7 +76,7 @@ COLLISIONS = (
     Column("policy_chosen_collision_logps", "number", "Σ log Σ_v π(v)² over the chosen tokens' positions", "nats"),
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
-"""The policy's concentration, for WPO; only in ledgers that were scored with --loss wpo."""
+"""Normaliser of WPO, only in ledgers that were scored with --loss wpo."""
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
 
 DERIVED = {

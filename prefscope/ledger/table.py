@@ -308,7 +308,7 @@ class Ledger:
         if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= {*schema}:
             return "token log-probs"
         if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
-            return "the policy's concentration (score --loss wpo)"
+            return "log Σ π² of each token (score with --loss wpo)"
         return "token counts" if self._uncounted & {*loss.inputs} else ""
 
     @functools.cached_property

@@ -24,7 +24,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no number": ("score {data} --loss dpo:beta=x", "--loss dpo:beta=x: 'x' is not a number."),
     "unknown parameter": ("score {data} --loss dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta,"),
     "beta out of range": ("score {data} --beta -1", "Loss dpo: beta = -1 is out of range."),
-    "loss twice": ("score {data} --loss dpo --loss dpo:beta=1", "Loss dpo is given twice."),
+    "loss twice": ("score {data} --loss dpo --loss dpo:beta=1", "Loss dpo is named twice."),
     "unknown option": ("score {data} --nonsense", "No such option: --nonsense. See prefscope score --help."),
     "mistyped option": ("score {data} --profle trl", "No such option: --profle. Did you mean --profile?"),
     "missing argument": ("score", "Missing argument"),

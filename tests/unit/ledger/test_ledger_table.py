@@ -141,7 +141,7 @@ def test_without_token_counts_simpo_is_left_out(write_pairs: Callable[..., Path]
 
 
 def test_a_loss_given_twice_is_refused(three: Ledger) -> None:
-    with pytest.raises(UsageError, match="Loss dpo is given twice"):
+    with pytest.raises(UsageError, match="Loss dpo is named twice"):
         three.derived(PreferenceSettings(losses=choices("dpo", "dpo")))
 
 
