@@ -34,7 +34,7 @@ def glob_files(pattern: str, split: str | None) -> Files:
     Raises:
         DataError: If no file matches, or files of several splits match and no split is requested.
     """
-    found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob takes no whole paths)
+    found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob rejects absolute patterns)
     paths = [path for path in sorted(map(Path, found), key=_order) if path.is_file()]
     if not paths:
         raise DataError("matches no files", where=pattern, hint="Check the pattern.")

@@ -96,7 +96,7 @@ class Ledger:
         """Return a ledger with the pairs selected by a mask."""
         part = copy.copy(self)
         part.__dict__.pop("occurrences", None)
-        part._keep(wanted)  # noqa: SLF001 (a ledger, too)
+        part._keep(wanted)  # noqa: SLF001 (same class)
         return part
 
     def _keep(self, wanted: NDArray[np.bool_]) -> None:

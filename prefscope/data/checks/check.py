@@ -38,7 +38,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The result of a check; `rows` and `told` are empty if nothing is wrong."""
+    """The result of a check; `rows` and `told` (the measurement) are empty if nothing is wrong."""
 
     rows: NDArray[np.int64]
     """The affected pairs, as ascending positions in the source; empty for a finding about all pairs together."""

@@ -31,13 +31,13 @@ def _firsts(keys: Keys) -> NDArray[np.int64]:
     return first[groups]
 
 
-def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], told: str = "") -> Found:
+def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], detail: str = "") -> Found:
     """Return a finding about pairs that resemble other pairs of the same data set."""
     examples = tuple(
         Example(int(data.lines[i]), data.beginnings[i], data.place(other), data.files[i])
         for i, other in zip(places[:EXAMPLES].tolist(), like[:EXAMPLES].tolist(), strict=True)
     )
-    return Found(data.rows[places], examples, told)
+    return Found(data.rows[places], examples, detail)
 
 
 @check_of_data(
@@ -109,8 +109,8 @@ def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found
     places = np.arange(len(firsts))
     places = places[(firsts != places) & (_firsts(whole) == places)]
     prompts = len(np.unique(data.prompt_keys))
-    told = f"{prompts:,} distinct prompts in {len(firsts):,} pairs"
-    return _found(data, places, firsts[places], told if places.size else "")
+    detail = f"{prompts:,} distinct prompts in {len(firsts):,} pairs"
+    return _found(data, places, firsts[places], detail if places.size else "")
 
 
 def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -> Found:
@@ -169,6 +169,6 @@ def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
         Example(int(data.lines[i]), data.beginnings[i], f"{against.place(found[i])} there", data.files[i])
         for i in places[:EXAMPLES]
     )
-    told = f"{len(exact):,} exact, {len(places) - len(exact):,} near"
+    detail = f"{len(exact):,} exact, {len(places) - len(exact):,} near"
     figures = {"exact": len(exact), "near": len(places) - len(exact)}
-    return Found(data.rows[places], examples, told if places else "", figures)
+    return Found(data.rows[places], examples, detail if places else "", figures)

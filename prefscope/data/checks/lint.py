@@ -118,8 +118,8 @@ def lint_pairs(
         distiller.add(texts)
         for name, hit in hits.items():
             test = CHECKS[name].of_pair
-            if test is not None and (told := test(texts)) is not None:
-                hit.add(texts.pair, told)
+            if test is not None and (problem := test(texts)) is not None:
+                hit.add(texts.pair, problem)
     data = distiller.distilled()
     found = {name: hit.found() for name, hit in hits.items()} | {BAD_ROWS.name: _bad_rows(bad)}
     for name, check in CHECKS.items():
@@ -140,10 +140,10 @@ class _Hits:
         self.rows: list[int] = []
         self.examples: list[Example] = []
 
-    def add(self, pair: PreferencePair, told: str) -> None:
+    def add(self, pair: PreferencePair, problem: str) -> None:
         self.rows.append(pair.row)
         if len(self.examples) < EXAMPLES:
-            self.examples.append(Example(pair.line, told, file=pair.file))
+            self.examples.append(Example(pair.line, problem, file=pair.file))
 
     def found(self) -> Found:
         return Found(np.array(self.rows, dtype=np.int64), tuple(self.examples))

@@ -124,10 +124,10 @@ def telling_phrases(sample: WordSample) -> list[Phrase]:
         at = first[i]
         words = sample.sides[found.pairs[at]][0 if found.in_chosen[at] else 1]
         start = int(found.places[at])
-        told = tuple(spelled[number] for number in words[start : start + int(found.sizes[at])])
+        phrase = tuple(spelled[number] for number in words[start : start + int(found.sizes[at])])
         where = found.pairs[(groups == i) & (found.in_chosen == (side == "chosen"))]
         rows = tuple(sorted(sample.rows[pair] for pair in where.tolist()))
-        phrases.append(Phrase(told, side, int(pairs[i]), int(telling[i]), p_value, rows))
+        phrases.append(Phrase(phrase, side, int(pairs[i]), int(telling[i]), p_value, rows))
     return _distinct(sorted(phrases, key=lambda phrase: (phrase.p_value, -len(phrase.words), phrase.words)))
 
 
@@ -182,7 +182,7 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
         for phrase in phrases[:TOLD_PHRASES]
     )
     sampled = len(data.words.rows)
-    told = f"{len(phrases):,} such phrase{'' if len(phrases) == 1 else 's'} among {sampled:,} pairs"
+    detail = f"{len(phrases):,} such phrase{'' if len(phrases) == 1 else 's'} among {sampled:,} pairs"
     figures = {
         "sampled": sampled,
         "phrases": [
@@ -190,4 +190,4 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
             for p in phrases
         ],
     }
-    return Found(rows, examples, told, figures)
+    return Found(rows, examples, detail, figures)

@@ -28,7 +28,7 @@ BIASED = 0.6
 )
 def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
     """Find out whether white space at the start or end of only one response predicts the label."""
-    told, figures = [], {}
+    details, figures = [], {}
     places = np.zeros(len(data.rows), dtype=np.bool_)
     least = max(LEAST_PAIRS, LEAST_SHARE * len(data.rows))
     for edge, name in enumerate(("starts", "ends")):
@@ -41,15 +41,15 @@ def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
             continue
         side = counts.index(telling)
         places |= only[side]
-        told.append(f"only {('chosen', 'rejected')[side]} {name} with it in {telling:,} of {pairs:,} pairs")
+        details.append(f"only {('chosen', 'rejected')[side]} {name} with it in {telling:,} of {pairs:,} pairs")
         figures[name] = {"chosen": counts[0], "rejected": counts[1], "p_value": p_value}
-    if not told:
+    if not details:
         return NOTHING
     found = np.flatnonzero(places)
     examples = tuple(
         Example(int(data.lines[i]), data.beginnings[i], file=data.files[i]) for i in found[:EXAMPLES].tolist()
     )
-    return Found(data.rows[found], examples, "; ".join(told), figures)
+    return Found(data.rows[found], examples, "; ".join(details), figures)
 
 
 @check_of_data(
@@ -74,5 +74,5 @@ def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
     longer = low > BIASED
     word = "longer" if longer else "shorter"
     share, bounds = (accuracy, (low, high)) if longer else (1 - accuracy, (1 - high, 1 - low))
-    told = f"the {word} is chosen in {share:.1%} (95%: {bounds[0]:.1%} to {bounds[1]:.1%}), by {data.unit}"
-    return Found(NOTHING.rows, told=told, figures=figures)
+    detail = f"the {word} is chosen in {share:.1%} (95%: {bounds[0]:.1%} to {bounds[1]:.1%}), by {data.unit}"
+    return Found(NOTHING.rows, told=detail, figures=figures)

@@ -92,7 +92,7 @@ def _alpha_weight(a: Array, c: Array, beta: float, alpha: float) -> Array:
 @register(
     title="DPO under an α-divergence",
     formula="−log σ(β·(s(a) − s(c))) with s(x) = (e^((α−1)·x) − 1)/(α−1)",
-    source=f"{PAPER}; TRL's sigmoid with f_divergence_type alpha_divergence (its α since 0.29: 1 − the former one)",
+    source=f"{PAPER}; TRL's sigmoid with f_divergence_type alpha_divergence (from 0.29 on, α is 1 − the previous α)",
     convention=SCORES,
     parameters=(BETA, DIVERGENCE),
     weight=_alpha_weight,

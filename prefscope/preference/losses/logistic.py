@@ -192,7 +192,7 @@ def _sigmoid_norm_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float
 @register(
     title="DPO on means over tokens",
     formula="−log σ(β·(a/n_w − c/n_l))",
-    source="Tülu 3, Lambert et al. 2024, arXiv 2411.15124 (dpo_norm, there β = 5); TRL's sigmoid_norm",
+    source="Tülu 3, Lambert et al. 2024, arXiv 2411.15124 (dpo_norm, with β = 5); TRL's sigmoid_norm",
     convention=MEANS,
     parameters=(BETA,),
     weight=_sigmoid_norm_weight,

@@ -120,7 +120,7 @@ def _kto_weight(a: Array, c: Array, beta: float) -> Array:
 @register(
     title="KTO on both responses",
     formula="2 − σ(β·(a − z₀)) − σ(β·(z₀ − c)) with z₀ = max(0, mean of all log-ratios)",
-    source="Ethayarajh et al. 2024, arXiv 2402.01306; its z₀, and TRL's, is of mismatched prompts and responses",
+    source="Ethayarajh et al. 2024, arXiv 2402.01306; its z₀ and TRL's use mismatched prompts and responses",
     convention=EACH,
     parameters=(BETA,),
     weight=_kto_weight,
@@ -152,7 +152,7 @@ def _bco_weight(a: Array, c: Array, beta: float) -> Array:
 @register(
     title="BCO on pairs",
     formula="−log σ(β·a − δ) − log σ(δ − β·c) with δ the mean of all rewards",
-    source="Jung et al. 2024, arXiv 2404.04656; TRL's bco_pair up to 0.28 has a running mean for δ",
+    source="Jung et al. 2024, arXiv 2404.04656; TRL's bco_pair up to 0.28 uses a running mean as δ",
     convention=EACH,
     parameters=(BETA,),
     weight=_bco_weight,
@@ -184,7 +184,7 @@ def _sft_weight(p_w: Array, n_w: Array) -> Array:
     title="SFT on the chosen response",
     formula="−p_w / mean(n_w)",
     source="Rafailov et al. 2023, arXiv 2305.18290, its SFT baseline; TRL's sft, a mean over the tokens of a batch",
-    convention="sums, over the mean length, so that the mean is one over tokens",
+    convention="sums divided by the mean length, so that their mean is a mean over tokens",
     parameters=(),
     weight=_sft_weight,
     population=MEAN_LENGTH,
@@ -251,7 +251,7 @@ def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float) ->
 @register(
     title="ORPO",
     formula="−p_w/mean(n_w) − β·log σ(o_w − o_l) with o = p̄ − log(1 − e^p̄) of p̄ = p/n",
-    source="Hong, Lee and Thorne 2024, arXiv 2403.07691, eq. 4 and 7; TRL's likelihood is of the prompt too",
+    source="Hong, Lee and Thorne 2024, arXiv 2403.07691, eq. 4 and 7; TRL's likelihood includes the prompt",
     convention="means over tokens; β scales the odds ratio's part",
     parameters=(ODDS_BETA,),
     weight=_orpo_weight,

@@ -109,8 +109,8 @@ def _slic_weight(p_w: Array, p_l: Array, delta: float, regulariser: float) -> Ar
 @register(
     title="SLiC",
     formula="max(0, δ − p_w + p_l) − λ·p_w",
-    source="Zhao et al. 2023, arXiv 2305.10425, its target the chosen response as in HALOs",
-    convention="sums, no scale",
+    source="Zhao et al. 2023, arXiv 2305.10425, with the chosen response as target, as in HALOs",
+    convention="sums, not scaled",
     parameters=(DELTA, REGULARISER),
     weight=_slic_weight,
 )
