@@ -134,7 +134,7 @@ def refuse_repeated(columns: list[str], name: str) -> None:
 
 def _row_of_cells(row: int, line: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != len(header):
-        return BadRow(row, line, f"the row has {len(cells)} cells, but the header has {len(header)} columns")
+        return BadRow(row, line, f"the number of cells differs from the header: {len(cells)} instead of {len(header)}")
     byte = _not_utf8(cells)
     if byte is not None:
         return BadRow(row, line, f"the row is not UTF-8{_as_cp1252(byte)}")

@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 ROW_GROUP_PAIRS = 500  # reading the text of one pair means reading its row group
 METADATA_KEY = b"prefscope"
 DIGEST_BYTES = 16
-"""Size of a sequence's digest in a preview."""
+"""Size of the digests of sequences in a preview."""
 
 ExtraKind = Literal["integer", "number", "boolean", "text", "json"]
 """Storage type of the data set's own columns; `json` is for nested or mixed values."""

@@ -111,7 +111,7 @@ def parse_filter(text: str, names: Names) -> Filter:
 
 
 def _too_deep(text: str) -> FilterError:
-    return FilterError("This expression is nested too deeply or too long", text, 0, len(text))
+    return FilterError("This expression is nested too deeply or is too long", text, 0, len(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def test_tokens_of_many_pairs_are_read_when_they_are_asked_for(show_app: Show, m
     assert "Token concentration not read yet                   Enter reads the tokens of 170 pairs" in terminal.text
     terminal.press("enter")
     assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
-    assert "Spread over 98 tokens a pair" in terminal.text
+    assert "Spread over 98 tokens per pair" in terminal.text
 
 
 def test_the_cursor_stays_in_its_row_when_the_window_changes(show_app: Show) -> None:

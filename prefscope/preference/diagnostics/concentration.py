@@ -64,7 +64,7 @@ class Concentration:
                 figure, f"The first differing tokens give {parting}: the policy learns how to begin", warns=True
             )
         if self.top > MUCH and self.tokens > 4 * TOP:
-            sentence = f"{TOP} of {self.tokens:.0f} tokens carry most of the change: see which ones on the Pair screen"
+            sentence = f"{TOP} of {self.tokens:.0f} tokens carry most of the change: Pair shows which ones"
             return Conclusion(figure, sentence, warns=True)
         sentence = (
             f"Spread over {self.tokens:.0f} tokens per pair; "

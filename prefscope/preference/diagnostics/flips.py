@@ -39,7 +39,7 @@ class Flips:
             return NOTHING
         figure = f"noise {self.noise:.1%}, {self.suspects:,} suspected"
         if self.noise > WORTH_A_WARNING:
-            sentence = f"Read pairs with margins below {self.threshold:.2g} first: their labels or the policy are wrong"
+            sentence = f"Read pairs with margins below {self.threshold:.2g} first: the label or the policy is wrong"
         elif self.suspects:
             sentence = f"Margins explain the labels; still read the {self.suspects:,} below {self.threshold:.2g}"
         else:

@@ -206,8 +206,8 @@ def test_csv_rows_keep_the_line_where_they_begin(tmp_path: Path) -> None:
 
 def test_csv_rows_with_other_than_the_headers_columns_are_told(tmp_path: Path) -> None:
     few, many, good = rows_of(written(tmp_path / "a.csv", "a,b\n1\n1,2,3\n1,2\n"))
-    assert few == BadRow(0, 2, "the row has 1 cells, but the header has 2 columns")
-    assert many == BadRow(1, 3, "the row has 3 cells, but the header has 2 columns")
+    assert few == BadRow(0, 2, "the number of cells differs from the header: 1 instead of 2")
+    assert many == BadRow(1, 3, "the number of cells differs from the header: 3 instead of 2")
     assert good == SourceRow(2, 4, {"a": "1", "b": "2"})
 
 
