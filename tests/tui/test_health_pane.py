@@ -30,8 +30,7 @@ def test_the_highlighted_finding_is_told_in_full_with_its_source(show_app: Show)
     terminal = show_app((120, 36))
     terminal.press("6", "down")
     assert (
-        "The longer response is rewarded (43% of the variance): at equal length, 90% right, not 91%."
-        in terminal.text
+        "The longer response is rewarded (43% of the variance): at equal length, 90% right, not 91%." in terminal.text
     )
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
 
