@@ -1,7 +1,7 @@
-"""What can go wrong, as sentences: what happened, where, and what to do next.
+"""Errors for users: each message states what happened, where, and what to do next.
 
-Every error that a user can cause or meet is a `PrefscopeError`; its `exit_code` is what the command line returns.
-This module imports nothing of the project.
+Every error that a user can cause or run into is a `PrefscopeError`; the command line exits with its `exit_code`.
+This module does not import any other module of the project.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import errno
 
 UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError)
-"""What parsers raise for text that is damaged, nested too deeply, or holds a number or a size that is too large."""
+"""Exceptions that parsers raise for text that is damaged, too deeply nested, or has too large a number or size."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors of a disk that takes no more."""
+"""Error numbers of a full disk, an exceeded quota and a file size limit."""
 
 
 class PrefscopeError(Exception):
-    """An error that is told as a sentence and never as a traceback."""
+    """An error that is shown to the user as a message, without a traceback."""
 
     exit_code = 2
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        """Keep the parts of the sentence.
+        """Create an error from the parts of its message.
 
         Args:
             what: What happened, as a sentence without a full stop.
@@ -33,11 +33,11 @@ class PrefscopeError(Exception):
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A worker's error is told by the process that started it.
+        # Errors of a worker are pickled and shown by the process that started it.
         return _rebuilt, (type(self), self.what, self.where, self.hint)
 
     def __str__(self) -> str:
-        # After a place the sentence goes on; without one it begins.
+        # The first letter is upper case unless a place precedes it.
         first = self.what[:1].lower() if self.where else self.what[:1].upper()
         place = f"{self.where}: " if self.where else ""
         advice = f" {self.hint}" if self.hint else ""
@@ -57,11 +57,11 @@ class ModelError(PrefscopeError):
 
 
 class VocabularyError(ModelError):
-    """A policy and a reference of which a token in use differs in meaning."""
+    """A policy and a reference whose tokenizers disagree on a token in use."""
 
 
 class TemplateError(ModelError):
-    """Conversations, and no chat template to write them with."""
+    """Conversations that cannot be rendered because there is no chat template."""
 
 
 class LedgerError(PrefscopeError):
@@ -69,29 +69,29 @@ class LedgerError(PrefscopeError):
 
 
 class NewerLedgerError(LedgerError):
-    """A ledger that a newer version has written."""
+    """A ledger written by a newer version."""
 
 
 class DamagedLedgerError(LedgerError):
-    """A ledger that is not as it was written."""
+    """A ledger whose content has changed since it was written."""
 
 
 class MissingExtraError(PrefscopeError):
     """An optional package that is not installed."""
 
     def __init__(self, purpose: str, extra: str) -> None:
-        """Name what needs the package and the command that installs it."""
+        """Create an error that names the purpose of the package and the command that installs it."""
         super().__init__(f"{purpose} needs an optional package", hint=f"Install it: pip install 'prefscope[{extra}]'")
 
 
 class ResourceError(PrefscopeError):
-    """The machine stopped the work: disk, memory or network."""
+    """A lack of disk space, memory or network access."""
 
     exit_code = 3
 
 
 def refusal_of(error: Exception) -> PrefscopeError | None:
-    """Return the sentence for an error that an input or the machine can cause anywhere, None for what must be a bug."""
+    """Convert an error that input or the machine can cause to a `PrefscopeError`; return None if it must be a bug."""
     if isinstance(error, PrefscopeError):
         return error
     if isinstance(error, OSError):
@@ -99,23 +99,23 @@ def refusal_of(error: Exception) -> PrefscopeError | None:
     if isinstance(error, MemoryError):
         return ResourceError("There is not enough memory", hint="Free memory, or read less at a time.")
     if isinstance(error, RecursionError):
-        return DataError("The input is nested too deeply", hint="Make it flatter; --debug shows what was being read.")
+        return DataError("The input is nested too deeply", hint="Flatten it; --debug shows what was being read.")
     return None
 
 
 def no_space(error: OSError) -> ResourceError | None:
-    """Return the sentence for a disk that is full, None for another error."""
+    """Convert the error of a full disk; return None for any other error."""
     if error.errno not in FULL:
         return None
     return ResourceError(
         f"The disk is full ({error.strerror or error})",
         where=str(error.filename or ""),
-        hint="Free disk space where outputs and temporary files (TMPDIR) go, and run the same command again.",
+        hint="Free disk space for outputs and temporary files (TMPDIR), and run the same command again.",
     )
 
 
 def _rebuilt(kind: type[PrefscopeError], what: str, where: str, hint: str) -> PrefscopeError:
-    """Return an error that came from another process."""
+    """Recreate a pickled error."""
     error = kind.__new__(kind)
     PrefscopeError.__init__(error, what, where=where, hint=hint)
     return error

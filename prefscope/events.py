@@ -1,7 +1,7 @@
-"""What a run says while it goes: past facts as plain dataclasses, JSON both ways.
+"""Events that a run emits: plain dataclasses that can be converted to JSON and back.
 
-Both front ends read these, the command line in the same process and the TUI from a worker's stdout.
-This module imports nothing of the project.
+Both front ends consume them, the command line in the same process and the TUI from a worker's stdout.
+This module does not import any other module of the project.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import get_args
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that a person should know: what was recognised, what was substituted."""
+    """A note for the user, for example about what was recognised or substituted."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A step other than scoring moved on: reading, hashing, loading, writing."""
+    """A step other than scoring made progress: reading, hashing, loading, writing."""
 
     step: str
     done: int
@@ -30,7 +30,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class PairFlagged:
-    """A pair carries flags that make its numbers doubtful."""
+    """A pair has flags that make its numbers doubtful."""
 
     row: int
     flags: tuple[str, ...]
@@ -38,36 +38,36 @@ class PairFlagged:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a model still has to compute, and how."""
+    """The work that is left for a model, and how it will be done."""
 
     role: str
     """`policy` or `ref`."""
     pairs: int
-    """Of the data set."""
+    """Pairs of the data set."""
     sequences: int
-    """Distinct sequences of the data set (of each window of it, where it is large)."""
+    """Distinct sequences of the data set (of each window, if it is large)."""
     missing: int
-    """Those that the store does not have yet."""
+    """Sequences that are not in the store yet."""
     tokens: int
     """Tokens of the missing sequences."""
     computed: int
-    """Tokens that will be computed for them: fewer where beginnings are shared, more where rows are padded."""
+    """Tokens that will be computed for them: fewer if prefixes are shared, more if rows are padded."""
     padded: int
     """Tokens that a trainer's evaluation would compute for them, in padded batches of 8 pairs."""
     path: str
     """`packed` or `padded`."""
     reason: str
-    """Why it is not packed; empty where it is."""
+    """Why it is not packed; empty if it is."""
     batch_tokens: int
-    """Budget of a forward pass."""
+    """Token budget of a forward pass."""
     seconds: float
-    """Estimate, from the speed of a probe."""
+    """Estimated time, from the speed of a probe."""
     weight_bytes: int
-    """Memory of the weights that are resident at one time."""
+    """Memory of the weights that are loaded at the same time."""
     other_bytes: int
-    """What the process takes beside them at most."""
+    """Maximum memory of the process besides the weights."""
     resumed: bool
-    """Whether an interrupted run's plan goes on."""
+    """Whether the plan of an interrupted run is continued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +76,41 @@ class BatchScored:
 
     role: str
     batch: int
-    """How many batches of the role this run scored before."""
+    """Number of batches of this role that the run has scored before."""
     sequences: int
     tokens: int
     """Tokens of its sequences."""
     computed: int
-    """Tokens that were computed for them."""
+    """Tokens that were actually computed."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All pairs are read and wait as a ledger without log-probs, which can be looked at while the run goes on."""
+    """All pairs were read and written to a preview: a ledger without log-probs that can be viewed during the run."""
 
     preview: str
-    """The file."""
+    """Path of the preview."""
     run_name: str
-    """What names the run, and its ledger where nobody named that."""
+    """Name of the run, and of its ledger unless the user named that."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogpsKnown:
-    """Sequences of a run that is watched have their log-probs: just scored, or found in the store."""
+    """Log-probs of sequences are available, newly scored or from the store; only emitted if a run is watched."""
 
     role: str
     scope: str
-    """First part of their keys in the store, in hex digits."""
+    """Scope of their keys in the store, in hex digits."""
     digests: tuple[str, ...]
-    """Of each sequence, in hex digits."""
+    """Digest of each sequence, in hex digits."""
     sums: tuple[float, ...]
-    """Σ of the log-probs of each, in nats."""
+    """Sum of the log-probs of each sequence, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halved:
-    """Memory ran out: the batch is tried again in halves."""
+    """Memory ran out; the batch is retried in halves."""
 
     role: str
     batch: int
@@ -119,7 +119,7 @@ class Halved:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The ledger is written."""
+    """The ledger was written."""
 
     ledger: str
     pairs: int
@@ -139,15 +139,15 @@ _KINDS: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_a
 
 
 def to_json_line(event: Event) -> str:
-    """Return the event as one line of JSON, without the newline."""
+    """Serialise an event as one line of JSON, without the newline."""
     return json.dumps({"event": type(event).__name__, **asdict(event)})
 
 
 def from_json_line(line: str) -> Event:
-    """Return the event that `to_json_line` wrote.
+    """Parse a line written by `to_json_line`.
 
     Raises:
-        ValueError: The line is no event.
+        ValueError: If the line is not an event.
     """
     try:
         value = json.loads(line)

@@ -1,7 +1,7 @@
-"""The flags: everything that can be wrong with one pair, with its letter, its meaning and how it is found.
+"""Flags: everything that can be wrong with a single pair, with a letter, a meaning and a detection function.
 
 To add a flag, add its record here. The ledger, the export, the table of pairs, filters, Health, reports and docs all
-read `FLAGS`.
+use `FLAGS`.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ TokenIds = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class TokenEvidence:
-    """A pair after tokenization. Tuples of two are chosen, then rejected."""
+    """A pair after tokenization. Tuples of two are for chosen and rejected."""
 
     pair: PreferencePair
     whole: tuple[TokenIds, TokenIds]
-    """Prompt and response before truncation."""
+    """Tokens of prompt and response before truncation."""
     lengths: tuple[int, int]
-    """Tokens of prompt and response after truncation."""
+    """Number of tokens of prompt and response after truncation."""
     num_scored: tuple[int, int]
     end_tokens: tuple[TokenIds, TokenIds]
-    """End-of-sequence tokens at the end of each response, last first, at most two."""
+    """Up to two end-of-sequence tokens at the end of each response, the last one first."""
     bos_id: int | None
     """The tokenizer's beginning-of-sequence token."""
     moves_boundary: bool
-    """Whether prompt + response does not begin with the prompt's own tokens."""
+    """Whether the tokens of prompt + response do not begin with the tokens of the prompt."""
     left_out: Sequence[str]
     """Fields of messages and tools that the chat template does not render."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogpEvidence:
-    """A pair after its log-probs were computed."""
+    """A pair after scoring."""
 
     is_finite: bool
-    """Whether every sum is a number."""
+    """Whether all sums are finite."""
     crashed: bool = False
-    """Whether one of its sequences ended every process that computed it."""
+    """Whether one of its sequences crashed every process that computed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Something that can be wrong with one pair. It is found either in its tokens or in its log-probs."""
+    """Something that can be wrong with a pair, detected either in its tokens or in its log-probs."""
 
     name: str
     letter: str
-    """Stands for it in the table of pairs."""
+    """Abbreviation in the table of pairs."""
     meaning: str
     in_tokens: Callable[[TokenEvidence], bool] | None = None
     in_logps: Callable[[LogpEvidence], bool] | None = None
@@ -63,7 +63,7 @@ def _is_truncated(found: TokenEvidence) -> bool:
 
 
 def _has_double_bos(found: TokenEvidence) -> bool:
-    # SmolLM's BOS also opens every turn: only a BOS right after a BOS is doubled.
+    # SmolLM's BOS also begins every turn, so only two in succession count as doubled.
     return found.bos_id is not None and list(found.whole[0][:2]) == [found.bos_id, found.bos_id]
 
 
@@ -74,11 +74,11 @@ def _has_double_eos(found: TokenEvidence) -> bool:
 FLAGS = {
     flag.name: flag
     for flag in (
-        Flag("truncated", "T", "a sequence was longer than the longest length and lost tokens", _is_truncated),
+        Flag("truncated", "T", "a sequence exceeded the maximum length and lost tokens", _is_truncated),
         Flag(
             "prefix_mismatch",
             "P",
-            "the prompt's tokens are not how prompt + response begins: the boundary moved",
+            "prompt + response does not begin with the prompt's tokens: the boundary moved",
             lambda found: found.moves_boundary,
             serious=True,
         ),
@@ -128,7 +128,7 @@ FLAGS = {
         Flag(
             "crashed",
             "C",
-            "a response ends every process that computes it, so its log-probs are NaN",
+            "a response crashes every process that computes it, so its log-probs are NaN",
             in_logps=lambda found: found.crashed,
         ),
         Flag(
@@ -139,30 +139,30 @@ FLAGS = {
         ),
     )
 }
-"""Every flag by its name."""
+"""All flags by name."""
 
 
 def token_flags(found: TokenEvidence) -> tuple[str, ...]:
-    """Return the flags that a pair's tokens give it."""
+    """Return the flags detected in a pair's tokens."""
     return tuple(flag.name for flag in FLAGS.values() if flag.in_tokens is not None and flag.in_tokens(found))
 
 
 def with_logp_flags(flags: Iterable[str], found: LogpEvidence) -> tuple[str, ...]:
-    """Return a pair's flags with those that its log-probs add."""
+    """Return a pair's flags together with those detected in its log-probs."""
     added = (flag.name for flag in FLAGS.values() if flag.in_logps is not None and flag.in_logps(found))
     return tuple(dict.fromkeys((*flags, *added)))
 
 
 def join_flags(flags: Iterable[str]) -> str:
-    """Return flags as the ledger's column has them."""
+    """Join flags for the ledger's `flags` column."""
     return ";".join(flags)
 
 
 def split_flags(joined: str) -> list[str]:
-    """Return the flags in a value of the ledger's column."""
+    """Split a value of the ledger's `flags` column."""
     return joined.split(";") if joined else []
 
 
 def flag_meaning(name: str, otherwise: str = "") -> str:
-    """Return what a flag means, or `otherwise` for a flag of another version of prefscope."""
+    """Return the meaning of a flag, or `otherwise` if this version does not know the flag."""
     return FLAGS[name].meaning if name in FLAGS else otherwise

@@ -1,4 +1,4 @@
-"""Where prefscope keeps things on this machine."""
+"""Paths of the files and folders that prefscope uses on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def store_path(asked: str | None) -> Path:
 
 
 def unnamed_ledger(source: str, run_name: str) -> Path:
-    """Return where the ledger of a run goes that nobody named: after its data set and the run's own name."""
+    """Return the default path of a run's ledger, named after the data set and the run."""
     name = Path(source).name or Path(source).resolve().name
     stem = "stdin" if source == "-" else name.split(".")[0].translate(_NO_PATTERN) or "data"
     return platformdirs.user_data_path("prefscope") / "ledgers" / f"{stem}-{run_name}.parquet"
 
 
 def log_folder() -> Path:
-    """Return the folder of logs of our own bugs."""
+    """Return the folder of logs of internal errors."""
     return platformdirs.user_log_path("prefscope")
 
 
@@ -40,13 +40,13 @@ def worker_log(process: int | str) -> Path:
 def sample_data() -> Path:
     """Return the folder of the bundled pairs, tiny models and demo ledgers.
 
-    In a wheel it lies in the package, in a checkout beside it.
+    In a wheel, it is inside the package; in a checkout, beside it.
 
     Raises:
-        FileNotFoundError: The installation is incomplete.
+        FileNotFoundError: If the installation is incomplete.
     """
     package = Path(__file__).resolve().parent
     for folder in (package / SAMPLE_FOLDER, package.parent / SAMPLE_FOLDER):
         if (folder / "pairs.jsonl").is_file():
             return folder
-    raise FileNotFoundError(f"{SAMPLE_FOLDER} is not where it should be: {package}")
+    raise FileNotFoundError(f"{SAMPLE_FOLDER} is neither in nor beside {package}")

@@ -1,6 +1,6 @@
-"""Folders and files that only their owner can read: ledgers, marks and logs hold private texts.
+"""Create folders and files that only their owner can read, because ledgers, marks and logs contain private texts.
 
-This module imports nothing of the project.
+This module does not import any other module of the project.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _PART = re.compile(r"\.(\d+)(?:-\d+)?\.part")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, for their owner alone; those that are there stay as they are.
+    """Create a folder and its missing parents, accessible only to their owner; existing folders are not changed.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: If a folder cannot be created.
     """
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
@@ -29,31 +29,31 @@ def make_folder(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file for its owner alone, to be filled by whatever opens it.
+    """Create an empty file, accessible only to its owner, to be filled later.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: If the file cannot be created.
     """
     os.close(_open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
 
 
 def open_file(path: Path, mode: str = "wb") -> IO[bytes]:
-    """Open a file for writing bytes, which is made for its owner alone.
+    """Open a file for writing bytes; a new file is accessible only to its owner.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: If the file cannot be opened.
     """
     return open(path, mode, opener=_open)
 
 
 def keep_mode(part: Path, path: Path) -> None:
-    """Give a file that will replace another the permissions that somebody gave to the other one."""
+    """Copy the permissions of an existing file to the file that will replace it."""
     with suppress(FileNotFoundError):
         part.chmod(path.stat().st_mode & 0o777)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that are dead by now left of a file that they were writing."""
+    """Remove partial files of processes that died while writing."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         found = _PART.fullmatch(part.name, len(path.name) + 1)
         if found and not _is_alive(int(found[1])):

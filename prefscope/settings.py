@@ -1,7 +1,7 @@
-"""Frozen settings of a run: what to score, how to tokenize, how to compute, which preference knobs.
+"""Frozen settings of a run: what to score, how to tokenize, how to compute, and the preference parameters.
 
-Settings are plain values that survive a JSON round trip, so that a worker process can be told what to do.
-This module imports nothing of the project.
+Settings are plain values that survive a JSON round trip, so that they can be passed to a worker process.
+This module does not import any other module of the project.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ Truncation = Literal["keep_start", "keep_end"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["local", "ray"]
 NOISE_PAIRS = 64
-"""Enough for a noise floor."""
+"""Number of pairs that is enough for a noise floor."""
 Palette = Literal["sky-orange", "blue-red", "mono"]
-"""Colours of what is positive and what is negative."""
+"""Colours of positive and negative values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,18 @@ class DataSettings:
     """A file, a folder, a glob, `-` for standard input, or a data set id of the hub."""
     dialect: str = "auto"
     mapping: Mapping[str, str] | None = None
-    """Columns of an unknown layout: `{"prompt": "question", "chosen": ..., "rejected": ...}`."""
+    """Columns of a custom layout: `{"prompt": "question", "chosen": ..., "rejected": ...}`."""
     split: str | None = None
     config: str | None = None
     revision: str | None = None
     limit: int | None = None
-    """Score only the first so many pairs."""
+    """Score only the first `limit` pairs."""
     sample: int | None = None
-    """Score only so many pairs, drawn at random with `seed`."""
+    """Score only `sample` pairs, drawn at random with `seed`."""
     seed: int = 0
     skip_bad_rows: bool = False
     more: tuple[str, ...] = ()
-    """Further files of the same data set, read after `source`."""
+    """More files of the same data set, read after `source`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class TokenizationSettings:
     """How text becomes token ids; the defaults are TRL's rules without its truncation."""
 
     max_length: int | None = None
-    """Cut sequences to so many tokens; None: to the model's context."""
+    """Maximum length of a sequence in tokens; None: the model's context length."""
     truncation: Truncation = "keep_start"
     chat_template: str | None = None
-    """A Jinja template (its text, not its path) in place of the tokenizer's own."""
+    """A Jinja template (its text, not its path) to use instead of the tokenizer's."""
     profile: str = "trl"
-    """Whose rules (scoring/profiles.py); another than `trl` cuts sequences in its own way."""
+    """The stack whose rules to follow (scoring/profiles.py); other profiles than `trl` truncate in their own way."""
     template_date: str | None = None
-    """The date that a chat template writes for today's, as `2026-01-31`; None: the day on which the run begins."""
+    """The date that a chat template inserts as today's, such as `2026-01-31`; None: the day on which the run starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class ModelSettings:
 
     policy: str
     ref: str | None = None
-    """A checkpoint, `base` for the adapter's base model, `adapter-off` for the policy with its adapter switched off,
+    """A checkpoint, `base` for the adapter's base model, `adapter-off` for the policy with its adapter disabled,
     `none` for no reference; None: the base of an adapter."""
     base: str | None = None
-    """Base model of an adapter whose recorded path is gone."""
+    """Base model of an adapter, if the recorded path no longer exists."""
     dtype: Dtype = "auto"
     device: str = "auto"
     device_map: str | None = None
@@ -74,55 +74,55 @@ class ModelSettings:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     bundled: bool = False
-    """Nobody named a policy: the tiny pair of sample_data stands in."""
+    """Whether no policy was named, so that the tiny models of sample_data are used."""
     tp: int = 1
-    """Processes, each on a GPU of its own, among which every model is split (tensor parallelism)."""
+    """Number of processes, each with its own GPU, across which every model is split (tensor parallelism)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeSettings:
-    """How to spend the machine."""
+    """How to use the machine."""
 
     cache_dir: str | None = None
     """Folder of the log-prob store; None: the user's cache folder."""
     use_cache: bool = True
     batch_tokens: int | None = None
-    """Tokens of one forward pass, padding included; None: found for the device and the model."""
+    """Tokens per forward pass, padding included; None: determined for the device and the model."""
     threads: int | None = None
     keep_tokens: bool = True
     """Keep per-token log-probs and token texts in the ledger."""
     noise_pairs: int = 0
-    """Compute so many pairs anew in other batches, to tell how much of a margin is rounding."""
+    """Number of pairs to recompute in other batches, to measure the rounding error of margins."""
     collisions: bool = False
-    """Keep how sure the policy was at each token, log Σ π², which WPO needs."""
+    """Store log Σ π² of the policy at each token, which WPO needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
-    """Who computes what, and where it is gathered; no number depends on it."""
+    """How work is distributed and collected; the results do not depend on it."""
 
     workers: int | None = None
-    """Processes of this machine, each on a device of its own as far as there are several; None: this process. With
-    Ray: actors; None: as many as the cluster has room for."""
+    """Number of processes on this machine, on separate devices if there are several; None: this process only. With
+    Ray, number of actors; None: as many as fit into the cluster."""
     engine: Engine = "local"
     address: str | None = None
-    """Of the Ray cluster; None: one that is started here."""
+    """Address of the Ray cluster; None: start a local one."""
     gpus_per_worker: float | None = None
-    """Of a Ray worker; None: as many as its models are split among, 0 where this machine computes on none."""
+    """GPUs per Ray worker; None: as many as its models are split across, or 0 if this machine does not use GPUs."""
     cpus_per_worker: int = 1
-    """Of a Ray worker."""
+    """CPUs per Ray worker."""
     patience: float = 300.0
-    """Seconds that a worker may take for a batch at least, before it counts as hanging and is ended."""
+    """Minimum time in seconds that a worker may take for a batch before it is considered hung and is killed."""
     parts: str | None = None
-    """Folder or URL that this process and others fill with a part for each shard; None: the store alone."""
+    """Folder or URL to which this process and others write a part for each shard; None: use only the store."""
     slice_number: int | None = None
-    """Score only the shards of one of `slices` slices, counted from 0, and leave the ledger to `parts merge`."""
+    """Score only the shards of this slice of `slices`, counted from 0; `parts merge` writes the ledger."""
     slices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreSettings:
-    """All that decides what a run computes."""
+    """All settings of a run."""
 
     data: DataSettings
     models: ModelSettings
@@ -131,12 +131,12 @@ class ScoreSettings:
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values; `from_json` reads them back."""
+        """Convert the settings to JSON values; `from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ScoreSettings:
-        """Return the settings that `to_json` wrote."""
+        """Recreate settings from the result of `to_json`."""
         return cls(
             data=DataSettings(**{**value["data"], "more": tuple(value["data"].get("more", ()))}),
             models=ModelSettings(**value["models"]),
@@ -148,7 +148,7 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class LossChoice:
-    """A loss by name, with the parameters that differ from its defaults."""
+    """A loss by name, with the parameters that override its defaults."""
 
     name: str
     parameters: Mapping[str, float] = field(default_factory=dict)
@@ -159,12 +159,12 @@ DEFAULT_LOSSES = (LossChoice("dpo"), LossChoice("ipo"), LossChoice("simpo"))
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSettings:
-    """The knobs that need no model: they are applied when a ledger is read."""
+    """Parameters that need no model: they are applied when a ledger is read."""
 
     beta: float = 0.1
     """Scale of the implicit rewards, and the default beta of every loss with a reference."""
     losses: tuple[LossChoice, ...] = DEFAULT_LOSSES
     explicit: bool = False
-    """Whether somebody named the losses: one that a ledger cannot give is then an error, and else left out."""
+    """Whether the user named the losses: a loss that a ledger cannot provide is then an error, otherwise skipped."""
     weights: bool = False
-    """Give each loss's gradient weight too."""
+    """Also compute the gradient weight of each loss."""

@@ -1,6 +1,6 @@
-"""Bounds and tests of shares and means: how sure one may be.
+"""Confidence intervals and tests for shares and means.
 
-This module imports nothing of the project.
+This module does not import any other module of the project.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z_95 = 1.959963984540054
-"""The standard normal's quantile of a 95% interval with two sides."""
+"""Quantile of the standard normal distribution for a two-sided 95% interval."""
 LEVEL = 0.95
 LEAST_RESAMPLES, MOST_RESAMPLES = 200, 2000
 DRAWS, DRAWS_AT_ONCE = 40_000_000, 1_000_000
-"""Of a bootstrap: in all, and at the same time."""
+"""Random draws of a bootstrap: in total, and at the same time."""
 
 
 def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share; a tie may count as half a success.
+    """Return the 95% Wilson score interval of a share; a tie may count as half a success.
 
     References:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
@@ -36,7 +36,7 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
 
 
 def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the mean and the bounds of its 95% interval by Student's t; the bounds are nan of fewer than two values.
+    """Return the mean and its 95% Student's t interval, whose bounds are nan for fewer than two values.
 
     Definition: mean ± t · sd / √n with n − 1 degrees of freedom.
 
@@ -56,7 +56,7 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def normal_bounds(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95% bounds of a mean, mean ± 1.96 · sd / √n; nan of fewer than two values."""
+    """Return the 95% interval of a mean, mean ± 1.96 · sd / √n; nan for fewer than two values."""
     if values.size < 2:  # noqa: PLR2004 (a spread takes two)
         return math.nan, math.nan
     mean, half = float(values.mean()), Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size)
@@ -64,9 +64,9 @@ def normal_bounds(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def bootstrap_bounds(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95% bounds of a mean by the percentile bootstrap, the same each time; nan of fewer than two values.
+    """Return the 95% interval of a mean by a percentile bootstrap with a fixed seed; nan for fewer than two values.
 
-    It draws 2,000 samples with replacement, of many values fewer, but at least 200.
+    It draws 2,000 samples with replacement; for large arrays fewer, but at least 200.
 
     References:
         Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7.
@@ -90,7 +90,7 @@ def bootstrap_bounds(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def student_95(freedom: int) -> float:
-    """Return the two-sided 95% point of Student's t: exact for 1 and 2 degrees of freedom, else to about a thousandth.
+    """Return the two-sided 95% quantile of Student's t: exact for 1 and 2 degrees of freedom, else to about 0.001.
 
     References:
         Fisher and Cornish 1960, "The percentile points of distributions having known cumulants", Technometrics 2.
@@ -100,7 +100,7 @@ def student_95(freedom: int) -> float:
     """
     if freedom == 1:
         return math.tan(math.pi * LEVEL / 2)
-    if freedom == 2:  # noqa: PLR2004 (its distribution function has an inverse, too)
+    if freedom == 2:  # noqa: PLR2004 (its quantile function has a closed form, too)
         return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
     z, n = Z_95, freedom
     return (
@@ -115,8 +115,8 @@ def student_95(freedom: int) -> float:
 def upper_tail(successes: int, trials: int, share: float) -> float:
     """Return the probability that a binomial count is at least `successes`.
 
-    Of independent trials whose shares differ but have the mean `share` it is an upper bound, where `successes` is at
-    least one more than their expected number.
+    For independent trials with different probabilities of mean `share`, this is an upper bound, provided that
+    `successes` is at least one more than the expected number.
 
     References:
         Hoeffding 1956, "On the distribution of the number of successes in independent trials", theorem 4.

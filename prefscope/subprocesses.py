@@ -1,6 +1,6 @@
-"""Processes of this program that compute for another: a socket to speak over, a log for what they print.
+"""Child processes of this program, connected by a socket, with a log for their output.
 
-A child ends when its starter is gone, which the end of its stdin tells.
+A child exits when its parent is gone, which it detects by the end of its stdin.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from prefscope.private import make_folder, open_file
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process, and this end of its socket."""
+    """A child process and the parent's end of its socket."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
     log: Path | None
-    """Where it prints; None: where its starter does."""
+    """File for its output; None: the output of its parent."""
 
     @property
     def where(self) -> str:
-        """The log's path, empty where there is nothing in it."""
+        """The log's path; empty if there is no output."""
         return str(self.log) if self.log is not None and self.log.is_file() and self.log.stat().st_size else ""
 
     def end(self, *, keep_log: bool = True) -> int:
-        """End the process and return its exit code; a log goes if it is not to be kept or has not a word."""
+        """Kill the process and return its exit code; an empty or unwanted log is deleted."""
         self.connection.close()
         self.process.kill()
         code = self.process.wait()
@@ -51,13 +51,13 @@ def start_child(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start a process.
+    """Start a child process.
 
     Args:
-        command: What to run; it gets the number of its end of the socket as an argument.
-        log: Where what it prints is added; None: it goes where this process's output does.
-        arguments: More of them, after the number.
-        environment: None: this process's own.
+        command: The command to run; the file descriptor of its end of the socket is appended.
+        log: File to which its output is appended; None: the output of this process.
+        arguments: Additional arguments, after the descriptor.
+        environment: Environment variables; None: those of this process.
     """
     ours, theirs = Pipe()
     if log is not None:
@@ -70,14 +70,14 @@ def start_child(
             stderr=stream,
             pass_fds=[theirs.fileno()],
             env=None if environment is None else dict(environment),
-            start_new_session=True,  # ctrl+C is for the starter, which then ends its children
+            start_new_session=True,  # ctrl+C only reaches the parent, which then ends its children
         )
     theirs.close()
     return Child(process, ours, log)
 
 
 def end_with_starter(last: Callable[[], object] = lambda: None) -> None:
-    """Let this process end when its starter is gone, after a last act."""
+    """Exit this process when its parent is gone, after calling `last`."""
 
     def wait() -> None:
         while os.read(0, 1):
@@ -89,7 +89,7 @@ def end_with_starter(last: Callable[[], object] = lambda: None) -> None:
 
 
 def told(code: int) -> str:
-    """Return how a process ended, by its exit code."""
+    """Describe how a process ended, from its exit code."""
     if code >= 0:
         return f"exit code {code}"
     try:

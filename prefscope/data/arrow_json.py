@@ -1,4 +1,4 @@
-"""Arrow columns whose strings are JSON by their type (`arrow.json`): tool calls and mixed values of `datasets`."""
+"""Decode Arrow columns of type `arrow.json`, in which `datasets` stores tool calls and mixed values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JSON = "extension<arrow.json>"
 
 
 def json_decoders(schema: pa.Schema) -> Mapping[str, Decode]:
-    """Return what decodes the columns that are JSON or hold some, by their names."""
+    """Return a decoder for each column that is JSON or contains JSON, by column name."""
     found = {field.name: _decoder(field.type) for field in schema}
     return {name: decode for name, decode in found.items() if decode is not None}
 

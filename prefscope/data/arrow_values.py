@@ -1,4 +1,4 @@
-"""Arrow's values as JSON values: binary text is decoded, and what is no text can never be scored as one.
+"""Convert Arrow values to JSON values. Binary text is decoded; values that are not text are never scored as text.
 
 | Arrow | JSON |
 |---|---|
@@ -6,10 +6,10 @@
 | binary of any kind that is UTF-8 | text |
 | other binary | `NotText`: Base64 |
 | date, time, timestamp | `NotText`: ISO 8601 |
-| decimal, duration, UUID and the rest | `NotText`: as Python writes it |
-| map with distinct text keys | object; another one: list of [key, value] |
-| JSON (`arrow.json`) | the value that it spells |
-| struct, list | object, list, with every null that they hold |
+| decimal, duration, UUID and the rest | `NotText`: as Python prints it |
+| map with distinct text keys | object; any other map: list of [key, value] |
+| JSON (`arrow.json`) | the parsed value |
+| struct, list | object, list, nulls included |
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNDECODABLE = "binary data that is not UTF-8 text"
 
 
 def rows_of_batch(batch: pa.RecordBatch, places: Iterator[int]) -> Iterator[SourceRow | BadRow]:
-    """Yield the rows of a batch; a value that cannot be read makes only its own row bad."""
+    """Yield the rows of a batch; a value that cannot be read makes only its own row a `BadRow`."""
     decoders = json_decoders(batch.schema)
     if batch.nbytes > LONGEST_ROW:
         yield from (_row_of_limited(batch.slice(i, 1), decoders, next(places)) for i in range(batch.num_rows))
@@ -52,7 +52,7 @@ def _decoded(value: dict[str, Json], decoders: Mapping[str, Decode]) -> dict[str
 
 
 def _row_of_limited(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int) -> SourceRow | BadRow:
-    """Return the only row of a batch unless it is longer than a row may be."""
+    """Return the row of a one-row batch, or a `BadRow` if it is longer than `LONGEST_ROW`."""
     if batch.nbytes > LONGEST_ROW:
         return BadRow(place, place + 1, f"the row is longer than {LONGEST_ROW:,} bytes")
     return _row_alone(batch, decoders, place)
@@ -77,7 +77,7 @@ def from_arrow_row(value: dict[str, Json]) -> dict[str, Json]:
 
 
 def from_arrow(found: object) -> Json:
-    """Return the JSON value of what Arrow gives Python."""
+    """Convert a Python value from Arrow's `as_py` to a JSON value."""
     if found is None or isinstance(found, str | bool | int | float):
         return found
     if isinstance(found, dict):

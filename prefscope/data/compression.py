@@ -1,4 +1,4 @@
-"""Compressed files: recognised by how they begin, and read as streams."""
+"""Compressed files: recognised by their first bytes, and read as streams."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from prefscope.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A way in which whole files are compressed."""
+    """A compression format for whole files."""
 
     suffix: str
     name: str
     magic: bytes
-    """How a compressed file begins."""
+    """The first bytes of a compressed file."""
     reader: Callable[[BinaryIO], object]
     ratio: int
-    """About how many times larger the text of a data set is."""
+    """Approximate compression ratio for the text of a data set."""
 
 
 def _read_zstd(stored: BinaryIO) -> BinaryIO:
@@ -44,13 +44,13 @@ LONGEST_MAGIC = max(len(one.magic) for one in COMPRESSIONS)
 
 
 def compression_named(path: Path) -> Compression | None:
-    """Return the compression that a file's name promises, None for none."""
+    """Return the compression that a file's suffix stands for, or None."""
     suffix = path.suffix.lower()
     return next((one for one in COMPRESSIONS if one.suffix == suffix), None)
 
 
 def compression_of(path: Path) -> Compression | None:
-    """Return the compression of a file by how it begins, None for none."""
+    """Return the compression of a file, detected by its first bytes, or None."""
     with path.open("rb") as stream:
         head = stream.read(LONGEST_MAGIC)
     return next((one for one in COMPRESSIONS if head.startswith(one.magic)), None)
@@ -58,7 +58,7 @@ def compression_of(path: Path) -> Compression | None:
 
 @contextmanager
 def opened(path: Path, compression: Compression | None) -> Iterator[BinaryIO]:
-    """Open a file for reading what it holds once it is decompressed."""
+    """Open a file for reading its decompressed content."""
     with path.open("rb") as stored:
         if compression is None:
             yield stored
@@ -70,17 +70,17 @@ def opened(path: Path, compression: Compression | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def reading(name: str, compression: Compression | None) -> Iterator[None]:
-    """Turn what reading a file raises into one sentence.
+    """Turn any error from reading a file into a `DataError`.
 
     Raises:
-        DataError: The file cannot be read, or its compressed data is damaged.
+        DataError: If the file cannot be read, or its compressed data is damaged.
     """
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        # Decompressors raise OSError without the number that one of the operating system has.
+        # An OSError of a decompressor has no errno; one of the operating system does.
         if compression is not None and getattr(error, "errno", None) is None:
             raise DataError(
-                f"the {compression.name} data is damaged or cut off", where=name, hint="Copy or download it again."
+                f"the {compression.name} data is damaged or truncated", where=name, hint="Copy or download it again."
             ) from error
         raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=name) from error

@@ -1,4 +1,4 @@
-"""Rows of tables in text: CSV and TSV, with the delimiter that the header has."""
+"""Rows of CSV and TSV files; the delimiter is detected in the header."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class CellLayout:
     spaced: bool = False
     """Whether a space follows every delimiter."""
     expected: str = ","
-    """The delimiter that the suffix of the file stands for."""
+    """The delimiter that the file's suffix stands for."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is unusual, as sentences without a full stop."""
+        """Notes on anything unusual, as sentences without a full stop."""
         found = []
         if self.delimiter != self.expected:
-            found.append(f"read with {_DELIMITERS.get(self.delimiter, repr(self.delimiter))} between the cells")
+            found.append(f"read with {_DELIMITERS.get(self.delimiter, repr(self.delimiter))} as delimiters")
         if self.spaced:
-            found.append("the space after each delimiter is left out")
+            found.append("the space after each delimiter is ignored")
         return tuple(found)
 
 
 def recognise_cells(head: str, expected: str) -> CellLayout:
-    """Return the layout of a file that begins with `head`.
+    """Detect the layout of a file from its beginning, `head`.
 
-    The delimiter is the one that a line `sep=…` names, else the one that makes the most columns of the header.
+    The delimiter is the one named by a `sep=…` line, or else the one that splits the header into the most columns.
     """
     lines = [line for line in head.splitlines() if line.strip()]
     first = lines[0] if lines else ""
@@ -68,13 +68,13 @@ def _is_spaced(header: str, delimiter: str) -> bool:
 
 
 def read_cells(stream: BinaryIO, name: str, layout: CellLayout) -> Iterator[SourceRow | BadRow]:
-    """Yield the rows of a table in text.
+    """Yield the rows of a CSV or TSV stream.
 
     Raises:
-        DataError: There is no header that can be read.
+        DataError: If there is no readable header.
     """
     csv.field_size_limit(_LONGEST_CELL)
-    # Bytes that are not UTF-8 come through as lone surrogates, so that only their own row is bad.
+    # Bytes that are not UTF-8 become lone surrogates, so that only their own row is bad.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.reader(_lines(text, name), delimiter=layout.delimiter, strict=True, skipinitialspace=layout.spaced)
         if layout.named:
@@ -100,7 +100,7 @@ def _lines(text: io.TextIOWrapper, name: str) -> Iterator[str]:
     """Yield the lines of a text.
 
     Raises:
-        DataError: One is longer than a row may be.
+        DataError: If a line is longer than `LONGEST_ROW`.
     """
     number = 0
     while line := text.readline(LONGEST_ROW + 1):
@@ -114,18 +114,18 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
     try:
         header = [column.strip() for column in next(cells for cells in reader if cells)]
     except (StopIteration, csv.Error) as error:
-        raise DataError("has no header line that can be read", where=name) from error
+        raise DataError("has no readable header line", where=name) from error
     if _not_utf8(header) is not None:
-        raise DataError("is not UTF-8 in its header line", where=name, hint="Save it as UTF-8.")
+        raise DataError("the header line is not UTF-8", where=name, hint="Save the file as UTF-8.")
     refuse_repeated(header, name)
     return header
 
 
 def refuse_repeated(columns: list[str], name: str) -> None:
-    """Refuse a table in which two columns have one name.
+    """Refuse a table in which two columns have the same name.
 
     Raises:
-        DataError: There are such columns.
+        DataError: If a column name is repeated.
     """
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
@@ -134,7 +134,7 @@ def refuse_repeated(columns: list[str], name: str) -> None:
 
 def _row_of_cells(row: int, line: int, header: list[str], cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != len(header):
-        return BadRow(row, line, f"the row has {len(cells)} cells where the header names {len(header)} columns")
+        return BadRow(row, line, f"the number of cells differs from the header: {len(cells)} instead of {len(header)}")
     byte = _not_utf8(cells)
     if byte is not None:
         return BadRow(row, line, f"the row is not UTF-8{_as_cp1252(byte)}")
@@ -142,7 +142,7 @@ def _row_of_cells(row: int, line: int, header: list[str], cells: list[str]) -> S
 
 
 def _not_utf8(cells: list[str]) -> int | None:
-    """Return the first byte that is not UTF-8, None where all are."""
+    """Return the first byte that is not UTF-8, or None."""
     try:
         "".join(cells).encode()
     except UnicodeEncodeError as error:
@@ -151,7 +151,7 @@ def _not_utf8(cells: list[str]) -> int | None:
 
 
 def _as_cp1252(byte: int) -> str:
-    """Return what a byte may be, for a sentence."""
+    """Describe a byte that is not UTF-8, with the character that it stands for in cp1252."""
     try:
         character = bytes([byte]).decode("cp1252")
     except UnicodeDecodeError:

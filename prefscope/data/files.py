@@ -1,4 +1,4 @@
-"""One file as a source of rows: its format and compression recognised by its name and by how it begins."""
+"""A file as a source of rows. Format and compression are recognised by its name and its first bytes."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class FileSource:
     """`jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`."""
     compression: Compression | None = None
     split: str | None = None
-    """Which list of rows of a JSON object."""
+    """Which list of rows of a JSON object to read."""
     cells: CellLayout | None = None
-    """Of `csv` and `tsv`."""
+    """Cell layout of `csv` and `tsv`."""
     spooled: bool = False
-    """Whether the file is a temporary one that holds what came through a pipe."""
+    """Whether this is a temporary file with piped input."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -60,14 +60,14 @@ class FileSource:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is unusual about the file, as sentences without a full stop."""
+        """Notes on anything unusual about the file, as sentences without a full stop."""
         return () if self.cells is None else self.cells.remarks
 
     def rows(self) -> Iterator[SourceRow | BadRow]:
-        """Return the rows from the first one on.
+        """Yield the rows, starting at the first.
 
         Raises:
-            DataError: If what follows cannot be read at all.
+            DataError: If the rest of the file cannot be read.
         """
         with reading(self.name, self.compression), opened(self.path, self.compression) as stream:
             if self.format == "jsonl":
@@ -83,7 +83,7 @@ class FileSource:
                 yield from read_cells(stream, self.name, self.cells or CellLayout(delimiter, expected=delimiter))
 
     def _whole(self, stream: BinaryIO) -> BinaryIO:
-        """Return a stream in which one can go back and forth."""
+        """Return a seekable stream."""
         return stream if self.compression is None else io.BytesIO(stream.read())
 
     def content_hash(self) -> str:
@@ -92,17 +92,17 @@ class FileSource:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def close(self) -> None:
-        """Delete a temporary file; the user's own stays."""
+        """Delete the file if it is temporary."""
         if self.spooled:
             self.path.unlink(missing_ok=True)
 
 
 def open_file(path: Path, name: str, split: str | None = None) -> FileSource:
-    """Return the rows of a file.
+    """Open a file as a source of rows.
 
     Raises:
-        DataError: There is no such file, or it is not what its name says.
-        UsageError: A split is named, and the format has none.
+        DataError: If the file does not exist, or its content does not match its name.
+        UsageError: If a split is named, but the format has none.
     """
     if not path.exists():
         raise DataError("there is no such file", where=name, hint=_nearest(path))
@@ -113,15 +113,15 @@ def open_file(path: Path, name: str, split: str | None = None) -> FileSource:
         source = _recognised(path, name, compression, split)
     if split is not None and source.format != "json":
         raise UsageError(
-            "a split, config or revision is for hub data sets, a split also for folders and JSON objects of splits",
+            "a split only applies to hub data sets, folders and JSON objects of splits",
             where=name,
-            hint="Omit --split: this file has none.",
+            hint="Omit --split: this file has no splits.",
         )
     return source
 
 
 def format_named(path: Path) -> str:
-    """Return the format that a file's name promises, or ""."""
+    """Return the format that a file's suffix stands for, or ""."""
     inner = path.with_suffix("") if compression_named(path) is not None else path
     return _FORMATS.get(inner.suffix.lower(), "")
 
@@ -133,7 +133,7 @@ def _recognised(path: Path, name: str, compression: Compression | None, split: s
         head = stream.read(_HEAD_BYTES)
     refuse_foreign(head, name)
     if not head.removeprefix(codecs.BOM_UTF8).strip():
-        raise DataError("is empty", where=name, hint="A data set has one row or more.")
+        raise DataError("is empty", where=name, hint="A data set needs at least one row.")
     found = _sniffed(head)
     for kind, title in _BINARY.items():
         if named and (named == kind) != (found == kind):
@@ -149,13 +149,13 @@ def _recognised(path: Path, name: str, compression: Compression | None, split: s
 
 
 def _check_compression(path: Path, name: str, found: Compression | None, named_format: str) -> None:
-    """Refuse a name that promises another compression than the file has."""
+    """Refuse a file whose suffix does not match its compression."""
     named = compression_named(path)
     if named is not None and found is not named:
         raise DataError(
             f"is not {named.name}, though its name ends with {named.suffix}",
             where=name,
-            hint=f"Name it {found.suffix}." if found else f"Take {named.suffix} off its name.",
+            hint=f"Rename it to {found.suffix}." if found else f"Remove {named.suffix} from its name.",
         )
     if named is None and found is not None and named_format:
         raise DataError(
@@ -164,21 +164,21 @@ def _check_compression(path: Path, name: str, found: Compression | None, named_f
 
 
 def _decided(named: str, found: str, head: bytes, name: str) -> str:
-    """Return the format of a file by its name and by how it begins."""
+    """Return the format of a file, judged by its name and its first bytes."""
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if named == "jsonl" and found == "json":
         if text.startswith(b"["):
-            raise DataError("is a JSON array, not JSON lines", where=name, hint="Name it .json.")
+            raise DataError("is a JSON array, not JSON lines", where=name, hint="Rename it to .json.")
         return "json" if _begins_with_object_over_lines(text) else named
     if named == "json" and found == "jsonl":
         return "jsonl"
     if not (named or found):
-        raise DataError("is in no format that is known", where=name, hint=_KNOWN)
+        raise DataError("is not in a known format", where=name, hint=_KNOWN)
     return named or found
 
 
 def _sniffed(head: bytes) -> str:
-    """Return the format of a file that begins with `head`, or ""."""
+    """Detect the format of a file from its first bytes; "" if unknown."""
     for beginning, kind in _BEGINNINGS.items():
         if head.startswith(beginning):
             return kind
@@ -197,7 +197,7 @@ def _sniffed(head: bytes) -> str:
 
 
 def _begins_with_object_over_lines(text: bytes) -> bool:
-    """Return whether the first object goes on over several lines, or is one that holds all rows."""
+    """Return whether the first object spans several lines or contains all rows."""
     first, _, rest = text.partition(b"\n")
     if not rest.strip():
         return holds_rows(_parsed(first))

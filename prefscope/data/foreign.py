@@ -1,4 +1,4 @@
-"""Files that are no data set, recognised by how they begin, so that they can be called by their name."""
+"""Recognise files that are not data sets by their first bytes, so that error messages can say what they are."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "is a zip archive or an Excel workbook", "Unpack it, or export it as CSV."),
     (b"7z\xbc\xaf'\x1c", "is a 7z archive", _UNPACK),
     (b"Rar!", "is a rar archive", _UNPACK),
-    (b"\x04\x22\x4d\x18", "is lz4, which cannot be read", "Decompress it with `lz4 -d`."),
+    (b"\x04\x22\x4d\x18", "is compressed with lz4, which is not supported", "Decompress it with `lz4 -d`."),
     (b"SQLite format 3\x00", "is an SQLite database", _EXPORT),
     (b"\x89HDF", "is an HDF5 file", _EXPORT),
     (b"\x93NUMPY", "is a NumPy array", _EXPORT),
     (b"Obj\x01", "is an Avro file", _EXPORT),
     (b"ORC", "is an ORC file", _EXPORT),
-    (b"%PDF", "is a PDF", "Name the data set itself."),
+    (b"%PDF", "is a PDF", "Pass the data set itself."),
     (b"\x80\x04", "is a Python pickle, which could run code", _EXPORT),
     (b"\x80\x05", "is a Python pickle, which could run code", _EXPORT),
 )
@@ -37,10 +37,10 @@ _SAMPLE = 4096
 
 
 def refuse_foreign(head: bytes, name: str) -> None:
-    """Refuse a file by how it begins.
+    """Refuse a file that is recognisably something other than a data set.
 
     Raises:
-        DataError: It is a pointer to the data, a page of the web, an archive, a database and the like.
+        DataError: If it is a Git LFS or annex pointer, a web page, an archive, a database or the like.
     """
     for beginning, what, hint in _BEGINNINGS:
         if head.startswith(beginning):
@@ -48,7 +48,7 @@ def refuse_foreign(head: bytes, name: str) -> None:
     text = head.removeprefix(codecs.BOM_UTF8)
     if _PAGE.match(text):
         what = "is XML" if b"<?xml" in text[:_SAMPLE].lower() and b"<html" not in text.lower() else "is an HTML page"
-        hint = "A page to sign in or an error may have been saved in its place: download the data set again."
+        hint = "A sign-in or error page may have been saved instead: download the data set again."
         raise DataError(f"{what}, not a data set", where=name, hint=hint)
     if head[_TAR] == b"ustar":
         raise DataError("is a tar archive", where=name, hint=_UNPACK)
@@ -59,10 +59,10 @@ def refuse_foreign(head: bytes, name: str) -> None:
 
 
 def refuse_binary(head: bytes, name: str) -> None:
-    """Refuse bytes that no text in UTF-8 begins with.
+    """Refuse binary data and UTF-16 text.
 
     Raises:
-        DataError: There are NUL bytes.
+        DataError: If the beginning contains NUL bytes.
     """
     sample = head[:_SAMPLE]
     if b"\0" in sample:

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub."""
+"""Data sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ class HubSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """No file of the user's."""
+        """Empty: the rows do not come from files of the user."""
         return ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Nothing."""
+        """Empty: nothing is unusual about rows of the hub."""
         return ()
 
     def rows(self) -> Iterator[SourceRow | BadRow]:
-        """Return the rows from the first one on; a row's line is its number."""
+        """Yield the rows, starting at the first; a row's line is its 1-based number."""
         for row, value in enumerate(self.dataset):
             yield SourceRow(row, row + 1, from_arrow_row(value))
 
     def content_hash(self) -> str:
         """Return the SHA-256 of id, split, configuration, revision and the data set's fingerprint."""
-        # datasets offers its cache key under no public name.
+        # The fingerprint has no public name in datasets.
         fingerprint = self.dataset._fingerprint  # noqa: SLF001
         return hashlib.sha256(json.dumps([*self.settings, fingerprint]).encode()).hexdigest()
 
     def close(self) -> None:
-        """Do nothing: `datasets` keeps its own cache."""
+        """Do nothing: `datasets` manages its own cache."""
 
 
 def open_hub(hub_id: str, split: str, config: str | None, revision: str | None) -> HubSource:
-    """Return the rows of a split.
+    """Open a split of a data set on the hub.
 
     Raises:
-        DataError: It cannot be loaded.
-        MissingExtraError: `datasets` is not installed.
+        DataError: If it cannot be loaded.
+        MissingExtraError: If `datasets` is not installed.
     """
     try:
         from datasets import load_dataset
@@ -62,6 +62,6 @@ def open_hub(hub_id: str, split: str, config: str | None, revision: str | None) 
         dataset = load_dataset(hub_id, config, split=split, revision=revision)
     except Exception as error:  # datasets, huggingface_hub and the network raise without a common base
         reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
-        hint = "Check the id, the configuration, the split and the network; no file of that name is here."
+        hint = "Check the id, the configuration, the split and the network; there is no local file of that name."
         raise DataError(f"cannot be loaded from the hub: {reason}", where=hub_id, hint=hint) from error
     return HubSource(f"{hub_id} ({split})", dataset, (hub_id, split, config, revision))

@@ -1,4 +1,4 @@
-"""Rows of JSON: one a line, or elements of an array, or all that one object holds."""
+"""Rows of JSON: one per line, the elements of an array, or the rows inside one object."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prefscope.data.records import DEEPEST_ROW, LONGEST_ROW, BadRow, Json, Sourc
 from prefscope.errors import DataError
 
 Rows: TypeAlias = Iterator[SourceRow | BadRow]
-_TOO_DEEP = f"the row has more than {DEEPEST_ROW} lists and objects in each other"
+_TOO_DEEP = f"the row is nested more than {DEEPEST_ROW} levels deep"
 _TRAILING_COMMA = re.compile(r",\s*\Z")
 
 
 def read_json_lines(stream: BinaryIO) -> Rows:
-    """Yield the rows of JSON lines; a line that is no object is a bad row."""
+    """Yield the rows of JSON lines; a line that is not an object is a `BadRow`."""
     row = 0
     objects = Objects()
     for line, stored in enumerate(_lines(stream), start=1):
@@ -32,7 +32,7 @@ def read_json_lines(stream: BinaryIO) -> Rows:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a stream; of one that is longer than a row may be, its beginning alone."""
+    """Yield the lines of a stream, cutting those that are longer than `LONGEST_ROW`."""
     while stored := stream.readline(LONGEST_ROW + 1):
         rest = stored
         while len(rest) > LONGEST_ROW and not rest.endswith(b"\n"):
@@ -52,15 +52,15 @@ def _row_of_line(row: int, line: int, stored: bytes, objects: Objects) -> Source
     except json.JSONDecodeError as error:
         return BadRow(row, line, f"the line is not JSON ({_cause(error)} at column {error.colno})")
     except (ValueError, RecursionError) as error:
-        return BadRow(row, line, f"the line is not JSON that can be read ({error})")
+        return BadRow(row, line, f"the line is not readable JSON ({error})")
     return _row_of(row, line, value, objects.remarks)
 
 
 def _cause(error: json.JSONDecodeError) -> str:
     if error.doc.startswith("{'"):
-        return "it is a Python dictionary: single quotes"
+        return "it is a Python dictionary, in single quotes"
     if error.doc[error.pos : error.pos + 1] in ("]", "}") and _TRAILING_COMMA.search(error.doc[: error.pos]):
-        return "a comma before the closing bracket"
+        return "trailing comma before the closing bracket"
     return error.msg
 
 
@@ -72,16 +72,16 @@ def _row_of(row: int, line: int, value: Json, remarks: tuple[str, ...]) -> Sourc
         text.encode()
     except RecursionError:
         return BadRow(row, line, _TOO_DEEP)
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, and no tokenizer can take it
+    except UnicodeEncodeError as error:  # JSON can escape half of a surrogate pair, which tokenizers reject
         code = ord(str(error.object)[error.start])
-        return BadRow(row, line, f"the row holds half of a character (\\u{code:04x})")
+        return BadRow(row, line, f"the row contains half of a character, a lone surrogate (\\u{code:04x})")
     if text.count("[") + text.count("{") > DEEPEST_ROW and _depth(value) > DEEPEST_ROW:
         return BadRow(row, line, _TOO_DEEP)
     return SourceRow(row, line, value, remarks=remarks)
 
 
 def _depth(value: Json) -> int:
-    """Return how many lists and objects lie in each other."""
+    """Return how many levels of lists and objects are nested."""
     deepest, left = 0, [(value, 1)]
     while left:
         one, depth = left.pop()
@@ -92,15 +92,15 @@ def _depth(value: Json) -> int:
 
 
 def read_json(stream: BinaryIO, name: str, split: str | None = None) -> Rows:
-    """Yield the rows of a JSON array, of an object, or of several objects one after the other.
+    """Yield the rows of a JSON array, of an object, or of several concatenated objects.
 
     Args:
         stream: The file.
         name: Its name, for messages.
-        split: Which list of rows to read of an object that holds several.
+        split: Which list of rows to read if an object contains several.
 
     Raises:
-        DataError: The JSON is broken, or an object holds several lists of rows and none is named.
+        DataError: If the JSON is invalid, or an object contains several lists of rows and `split` is None.
     """
     text = JsonText(stream, name)
     row = count()
@@ -115,7 +115,7 @@ def read_json(stream: BinaryIO, name: str, split: str | None = None) -> Rows:
 
 
 def _rows_of_object(text: JsonText, row: Iterator[int], name: str, split: str | None) -> Rows:
-    """Return the rows of the list of rows in an object; without such a list, the object is a row or a table."""
+    """Yield the rows of the list inside an object; an object without such a list is a row or a table."""
     begin = text.line
     others: dict[str, Json] = {}
     remarks: tuple[str, ...] = ()
@@ -146,10 +146,10 @@ def _rows_of_object(text: JsonText, row: Iterator[int], name: str, split: str | 
 
 
 def _check_lists(lists: list[str], split: str | None, name: str) -> None:
-    """Refuse several lists of rows if none is named, and a named one that is not there."""
+    """Refuse several lists of rows if no split is named, and a split that does not exist."""
     named = ", ".join(f"`{one}`" for one in lists)
     if len(set(lists)) < len(lists):
-        raise DataError(f"holds two lists of rows of one name: {named}", where=name, hint="Rename one of them.")
+        raise DataError(f"holds two lists of rows with the same name: {named}", where=name, hint="Rename one of them.")
     if split is None and len(lists) > 1:
         raise DataError(f"holds several lists of rows: {named}", where=name, hint=f"Name one with --split {lists[0]}.")
     if split is not None and lists and split not in lists:

@@ -1,4 +1,4 @@
-"""Objects that hold a whole table: column by column, row by row under an index, or several of these as splits."""
+"""JSON objects that contain a whole table: by column, by row index, or several such tables as splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefscope.errors import DataError
 INNER_LISTS = frozenset(
     {"tools", "functions", "tool_calls", "documents", "images", "completions", "responses", "answers", "summaries"}
 )
-"""Lists of objects that a row itself may hold."""
+"""Keys whose lists of objects belong to a single row."""
 ROW_COLUMNS = frozenset(
     {
         *("prompt", "question", "instruction", "input", "context", "query", "messages", "conversations", "contents"),
@@ -19,18 +19,18 @@ ROW_COLUMNS = frozenset(
         *("preferred_output", "non_preferred_output", "response_j", "response_k", "answer_w", "answer_l"),
     }
 )
-"""Columns by which an object is a row, or a column by column table."""
+"""Columns that mark an object as a row or as a column-wise table."""
 Table = list[dict[str, Json]]
 
 
 def is_rows(found: Json) -> bool:
-    """Return whether a value is a list of rows: of objects that are no turns of a conversation."""
+    """Return whether a value is a list of rows: a list of objects that are not turns of a conversation."""
     first = found[0] if isinstance(found, list) and found else None
     return isinstance(first, dict) and not {"role", "from"} & first.keys()
 
 
 def holds_rows(value: Json) -> bool:
-    """Return whether an object is not a row itself but holds rows: lists of them, or a table."""
+    """Return whether an object contains rows, as lists or as a table, rather than being a row."""
     if not isinstance(value, dict):
         return False
     if any(is_rows(found) and key not in INNER_LISTS for key, found in value.items()):
@@ -39,10 +39,10 @@ def holds_rows(value: Json) -> bool:
 
 
 def rows_of_table(value: dict[str, Json], name: str, split: str | None) -> Table:
-    """Return the rows of a table in an object; an object that is a row itself is the only one.
+    """Return the rows of a table in an object; an object that is a row is returned as the only row.
 
     Raises:
-        DataError: The table is of several splits and none is named, or its columns are not of one length.
+        DataError: If there are several splits and none is named, or the columns differ in length.
     """
     if _are_splits(value):
         if split is None and len(value) == 1:
@@ -73,9 +73,9 @@ def rows_of_table(value: dict[str, Json], name: str, split: str | None) -> Table
 def _check_lengths(lengths: set[int], name: str) -> None:
     if len(lengths) > 1:
         raise DataError(
-            f"is a table written column by column whose columns have {' and '.join(map(str, sorted(lengths)))} values",
+            f"is a column-wise table whose columns differ in length ({', '.join(map(str, sorted(lengths)))} values)",
             where=name,
-            hint="Write one object a row.",
+            hint="Write one object per row.",
         )
 
 
@@ -90,7 +90,7 @@ def _is_table(value: Json) -> bool:
 
 
 def _is_split_orient(value: Mapping[str, Json]) -> bool:
-    """Return whether this is what pandas writes with orient="split"."""
+    """Return whether this is a table written by pandas with orient="split"."""
     columns, data = value.get("columns"), value.get("data")
     if not isinstance(columns, list) or not isinstance(data, list):
         return False
@@ -98,13 +98,13 @@ def _is_split_orient(value: Mapping[str, Json]) -> bool:
 
 
 def _is_columns_of_lists(value: Mapping[str, Json]) -> bool:
-    """Return whether every column is a list of its values, and no list holds the turns of one conversation."""
+    """Return whether every value is a column's list of values, and none is the turns of one conversation."""
     lists = all(isinstance(found, list) and found for found in value.values())
     return lists and _has_row_columns(value) and not any(_is_turn(found[0]) for found in value.values())
 
 
 def _is_objects(value: Mapping[str, Json]) -> bool:
-    """Return whether every value is an object: a column by its index, or a row with its columns."""
+    """Return whether every value is an object: a column keyed by index, or a row keyed by column."""
     if not all(isinstance(found, dict) and found and not _is_turn(found) for found in value.values()):
         return False
     if _has_row_columns(value):

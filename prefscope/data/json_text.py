@@ -1,4 +1,4 @@
-"""JSON text read piece by piece: a file of any size in constant memory, with the line of every piece."""
+"""Incremental JSON parsing: reads files of any size in constant memory and tracks line numbers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from prefscope.errors import DataError
 _CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_LITERAL = 16
-"""A JSON error nearer than this to the end of the text read so far may be a literal that was cut in two."""
+"""A JSON error this close to the end of the text read so far may be a literal split between two chunks."""
 
 
 def repeated_key(key: str) -> str:
-    """Return the remark on a key that stands twice in one object."""
-    return f"`{key}` stands twice in one object; the last one is read"
+    """Return the remark on a key that is repeated in an object."""
+    return f"`{key}` occurs twice in one object; the last value is used"
 
 
 class Objects:
-    """Reads JSON, and notices keys that stand twice in one object."""
+    """A JSON decoder that notices repeated keys and constants such as NaN."""
 
     def __init__(self) -> None:
         self.decoder = json.JSONDecoder(object_pairs_hook=self._made, parse_constant=self._constant)
@@ -32,19 +32,19 @@ class Objects:
         self._constants: dict[str, None] = {}
 
     def read(self, text: str) -> Json:
-        """Return the value of a whole text."""
+        """Parse a whole text."""
         self._forget()
         return self.decoder.decode(text)
 
     def read_at(self, text: str, at: int) -> tuple[Json, int]:
-        """Return the value at a place of a text, and where it ends."""
+        """Parse the value at a position of a text and return it with the position of its end."""
         self._forget()
         return self.decoder.raw_decode(text, at)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was doubtful in the value read last, as sentences without a full stop."""
-        constants = (f"{name}, which JSON does not have, is read as a number" for name in self._constants)
+        """Notes on anything doubtful in the last value read, as sentences without a full stop."""
+        constants = (f"{name} is not valid JSON and is read as a number" for name in self._constants)
         return (*map(repeated_key, self._repeated), *constants)
 
     def _forget(self) -> None:
@@ -64,7 +64,7 @@ class Objects:
 
 
 class JsonText:
-    """JSON text that grows while it is read, and the line of what comes next."""
+    """A JSON stream with a read position and its line number."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
@@ -77,7 +77,7 @@ class JsonText:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was doubtful in the value read last, as sentences without a full stop."""
+        """Notes on anything doubtful in the last value read, as sentences without a full stop."""
         return self._objects.remarks
 
     def peek(self) -> str:
@@ -90,13 +90,13 @@ class JsonText:
                 return ""
 
     def take(self, mark: str) -> None:
-        """Go past a mark, which must come next."""
+        """Consume a punctuation mark, which must come next."""
         if self.peek() != mark:
-            raise self._broken(f"expecting '{mark}'" if self.peek() else "it ends too early", self._at)
+            raise self._broken(f"expecting '{mark}'" if self.peek() else "unexpected end", self._at)
         self._skip_to(self._at + 1)
 
     def value(self) -> Json:
-        """Go past a value and return it."""
+        """Consume a value and return it."""
         self.peek()
         while True:
             try:
@@ -108,30 +108,30 @@ class JsonText:
             except (ValueError, RecursionError) as error:
                 raise self._broken(str(error), self._at) from error
             else:
-                # A number that ends with the text read so far may go on.
+                # A number at the end of the text read so far may continue.
                 if end < len(self._text) or not self._grow():
                     self._skip_to(end)
                     return value
 
     def items(self, opening: str, closing: str) -> Iterator[int]:
-        """Go through an array or an object: return the line of each item, which the caller takes."""
+        """Iterate over an array or an object: yield the line of each item, which the caller consumes."""
         self.take(opening)
         if self.peek() != closing:
             yield self.line
             while self.peek() == ",":
                 self.take(",")
                 if self.peek() == closing:
-                    raise self._broken(f"a comma before the closing '{closing}'", self._at)
+                    raise self._broken(f"trailing comma before '{closing}'", self._at)
                 yield self.line
         self.take(closing)
 
     def elements(self) -> Iterator[tuple[int, Json]]:
-        """Go through an array: return each element with its line."""
+        """Iterate over an array: yield each element with its line."""
         for line in self.items("[", "]"):
             yield line, self.value()
 
     def entries(self) -> Iterator[str]:
-        """Go through an object: return each key; the caller takes its value."""
+        """Iterate over an object: yield each key; the caller consumes its value."""
         for _ in self.items("{", "}"):
             key = self.value()
             self.take(":")
@@ -140,20 +140,20 @@ class JsonText:
     def end(self) -> None:
         """Check that nothing comes next."""
         if self.peek():
-            raise self._broken("it goes on after its end", self._at)
+            raise self._broken("extra data after its end", self._at)
 
     def _skip_to(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)
         self._at = end
 
     def _grow(self) -> bool:
-        """Read on, dropping what was gone past; return whether there was more."""
+        """Read another chunk and drop the consumed text; return whether there was more to read."""
         kept = self._text[self._at :]
         if len(kept) > LONGEST_ROW:
             raise self._broken(f"a value is longer than {LONGEST_ROW:,} characters", self._at)
         more = ""
         while not more:
-            # Doubling keeps a very long element from being decoded anew for every chunk of it.
+            # Doubling avoids decoding a very long element again for each of its chunks.
             stored = self._stream.read(max(_CHUNK_BYTES, len(kept)))
             try:
                 more = self._decoder.decode(stored, final=not stored)

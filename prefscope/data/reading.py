@@ -1,4 +1,4 @@
-"""Rows of a source as preference pairs."""
+"""Turn the rows of a source into preference pairs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from prefscope.data.records import BadRow, PreferencePair
 from prefscope.data.sources import Source
 
 _EXPORTED = {"pair_id", "policy_chosen_logps", "policy_rejected_logps", "chosen_num_tokens", "flags"}
-"""Columns of the tables that `prefscope export` writes."""
+"""Columns that identify a table written by `prefscope export`."""
 _EXPORT_REASON = (
-    "this is a table that prefscope exported, whose texts are those for people; score the data set itself, or write it "
-    "anew: prefscope curate LEDGER -o data.jsonl"
+    "this table was exported by prefscope, and its texts are formatted for display; score the original data set, or "
+    "write it again from the ledger: prefscope curate LEDGER -o data.jsonl"
 )
 
 
 def pairs_of(
     source: Source, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> Iterator[tuple[PreferencePair, str] | BadRow]:
-    """Yield every row's pair with the dialect that it was read in, or why it is none.
+    """Yield each row's pair and the dialect it was read with, or a `BadRow` with the reason why it is not a pair.
 
     Raises:
-        DataError: What follows cannot be read at all.
-        UsageError: There is no dialect of that name, or the mapping is incomplete.
+        DataError: If the rest of the source cannot be read.
+        UsageError: If the dialect is unknown, or the mapping is incomplete.
     """
     for row in source.rows():
         if isinstance(row, BadRow):

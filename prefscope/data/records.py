@@ -1,6 +1,6 @@
-"""What a preference pair is, whatever layout it was read from.
+"""Preference pairs and source rows, independent of the layout they were read from.
 
-A pair is normalised text: nothing here knows of tokens, models or file formats.
+A pair is normalised text: nothing here depends on tokens, models or file formats.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
 LONGEST_ROW = 1 << 28
-"""Bytes of a row, or characters where it is text: what is longer would fill the memory before it could be judged."""
+"""Maximum length of a row, in bytes or, for text, in characters; longer rows could fill the memory."""
 DEEPEST_ROW = 256
-"""Lists and objects in each other: what walks through a row has to come to its end."""
+"""Maximum nesting depth of a row, which keeps recursive functions within Python's recursion limit."""
 Json: TypeAlias = Any
-"""A value that `json.loads` can return."""
+"""Any value that `json.loads` can return."""
 
 
 METADATA_KEYS = frozenset(
@@ -29,18 +29,18 @@ METADATA_KEYS = frozenset(
         *("prompt_tokens", "completion_tokens"),
     }
 )
-"""Keys of a turn that describe it and that no chat template reads."""
+"""Keys with metadata of a turn, which chat templates do not read."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 CALL_KEYS = ("tool_calls", "function_call")
 
 
 class NotText(str):
-    """The JSON form of a stored value that is no text: shown and carried along, never scored."""
+    """The JSON form of a stored value that is not text, such as a date: shown and kept, but never scored."""
 
     __slots__ = ("kind",)
 
     def __new__(cls, text: str, kind: str) -> Self:
-        """Return `text`, which stands for a value of some kind, such as `a date`."""
+        """Wrap `text`, the written form of a value of some kind, such as `a date`."""
         value = super().__new__(cls, text)
         value.kind = kind
         return value
@@ -57,40 +57,40 @@ class Message:
 
     role: str
     content: str | None
-    """None where the row has null, or no content at all beside what `extra` holds."""
+    """None if the content is null, or absent beside the keys in `extra`."""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Further keys that a chat template may read: `tool_calls`, `name`, `tool_call_id`, ..."""
     lacks_content: bool = False
-    """Whether the row has no `content` key, which a chat template can distinguish from null."""
+    """Whether the `content` key is absent, which a chat template can distinguish from null."""
 
     def to_json(self) -> dict[str, Json]:
-        """Return the turn as chat templates take it, null and absent keys as the row has them."""
+        """Return the turn as passed to chat templates, with null and absent keys as in the row."""
         content = {} if self.lacks_content else {"content": self.content}
         return {"role": self.role, **content, **self.extra}
 
     def identity(self) -> dict[str, Json]:
-        """Return what names the turn: `to_json` without null keys, which Arrow gives to turns of one list."""
+        """Return the turn without null keys, which Arrow adds to turns of the same list; used for `pair_id`."""
         extra = {key: item for key, item in self.extra.items() if item is not None}
         content = {} if self.lacks_content else {"content": self.content}
         return {"role": self.role, **content, **extra}
 
     def said(self) -> dict[str, Json]:
-        """Return what the turn says: its identity without ids, scores and other metadata."""
+        """Return the turn's identity without ids, scores and other metadata."""
         said = self.identity() | {"content": self.content or ""}
         return {key: item for key, item in said.items() if key not in METADATA_KEYS}
 
     @property
     def is_blank(self) -> bool:
-        """Whether the turn holds nothing but white space, null keys and metadata."""
+        """Whether the turn contains only white space, null keys and metadata."""
         return not (self.content or "").strip() and len(self.said()) == len(("role", "content"))
 
     @property
     def is_plain(self) -> bool:
-        """Whether role and text content are all there is."""
+        """Whether the turn consists of a role and text content only."""
         return self.content is not None and self.identity() == {"role": self.role, "content": self.content}
 
     def readable(self) -> str:
-        """Return the turn for people: its reasoning, its content and its tool calls."""
+        """Return the turn as text for display: its reasoning, content and tool calls."""
         reasoning = [f"[reasoning]\n{_plain(self.extra[key])}" for key in REASONING_KEYS if self.extra.get(key)]
         content = [self.content] if self.content else []
         calls = [line for key in CALL_KEYS if self.extra.get(key) for line in _readable_calls(self.extra[key])]
@@ -117,24 +117,24 @@ Text: TypeAlias = str | tuple[Message, ...]
 
 
 def says_nothing(response: Text) -> bool:
-    """Return whether a response holds nothing but white space."""
+    """Return whether a response contains only white space."""
     if isinstance(response, str):
         return not response.strip()
     return all(message.is_blank for message in response)
 
 
 def has_other_turns(response: Text) -> bool:
-    """Return whether a response holds turns that are not the assistant's."""
+    """Return whether a response contains turns of other roles than the assistant's."""
     return not isinstance(response, str) and any(message.role != "assistant" for message in response)
 
 
 def text_to_json(text: Text) -> Json:
-    """Return plain text as it is and a conversation as a list of message objects."""
+    """Convert text to JSON: plain text unchanged, a conversation as a list of message objects."""
     return text if isinstance(text, str) else [message.to_json() for message in text]
 
 
 def readable(text: Text) -> str:
-    """Return text for people: a single assistant turn as its content, other conversations as `[role]` blocks."""
+    """Format text for display: a single assistant turn as its content, other conversations as `[role]` blocks."""
     if isinstance(text, str):
         return text
     if len(text) == 1 and text[0].role == "assistant":
@@ -143,35 +143,35 @@ def readable(text: Text) -> str:
 
 
 def identity(text: Text) -> Json:
-    """Return what names a text in `pair_id`."""
+    """Return the form of a text that enters `pair_id`."""
     return text if isinstance(text, str) else [message.identity() for message in text]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One row as a file holds it, with its place."""
+    """One row as stored in a file, with its position."""
 
     row: int
     """0-based position among the rows of the source."""
     line: int
-    """1-based line of the file where the row begins (row number where a format has no lines)."""
+    """1-based line of the file where the row begins (or row number, if the format has no lines)."""
     value: Mapping[str, Json]
     file: str = ""
-    """The file, where the source has several."""
+    """The file, if the source has several."""
     remarks: tuple[str, ...] = ()
-    """What was doubtful in reading the row, as sentences without a full stop."""
+    """Notes on anything doubtful in the row, as sentences without a full stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is not a preference pair, and why."""
+    """A row that is not a preference pair, with the reason."""
 
     row: int
     line: int
     reason: str
-    """What is wrong, as a sentence without a full stop."""
+    """The reason, as a sentence without a full stop."""
     file: str = ""
-    """The file, where the source has several."""
+    """The file, if the source has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,26 +181,26 @@ class PreferencePair:
     row: int
     """0-based position in the source."""
     line: int
-    """1-based line (or row number) in the source file, for messages to people."""
+    """1-based line (or row number) in the source file, for messages."""
     prompt: Text
     chosen: Text
     rejected: Text
     tools: Sequence[Json] | None = None
     """Tool definitions for the chat template."""
     chat_template_kwargs: Mapping[str, Json] | None = None
-    """Further variables for the chat template."""
+    """Additional variables for the chat template."""
     columns: Mapping[str, Json] = field(default_factory=dict)
-    """The data set's other columns, as they were."""
+    """The data set's other columns, unchanged."""
     source: Mapping[str, Json] = field(default_factory=dict)
-    """The whole row as it was read, for writing it back."""
+    """The whole row as read, for writing it back."""
     file: str = ""
-    """The source file, where the data set has several."""
+    """The source file, if the data set has several."""
     remarks: tuple[str, ...] = ()
-    """What was doubtful in reading the row, as sentences without a full stop."""
+    """Notes on anything doubtful in the row, as sentences without a full stop."""
 
     @property
     def place(self) -> str:
-        """Where the pair is, for messages: `line 3`, or with its file where there are several."""
+        """The pair's position, for messages: `line 3`, or `file:3` if there are several files."""
         return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
     @property
@@ -219,7 +219,7 @@ class PreferencePair:
 
     @property
     def pair_id(self) -> str:
-        """16 hex digits that name the content of the pair; duplicates share them.
+        """16 hex digits that identify the content of the pair; duplicates share them.
 
         Definition: the first 16 hex digits of the SHA-256 of the UTF-8 JSON text, with sorted keys and no spaces, of
         the content.

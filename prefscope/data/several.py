@@ -1,4 +1,4 @@
-"""Several sources, read one after the other as one."""
+"""Several sources concatenated into one."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from prefscope.data.records import BadRow, SourceRow
 
 @dataclass(frozen=True, slots=True)
 class SeveralSources:
-    """Rows of several sources: numbered through, each with the file that it is from."""
+    """The rows of several sources, numbered consecutively, each with the name of its file."""
 
     name: str
     parts: tuple[FileSource | HubSource | SeveralSources, ...]
     labels: tuple[str, ...]
-    """What each is called in messages."""
+    """The name of each part, for messages."""
     own_remarks: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of all."""
+        """The files of all parts."""
         return tuple(file for part in self.parts for file in part.files)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is unusual, as sentences without a full stop."""
-        told = zip(self.labels, self.parts, strict=True)
-        return (*self.own_remarks, *(f"{label}: {remark}" for label, part in told for remark in part.remarks))
+        """Notes on anything unusual, as sentences without a full stop."""
+        labelled = zip(self.labels, self.parts, strict=True)
+        return (*self.own_remarks, *(f"{label}: {remark}" for label, part in labelled for remark in part.remarks))
 
     def rows(self) -> Iterator[SourceRow | BadRow]:
-        """Return the rows of all, in constant memory; lines are those of each file.
+        """Yield the rows of all parts, in constant memory; line numbers are those in each file.
 
         Raises:
-            DataError: If what follows cannot be read at all.
+            DataError: If the rest of a part cannot be read.
         """
         number = 0
         for label, part in zip(self.labels, self.parts, strict=True):
@@ -47,10 +47,10 @@ class SeveralSources:
                 number += 1
 
     def content_hash(self) -> str:
-        """Return the SHA-256 of the parts' own, in their order."""
+        """Return the SHA-256 of the parts' hashes, in order."""
         return hashlib.sha256(json.dumps([part.content_hash() for part in self.parts]).encode()).hexdigest()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all parts."""
         for part in self.parts:
             part.close()

@@ -1,6 +1,6 @@
-"""Where rows come from: files and folders of several formats, stdin, and data sets on the hub.
+"""Sources of rows: files and folders of several formats, stdin, and data sets on the hub.
 
-A source streams its rows, every time anew, with the place of each; what a row means is the dialects' matter.
+A source streams its rows with their positions, and can be read repeatedly. Dialects interpret the rows.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Return the name for people."""
+        """Return the display name."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Return the user's files that the rows are read from."""
+        """Return the user's files from which the rows are read."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return what is unusual about them, as sentences without a full stop."""
+        """Return notes on anything unusual, as sentences without a full stop."""
 
     def rows(self) -> Iterator[SourceRow | BadRow]:
-        """Return the rows from the first one on, in constant memory; a row that cannot be read is a `BadRow`.
+        """Yield the rows, starting at the first, in constant memory; a row that cannot be read is a `BadRow`.
 
         Raises:
-            DataError: If what follows cannot be read at all.
+            DataError: If the rest of the source cannot be read.
         """
 
     def content_hash(self) -> str:
         """Return 64 hex digits that change when the content does."""
 
     def close(self) -> None:
-        """Delete what was kept for reading several times."""
+        """Delete temporary files."""
 
 
 def open_data(settings: DataSettings) -> Source:
-    """Return the rows that settings name; the errors are those of `open_several`."""
+    """Open the source that the settings name; raises the errors of `open_several`."""
     names = (settings.source, *settings.more)
     return open_several(names, split=settings.split, config=settings.config, revision=settings.revision)
 
@@ -70,11 +70,11 @@ def open_data(settings: DataSettings) -> Source:
 def open_several(
     names: Sequence[str], *, split: str | None = None, config: str | None = None, revision: str | None = None
 ) -> Source:
-    """Return the rows of one source, or of several one after the other.
+    """Open one source, or several as one.
 
     Raises:
         DataError: As in `open_source`.
-        UsageError: One is named twice, or standard input is one of several.
+        UsageError: If a file is named twice, or standard input is one of several sources.
     """
     if len(names) == 1:
         return open_source(names[0], split=split, config=config, revision=revision)
@@ -93,18 +93,18 @@ def open_several(
 def open_source(
     path_or_id: str, *, split: str | None = None, config: str | None = None, revision: str | None = None
 ) -> Source:
-    """Return the rows of a file, a folder or a glob, of stdin (`-`), or of a data set on the hub (`owner/name`).
+    """Open a file, a folder or a glob, stdin (`-`), or a data set on the hub (`owner/name`).
 
     Args:
-        path_or_id: A path, a pattern, `-`, or a hub id; a path that exists goes before a hub id.
-        split: The split of a folder, of an object of splits, or of a hub data set, where it is `train` if not given.
+        path_or_id: A path, a pattern, `-`, or a hub id; an existing path takes precedence over a hub id.
+        split: The split of a folder, of a JSON object of splits, or of a hub data set (`train` by default).
         config: The configuration of a hub data set.
         revision: The commit, branch or tag of a hub data set.
 
     Raises:
-        DataError: If there is no such file or data set, or it is not what its name says.
+        DataError: If there is no such file or data set, or its content does not match its name.
         MissingExtraError: If reading from the hub needs a package that is not installed.
-        UsageError: If options of hub data sets stand beside a file.
+        UsageError: If options of hub data sets are combined with a file.
     """
     return _open(path_or_id, split=split, config=config, revision=revision)
 
@@ -116,7 +116,7 @@ def _open(
     if path_or_id != "-" and not path.exists() and _HUB_ID.fullmatch(path_or_id) and not format_named(path):
         return open_hub(path_or_id, split or "train", config, revision)
     if config or revision:
-        raise UsageError("a split, config or revision is for hub data sets", where=path_or_id)
+        raise UsageError("a config or revision only applies to hub data sets", where=path_or_id)
     if path.is_dir():
         return _opened(folder_files(path, path_or_id, split))
     if path_or_id != "-" and not path.exists() and is_glob(path_or_id):
@@ -130,7 +130,7 @@ def _open(
 
 
 def _opened(files: Files) -> SeveralSources:
-    """Return the rows of several files."""
+    """Open several files as one source."""
     parts = tuple(open_file(path, str(path)) for path in files.paths)
     return SeveralSources(files.name, parts, files.labels, files.remarks)
 
@@ -147,7 +147,7 @@ def _spooled(pipe: BinaryIO, name: str, split: str | None) -> FileSource:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    # Whoever reads the rows holds the source, so the file lives as long as it is read.
+    # Readers of the rows hold a reference to the source, so the file exists as long as it is being read.
     weakref.finalize(source, path.unlink, missing_ok=True)
     return source
 
@@ -159,12 +159,12 @@ def _block(pipe: BinaryIO, name: str) -> bytes:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turn what the folder of temporary files raises into one sentence."""
+    """Turn an error of the temporary folder into a `ResourceError`."""
     try:
         yield
     except OSError as error:
         raise ResourceError(
-            f"What comes through the pipe cannot be kept while it is read ({error.strerror or error})",
+            f"Piped input cannot be written to a temporary file ({error.strerror or error})",
             where=str(error.filename or os.environ.get("TMPDIR", "the folder of temporary files")),
             hint="Free disk space, choose another folder with TMPDIR, or save the data to a file.",
         ) from error

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 512
 LEDGER_KEY = b"prefscope"
-"""What marks a ledger of ours in the metadata of a Parquet file."""
+"""Metadata key of a Parquet file that identifies it as a prefscope ledger."""
 
 
 def read_parquet(stream: BinaryIO, name: str) -> Iterator[SourceRow | BadRow]:
-    """Yield the rows of a Parquet file; their lines are their numbers.
+    """Yield the rows of a Parquet file, with row numbers in place of lines.
 
     Raises:
-        DataError: It cannot be read, or is a ledger of ours, whose texts are those for people.
+        DataError: If it cannot be read, or is a prefscope ledger, whose texts are formatted for display.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,10 +39,10 @@ def read_parquet(stream: BinaryIO, name: str) -> Iterator[SourceRow | BadRow]:
 
 
 def read_arrow(stream: BinaryIO, name: str) -> Iterator[SourceRow | BadRow]:
-    """Yield the rows of an Arrow file or stream; their lines are their numbers.
+    """Yield the rows of an Arrow file or stream, with row numbers in place of lines.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: If it cannot be read.
     """
     import pyarrow as pa
 
@@ -74,10 +74,10 @@ def _batches(stream: BinaryIO) -> Iterator[pa.RecordBatch]:
 
 
 def _check_memory(batch: pa.RecordBatch) -> None:
-    """Refuse a batch that points outside its memory, which Arrow believes unless it is asked to look.
+    """Refuse a batch with offsets outside its buffers, which Arrow does not check by default.
 
     Raises:
-        pyarrow.ArrowException: It does.
+        pyarrow.ArrowException: If an offset is invalid.
     """
     import pyarrow as pa
 
@@ -87,13 +87,13 @@ def _check_memory(batch: pa.RecordBatch) -> None:
         except pa.ArrowInvalid as error:
             if "UTF8" not in str(error):
                 raise
-            # Text that is not UTF-8 makes its own row a bad one; all else has to be right.
+            # Text that is not UTF-8 only makes its own row bad; everything else must be valid.
             for array in (column.indices, column.dictionary) if pa.types.is_dictionary(column.type) else (column,):
                 array.view(_with_bytes(array.type)).validate(full=True)
 
 
 def _with_bytes(type_: pa.DataType) -> pa.DataType:
-    """Return a type with bytes in place of texts."""
+    """Replace string types in a type with binary types."""
     import pyarrow as pa
 
     kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
@@ -114,9 +114,9 @@ def _check_schema(schema: pa.Schema, name: str) -> None:
     refuse_repeated(schema.names, name)
     if LEDGER_KEY in (schema.metadata or {}):
         raise DataError(
-            "is a ledger of prefscope, not a data set: its texts are those for people",
+            "is a prefscope ledger, not a data set: its texts are formatted for display",
             where=name,
-            hint=f"Open it with `prefscope view {name}`, or write its data set anew to score it: "
+            hint=f"Open it with `prefscope view {name}`, or write its data set to a file and score that: "
             f"`prefscope curate {name} -o data.jsonl`.",
         )
 

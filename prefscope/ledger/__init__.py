@@ -1,1 +1,1 @@
-"""The ledger: the table of pairs and log-probs that every report, export and screen reads."""
+"""The ledger: the table of pairs and log-probs from which all reports, exports and screens are made."""

@@ -1,4 +1,4 @@
-"""Columns of a ledger file as NumPy arrays, without pandas, which pyarrow's own ways would import."""
+"""Convert columns of a ledger file to NumPy arrays without pandas, which pyarrow's own conversions import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 class ReadWhenAsked(Columns):
-    """Columns by name, each read when it is first asked for: a million pair_ids take 150 MB and are seldom wanted."""
+    """Columns by name, read on first access: a million pair_ids take 150 MB and are rarely needed."""
 
     def __init__(self, read: Callable[[str], Columns]) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ReadWhenAsked(Columns):
 
 
 def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Return a stored column, absent numbers as nan; equal texts share one object.
+    """Convert a stored column, with null numbers as nan; equal texts share one object.
 
     pyarrow's `to_numpy` would import pandas.
     """
@@ -42,7 +42,7 @@ def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def numbered(texts: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
-    """Return columns of texts as numbers, equal texts as the same one; Arrow does it without an object a text."""
+    """Encode text columns as integers, equal texts as equal ones; Arrow needs no Python object per text for this."""
     import pyarrow as pa
 
     joined = pa.chunked_array([chunk for column in texts for chunk in column.chunks], type=pa.string())
@@ -51,7 +51,7 @@ def numbered(texts: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
 
 
 def counts_before(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many before each are equal to it."""
+    """Return, for each id, how many equal ids precede it."""
     order = np.argsort(ids, kind="stable")
     begins = np.append(True, ids[order][1:] != ids[order][:-1])
     places = np.arange(len(ids))
@@ -61,7 +61,7 @@ def counts_before(ids: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def indices(places: NDArray[np.int64]) -> pa.Array:
-    """Return places for pyarrow's `take`, which would import pandas for an array of NumPy or a list."""
+    """Convert positions for pyarrow's `take`, which imports pandas if it gets a NumPy array or a list."""
     import pyarrow as pa
 
     return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places.tobytes())])

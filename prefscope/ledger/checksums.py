@@ -1,10 +1,10 @@
-"""Checksums of a ledger file: of every column of every row group, of the footer, and of the manifest in it.
+"""Checksums of a ledger file: of every column chunk, of the footer, and of the manifest in the footer.
 
-They are written between the last column and the footer, where Parquet leaves room: readers find everything by offset.
+They are stored between the last column and the footer, which Parquet permits: readers find everything by offset.
 
-    columns … | a digest per column chunk | trailer | footer | length of the footer | PAR1
+    columns … | one digest per column chunk | trailer | footer | length of the footer | PAR1
 
-A digest covers the bytes of a column chunk as stored, page headers included, which Parquet's page checksums leave out.
+A digest covers the stored bytes of a column chunk, including page headers, which Parquet's page checksums omit.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 MARKER_KEY = b"prefscope_checksums"
-"""Key of the file's metadata that promises checksums: a file that has lost them is damaged, not old."""
+"""Metadata key that promises checksums, so that a file that lost them counts as damaged rather than old."""
 MARKER = {MARKER_KEY: b"1"}
 _MAGIC, _PARQUET = b"PREFSUM1", b"PAR1"
 _DIGEST_BYTES = 8
-_TRAILER = struct.Struct("<4I8s8s")  # row groups, columns, the manifest's place in the footer; digests of these two
-_END = struct.Struct("<8s8s")  # the digest of all checksums, and what they are recognised by
+_TRAILER = struct.Struct(
+    "<4I8s8s"
+)  # row groups, columns, offset and size of the manifest in the footer; digests of footer and manifest
+_END = struct.Struct("<8s8s")  # digest of all checksums, magic bytes
 _TAIL = struct.Struct("<I4s")
-_AGAIN = "Restore the file from a copy, or score the data set again: what was scored is kept."
+_AGAIN = "Restore the file from a copy, or score the data set again: log-probs in the cache are not recomputed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +44,21 @@ class Checksums:
     digests: bytes
 
     def check(self, file: pa.NativeFile, metadata: pq.FileMetaData, group: int, column: int) -> bool:
-        """Return whether a column of a row group is as it was written."""
+        """Return whether a column chunk is unchanged since it was written."""
         at = _DIGEST_BYTES * (group * self.columns + column)
         start, size = _chunk(metadata, group, column)
         return _digest(file.read_at(size, start)) == self.digests[at : at + _DIGEST_BYTES]
 
 
 def seal(path: Path, manifest: bytes) -> None:
-    """Add checksums to a Parquet file that was just written.
+    """Add checksums to a newly written Parquet file.
 
     Args:
         path: The file.
-        manifest: What its metadata has as the manifest.
+        manifest: The manifest in its metadata.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: If the file cannot be written.
     """
     import pyarrow.parquet as pq
 
@@ -76,14 +78,14 @@ def seal(path: Path, manifest: bytes) -> None:
 
 
 def read_checksums(file: pa.NativeFile, path: Path) -> Checksums | None:
-    """Return the checksums of a file, whose footer is checked by them; None for a file without any.
+    """Read the checksums of a file and verify its footer; return None if the file has none.
 
     Args:
         file: The open file.
         path: Its path, for messages.
 
     Raises:
-        DamagedLedgerError: The footer or the checksums are not as they were written.
+        DamagedLedgerError: If the footer or the checksums are damaged.
     """
     size = file.size()
     length, magic = _TAIL.unpack(file.read_at(_TAIL.size, size - _TAIL.size)) if size > _TAIL.size else (0, b"")
@@ -107,22 +109,22 @@ def read_checksums(file: pa.NativeFile, path: Path) -> Checksums | None:
 
 
 def check_promise(metadata: Mapping[bytes, bytes], checksums: Checksums | None, path: Path) -> None:
-    """Refuse a file that was written with checksums and has lost them.
+    """Refuse a file that was written with checksums but no longer has them.
 
     Raises:
-        DamagedLedgerError: It has none.
+        DamagedLedgerError: If they are missing.
     """
     if checksums is None and MARKER_KEY in metadata:
         raise damaged(path, "its checksums")
 
 
 def damaged(path: Path, part: str) -> DamagedLedgerError:
-    """Return the sentence for a ledger of which a part is damaged."""
+    """Return the error for a ledger with a damaged part."""
     return DamagedLedgerError(f"This ledger is damaged in {part}", where=str(path), hint=_AGAIN)
 
 
 def _chunk(metadata: Any, group: int, column: int) -> tuple[int, int]:
-    """Return where a column of a row group begins in the file, and how many bytes it has."""
+    """Return the offset and the size in bytes of a column chunk."""
     chunk = metadata.row_group(group).column(column)
     start = chunk.data_page_offset
     if chunk.has_dictionary_page:
@@ -131,7 +133,7 @@ def _chunk(metadata: Any, group: int, column: int) -> tuple[int, int]:
 
 
 def _footer(stream: IO[bytes]) -> tuple[int, bytes]:
-    """Return where the footer of a Parquet file begins, and the footer."""
+    """Return the footer of a Parquet file, and its offset."""
     tail = stream.seek(-_TAIL.size, os.SEEK_END)
     length, _ = _TAIL.unpack(stream.read(_TAIL.size))
     return tail - length, _read(stream, tail - length, length)

@@ -1,7 +1,7 @@
-"""What every column of the ledger means: its name, unit, formula and how to show it.
+"""The columns of the ledger: names, units, meanings and, for derived columns, how they are computed.
 
-One spelling everywhere: tensors, CSV header, filters, screens. Stored columns are in the ledger file; derived columns
-are computed when they are read.
+Names are the same in tensors, CSV headers, filters and on screens. Stored columns are in the ledger file; derived
+columns are computed on reading.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from prefscope.preference.rewards import implicit_reward, outcomes
 
 Kind = Literal["integer", "number", "text", "tokens", "logps"]
 Lookup: TypeAlias = Callable[[str], NDArray[Any]]
-"""Returns a column by its full name, a value a pair; a number that is missing is nan."""
+"""Returns a column by its full name, with one value per pair; missing numbers are nan."""
 Compute: TypeAlias = Callable[[Lookup, float], NDArray[Any]]
-"""Returns a derived column, given a lookup of the others and beta."""
+"""Returns a derived column from a lookup of the other columns and beta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,16 @@ class Column:
     unit: str = ""
     alias: str = ""
     compute: Compute | None = None
-    """Computes a derived column; None for a stored one."""
+    """Computes a derived column; None for a stored column."""
     exported: bool = True
-    """Whether a derived column is in the flat table; the others are for filters, sorting and the screens."""
+    """Whether a derived column is exported; the others are for filters, sorting and the screens."""
     over_all_pairs: bool = False
-    """Whether a value depends on the other pairs of the ledger, and so has to be computed over all of them."""
+    """Whether a value depends on the other pairs of the ledger, so that the column must be computed over all pairs."""
 
 
 STORED = (
     Column("row", "integer", "0-based position in the data set"),
-    Column("pair_id", "text", "16 hex digits that name the pair's content; duplicates share them"),
+    Column("pair_id", "text", "16 hex digits that identify the pair's content; duplicates share them"),
     Column("line", "integer", "1-based line or row number in the source file"),
     Column("policy_chosen_logps", "number", "Σ log π(chosen token)", "nats", "logp_c"),
     Column("policy_rejected_logps", "number", "Σ log π(rejected token)", "nats", "logp_r"),
@@ -49,7 +49,7 @@ STORED = (
     Column("ref_rejected_logps", "number", "Σ log ref(rejected token)", "nats", "ref_r"),
     Column("chosen_num_tokens", "integer", "scored tokens of the chosen response", "tokens", "len_c"),
     Column("rejected_num_tokens", "integer", "scored tokens of the rejected response", "tokens", "len_r"),
-    Column("flags", "text", "what is odd about the pair, joined by ;"),
+    Column("flags", "text", "flags of the pair, joined by ;"),
 )
 TEXTS = (
     Column("prompt", "text", "the prompt, conversations as [role] blocks"),
@@ -71,12 +71,12 @@ TAILS = (
     Column("ref_chosen_tail_logps", "number", "Σ log ref(chosen token) beyond the shorter one", "nats"),
     Column("ref_rejected_tail_logps", "number", "the same of the rejected response", "nats"),
 )
-"""Summed from the tokens' log-probs when a loss asks for them."""
+"""Summed from the tokens' log-probs when a loss needs them."""
 COLLISIONS = (
     Column("policy_chosen_collision_logps", "number", "Σ log Σ_v π(v)² over the chosen tokens' positions", "nats"),
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
-"""How sure the policy was, for WPO; in a ledger that was scored with --loss wpo."""
+"""Normaliser of WPO, only in ledgers that were scored with --loss wpo."""
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
 
 DERIVED = {
@@ -145,7 +145,7 @@ DERIVED = {
         Column(
             "residual_margins",
             "number",
-            "margin less what the difference in length predicts",
+            "margin minus the part that the difference in length predicts",
             "beta·nats",
             compute=lambda of, _: residual_margins(of("margins"), *map(of, NUM_TOKENS)),
             exported=False,
@@ -155,7 +155,7 @@ DERIVED = {
 }
 """Columns that are computed from the stored ones, in the order of the flat table.
 
-To add a column, add its record here: filters, sorting, the table of pairs, docs and (if `exported`) the flat table read
+To add a column, add its record here: filters, sorting, the table of pairs, docs and (if `exported`) the flat table use
 this registry.
 """
 
@@ -166,12 +166,12 @@ TAIL_LOGPS = tuple(column.name for column in TAILS)
 COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 DIGESTS = ("chosen_digest", "rejected_digest")
-"""Columns of a preview that name the sequences; finished ledgers have none."""
+"""Columns of a preview that identify the sequences; finished ledgers do not have them."""
 OF_THE_PAIR = frozenset({"row", "pair_id", "line", *(column.name for column in TEXTS)})
-"""What a pair has in every run alike."""
+"""Columns that are the same in every run on the same pairs."""
 FILTER_FUNCTIONS = ("abs", "flag", "lint", "mark")
 FILTER_TRUTHS = ("true", "false")
-"""Words of the filter language (filters.py) that a column could be named like."""
+"""Words of the filter language (filters.py) that could clash with column names."""
 
 
 def all_columns() -> tuple[Column, ...]:

@@ -1,6 +1,6 @@
-"""The ledger file: Parquet, self-contained, with the run's manifest in its metadata.
+"""The ledger file: self-contained Parquet, with the run's manifest in its metadata.
 
-It opens anywhere with neither model nor torch. It holds nothing that depends on a knob.
+It can be opened without models or torch. Nothing in it depends on beta or the losses.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT_VERSION = 1
-ROW_GROUP_PAIRS = 500  # one pair's text is read by reading its row group
+ROW_GROUP_PAIRS = 500  # reading the text of one pair means reading its row group
 METADATA_KEY = b"prefscope"
 DIGEST_BYTES = 16
-"""Of a sequence's digest, in a preview."""
+"""Size of the digests of sequences in a preview."""
 
 ExtraKind = Literal["integer", "number", "boolean", "text", "json"]
-"""How a data set's own column is stored; `json` is for anything nested or mixed."""
+"""Storage type of the data set's own columns; `json` is for nested or mixed values."""
 
 
 _INT64 = range(-(2**63), 2**63)
 
 
 def arrow_types() -> dict[str, pa.DataType]:
-    """Return the Arrow type of each kind of column."""
+    """Return the Arrow type for each kind of column."""
     import pyarrow as pa
 
     return {
@@ -55,9 +55,9 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
     """Return the Arrow schema of a ledger.
 
     Args:
-        extra: The data set's own columns by the name they are carried under, in order.
-        manifest: What is written into the metadata beside the format version.
-        tokens: Whether per-token columns are kept.
+        extra: The data set's own columns by their names in the ledger, in order.
+        manifest: Content for the metadata, in addition to the format version.
+        tokens: Whether to include per-token columns.
     """
     import pyarrow as pa
 
@@ -70,15 +70,15 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
 
 
 def part_path(path: Path) -> Path:
-    """Return where this process writes a ledger until it is whole."""
+    """Return the path of the partial file to which this process writes a ledger."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Sequence[Any]]]) -> None:
-    """Write a ledger, a row group for every mapping of columns; the file appears only when it is whole.
+    """Write a ledger atomically, with one row group per mapping of columns.
 
     Raises:
-        ResourceError: The disk is full or the folder cannot be written.
+        ResourceError: If the disk is full or the folder is not writable.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -92,7 +92,7 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
             keep_mode(part, path)
             texts = [
                 field.name for field in schema if field.type == pa.string()
-            ]  # a dictionary of numbers saves nothing
+            ]  # dictionary encoding does not make numbers smaller
             schema = schema.with_metadata({**(schema.metadata or {}), **MARKER})
             with pq.ParquetWriter(
                 part, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True
@@ -107,32 +107,34 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
         raise ResourceError(
             f"The ledger cannot be written ({error.strerror or error})",
             where=str(path),
-            hint="Free disk space or choose another place with -o; what was scored is kept and not scored again.",
+            hint="Free disk space or choose another path with -o; log-probs that were computed are kept.",
         ) from error
 
 
 def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:
-    """Return the open file and its manifest, both validated.
+    """Open a ledger file and return it with its manifest, both validated.
 
     Raises:
-        LedgerError: The file is not there, is no ledger, is damaged, or was written by a newer version.
+        LedgerError: If the file does not exist, is not a ledger, is damaged, or was written by a newer version.
     """
     import pyarrow as pa
 
     try:
         source = pa.OSFile(str(path))
     except FileNotFoundError as error:
-        raise LedgerError("There is no such ledger", where=str(path), hint="Write one with prefscope score.") from error
+        raise LedgerError(
+            "There is no such ledger", where=str(path), hint="Create one with prefscope score."
+        ) from error
     except UnicodeEncodeError as error:
-        raise LedgerError("A ledger's name has to be UTF-8", where=str(path), hint="Rename the file.") from error
+        raise LedgerError("A ledger's name must be valid UTF-8", where=str(path), hint="Rename the file.") from error
     except (OSError, pa.ArrowException) as error:
-        raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
+        raise LedgerError("This is not a complete Parquet file", where=str(path), hint="Create it again.") from error
     file = open_file(source, path)
     metadata = file.schema_arrow.metadata or {}
     check_promise(metadata, file.checksums, path)
     if METADATA_KEY not in metadata:
         raise LedgerError(
-            "This Parquet file is no prefscope ledger", where=str(path), hint="To score it: prefscope score FILE."
+            "This Parquet file is not a prefscope ledger", where=str(path), hint="To score it: prefscope score FILE."
         )
     manifest = read_manifest(metadata[METADATA_KEY], path)
     if manifest["format"] > FORMAT_VERSION:
@@ -146,7 +148,7 @@ def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:
 
 
 def has_negative(file: LedgerFile, name: str) -> bool:
-    """Return whether a column of numbers has one below 0, as far as possible from what the file says of its groups."""
+    """Return whether a numeric column has a negative value, using the row group statistics if there are any."""
     metadata = file.metadata
     paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     groups = (metadata.row_group(i).column(paths.index(name)).statistics for i in range(metadata.num_row_groups))
@@ -160,7 +162,7 @@ def has_negative(file: LedgerFile, name: str) -> bool:
 
 
 def widen(kind: ExtraKind | None, value: Any) -> ExtraKind | None:
-    """Return the narrowest kind that stores a column's former values and this one; None while all are None."""
+    """Return the narrowest kind that stores a column's previous values and this one; None while all are None."""
     if value is None:
         return kind
     found: ExtraKind = "json"
@@ -178,7 +180,7 @@ def widen(kind: ExtraKind | None, value: Any) -> ExtraKind | None:
 
 
 def store_as(kind: ExtraKind, value: Any) -> Any:
-    """Return a value as a column of that kind stores it."""
+    """Convert a value to the form in which a column of that kind stores it."""
     if value is None:
         return None
     if kind == "json":

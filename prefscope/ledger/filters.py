@@ -1,4 +1,4 @@
-"""The filter language: which pairs to look at, as an expression over the columns of a ledger.
+"""The filter language: expressions over the columns of a ledger that select pairs.
 
     margin < 0 and len_c > 1.5 * len_r
     prompt ~ "python" and not flag(truncated)
@@ -12,9 +12,9 @@
     product    := factor (("*" | "/") factor)*
     factor     := "-" factor | number | "text" | column | `column` | function "(" argument ")" | "(" any ")"
 
-Chained comparisons mean what they mean on paper. `~` looks for a text inside another, in whatever case. Columns go by
-their names or aliases (columns.py) and by the names that the data set's own are carried under (names.py). A comparison
-with a value that is not there is not true. Nothing is evaluated but this grammar.
+Chained comparisons work as in Python. `~` tests whether a text contains another, ignoring case. Columns are referred to
+by their names or aliases (columns.py), or by the names of the data set's own columns (names.py). Comparisons with
+missing values are false. Only this grammar is evaluated, never Python code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from prefscope.ledger.names import Kind, Names
 __all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
 
 Values: TypeAlias = Any
-"""An array with a value a pair, or one value for all pairs."""
+"""An array with one value per pair, or a single value for all pairs."""
 MARKS = ("any", "keep", "drop", "swap", "note")
 LINT_CHECKS = (
     "duplicate_pairs",
@@ -56,27 +56,27 @@ LINT_CHECKS = (
     "white_space",
     "length_bias",
 )
-"""The checks of `prefscope lint`, but for rows that are no pairs. They are imported only when one is asked for."""
+"""The checks of `prefscope lint`, except `bad_rows`. Their modules are only imported when a filter uses one."""
 CHOICES: Mapping[str, Collection[str]] = {"flag": FLAGS, "mark": MARKS, "lint": LINT_CHECKS}
-"""What the functions of one word take."""
+"""Valid arguments of the functions that take a word."""
 WORDS = frozenset({"and", "or", "not"})
 KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}
 
 
 class Source(Protocol):
-    """What a filter is applied to."""
+    """The columns to which a filter is applied."""
 
     def column(self, name: str) -> Values:
-        """Return a column by its full name."""
+        """Return the column with that full name."""
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
-        """Return which pairs carry a flag."""
+        """Return which pairs have a flag."""
 
     def marked(self, mark: str) -> NDArray[np.bool_]:
-        """Return which pairs a person has marked so."""
+        """Return which pairs have a mark of the user."""
 
     def linted(self, check: str) -> NDArray[np.bool_]:
-        """Return which pairs a check of the data falls on."""
+        """Return which pairs a lint check has found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ class Filter:
 
 
 def parse_filter(text: str, names: Names) -> Filter:
-    """Return the filter that an expression means; an empty one matches every pair.
+    """Parse an expression; an empty one matches every pair.
 
     Raises:
-        FilterError: The expression is none, names no column, or compares what cannot be compared.
+        FilterError: If the expression is malformed, has an unknown column, or compares values of different types.
     """
     text = " ".join(text.splitlines())
     if not text.strip():
@@ -111,12 +111,12 @@ def parse_filter(text: str, names: Names) -> Filter:
 
 
 def _too_deep(text: str) -> FilterError:
-    return FilterError("This is nested too deep or has too many parts in a row", text, 0, len(text))
+    return FilterError("This expression is nested too deeply or is too long", text, 0, len(text))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece of the expression: what it is, where it stands, how to get its values."""
+    """A parsed subexpression: its type, its position in the text, and a function that evaluates it."""
 
     kind: Kind
     start: int
@@ -142,7 +142,7 @@ _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 class _Parser:
-    """Recursive descent, a method for every rule of the grammar."""
+    """A recursive descent parser with one method per rule of the grammar."""
 
     def __init__(self, text: str, names: Names) -> None:
         self.text = text
@@ -155,7 +155,7 @@ class _Parser:
         return self.lexemes[self.at]
 
     def _take(self, *texts: str) -> Lexeme | None:
-        """Return the next lexeme and step over it if it is one of these words or signs."""
+        """Consume and return the next lexeme if it is one of these words or signs."""
         lexeme = self.next
         if lexeme.kind in {"name", "sign"} and lexeme.text in texts:
             self.at += 1
@@ -167,16 +167,16 @@ class _Parser:
 
     def _expect(self, part: _Part, kind: Kind, hint: str = "") -> _Part:
         if part.kind != kind:
-            problem = f"This is {KIND_WORDS[part.kind]}, and {KIND_WORDS[kind]} is needed"
+            problem = f"This is {KIND_WORDS[part.kind]}, but {KIND_WORDS[kind]} is needed"
             self._fail(problem, part.start, part.stop, hint)
         return part
 
     def parse(self) -> Callable[[Source], Values]:
-        """Return what evaluates the whole expression."""
+        """Parse the whole expression and return the function that evaluates it."""
         whole = self._expect(self._any(), "truth", "Compare it: margin < 0.")
         if self.next.kind != "end":
             hint = "Join conditions with and, or."
-            self._fail("The expression goes on where it should end", self.next.start, self.next.stop, hint)
+            self._fail("The expression should end here", self.next.start, self.next.stop, hint)
         return whole.evaluate
 
     def _any(self) -> _Part:
@@ -211,16 +211,16 @@ class _Parser:
         return whole or left
 
     def _compared(self, left: _Part, sign: Lexeme, right: _Part) -> _Part:
-        """Return one comparison of a chain."""
+        """Parse one comparison of a chain."""
         if sign.text in {"~", "!~"}:
-            self._expect(left, "text", '~ looks for a text inside another: prompt ~ "python".')
-            self._expect(right, "text", 'Put the text into quotes: prompt ~ "python".')
+            self._expect(left, "text", '~ searches a text for another: prompt ~ "python".')
+            self._expect(right, "text", 'Put the text in quotes: prompt ~ "python".')
             return _combined("truth", left, right, _contains if sign.text == "~" else _lacks)
         if left.kind != right.kind:
-            problem = f"{KIND_WORDS[left.kind].capitalize()} is compared with {KIND_WORDS[right.kind]}"
+            problem = f"{KIND_WORDS[left.kind].capitalize()} cannot be compared with {KIND_WORDS[right.kind]}"
             self._fail(problem, left.start, right.stop)
         if left.kind != "number" and sign.text not in {"==", "=", "!="}:
-            self._fail(f"{sign.text} is for numbers", sign.start, sign.stop, "Use ==, != or ~.")
+            self._fail(f"{sign.text} only works with numbers", sign.start, sign.stop, "Use ==, != or ~.")
         return _combined("truth", left, right, _ORDER[sign.text])
 
     def _sum(self) -> _Part:
@@ -247,7 +247,7 @@ class _Parser:
         reads = {"number": _number, "text": _text, "quoted": self._column, "name": self._named}
         if lexeme.kind not in reads or lexeme.text in WORDS:
             ended = "Something is missing at the end"
-            what = ended if lexeme.kind == "end" else "A column or a value is needed here"
+            what = ended if lexeme.kind == "end" else "A column or a value is expected here"
             self._fail(what, lexeme.start, lexeme.stop)
         self.at += 1
         return reads[lexeme.kind](lexeme)
@@ -259,7 +259,7 @@ class _Parser:
         return closing
 
     def _named(self, lexeme: Lexeme) -> _Part:
-        """Return a function's value, a constant or a column."""
+        """Parse a function call, a constant or a column."""
         if self._take("("):
             return self._call(lexeme)
         if lexeme.text in FILTER_TRUTHS:
@@ -272,7 +272,7 @@ class _Parser:
         if name is None:
             what, hint = self.names.problem(lexeme.text)
             if lexeme.text not in self.names.ambiguous:
-                hint = f'{hint} A text stands in quotes: "{lexeme.text}".'.strip()
+                hint = f'{hint} Texts must be in quotes: "{lexeme.text}".'.strip()
             self._fail(what, lexeme.start, lexeme.stop, hint)
         return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
 
@@ -283,7 +283,7 @@ class _Parser:
             return _Part("number", function.start, closing.stop, lambda source: np.abs(part.evaluate(source)))
         choices = CHOICES.get(function.text)
         if choices is None:
-            hint = "There are abs, flag, lint and mark."
+            hint = "The functions are abs, flag, lint and mark."
             self._fail(f"There is no function {function.text}", function.start, function.stop, hint)
         argument = self.next
         wanted = argument.text.strip("\"'")
@@ -321,7 +321,7 @@ def _combined(kind: Kind, left: _Part, right: _Part, join: Callable[[Any, Any], 
 
 
 def _contains(texts: Values, wanted: Values) -> NDArray[np.bool_]:
-    """Return which texts have the other text inside them."""
+    """Return which texts contain the other text, ignoring case."""
     pairs = np.broadcast(np.asarray(texts, dtype=object), np.asarray(wanted, dtype=object))
     found = [str(one).casefold() in str(text).casefold() for text, one in pairs]
     return np.array(found, dtype=np.bool_).reshape(pairs.shape)

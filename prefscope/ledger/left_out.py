@@ -1,4 +1,4 @@
-"""What the chat template of a run left out of its pairs, as its manifest has it, in words."""
+"""Describe the parts of messages that a run's chat template did not render, from the ledger's manifest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 LEFT_OUT = "left_out"
-"""Key of the manifest's tokenization: pairs by what of them is not in their rendered text, as `response: reasoning`."""
+"""Key of the manifest's tokenization: number of pairs by what was not rendered, such as `response: reasoning`."""
 
 
 def describe_left_out(tokenization: Mapping[str, Any]) -> str:
-    """Return what was left out and of how many pairs, the most frequent first; empty for nothing.
+    """Describe what was not rendered and in how many pairs, the most frequent first; empty if nothing.
 
     >>> describe_left_out({"left_out": {"prompt: tools": 1, "response: tool_calls": 20}})
     'tool_calls of the response (20), tools of the prompt (1)'

@@ -1,4 +1,4 @@
-"""The words and signs of a filter expression, and the error that points at some of its characters."""
+"""The tokens of a filter expression, and an error that points at a position in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEXEMES = re.compile(
 
 
 class FilterError(UsageError):
-    """An expression that cannot be read; `start` and `stop` are the characters of `text` that it is about."""
+    """An error in an expression; `start` and `stop` delimit the characters of `text` that it is about."""
 
     def __init__(self, what: str, text: str, start: int, stop: int, *, hint: str = "") -> None:
         self.text, self.start, self.stop = text, start, max(stop, start + 1)
@@ -32,7 +32,7 @@ class FilterError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Lexeme:
-    """A word, a sign, a number or a text, and where it stands."""
+    """A word, a sign, a number or a text, with its position."""
 
     kind: str
     """`number`, `text`, `quoted` (a column in backticks), `name`, `sign` or `end`."""
@@ -42,17 +42,17 @@ class Lexeme:
 
 
 def lexemes_of(text: str) -> Iterator[Lexeme]:
-    """Yield the lexemes of an expression, one of the kind `end` last.
+    """Yield the lexemes of an expression; the last one is of kind `end`.
 
     Raises:
-        FilterError: A character means nothing, or a text has no end.
+        FilterError: If a character is not part of the language, or a text is not closed.
     """
     position, kind = 0, ""
     while kind != "end":
         found = _LEXEMES.match(text, position)
         if found is None:
             start = len(text) - len(text[position:].lstrip())
-            what = "This text has no end" if text[start] in "\"'`" else "This means nothing here"
+            what = "This quote is not closed" if text[start] in "\"'`" else "This is not valid here"
             raise FilterError(what, text, start, len(text))
         kind = str(found.lastgroup)
         yield Lexeme(kind, found[kind], found.start(kind), found.end())

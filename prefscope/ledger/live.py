@@ -1,6 +1,7 @@
-"""A ledger whose log-probs are still arriving: all else is in a file; sums are told, and filled in by `catch_up`.
+"""The ledger of a run in progress: sums of log-probs are received with `take` and filled in by `catch_up`.
 
-What a run in progress has not scored yet is nan, as is what cannot be scored; `is_known` tells them apart.
+Everything else is in a file. Pairs that are not scored yet are nan, like those that cannot be scored; `is_known`
+distinguishes them.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from prefscope.settings import LossChoice, PreferenceSettings
 _WORD = np.dtype(">u8")
 
 TokenLogps = Callable[[str, bytes], NDArray[np.float32] | None]
-"""Returns the log-probs of each token of a sequence, given a role and a digest, if they are known by now."""
+"""Returns the token log-probs of a sequence by role and digest, if they are known yet."""
 
 
 class LiveLedger(Ledger):
-    """The ledger of a run that goes on."""
+    """The ledger of a run in progress."""
 
     def __init__(self, preview: Path, ledger: Path, token_logps: TokenLogps) -> None:
-        """Open what a run wrote before it began to score.
+        """Open the preview that a run writes before it begins to score.
 
         Args:
-            preview: The file.
-            ledger: Where the finished ledger will be, by which it is called and beside which marks are kept.
-            token_logps: Finds the log-probs of each token.
+            preview: The preview file.
+            ledger: Path of the future ledger, used as the name and as the place of marks.
+            token_logps: Looks up the token log-probs of a sequence.
 
         Raises:
-            LedgerError: The file is not there or is no ledger.
+            LedgerError: If the file does not exist or is not a ledger.
         """
         super().__init__(preview)
         self.path = ledger
@@ -57,15 +58,15 @@ class LiveLedger(Ledger):
         return known
 
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
-        """Return the losses that can be given by now; those that need more than sums come with the finished ledger."""
+        """Return the losses that can be computed from sums; the others are available in the finished ledger."""
         return super().usable_losses(replace(preferences, explicit=False))
 
     def take(self, role: str, sums: Iterable[tuple[bytes, float]]) -> None:
-        """Keep the sums of sequences, which are given by their digests, for a role, until `catch_up`."""
+        """Queue the sums of sequences, identified by their digests, for a role until `catch_up`."""
         self._told += [(role, digest, value) for digest, value in sums]
 
     def catch_up(self) -> None:
-        """Fill in what was told since: columns that a view has computed by now are of earlier numbers."""
+        """Fill in the queued sums. Columns that a view has already computed are outdated afterwards."""
         for role, digest, value in self._told:
             for side, places in self._rows.items():
                 name, rows = f"{role}_{side}_logps", places.of(digest)
@@ -81,10 +82,10 @@ class LiveLedger(Ledger):
             flags[row] = join_flags(with_logp_flags(split_flags(flags[row]), LogpEvidence(is_finite=False)))
 
     def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
-        """Return what is known of the pair at a position: some columns, or all, texts and tokens included.
+        """Return the known values of the pair at a position: some columns, or all, including texts and tokens.
 
         Raises:
-            IndexError: The ledger has no such position.
+            IndexError: If the ledger has no such position.
         """
         names = {column.name for column in TOKENS if column.kind == "logps"}
         wanted = names if columns is None else names & {*columns}
@@ -102,7 +103,7 @@ class LiveLedger(Ledger):
 
 
 class _Places:
-    """Where each digest stands in a column, in 24 bytes a pair."""
+    """An index of a column of digests, with 24 bytes per pair."""
 
     def __init__(self, digests: list[bytes]) -> None:
         words = np.frombuffer(b"".join(digests), dtype=_WORD).reshape(-1, 2)
@@ -110,7 +111,7 @@ class _Places:
         self._first, self._second = words[self._order].astype(np.uint64).T
 
     def of(self, digest: bytes) -> NDArray[np.int64]:
-        """Return the ascending positions of a digest."""
+        """Return the positions of a digest, ascending."""
         first, second = np.frombuffer(digest, dtype=_WORD).astype(np.uint64)
         start, stop = (int(np.searchsorted(self._first, first, side)) for side in ("left", "right"))
         places: NDArray[np.int64] = self._order[start:stop][self._second[start:stop] == second]

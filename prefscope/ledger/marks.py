@@ -1,7 +1,7 @@
-"""What a person decided about pairs: keep, drop, swap, a note. Kept beside the ledger, `x.parquet` → `x.marks.json`.
+"""The user's decisions about pairs: keep, drop, swap, a note. Stored beside the ledger, `x.parquet` → `x.marks.json`.
 
-Marks are keyed by pair_id and its occurrence in the ledger, so they hold for every ledger of the same pairs. They name
-no knob and no score.
+Marks are keyed by pair_id and its occurrence in the ledger, so they are valid for every ledger of the same pairs. They
+do not depend on settings or scores.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from prefscope.private import keep_mode, open_file, remove_leftovers
 FORMAT_VERSION = 1
 Decision: TypeAlias = Literal["keep", "drop", "swap"]
 Key: TypeAlias = tuple[str, int]
-"""A pair: its pair_id and how many pairs before it have the same."""
+"""A pair: its pair_id, and how many earlier pairs have the same one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was decided about a pair."""
+    """The decision about a pair, and a note."""
 
     decision: Decision | None = None
     note: str = ""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was decided or noted."""
+        """Whether there is neither a decision nor a note."""
         return self.decision is None and not self.note
 
 
@@ -43,7 +43,7 @@ EMPTY = Mark()
 
 
 class Marks:
-    """The marks of a ledger's pairs, with every change undoable."""
+    """The marks of a ledger's pairs; every change can be undone."""
 
     def __init__(self, path: Path, marks: Mapping[Key, Mark] | None = None) -> None:
         self.path = path
@@ -57,14 +57,14 @@ class Marks:
         return iter(self._marks.items())
 
     def of(self, key: Key) -> Mark:
-        """Return a pair's mark, an empty one without."""
+        """Return a pair's mark, or an empty mark."""
         return self._marks.get(key, EMPTY)
 
     def change(self, key: Key, mark: Mark) -> None:
-        """Give a pair another mark and keep it on disk; an empty one takes the mark away.
+        """Set a pair's mark and save it; an empty mark removes it.
 
         Raises:
-            ResourceError: The file cannot be written; the mark is not changed then.
+            ResourceError: If the file cannot be written; the mark is then unchanged.
         """
         former = self.of(key)
         self._put(key, mark)
@@ -76,10 +76,10 @@ class Marks:
         self._former.append((key, former))
 
     def undo(self) -> Key | None:
-        """Take the last change back and return the pair that it was about, None without a change.
+        """Undo the last change and return its pair, or None if there is nothing to undo.
 
         Raises:
-            ResourceError: The file cannot be written; nothing is taken back then.
+            ResourceError: If the file cannot be written; nothing is then undone.
         """
         if not self._former:
             return None
@@ -95,7 +95,7 @@ class Marks:
         return key
 
     def mask(self, ledger: Ledger, kind: str) -> NDArray[np.bool_]:
-        """Return which pairs of a ledger have a decision, a `note`, or `any` of these. Shape (num_pairs,)."""
+        """Return which pairs of a ledger have a certain decision, a `note`, or `any` mark. Shape (num_pairs,)."""
         wanted = {key for key, mark in self if _is(mark, kind)}
         if not wanted:
             return np.zeros(ledger.num_pairs, dtype=np.bool_)
@@ -109,7 +109,7 @@ class Marks:
             self._marks[key] = mark
 
     def _save(self) -> None:
-        """Write the file; it is replaced only by a whole one, and removed with the last mark."""
+        """Write the file atomically; it is deleted with the last mark."""
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         rows = [{"pair_id": pair_id, "occurrence": at, **asdict(mark)} for (pair_id, at), mark in self]
         try:
@@ -120,13 +120,15 @@ class Marks:
             text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
             remove_leftovers(self.path)
             with open_file(part) as stream:
-                stream.write(text.encode(errors="backslashreplace"))  # of a lone surrogate that is JSON's own escape
+                stream.write(text.encode(errors="backslashreplace"))  # for lone surrogates, this is JSON's escape
             keep_mode(part, self.path)
             part.replace(self.path)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ResourceError(
-                f"The marks cannot be written ({reason})", where=str(self.path), hint="Copy the ledger to your folder."
+                f"The marks cannot be written ({reason})",
+                where=str(self.path),
+                hint="Copy the ledger to a writable folder.",
             ) from error
 
 
@@ -135,15 +137,15 @@ def _is(mark: Mark, kind: str) -> bool:
 
 
 def marks_path(ledger: Path) -> Path:
-    """Return where the marks of a ledger are kept."""
+    """Return the path of a ledger's marks."""
     return ledger.with_suffix(".marks.json")
 
 
 def load_marks(ledger: Path) -> Marks:
-    """Return the marks that are kept beside a ledger, none where there is no file.
+    """Load the marks of a ledger; there are none if the file does not exist.
 
     Raises:
-        LedgerError: The file is damaged or of a newer version.
+        LedgerError: If the file is damaged or of a newer version.
     """
     path = marks_path(ledger)
     try:
@@ -158,15 +160,15 @@ def load_marks(ledger: Path) -> Marks:
         raise LedgerError(
             f"These marks cannot be read ({type(error).__name__}: {error})",
             where=str(path),
-            hint="Mend the file, or move it away to begin without marks.",
+            hint="Fix the file, or move it away to start without marks.",
         ) from error
 
 
 def _read(row: Mapping[str, Any]) -> tuple[Key, Mark]:
     decision, note = row["decision"], row["note"]
     if decision not in (None, *get_args(Decision)) or not isinstance(note, str):
-        raise ValueError(f"{decision} is no decision")
+        raise ValueError(f"{decision} is not a decision")
     pair_id, occurrence = row["pair_id"], row["occurrence"]
     if not isinstance(pair_id, str) or type(occurrence) is not int or occurrence < 0:
-        raise ValueError(f"{pair_id!r} with occurrence {occurrence!r} names no pair")
+        raise ValueError(f"{pair_id!r} with occurrence {occurrence!r} does not identify a pair")
     return (pair_id, occurrence), Mark(decision, note)

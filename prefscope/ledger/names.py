@@ -1,7 +1,7 @@
-"""Which names are the program's own, and under which names the columns of a data set are carried beside them.
+"""Reserved names, and the names under which a data set's own columns appear in a ledger.
 
-A name of ours is never shadowed. A column of the data set that is spelled like one of ours, whatever its case and the
-white space around it, is `data_<name>` everywhere: in ledgers, tables, filters and on the screens.
+Reserved names are never shadowed. A column of the data set with a reserved name, ignoring case and surrounding white
+space, becomes `data_<name>` everywhere: in ledgers, tables, filters and on the screens.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from prefscope.preference.registry import ALIASES, LOSSES
 
 Kind: TypeAlias = Literal["number", "text", "truth"]
 SUFFIX = "_b"
-"""Stands after the name of a column that is the other run's."""
+"""Suffix of columns of the other run."""
 RENAMED = "renamed"
-"""Key of a ledger's manifest: the data set's names of the columns that are carried under other names."""
+"""Key of a ledger's manifest: the original names of renamed columns of the data set."""
 
 
 @functools.cache
 def declared_names() -> frozenset[str]:
-    """Return every name of ours: columns, their aliases, losses, and the functions and constants of filters."""
+    """Return all reserved names: columns, their aliases, losses, and the functions and constants of filters."""
     names = {column.name for column in all_columns()}
     aliases = {column.alias for column in all_columns() if column.alias}
     comparable = (names - OF_THE_PAIR) | aliases | {*LOSSES} | {f"{name}_loss" for name in LOSSES}
@@ -42,9 +42,9 @@ def declared_names() -> frozenset[str]:
 
 
 def carried_names(columns: Iterable[str]) -> dict[str, str]:
-    """Return the name under which each of the data set's own columns is carried.
+    """Return the name in the ledger of each of the data set's own columns.
 
-    It is the column's own; where that would clash with one of ours or with another column's, `data_` goes before it.
+    The name is unchanged unless it clashes with a reserved name or another column; it is then prefixed with `data_`.
     """
     own = list(columns)
     names: dict[str, str] = {}
@@ -59,7 +59,7 @@ def carried_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def renamed(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what a manifest says of the columns that are not carried under their own names; nothing without any."""
+    """Return the manifest's entry about renamed columns; empty if none were renamed."""
     changed = {column: name for column, name in names.items() if column != name}
     return {RENAMED: changed} if changed else {}
 
@@ -67,14 +67,14 @@ def renamed(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
 def ambiguities(
     changed: Mapping[str, str], known: Iterable[str], aliases: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the names that could mean our column or the data set's, each with the names that mean only one of them.
+    """Return the names that could mean prefscope's column or the data set's, each with its unambiguous alternatives.
 
-    The full name of a column of ours is not ambiguous: it is ours.
+    Full names of prefscope's columns are not ambiguous: they always mean prefscope's.
 
     Args:
-        changed: The carried names of the data set's columns that were renamed, by their own names.
-        known: The full names of our columns.
-        aliases: The full names of our columns by their aliases.
+        changed: The new names of renamed columns of the data set, by their original names.
+        known: The full names of prefscope's columns.
+        aliases: The full names of prefscope's columns by their aliases.
     """
     full = {*known}
     found = {}
@@ -94,39 +94,39 @@ def _is_ours(column: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The columns that an expression may name."""
+    """The columns that an expression may refer to."""
 
     kinds: Mapping[str, Kind]
     aliases: Mapping[str, str]
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names that could mean our column or the data set's, with the names that mean only one of them, ours first."""
+    """Names that could mean prefscope's column or the data set's, with the unambiguous names, prefscope's first."""
 
     def full(self, name: str) -> str | None:
-        """Return the full name of a column, None for an unknown or an ambiguous one."""
+        """Return the full name of a column, or None if the name is unknown or ambiguous."""
         if name in self.kinds:
             return name
         return None if name in self.ambiguous else self.aliases.get(name)
 
     @property
     def usable_aliases(self) -> list[str]:
-        """The aliases that mean one column."""
+        """The aliases that are not ambiguous."""
         return [alias for alias in self.aliases if alias not in self.ambiguous]
 
     def problem(self, name: str) -> tuple[str, str]:
-        """Return why a name means no column, and a hint: both columns of an ambiguous name, or those spelled alike."""
+        """Return why a name does not refer to a column, and a hint: the alternatives, or similar names."""
         if name in self.ambiguous:
             *ours, theirs = map(_spelled, self.ambiguous[name])
             hint = f"Write {ours[0]} for prefscope's column, {theirs} for the data set's." if ours else ""
-            what = f"The name {name} is ambiguous: the data set has a column of this name, too"
+            what = f"The name {name} is ambiguous: the data set also has a column of this name"
             return what, hint or f"Write {theirs}."
         near = self.nearest(name)
         return f"There is no column {name}", f"Did you mean {' or '.join(near)}?" if near else ""
 
     def nearest(self, name: str) -> list[str]:
-        """Return the names that look most like one."""
+        """Return the names that are most similar to a name."""
         return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.5)
 
 
 def _spelled(name: str) -> str:
-    """Return a column's name as an expression has it."""
+    """Return a column's name as written in an expression, in backticks if necessary."""
     return name if re.fullmatch(r"[^\W\d]\w*", name) else f"`{name}`"

@@ -1,6 +1,6 @@
-"""An open ledger file: whatever is read of it is checked first, and what cannot be read is named.
+"""An open ledger file: everything is verified before it is read, and errors name the damaged part.
 
-A ledger without checksums, from before there were any, is read as well; its values are checked for being possible.
+Old ledgers without checksums can be read too; their values are checked for plausibility.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _NEVER_NULL = frozenset(column.name for column in (*STORED, *TEXTS)) - {*LOGPS}
 _LISTS = {count: [one.name for one in TOKENS if count.split("_")[0] in one.name] for count in NUM_TOKENS}
 _TOKEN_LISTS = frozenset(column.name for column in TOKENS)
 _PAIRS_A_BYTE = 8
-"""No ledger has more pairs than eight for each of its bytes; a damaged count may have, and would fill the memory."""
+"""Upper bound on pairs per byte of a ledger file; a damaged count could exceed it and exhaust the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LedgerFile:
-    """A Parquet file of which every part is verified as it is read."""
+    """A Parquet file whose parts are verified on reading."""
 
     path: Path
     checksums: Checksums | None
-    """None in a file from before there were any."""
+    """None if the file is from before checksums were introduced."""
     _source: pa.NativeFile
     _file: pq.ParquetFile
     has_reference: bool = True
-    """Whether the manifest promises the reference's log-probs; what it says is known once it is read."""
+    """Whether the manifest says that there are reference log-probs; known only once the manifest is read."""
 
     @property
     def metadata(self) -> pq.FileMetaData:
-        """What the footer says."""
+        """The metadata in the footer."""
         return self._file.metadata
 
     @property
     def num_row_groups(self) -> int:
-        """How many row groups there are."""
+        """The number of row groups."""
         return int(self._file.num_row_groups)
 
     @property
@@ -55,10 +55,10 @@ class LedgerFile:
         return self._file.schema_arrow
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """Return columns of all pairs.
+        """Read columns of all pairs.
 
         Raises:
-            DamagedLedgerError: A column is not as it was written.
+            DamagedLedgerError: If a column is damaged.
         """
         with self._reading(columns, None):
             self._verify(range(self.num_row_groups), columns)
@@ -67,10 +67,10 @@ class LedgerFile:
         return self._checked(table, self.metadata.num_rows)
 
     def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return columns of a row group, None for all.
+        """Read columns of a row group; None for all columns.
 
         Raises:
-            DamagedLedgerError: A column is not as it was written.
+            DamagedLedgerError: If a column is damaged.
         """
         with self._reading(columns, group):
             self._verify([group], self.schema_arrow.names if columns is None else columns)
@@ -79,10 +79,10 @@ class LedgerFile:
         return self._checked(table, self.metadata.row_group(group).num_rows)
 
     def check_sizes(self) -> None:
-        """Refuse counts that contradict each other, before anything is made of their size.
+        """Refuse contradictory counts before memory is allocated for them.
 
         Raises:
-            DamagedLedgerError: They do.
+            DamagedLedgerError: If counts contradict each other.
         """
         with self._reading([], None):
             metadata, size = self.metadata, self._source.size()
@@ -101,7 +101,7 @@ class LedgerFile:
                     raise damaged(self.path, f"column {name} in row group {group}")
 
     def _checked(self, table: pa.Table, rows: int) -> pa.Table:
-        """Return a table if its values are possible in a ledger."""
+        """Return a table after checking that its values are possible in a ledger."""
         for name in table.column_names:
             if name in _NEVER_NULL and table.column(name).null_count:
                 raise damaged(self.path, f"column {name}")
@@ -117,14 +117,14 @@ class LedgerFile:
         return table
 
     def _may_miss(self, name: str) -> bool:
-        """Return whether a column of lists may be empty: before a run, and of a reference that there is none of."""
+        """Return whether a column of lists may be empty: before a run, or for a reference if there is none."""
         return not {*DIGESTS}.isdisjoint(self.schema_arrow.names) or (
             name.startswith("ref_") and not self.has_reference
         )
 
     @contextmanager
     def _reading(self, columns: Sequence[str] | None, group: int | None) -> Iterator[None]:
-        """Turn what pyarrow raises on bytes that mean nothing into one sentence."""
+        """Turn pyarrow's exceptions for invalid bytes into a `DamagedLedgerError`."""
         import pyarrow as pa
 
         try:
@@ -135,10 +135,10 @@ class LedgerFile:
 
 
 def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
-    """Return an open Parquet file; its footer is verified before it is read.
+    """Open a Parquet file after verifying its footer.
 
     Raises:
-        LedgerError: It is no Parquet file, or its footer is damaged.
+        LedgerError: If it is not a Parquet file, or its footer is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -149,7 +149,7 @@ def open_file(source: pa.NativeFile, path: Path) -> LedgerFile:
         file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         _ = file.schema_arrow
     except (OSError, pa.ArrowException, *UNREADABLE) as error:
-        raise LedgerError("This is not a whole Parquet file", where=str(path), hint="Write it again.") from error
+        raise LedgerError("This is not a complete Parquet file", where=str(path), hint="Create it again.") from error
     return LedgerFile(path, checksums, source, file)
 
 
@@ -159,14 +159,14 @@ def _part(columns: Sequence[str] | None, group: int | None) -> str:
 
 
 def _misses_some(lists: pa.ChunkedArray) -> bool:
-    """Return whether a list or a value of one is missing."""
+    """Return whether a list, or a value in a list, is null."""
     import pyarrow.compute as pc
 
     return bool(lists.null_count or pc.list_flatten(lists).null_count)
 
 
 def _match(table: pa.Table, one: str, other: str) -> bool:
-    """Return whether the lists of two columns are of equal lengths where both are there; one may be of the lengths."""
+    """Return whether the lists of two columns have equal lengths; one of the columns may contain the lengths."""
     import pyarrow.compute as pc
 
     first, second = (

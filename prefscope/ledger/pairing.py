@@ -1,6 +1,6 @@
-"""Several ledgers of the same pairs: which pairs two of them share, and a view of one with the other beside it.
+"""Join ledgers of the same pairs: find the shared pairs of two, and view the columns of both together.
 
-Pairs are joined by pair_id and its occurrence, so that the second copy of a duplicate meets the second copy.
+Pairs are joined by pair_id and its occurrence, so that the second copy of a duplicate matches the second copy.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ OTHER_MARGINS = f"margins{SUFFIX}"
 
 
 def load_runs(paths: Iterable[Path]) -> list[Ledger]:
-    """Return the ledgers of several files, in their order.
+    """Load several ledgers, in order.
 
     Raises:
-        UsageError: A file is given twice.
-        LedgerError: A file is not there, is no ledger, or was written by a newer version.
+        UsageError: If a file is named twice.
+        LedgerError: If a file does not exist, is not a ledger, or was written by a newer version.
     """
     found: dict[Path, Ledger] = {}
     for path in paths:
         if path.resolve() in found:
-            raise UsageError("This ledger is given twice", where=str(path), hint="Give each ledger once.")
+            raise UsageError("This ledger is named twice", where=str(path), hint="Name each ledger only once.")
         found[path.resolve()] = load_ledger(path)
     return list(found.values())
 
 
 def run_names(ledgers: Sequence[Ledger]) -> list[str]:
-    """Return a name for each run: its file's, with as many folders before it as it takes to tell it from the others."""
+    """Return a name for each run: its file name, preceded by as many folders as needed to make it unique."""
     paths = [ledger.path.resolve() for ledger in ledgers]
     parts = [(*path.parts[1:-1], path.name.removesuffix(".parquet")) for path in paths]
     names = []
@@ -54,14 +54,14 @@ def run_names(ledgers: Sequence[Ledger]) -> list[str]:
 
 
 class Pairing:
-    """The pairs that two ledgers share, looked for when they are first asked for."""
+    """The pairs that two ledgers share, determined on first access."""
 
     def __init__(self, a: Ledger, b: Ledger) -> None:
         self._ledgers = a, b
 
     @functools.cached_property
     def positions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the shared pairs are in the first ledger, ascending, and in the second. Shape (shared,) each."""
+        """Positions of the shared pairs in the first ledger, ascending, and in the second. Shape (shared,) each."""
         a, b = self._ledgers
         _, first, second = np.intersect1d(*a.number_pairs(b), assume_unique=True, return_indices=True)
         ascending = np.argsort(first)
@@ -69,23 +69,23 @@ class Pairing:
 
     @property
     def num_pairs(self) -> int:
-        """How many pairs both have."""
+        """Number of shared pairs."""
         return len(self.positions[0])
 
     @property
     def lacking(self) -> tuple[int, int]:
-        """How many pairs of the second the first lacks, and of the first the second."""
+        """Number of pairs that are only in the second ledger, and only in the first."""
         a, b = self._ledgers
         return b.num_pairs - self.num_pairs, a.num_pairs - self.num_pairs
 
     def find(self, position: int) -> int | None:
-        """Return where the pair at a position of the first ledger is in the second, None where it is not."""
+        """Return the position in the second ledger of a pair of the first, or None if it is not there."""
         first, second = self.positions
         at = int(np.searchsorted(first, position))
         return int(second[at]) if at < len(first) and first[at] == position else None
 
     def align(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values of the second ledger's pairs in the order of the first; nan or "" where a pair is lacking."""
+        """Reorder values of the second ledger's pairs to match the first; nan or "" for missing pairs."""
         first, second = self.positions
         is_text = values.dtype.kind in "OU"
         size = self._ledgers[0].num_pairs
@@ -95,7 +95,7 @@ class Pairing:
 
 
 class PairedView(View):
-    """A ledger's columns and, with `_b` after their names, those of another run of the same pairs."""
+    """A ledger's columns, and those of another run on the same pairs with the suffix `_b`."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class PairedView(View):
         self.names = self._with_theirs(self.names)
 
     def _with_theirs(self, names: Names) -> Names:
-        """Return the names of both runs."""
+        """Return the column names of both runs."""
         theirs = self.other.names
         other = {f"{alias}{SUFFIX}": f"{name}{SUFFIX}" for alias, name in theirs.aliases.items()}
         aliases = {**names.aliases, **{alias: name for alias, name in other.items() if name in self._theirs}}

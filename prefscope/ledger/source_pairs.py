@@ -1,4 +1,4 @@
-"""The pairs of a ledger as their data set had them, for checks of the data."""
+"""Recover the pairs of a ledger's data set, to run lint checks on them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _COLUMNS = ["row", "line", "prompt", "chosen", "rejected", "source_json"]
 
 
 def lint_of(ledger: Ledger) -> LintReport:
-    """Return what the checks of `prefscope lint` find in a ledger's texts; kept as long as the ledger is."""
+    """Run the checks of `prefscope lint` on a ledger's texts; the report is cached for the lifetime of the ledger."""
     if ledger not in _REPORTS:
         _REPORTS[ledger] = lint_pairs(source_pairs(ledger))
     return _REPORTS[ledger]
 
 
 def is_linted(ledger: Ledger) -> bool:
-    """Return whether that is known already."""
+    """Return whether the report of a ledger is cached."""
     return ledger in _REPORTS
 
 
 def source_pairs(ledger: Ledger) -> Iterator[PreferencePair]:
-    """Yield the pairs in the ledger's order, with their turns; where its source row tells none, as plain texts."""
+    """Yield the pairs in the ledger's order, with their turns; as plain texts if the source row cannot be read."""
     asked = ledger.manifest.get("settings", {}).get("data", {})
     dialect, mapping = asked.get("dialect", "auto"), asked.get("mapping")
     for group in ledger.read(_COLUMNS):

@@ -1,7 +1,7 @@
-"""The ledger in memory: numbers as NumPy columns, texts and tokens read from the file when asked for.
+"""The ledger in memory: numbers as NumPy columns; texts and tokens are read from the file on demand.
 
-Stored columns are as scored; rewards, margins and losses are computed for the knobs given, so moving one needs no
-model. This module imports no torch.
+Stored columns do not depend on beta or the losses; rewards, margins and losses are computed from them, without a model.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 REWARDS = ("chosen_logratios", "rejected_logratios", "chosen_rewards", "rejected_rewards", "margins")
 CHUNK_PAIRS = 65_536
-"""So many pairs are computed at once: what lies between stays in the cache."""
+"""Number of pairs to compute at once, so that intermediate results stay in the CPU cache."""
 STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS))
 READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS)
 
@@ -43,7 +43,7 @@ class Ledger:
         """Open a ledger file.
 
         Raises:
-            LedgerError: The file is not there, is no ledger, is damaged, or was written by a newer version.
+            LedgerError: If the file does not exist, is not a ledger, is damaged, or was written by a newer version.
         """
         self.path = path
         self._file, self.manifest = open_parquet(path)
@@ -54,49 +54,49 @@ class Ledger:
 
     @functools.cached_property
     def extra_columns(self) -> Mapping[str, str]:
-        """The data set's own columns by the name they are carried under, with their kind."""
+        """The kinds of the data set's own columns, by their names in the ledger."""
         kinds: Mapping[str, str] = self.manifest["extra_columns"]
         return {name: kinds[stored] for name, stored in self._own.items()}
 
     @functools.cached_property
     def _own(self) -> Mapping[str, str]:
-        """The names of the data set's own columns in the file, by those under which they are carried.
+        """The names of the data set's own columns in the file, by the names used here.
 
-        They differ in a file from before a name was one of ours.
+        They differ if the file was written before a name was reserved.
         """
         return {name: stored for stored, name in carried_names(self.manifest["extra_columns"]).items()}
 
     @property
     def renamed_columns(self) -> Mapping[str, str]:
-        """The carried names of the data set's columns, by their own names, where these clash with ours."""
+        """The new names of the data set's columns that clash with reserved names, by their original names."""
         in_this_file = {stored: name for name, stored in self._own.items() if name != stored}
         return {**self.manifest.get(RENAMED, {}), **in_this_file}
 
     @property
     def has_reference(self) -> bool:
-        """Whether reference log-probs are there."""
+        """Whether there are reference log-probs."""
         return bool(self.manifest["has_reference"])
 
     @property
     def has_checksums(self) -> bool:
-        """Whether the file shows by itself that it is as it was written; those from before checksums do not."""
+        """Whether the file has checksums, which old files do not."""
         return self._file.checksums is not None
 
     @property
     def has_tokens(self) -> bool:
-        """Whether per-token columns are there."""
+        """Whether there are per-token columns."""
         return "chosen_tokens" in self._file.schema_arrow.names
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """Whether each pair was scored, be it with a number or not; shape (num_pairs,)."""
+        """Whether each pair has been scored, even if its log-probs are nan. Shape (num_pairs,)."""
         return np.ones(self.num_pairs, dtype=np.bool_)
 
     def only(self, wanted: NDArray[np.bool_]) -> Ledger:
-        """Return the ledger of some of the pairs, which are given by a flag a pair."""
+        """Return a ledger with the pairs selected by a mask."""
         part = copy.copy(self)
         part.__dict__.pop("occurrences", None)
-        part._keep(wanted)  # noqa: SLF001 (a ledger, too)
+        part._keep(wanted)  # noqa: SLF001 (same class)
         return part
 
     def _keep(self, wanted: NDArray[np.bool_]) -> None:
@@ -107,7 +107,7 @@ class Ledger:
         self.stored |= known
 
     def _read_stored(self, name: str) -> Columns:
-        """Return a stored column, and those that go with it: all sums and counts at once take half the time."""
+        """Read a stored column, along with related ones: reading all sums and counts together takes half the time."""
         import pyarrow as pa
 
         if name not in STORED_NAMES:
@@ -120,25 +120,25 @@ class Ledger:
             table = self._file.read(columns=[*numbers])
             for column in table.column_names:
                 found[column] = as_array(table.column(column))
-                table = table.drop_columns([column])  # gives its memory back before the next one is copied
+                table = table.drop_columns([column])  # frees its memory before the next one is copied
         pa.default_memory_pool().release_unused()
         whole = self.num_pairs == self._file.metadata.num_rows
         return found if whole else {name: values[self._positions] for name, values in found.items()}
 
     @functools.cached_property
     def _ids(self) -> pa.ChunkedArray:
-        """The pair_ids of the whole file as Arrow keeps them, in an eighth of the memory that objects take."""
+        """The pair_ids of the whole file as an Arrow array, which takes an eighth of the memory of Python objects."""
         return self._file.read(columns=["pair_id"]).column("pair_id")
 
     @functools.cached_property
     def occurrences(self) -> NDArray[np.int64]:
-        """How many pairs before each in the file have its pair_id. Shape (num_pairs,)."""
+        """For each pair, how many earlier pairs in the file have the same pair_id. Shape (num_pairs,)."""
         (ids,) = numbered([self._ids])
         return counts_before(ids)[self._positions]
 
     def number_pairs(self, other: Ledger) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return a number for each pair of this ledger and of another one: equal where pair_id and occurrence are."""
-        if self._ids.equals(other._ids):  # two runs on one data set
+        """Return a number for each pair of this and another ledger, equal if pair_id and occurrence are equal."""
+        if self._ids.equals(other._ids):  # two runs on the same data set
             return self._positions, other._positions
         ids = numbered([self._ids, other._ids])
         counts = [counts_before(one) for one in ids]
@@ -147,11 +147,11 @@ class Ledger:
         return ours[self._positions], theirs[other._positions]
 
     def read(self, columns: list[str], most: int | None = None) -> Iterator[dict[str, list[Any]]]:
-        """Yield the stored columns as Python values, a row group at a time, in row order; at least one, if empty.
+        """Yield stored columns as Python values, one row group at a time, in row order; yields at least once.
 
         Args:
-            columns: Their names.
-            most: Read about so many pairs, from row groups spread evenly over the file; None: all of them.
+            columns: Names of the columns.
+            most: Approximate number of pairs to read, from row groups spread evenly over the file; None: all pairs.
         """
         groups = np.arange(self._file.num_row_groups)
         if most is not None and self.num_pairs > most:
@@ -167,7 +167,7 @@ class Ledger:
 
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
-        """Where each row group begins in the file, and at last where the file ends. Shape (groups + 1,)."""
+        """Position of the first pair of each row group, followed by the number of pairs. Shape (groups + 1,)."""
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         return np.cumsum([0, *sizes], dtype=np.int64)
@@ -176,17 +176,17 @@ class Ledger:
         """Return the row group of the pair at a position.
 
         Raises:
-            IndexError: The ledger has no such position.
+            IndexError: If the ledger has no such position.
         """
         if not 0 <= position < self.num_pairs:
             raise IndexError(position)
         return int(np.searchsorted(self._starts, self._positions[position], side="right")) - 1
 
     def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
-        """Return what is stored of the pair at a position: some columns, or all, texts and tokens included.
+        """Return the stored values of the pair at a position: some columns, or all, including texts and tokens.
 
         Raises:
-            IndexError: The ledger has no such position.
+            IndexError: If the ledger has no such position.
         """
         group = self._group_of(position)
         offset = int(self._positions[position] - self._starts[group])
@@ -196,10 +196,10 @@ class Ledger:
         return {carried.get(name, name): value for name, value in row.items()}
 
     def beginnings(self, position: int, column: str, length: int) -> tuple[int, list[str]]:
-        """Return a text's first characters of every pair in the row group of a position, and the first one's position.
+        """Return the first characters of a text column for the row group of a position, and the group's first position.
 
         Raises:
-            IndexError: The ledger has no such position.
+            IndexError: If the ledger has no such position.
         """
         import pyarrow.compute as pc
 
@@ -211,12 +211,12 @@ class Ledger:
         return int(first), [text or "" for text in pc.utf8_slice_codeunits(texts, 0, length).to_pylist()]
 
     def derived(self, preferences: PreferenceSettings) -> Columns:
-        """Return the columns that depend on a knob, in the ledger's order: log-ratios to outcome, losses, weights.
+        """Return the derived columns, in the ledger's order: log-ratios to outcome, losses, weights.
 
-        Rewards, margins and outcome are not there without a reference.
+        Rewards, margins and outcome are missing without a reference.
 
         Raises:
-            UsageError: A loss is unknown, given twice, needs a reference that the ledger lacks, or has a bad parameter.
+            UsageError: If a loss is unknown or repeated, needs a missing reference, or has an invalid parameter.
         """
         exported = [column.name for column in DERIVED.values() if column.exported]
         columns = self.derive(exported, preferences.beta) if self.has_reference else {}
@@ -229,17 +229,17 @@ class Ledger:
         return {**columns, **losses, **weights}
 
     def loss(self, choice: LossChoice, preferences: PreferenceSettings) -> NDArray[Any]:
-        """Return a loss of every pair. Shape (num_pairs,)."""
+        """Compute a loss for every pair. Shape (num_pairs,)."""
         loss = find_loss(choice.name)
         return self._compute(loss, loss.compute, resolve_parameters(choice, preferences))
 
     def loss_weight(self, choice: LossChoice, preferences: PreferenceSettings) -> NDArray[Any]:
-        """Return the gradient weight of every pair under a loss. Shape (num_pairs,)."""
+        """Compute the gradient weight of every pair under a loss. Shape (num_pairs,)."""
         loss = find_loss(choice.name)
         return self._compute(loss, loss.weight, resolve_parameters(choice, preferences))
 
     def _compute(self, loss: Loss, function: LossFunction, parameters: Mapping[str, float]) -> NDArray[Any]:
-        """Return a loss or its weight; what is taken over all pairs is taken over all of the file."""
+        """Compute a loss or its weight; population terms are taken over the whole file."""
         source = self._whole if loss.population else self
         inputs = [source.stored[name] for name in loss.inputs]
         if loss.population:
@@ -252,19 +252,19 @@ class Ledger:
         return values
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a stored column, a value a pair; a token count that is not known is nan.
+        """Return a stored column, with one value per pair; unknown token counts are nan.
 
         Raises:
-            KeyError: There is no such column.
+            KeyError: If there is no such column.
         """
         values = self.stored[name]
         return np.where(values < 0, np.nan, values) if name in NUM_TOKENS else values
 
     def derive(self, names: Iterable[str], beta: float) -> Columns:
-        """Return derived columns by their names, each of shape (num_pairs,).
+        """Compute derived columns by name, each of shape (num_pairs,).
 
         Raises:
-            KeyError: There is no such column.
+            KeyError: If there is no such column.
         """
         found: Columns = {}
 
@@ -283,48 +283,48 @@ class Ledger:
             return {name: of(name) for name in names}
 
     def rewards(self, beta: float) -> Columns:
-        """Return log-ratios, rewards and margins of every pair, each of shape (num_pairs,)."""
+        """Compute log-ratios, rewards and margins of every pair, each of shape (num_pairs,)."""
         return self.derive(REWARDS, beta)
 
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
-        """Return the losses to show: those asked for, or the default ones that this ledger can give.
+        """Return the losses to show: the requested ones, or those defaults that this ledger can provide.
 
         Raises:
-            UsageError: A loss is given twice, or was asked for and needs what the ledger lacks.
+            UsageError: If a loss is repeated, or a requested loss needs data that the ledger does not have.
         """
         refuse_repeats(preferences.losses)
         lacking = {choice.name: lack for choice in preferences.losses if (lack := self.lack(choice.name))}
         if lacking and preferences.explicit:
             name, lack = next(iter(lacking.items()))
-            raise UsageError(f"Loss {name} needs {lack}, and this ledger has none", where=str(self.path))
+            raise UsageError(f"Loss {name} needs {lack}, which this ledger does not have", where=str(self.path))
         return tuple(choice for choice in preferences.losses if choice.name not in lacking)
 
     def lack(self, name: str) -> str:
-        """Return what the ledger lacks for a loss, empty for nothing."""
+        """Return what the ledger is missing for a loss; empty if nothing."""
         loss = find_loss(name)
         if loss.needs_reference and not self.has_reference:
             return "a reference"
         schema = self._file.schema_arrow.names
         if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= {*schema}:
-            return "the log-probs of tokens"
+            return "token log-probs"
         if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
-            return "how sure the policy was (score --loss wpo)"
+            return "log Σ π² of each token (score with --loss wpo)"
         return "token counts" if self._uncounted & {*loss.inputs} else ""
 
     @functools.cached_property
     def _uncounted(self) -> frozenset[str]:
-        """The columns of token counts that are not known of every pair."""
+        """The columns of token counts with unknown values."""
         return frozenset(column for column in NUM_TOKENS if has_negative(self._file, column))
 
     def to_pandas(
         self, *, beta: float = 0.1, losses: tuple[LossChoice, ...] | None = None, texts: bool = False
     ) -> pd.DataFrame:
-        """Return the flat table as a data frame: ids, the data set's columns, log-probs, rewards and losses.
+        """Return the flat table as a DataFrame: ids, the data set's columns, log-probs, rewards and losses.
 
         Args:
-            beta: Scale of the rewards and default beta of the losses with a reference.
-            losses: Which losses; None for the default ones.
-            texts: Whether prompt, chosen and rejected are columns too.
+            beta: Scale of the rewards, and default beta of the losses with a reference.
+            losses: The losses to include; None for the default ones.
+            texts: Whether to include prompt, chosen and rejected.
         """
         import pandas as pd
 
@@ -350,9 +350,9 @@ def _computed(function: LossFunction, inputs: list[NDArray[Any]], parameters: Ma
 
 
 def load_ledger(path: str | Path) -> Ledger:
-    """Return the ledger in a file.
+    """Load a ledger from a file.
 
     Raises:
-        LedgerError: The file is not there, is no ledger, is damaged, or was written by a newer version.
+        LedgerError: If the file does not exist, is not a ledger, is damaged, or was written by a newer version.
     """
     return Ledger(Path(path))

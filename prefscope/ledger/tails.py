@@ -1,4 +1,4 @@
-"""What responses have beyond the length of the shorter one of their pair, summed from the log-probs of their tokens."""
+"""Sums of token log-probs beyond the length of the shorter response of each pair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tail_sums(file: LedgerFile) -> Columns:
     """Return Σ over the tokens after the first min(n_w, n_l) of each response, in nats, for both models.
 
-    A response that is not the longer one has 0. nan where a pair has no token log-probs, or where one is not finite.
+    The sum is 0 for a response that is not the longer one, and nan if token log-probs are missing or not finite.
 
     Args:
         file: A ledger with token log-probs.
@@ -36,14 +36,14 @@ def tail_sums(file: LedgerFile) -> Columns:
 
 
 def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
-    """Return where each list begins in the values of all, and at last where they end."""
+    """Return the offset of each list in the flattened values, followed by the total length."""
     offsets: NDArray[np.int64] = np.from_dlpack(lists.offsets).astype(np.int64)
     begins: NDArray[np.int64] = offsets - offsets[0]
     return begins
 
 
 def _beyond(lists: pa.ListArray, kept: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the sum of each list after its first so many values, nan for one that is absent or shorter."""
+    """Return the sum of each list after its first `kept` values; nan if the list is null or shorter."""
     offsets = _offsets(lists)
     values = np.from_dlpack(lists.flatten()).astype(np.float64)
     starts, ends = offsets[:-1] + kept, offsets[1:]

@@ -1,4 +1,4 @@
-"""What a ledger's manifest and columns have to be like for its readers to rely on them."""
+"""Validate the manifest and the columns of a ledger, so that its readers can rely on them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MANIFEST = "the manifest in the footer"
 
 
 def read_manifest(text: bytes, path: Path) -> dict[str, Any]:
-    """Return a manifest from its JSON, checked for its format alone.
+    """Parse a manifest; only its format version is checked.
 
     Raises:
-        DamagedLedgerError: It is something else.
+        DamagedLedgerError: If it is not a manifest.
     """
     try:
         manifest = json.loads(text)
@@ -36,22 +36,22 @@ def read_manifest(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def check_manifest(manifest: Mapping[str, Any], kinds: Collection[str], path: Path) -> None:
-    """Refuse a manifest that its readers could not read.
+    """Refuse an invalid manifest.
 
     Args:
-        manifest: Its content.
-        kinds: Of which a column of the data set may be.
-        path: Of the file, for messages.
+        manifest: The parsed manifest.
+        kinds: Valid kinds of the data set's columns.
+        path: Path of the file, for messages.
 
     Raises:
-        DamagedLedgerError: A value is not of its type, or one is missing.
+        DamagedLedgerError: If a value is missing or of the wrong type.
     """
     if not is_manifest(manifest, kinds):
         raise damaged(path, _MANIFEST)
 
 
 def is_manifest(manifest: Mapping[str, Any], kinds: Collection[str]) -> bool:
-    """Return whether every value of a manifest is of its type; `kinds` are those of the data set's columns."""
+    """Return whether all values of a manifest have the right types; `kinds` are valid for the data set's columns."""
     extra = manifest.get("extra_columns")
     return (
         isinstance(extra, dict)
@@ -83,7 +83,7 @@ def _is_data(data: Mapping[str, Any]) -> bool:
 
 
 def _is_reading(asked: Any) -> bool:
-    """Return whether these are settings by which rows can be read again."""
+    """Return whether these are valid settings for reading the rows again."""
     if not isinstance(asked, dict) or not isinstance(asked.get("dialect", ""), str):
         return False
     mapping = asked.get("mapping") or {}
@@ -100,16 +100,16 @@ def _is_tokenization(found: Mapping[str, Any]) -> bool:
 
 
 def check_schema(schema: pa.Schema, extra: Mapping[str, str], types: Mapping[str, pa.DataType], path: Path) -> None:
-    """Refuse columns that are not those of a ledger.
+    """Refuse a file that does not have the columns of a ledger.
 
     Args:
-        schema: The columns that a file has.
-        extra: The kinds of the data set's own ones.
+        schema: The columns of the file.
+        extra: The kinds of the data set's own columns.
         types: The Arrow type of each kind.
-        path: Of the file, for messages.
+        path: Path of the file, for messages.
 
     Raises:
-        DamagedLedgerError: A column is missing, there twice, or of another type.
+        DamagedLedgerError: If a column is missing, repeated, or of the wrong type.
     """
     required: dict[str, str] = {column.name: column.kind for column in (*STORED, *TEXTS)}
     tokens: dict[str, str] = {column.name: column.kind for column in TOKENS}

@@ -1,4 +1,4 @@
-"""A ledger seen with some knobs: every column that a filter, a sort or a screen can name, computed when asked for."""
+"""A ledger with beta, losses and marks: all columns for filters, sorting and screens, computed on demand."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class View:
         """Return which pairs match an expression. Shape (num_pairs,).
 
         Raises:
-            FilterError: It is no expression, or names no column.
+            FilterError: If the expression is malformed or has an unknown column.
         """
         return parse_filter(text, self.names).mask(self, self.ledger.num_pairs)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a column by its full name, a value a pair; texts as objects, absent numbers as nan.
+        """Return a column by its full name, with one value per pair; texts as objects, missing numbers as nan.
 
         Raises:
-            KeyError: The ledger has no such column.
+            KeyError: If the ledger has no such column.
         """
         if name not in self._known:
             self._known |= self._find(name)
         return self._known[name]
 
     def _find(self, name: str) -> Columns:
-        """Return a column and those that come with it."""
+        """Compute a column, along with any that are read together with it."""
         ledger = self.ledger
         if name in STORED_NAMES:
             return {name: ledger.column(name)}
@@ -65,7 +65,7 @@ class View:
         return {name: _as_array(self.names.kinds[name], values)}
 
     def _derive(self, name: str) -> NDArray[Any]:
-        """Return a derived column; the columns that it is computed from are kept, too."""
+        """Compute a derived column, and cache the columns that it is computed from."""
         column, beta = DERIVED[name], self.preferences.beta
         if column.compute is None or column.over_all_pairs:
             return self.ledger.derive([name], beta)[name]
@@ -73,24 +73,24 @@ class View:
             return column.compute(self.column, beta)
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
-        """Return which pairs carry a flag."""
+        """Return which pairs have a flag."""
         found: dict[str, bool] = {flags: flag in split_flags(flags) for flags in set(self.ledger.stored["flags"])}
         return np.array([found[flags] for flags in self.ledger.stored["flags"]], dtype=np.bool_)
 
     def linted(self, check: str) -> NDArray[np.bool_]:
-        """Return which pairs a check of `prefscope lint` falls on; the first time, all texts are read for it."""
-        from prefscope.ledger.source_pairs import lint_of  # with all checks, which few filters need
+        """Return which pairs a check of `prefscope lint` has found; the first call reads all texts."""
+        from prefscope.ledger.source_pairs import lint_of  # imports all checks, which few filters need
 
         return np.isin(self.ledger.stored["row"], lint_of(self.ledger).rows_of(check))
 
     def marked(self, mark: str) -> NDArray[np.bool_]:
-        """Return which pairs a person marked so: `keep`, `drop`, `swap`, `note` or `any`."""
+        """Return which pairs have a mark of the user: `keep`, `drop`, `swap`, `note` or `any`."""
         marks = load_marks(self.ledger.path) if self.marks is None else self.marks
         return marks.mask(self.ledger, mark)
 
 
 def names_of(ledger: Ledger) -> Names:
-    """Return the columns of a ledger that an expression may name, with their aliases."""
+    """Return the columns of a ledger that an expression may refer to, with their aliases."""
     kinds: dict[str, Kind] = {column.name: _kind(column) for column in _columns(ledger)}
     aliases = {column.alias: column.name for column in _columns(ledger) if column.alias}
     for name in (name for name in LOSSES if not ledger.lack(name)):
@@ -111,7 +111,7 @@ def _kind(column: Column) -> Kind:
 
 
 def _as_array(kind: Kind, values: list[Any]) -> NDArray[Any]:
-    """Return values of which some may be absent as an array."""
+    """Convert values to an array, with defaults for None."""
     if kind == "number":
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if kind == "truth":

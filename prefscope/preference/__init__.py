@@ -1,1 +1,1 @@
-"""Numbers: rewards and losses as pure functions of log-probs, on NumPy, torch and plain floats."""
+"""Rewards, losses and diagnostics as pure functions of log-probs, for NumPy, torch and plain floats."""

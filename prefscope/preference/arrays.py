@@ -1,6 +1,6 @@
-"""One definition of a formula for plain floats, NumPy arrays and torch tensors.
+"""Write a formula once for plain floats, NumPy arrays and torch tensors.
 
-Formulas are written once against the array API; `elementwise` brings their arguments into one array namespace.
+Formulas use the array API; `elementwise` converts their arguments to a common array namespace.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ P = ParamSpec("P")
 
 
 def elementwise(formula: Callable[P, Array]) -> Callable[P, Array]:
-    """Return the formula with its array arguments (those without a default) in one namespace and floating dtype.
+    """Wrap a formula so that its array arguments (those without a default) share a namespace and a floating dtype.
 
-    Arrays keep their namespace, dtype and device. Plain numbers alone are computed in float64 and come back as a
-    float; sequences of numbers become float64 NumPy arrays. Integer arrays (token counts) take the floating dtype of
-    the others.
+    Arrays keep their namespace, dtype and device. If all arguments are plain numbers, the result is computed in float64
+    and returned as a float; sequences of numbers become float64 NumPy arrays. Integer arrays (token counts) are
+    converted to the floating dtype of the others.
     """
     signature = inspect.signature(formula)
     names = [name for name, parameter in signature.parameters.items() if parameter.default is inspect.Parameter.empty]
@@ -42,7 +42,7 @@ def elementwise(formula: Callable[P, Array]) -> Callable[P, Array]:
 
 
 def _unify(values: list[Any]) -> list[Any]:
-    """Return the values as arrays of one namespace and one floating dtype."""
+    """Convert values to arrays of a common namespace and floating dtype."""
     arrays = [value for value in values if is_array_api_obj(value)]
     if not arrays:
         return [np.asarray(value, dtype=np.float64) for value in values]
@@ -57,17 +57,17 @@ def _unify(values: list[Any]) -> list[Any]:
 
 
 def softplus_neg(x: Array) -> Array:
-    """Return −log σ(x), right in value and gradient everywhere (at 0 the gradient is −½, at −∞ the value is −x)."""
+    """Compute −log σ(x) with correct value and gradient everywhere (gradient −½ at 0, value −x towards −∞)."""
     xp = array_namespace(x)
     return xp.logaddexp(xp.zeros_like(x), -x)
 
 
 def sigmoid(x: Array) -> Array:
-    """Return σ(x) without overflow."""
+    """Compute σ(x) without overflow."""
     xp = array_namespace(x)
     return xp.exp(-softplus_neg(x))
 
 
 def constant(x: Array) -> Array:
-    """Return values that no gradient flows through."""
+    """Detach values from the gradient."""
     return x.detach() if hasattr(x, "detach") else x

@@ -1,4 +1,4 @@
-"""The list of losses, and the one declaration that options, docs and knobs are made from."""
+"""The registry of losses, from which options, docs and the controls on screens are derived."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
 P = ParamSpec("P")
 LossFunction = Callable[..., Array]
 Spelling = Callable[[Mapping[str, float], float], tuple[str, float]]
-"""Returns the parameter that is meant and its value, given all parameters and the value as it was spelled."""
+"""Converts another spelling of a parameter: takes all parameters and the value, returns the parameter and its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A knob of a loss."""
+    """A parameter of a loss."""
 
     name: str
     low: float
     high: float
-    """Inclusive range in which the loss is defined and a knob makes sense."""
+    """Inclusive range in which the loss is defined and the parameter is useful."""
     scale: Literal["linear", "log"]
     meaning: str
     default: float = math.nan
-    """Of a registered loss: what its signature says."""
+    """Default value, taken from the signature of the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +44,30 @@ class Loss:
     formula: str
     source: str
     convention: str
-    """Sums or means over tokens, and what beta multiplies."""
+    """Whether log-probs are summed or averaged over tokens, and what beta scales."""
     parameters: tuple[Parameter, ...]
     compute: LossFunction
     weight: LossFunction
-    """−∂loss/∂policy_chosen_logps, with the arguments of `compute`; population terms are held constant."""
+    """Gradient weight −∂loss/∂policy_chosen_logps, with the arguments of `compute`; population terms are constants."""
     inputs: tuple[str, ...]
-    """The ledger columns that `compute` and `weight` take."""
+    """The ledger columns that are arguments of `compute` and `weight`."""
     population: str
-    """What of it is taken over all pairs that are given at once, empty for nothing; a trainer takes it over a batch."""
+    """The term that is computed over all pairs (by a trainer: over a batch); empty if there is none."""
     target_gap: Callable[[Mapping[str, float]], tuple[float, str]] | None
-    """For the IPO family: the gap at which the loss is zero, and its unit."""
+    """For the IPO family: the gap at which the loss is 0, and its unit."""
     spellings: Mapping[str, Spelling]
-    """Other ways to give a parameter."""
+    """Alternative spellings of parameters."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss reads reference log-probs."""
+        """Whether the loss uses reference log-probs."""
         return any(name.startswith("ref_") for name in self.inputs)
 
     def resolve(self, given: Mapping[str, float]) -> dict[str, float]:
-        """Return every parameter's value, the given ones over the defaults.
+        """Return the values of all parameters: the given ones, and defaults for the rest.
 
         Raises:
-            UsageError: A parameter is unknown or out of its range.
+            UsageError: If a parameter is unknown or out of range.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         given = self._respelled(given)
@@ -84,7 +84,7 @@ class Loss:
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
     def _respelled(self, given: Mapping[str, float]) -> dict[str, float]:
-        """Return given parameters under the names that they have here."""
+        """Convert alternative spellings of parameters to their canonical names."""
         plain = {name: value for name, value in given.items() if name not in self.spellings}
         whole = {parameter.name: parameter.default for parameter in self.parameters} | plain
         return plain | dict(self.spellings[name](whole, given[name]) for name in given if name in self.spellings)
@@ -92,11 +92,11 @@ class Loss:
 
 _LOSSES: dict[str, Loss] = {}
 LOSSES: Mapping[str, Loss] = MappingProxyType(_LOSSES)
-"""Every registered loss by name."""
+"""All registered losses by name."""
 
 
 def listed_losses() -> list[Loss]:
-    """Return every loss, those first that are shown unasked, the others by name."""
+    """Return all losses: first the default ones, then the others by name."""
     first = [choice.name for choice in DEFAULT_LOSSES]
     return [_LOSSES[name] for name in [*first, *sorted(_LOSSES.keys() - {*first})]]
 
@@ -106,7 +106,7 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "cdpo": ("dpo", {"label_smoothing": 0.1}),
     "dpo_norm": ("sigmoid_norm", {}),
 }
-"""Names of other stacks: the loss here, and parameters that the name stands for."""
+"""Names used by other stacks: the corresponding loss, and the parameters that the name implies."""
 
 
 def register(
@@ -121,21 +121,21 @@ def register(
     target_gap: Callable[[Mapping[str, float]], tuple[float, str]] | None = None,
     spellings: Mapping[str, Spelling] | None = None,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
-    """Return a decorator that lists a function named `<method>_loss` as the loss `<method>`.
+    """Return a decorator that registers a function named `<method>_loss` as the loss `<method>`.
 
-    The function takes columns of the ledger by their names, then its parameters with their defaults. What comes back
-    takes plain floats, NumPy arrays or torch tensors.
+    The arguments of the function are ledger columns by name, then its parameters with defaults. The decorated function
+    accepts plain floats, NumPy arrays or torch tensors.
 
     Args:
-        title: What the loss is called.
-        formula: As `prefscope losses` and the docs show it, in the symbols of symbols.py.
-        source: The paper, and the trainer's name for it.
-        convention: Sums or means over tokens, and what beta multiplies.
-        parameters: The ranges of its parameters.
-        weight: −∂loss/∂policy_chosen_logps, a function of symbols and of the parameters.
-        population: What of it is taken over all pairs; empty for nothing.
-        target_gap: For the IPO family: the gap at which the loss is zero, and its unit.
-        spellings: Other ways to give a parameter.
+        title: Display name of the loss.
+        formula: Formula for `prefscope losses` and the docs, in the symbols of symbols.py.
+        source: The paper, and the trainer's name for the loss.
+        convention: Whether log-probs are summed or averaged over tokens, and what beta scales.
+        parameters: The parameters with their ranges.
+        weight: Gradient weight −∂loss/∂policy_chosen_logps, as a function of symbols and parameters.
+        population: The term that is computed over all pairs; empty if there is none.
+        target_gap: For the IPO family: the gap at which the loss is 0, and its unit.
+        spellings: Alternative spellings of parameters.
     """
 
     def decorate(written: Callable[P, Array]) -> Callable[P, Array]:
@@ -162,10 +162,10 @@ def register(
 
 
 def find_loss(name: str) -> Loss:
-    """Return the loss of that name, or of an alias.
+    """Return the loss with that name or alias.
 
     Raises:
-        UsageError: No loss has that name.
+        UsageError: If there is no such loss.
     """
     known = ALIASES[name][0] if name in ALIASES else name
     if known not in _LOSSES:
@@ -177,10 +177,10 @@ def find_loss(name: str) -> Loss:
 
 
 def parse_choice(text: str) -> LossChoice:
-    """Return the loss that `name` or `name:parameter=value,...` asks for.
+    """Parse a choice of a loss, `name` or `name:parameter=value,...`.
 
     Raises:
-        UsageError: The loss or a parameter is unknown, out of range, or not a number.
+        UsageError: If the loss or a parameter is unknown, or a value is out of range or not a number.
     """
     name, _, rest = text.partition(":")
     loss = find_loss(name.strip())
@@ -188,11 +188,11 @@ def parse_choice(text: str) -> LossChoice:
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if key.strip() in given:
-            raise UsageError(f"--loss {text}: {key.strip()} is given twice", hint="Give each parameter once.")
+            raise UsageError(f"--loss {text}: {key.strip()} is set twice", hint="Set each parameter only once.")
         try:
             given[key.strip()] = float(value)
         except ValueError:
-            problem = f"{value!r} is not a number" if equals else "there is no '='"
+            problem = f"{value!r} is not a number" if equals else "'=' is missing"
             raise UsageError(f"--loss {text}: {problem}", hint="Write --loss simpo:gamma=0.8.") from None
     _, implied = ALIASES.get(name.strip(), ("", {}))
     given = {**implied, **given}
@@ -201,22 +201,22 @@ def parse_choice(text: str) -> LossChoice:
 
 
 def refuse_repeats(choices: Sequence[LossChoice]) -> None:
-    """Refuse two choices of one loss, which would fill one column.
+    """Refuse repeated losses, which would share a column.
 
     Raises:
-        UsageError: A loss is chosen twice.
+        UsageError: If a loss is chosen twice.
     """
     names = [choice.name for choice in choices]
     repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if repeated is not None:
-        raise UsageError(f"Loss {repeated} is given twice", hint="Give each loss once.")
+        raise UsageError(f"Loss {repeated} is named twice", hint="Name each loss only once.")
 
 
 def resolve_parameters(choice: LossChoice, preferences: PreferenceSettings) -> dict[str, float]:
-    """Return a chosen loss's parameters; `preferences.beta` is the default beta of losses with a reference.
+    """Return the parameters of a chosen loss; `preferences.beta` is the default beta of losses with a reference.
 
     Raises:
-        UsageError: A parameter is unknown or out of its range.
+        UsageError: If a parameter is unknown or out of range.
     """
     loss = find_loss(choice.name)
     shared = {"beta": preferences.beta} if loss.needs_reference else {}

@@ -1,6 +1,6 @@
 """Implicit rewards, margins and outcomes of preference pairs.
 
-Everything here is unreduced: one value a pair, in the shape of the inputs.
+Everything here is unreduced: one value per pair, in the shape of the inputs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from prefscope.preference.arrays import Array, elementwise
 
 @elementwise
 def implicit_reward(policy_logps: Array, ref_logps: Array, beta: float = 0.1) -> Array:
-    """Return the reward that a policy implies, in beta × nats.
+    """Compute the implicit reward of a policy, in beta × nats.
 
-    Definition: r(x, y) = beta · (log π(y|x) − log ref(y|x)), without the term that depends on the prompt alone.
+    Definition: r(x, y) = beta · (log π(y|x) − log ref(y|x)), without the term that only depends on the prompt.
 
     Args:
         policy_logps: Summed log-prob of the response under the policy, in nats. Any shape.
@@ -23,7 +23,7 @@ def implicit_reward(policy_logps: Array, ref_logps: Array, beta: float = 0.1) ->
         beta: Strength of the KL penalty.
 
     Returns:
-        One reward a response, in the shape of the inputs.
+        One reward per response, in the shape of the inputs.
 
     References:
         Rafailov et al. 2023, "Direct Preference Optimization", arXiv 2305.18290, section 4 (eq. 5 rearranged).
@@ -35,9 +35,9 @@ def implicit_reward(policy_logps: Array, ref_logps: Array, beta: float = 0.1) ->
 
 
 def outcomes(margins: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Return `win`, `tie` or `loss` for each margin by its sign; a margin that is not a number gives an empty text.
+    """Classify margins by their sign as `win`, `tie` or `loss`; nan gives an empty text.
 
-    A tie is not a loss: policy = reference ties every pair.
+    A tie is not a loss: if the policy equals the reference, every pair is a tie.
     """
     conditions = [margins > 0, margins == 0, margins < 0]
     return np.select(conditions, ["win", "tie", "loss"], default="")

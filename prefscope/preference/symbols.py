@@ -1,11 +1,11 @@
-"""The symbols of the papers, in which formulas and gradient weights are written, and the ledger's columns behind them.
+"""The symbols used in formulas and gradient weights, as in the papers, and the ledger columns they stand for.
 
 a, c      log-ratios (policy − reference) of chosen and rejected, in nats
 p_w, p_l  log-probs of chosen and rejected under the policy, sums over scored tokens, in nats
 q_w, q_l  the same under the reference
 n_w, n_l  scored tokens of chosen and rejected
-u, v      the parts of a and c that lie beyond the length of the shorter response
-k_w, k_l  Σ over positions of log Σ over the vocabulary of π², for chosen and rejected: how sure the policy was
+u, v      the parts of a and c from tokens beyond the length of the shorter response
+k_w, k_l  Σ over positions of log Σ over the vocabulary of π², for chosen and rejected
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ SYMBOLS: Mapping[str, tuple[str, ...]] = {
     "k_w": ("policy_chosen_collision_logps",),
     "k_l": ("policy_rejected_collision_logps",),
 }
-"""The columns of each symbol; of two, their difference."""
+"""The columns of each symbol; if there are two, the symbol is their difference."""
 
 
 def with_arguments_of(loss: Callable[P, Array], weight: Callable[..., Array]) -> Callable[P, Array]:
-    """Return a gradient weight, which is written in symbols, as a function of its loss's arguments.
+    """Convert a gradient weight written in symbols to a function of its loss's arguments.
 
     Args:
-        loss: Takes columns of the ledger, then parameters with defaults.
-        weight: Takes some symbols of those columns, then the parameters.
+        loss: Function of ledger columns and parameters with defaults.
+        weight: Function of some symbols of those columns and of the parameters.
     """
     signature = inspect.signature(loss)
     names = inspect.signature(weight).parameters
@@ -58,5 +58,5 @@ def with_arguments_of(loss: Callable[P, Array], weight: Callable[..., Array]) ->
             values.append(first - subtracted[0] if subtracted else first)
         return weight(*values, **{name: given[name] for name in knobs})
 
-    function.__signature__ = signature  # type: ignore[attr-defined]  # as inspect looks for it
+    function.__signature__ = signature  # type: ignore[attr-defined]  # for inspect.signature
     return elementwise(function)

@@ -105,7 +105,7 @@ def test_a_pipe_that_does_not_fit_into_the_temporary_folder_ends_with_exit_code_
     data = (samples / "pairs.jsonl").read_bytes()
     code, message = limited(FULL_TMPDIR, "lint", "-", environment=environment, data=data)
     assert code == 3
-    assert "what comes through the pipe cannot be kept while it is read (File too large)" in message[-1]
+    assert "piped input cannot be written to a temporary file (File too large)" in message[-1]
 
 
 def limited(size: int, *arguments: str, environment: dict[str, str], data: bytes = b"") -> tuple[int, list[str]]:

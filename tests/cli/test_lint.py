@@ -32,9 +32,9 @@ def test_a_finding_has_its_meaning_its_lines_and_advice(program: Program) -> Non
     assert code == 1
     assert (
         "\nFAIL  duplicate_pairs  1 row\n"
-        "      The same prompt, chosen and rejected once more.\n"
+        "      The same prompt, chosen and rejected as an earlier pair.\n"
         "      line 3 like line 1: How tall is the tower?\n"
-        "      → Keep one of each, else a trainer weighs them twice.\n"
+        "      → Keep one of each; repeated pairs count twice in training.\n"
     ) in out
 
 
@@ -85,7 +85,7 @@ def test_json_has_every_check_with_its_rows(program: Program) -> None:
     assert (code, report["schema"], report["source"], report["pairs"]) == (1, 1, "twice.jsonl", 3)
     assert report["checks"]["duplicate_pairs"] == {
         "severity": "fail",
-        "meaning": "the same prompt, chosen and rejected once more",
+        "meaning": "the same prompt, chosen and rejected as an earlier pair",
         "found": True,
         "count": 1,
         "detail": "",

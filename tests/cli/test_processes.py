@@ -112,7 +112,7 @@ def test_the_module_runs_as_the_program_does(environment: dict[str, str]) -> Non
     done = subprocess.run(command, capture_output=True, env=environment, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "prefscope: nowhere.parquet: there is no such ledger. Write one with prefscope score.\n"
+    assert done.stderr == "prefscope: nowhere.parquet: there is no such ledger. Create one with prefscope score.\n"
 
 
 ENDLESS = "{% for _ in range(100000) %}" * 3 + "{% endfor %}" * 3

@@ -51,7 +51,7 @@ def test_a_file_that_is_not_a_ledger_is_refused_before_the_screen_is_taken_over(
 ) -> None:
     screen = PseudoTerminal(["view", str(samples / "pairs.jsonl")], home)
     assert screen.end() == 2
-    assert b"not a whole Parquet file" in screen.written
+    assert b"not a complete Parquet file" in screen.written
     assert b"\x1b[?1049h" not in screen.written
 
 
@@ -109,7 +109,7 @@ def test_an_option_overrides_the_environment_which_overrides_the_settings_file(h
 def test_a_ledger_named_twice_is_refused_before_the_screen_is_taken_over(home: dict[str, str], samples: Path) -> None:
     screen = PseudoTerminal(["view", str(samples / "demo.parquet"), str(samples / "." / "demo.parquet")], home)
     assert screen.end() == 2
-    assert b"this ledger is given twice. Give each ledger once." in screen.written
+    assert b"this ledger is named twice. Name each ledger only once." in screen.written
     assert b"\x1b[?1049h" not in screen.written
 
 
@@ -119,7 +119,9 @@ def test_a_loss_that_cannot_be_computed_is_refused_before_the_screen_is_taken_ov
     write_pairs(tmp_path / "free.parquet", [{}], has_reference=False)
     screen = PseudoTerminal(["view", str(ledger), str(tmp_path / "free.parquet"), "--loss", "dpo"], home)
     assert screen.end() == 2
-    assert b"free.parquet: loss dpo needs a reference, and this ledger has none." in b" ".join(screen.written.split())
+    assert b"free.parquet: loss dpo needs a reference, which this ledger does not have." in b" ".join(
+        screen.written.split()
+    )
     assert b"\x1b[?1049h" not in screen.written
 
 

@@ -98,7 +98,7 @@ def test_an_error_points_at_the_place_and_suggests_a_column(program: Program, de
     code, out, message = program(command[0], demo, *command[1:], "--where", "len_c > 3 and margni < 0")
     assert (code, out) == (2, "")
     assert message.splitlines() == [
-        'prefscope: There is no column margni. Did you mean margin or margins? A text stands in quotes: "margni".',
+        'prefscope: There is no column margni. Did you mean margin or margins? Texts must be in quotes: "margni".',
         "  len_c > 3 and margni < 0",
         "                ^^^^^^",
     ]

@@ -90,7 +90,7 @@ def test_a_filter_of_thousands_of_parts_is_refused(program: Program, terms: str)
     Path("given.jsonl").write_text(json.dumps(GIVEN) + "\n", encoding="utf-8")
     program("score", "given.jsonl", "-o", "out.parquet")
     code, _, err = program("export", "out.parquet", "-o", "-", "--where", terms)
-    assert (code, "too many parts" in err) == (2, True)
+    assert (code, "nested too deeply" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

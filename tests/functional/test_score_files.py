@@ -89,7 +89,7 @@ def test_a_ledger_is_no_data_set_and_its_data_set_can_be_written(program: Progra
     program("score", write("a.jsonl", ROWS), "-o", "x.parquet")
     code, _, told = program(command, "x.parquet")
     assert code == 2
-    assert "x.parquet: is a ledger of prefscope, not a data set" in told
+    assert "x.parquet: is a prefscope ledger, not a data set" in told
     assert "prefscope curate x.parquet -o data.jsonl" in told
     program("curate", "x.parquet", "-o", "data.jsonl")
     assert Path("data.jsonl").read_bytes() == Path("a.jsonl").read_bytes()
@@ -102,7 +102,7 @@ def test_an_exported_table_is_not_scored_as_a_data_set(program: Program, name: s
     models = ("--policy", samples / "tiny-policy", "--ref", samples / "tiny-ref")
     code, _, told = program("score", name, *models)
     assert code == 2
-    assert "this is a table that prefscope exported, whose texts are those for people" in told
+    assert "this table was exported by prefscope, and its texts are formatted for display" in told
 
 
 def test_what_was_doubtful_is_reported_once_with_its_count(program: Program) -> None:

@@ -89,4 +89,4 @@ def test_half_a_character_makes_a_bad_row(
     data = write_jsonl("half.jsonl", [{"prompt": "a", "chosen": "b\ud800", "rejected": "c"} | numbers])
     code, out, err = program("score", data)
     assert (code, out) == (2, "")
-    assert "  half.jsonl:1: the row holds half of a character (\\ud800)\n" in err
+    assert "  half.jsonl:1: the row contains half of a character, a lone surrogate (\\ud800)\n" in err

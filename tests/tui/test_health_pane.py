@@ -23,15 +23,14 @@ def test_every_finding_is_told_with_its_figure(show_app: Show) -> None:
     terminal.press("6")
     assert "✓ Displacement        1.8% won by lowering both" in terminal.text
     assert "⚠ Calibration         ECE 0.362, best beta 1.79" in terminal.text
-    assert "✓ Token concentration top 5 tokens move 25%" in terminal.text
+    assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
 
 
 def test_the_highlighted_finding_is_told_in_full_with_its_source(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", "down")
     assert (
-        "The longer response gets the reward (43% of the variance): at equal length 90% right, not 91%."
-        in terminal.text
+        "The longer response is rewarded (43% of the variance): at equal length, 90% right, not 91%." in terminal.text
     )
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
 
@@ -78,8 +77,8 @@ def test_tokens_of_many_pairs_are_read_when_they_are_asked_for(show_app: Show, m
     terminal.press("6", *["down"] * 6)
     assert "Token concentration not read yet                   Enter reads the tokens of 170 pairs" in terminal.text
     terminal.press("enter")
-    assert "✓ Token concentration top 5 tokens move 25%" in terminal.text
-    assert "Spread over 98 tokens a pair" in terminal.text
+    assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
+    assert "Spread over 98 tokens per pair" in terminal.text
 
 
 def test_the_cursor_stays_in_its_row_when_the_window_changes(show_app: Show) -> None:

@@ -184,7 +184,7 @@ def test_a_config_of_a_hostile_checkpoint_is_told_without_harm(tmp_path: Path, r
 def test_a_ledger_whose_name_utf_8_cannot_hold_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "name\udcff.parquet"
     path.touch()
-    with pytest.raises(LedgerError, match=r"a ledger's name has to be UTF-8\. Rename the file\."):
+    with pytest.raises(LedgerError, match=r"a ledger's name must be valid UTF-8\. Rename the file\."):
         load_ledger(path)
 
 

@@ -1,4 +1,4 @@
-"""Checks of a data set that need no model: one pass over the pairs, each check a registered function."""
+"""Checks of a data set that need no model: registered functions, run in one pass over the pairs."""
 
 from __future__ import annotations
 

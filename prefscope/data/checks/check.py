@@ -1,4 +1,4 @@
-"""What a check of a data set is: its name, what it means, what to do about it, and how it finds pairs."""
+"""The registry of data set checks: name, meaning, advice, and the function that finds pairs."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ from prefscope.errors import UsageError
 
 Severity = Literal["fail", "note"]
 EXAMPLES = 3
-"""Places that a finding shows."""
+"""Maximum number of examples per finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One place of a finding. Its texts are those of the data set, cut short but not made safe to show."""
+    """An example of a finding. Texts are raw excerpts of the data set and must be sanitised before they are shown."""
 
     line: int
     """1-based line (or row number) in the source."""
     excerpt: str
     like: str = ""
-    """What it is like, as in `line 12`; empty for a pair that stands for itself."""
+    """The pair it resembles, such as `line 12`; empty if the finding is about a single pair."""
     file: str = ""
-    """The file, where the data set has several."""
+    """The file, if the data set has several."""
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """The position of the pair, for display."""
         return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a check found; neither pairs nor a word where all is well."""
+    """The result of a check; `rows` and `told` (the measurement) are empty if nothing is wrong."""
 
     rows: NDArray[np.int64]
-    """The pairs that fall under it, by their positions in the source, ascending; none for what is true of all pairs
-    together."""
+    """The affected pairs, as ascending positions in the source; empty for a finding about all pairs together."""
     examples: tuple[Example, ...] = ()
     told: str = ""
-    """What the check measured, as a sentence without a full stop."""
+    """The measurement, as a sentence without a full stop."""
     figures: Mapping[str, Json] = field(default_factory=dict)
 
 
 NOTHING = Found(np.empty(0, dtype=np.int64))
 
 PairTest: TypeAlias = Callable[[PairTexts], str | None]
-"""Looks at one pair: an excerpt that shows what is wrong, None where nothing is."""
+"""Checks one pair: returns an excerpt that shows the problem, or None."""
 DataTest: TypeAlias = Callable[[Distilled, Distilled | None], Found]
-"""Looks at all pairs together, and at those of another data set where one is given."""
+"""Checks all pairs together, and compares them with another data set if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A rule that a data set should keep."""
+    """A test of a data set."""
 
     name: str
     severity: Severity
@@ -68,19 +67,19 @@ class Check:
     of_pair: PairTest | None = None
     of_data: DataTest | None = None
     compares: bool = False
-    """Whether it compares with another data set, and is left out where none is given."""
+    """Whether the check compares with another data set; it is skipped if there is none."""
     rule: str = ""
-    """By which thresholds it judges; empty where the meaning says all."""
+    """The thresholds of the check; empty if the meaning says it all."""
 
 
 CHECKS: dict[str, Check] = {}
-"""Every check by its name, in the order in which findings are told."""
+"""All checks by name, in the order in which findings are shown."""
 
 
 def check_of_pair(
     name: str, severity: Severity, meaning: str, advice: str, *, rule: str = ""
 ) -> Callable[[PairTest], PairTest]:
-    """Register a function that looks at one pair."""
+    """Register a function that checks one pair."""
 
     def register(test: PairTest) -> PairTest:
         CHECKS[name] = Check(name, severity, meaning, advice, of_pair=test, rule=rule)
@@ -92,7 +91,7 @@ def check_of_pair(
 def check_of_data(
     name: str, severity: Severity, meaning: str, advice: str, *, compares: bool = False, rule: str = ""
 ) -> Callable[[DataTest], DataTest]:
-    """Register a function that looks at all pairs together."""
+    """Register a function that checks all pairs together."""
 
     def register(test: DataTest) -> DataTest:
         CHECKS[name] = Check(name, severity, meaning, advice, of_data=test, compares=compares, rule=rule)
@@ -102,10 +101,10 @@ def check_of_data(
 
 
 def find_check(name: str) -> Check:
-    """Return a check by its name.
+    """Return the check of that name.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: If there is no such check.
     """
     if name not in CHECKS:
         raise UsageError(f"There is no check {name!r}", hint=f"Choose from: {', '.join(CHECKS)}.")

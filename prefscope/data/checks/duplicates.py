@@ -1,4 +1,4 @@
-"""Pairs that repeat or contradict each other, and prompts that another split has too."""
+"""Checks for pairs that repeat or contradict each other, and for prompts shared with another split."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prefscope.data.checks.text_index import Distilled, Keys
 
 NEAR_PROMPT = 0.9
 NEAR_PAIR = 0.8
-ALIKE = "from {:.0%} likeness on, the Jaccard index of all stretches of 8 bytes, white space and case aside"
+ALIKE = "Jaccard index of all 8-byte sequences of at least {:.0%}, ignoring white space and case"
 _FACTOR, _OTHER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT = np.uint64(31)
 
 
 def _joined(*keys: Keys) -> Keys:
-    """Return one key for several, in their order."""
+    """Combine several keys per pair into one; their order matters."""
     joined = np.zeros_like(keys[0])
     for part in keys:
         joined = (joined ^ part) * _FACTOR
@@ -26,35 +26,35 @@ def _joined(*keys: Keys) -> Keys:
 
 
 def _firsts(keys: Keys) -> NDArray[np.int64]:
-    """Return the place of the first key that equals each."""
+    """Return, for each key, the index of its first occurrence."""
     _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
     return first[groups]
 
 
-def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], told: str = "") -> Found:
-    """Return pairs that are like others of the same data set."""
+def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], detail: str = "") -> Found:
+    """Return a finding about pairs that resemble other pairs of the same data set."""
     examples = tuple(
         Example(int(data.lines[i]), data.beginnings[i], data.place(other), data.files[i])
         for i, other in zip(places[:EXAMPLES].tolist(), like[:EXAMPLES].tolist(), strict=True)
     )
-    return Found(data.rows[places], examples, told)
+    return Found(data.rows[places], examples, detail)
 
 
 @check_of_data(
     "duplicate_pairs",
     "fail",
-    "the same prompt, chosen and rejected once more",
-    "Keep one of each, else a trainer weighs them twice.",
+    "the same prompt, chosen and rejected as an earlier pair",
+    "Keep one of each; repeated pairs count twice in training.",
 )
 def find_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
-    """Find pairs that repeat an earlier one."""
+    """Find pairs that repeat an earlier pair."""
     firsts = _firsts(_joined(data.prompt_keys, data.chosen_keys, data.rejected_keys))
     places = np.flatnonzero(firsts != np.arange(len(firsts)))
     return _found(data, places, firsts[places])
 
 
 def _reversals(data: Distilled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places of pairs that also stand in the data set the other way round, and where."""
+    """Return the indices of pairs that also occur with chosen and rejected exchanged, and of their counterparts."""
     ways = (
         _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys),
         _joined(data.prompt_keys, data.rejected_keys, data.chosen_keys),
@@ -68,10 +68,10 @@ def _reversals(data: Distilled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     "contradictions",
     "fail",
     "the same prompt and responses, with chosen and rejected exchanged",
-    "Decide which order is right and drop the other; together they teach nothing.",
+    "Decide which order is right and drop the other pair; together they cancel out.",
 )
 def find_contradictions(data: Distilled, _against: Distilled | None) -> Found:
-    """Find pairs that are there in both orders."""
+    """Find pairs that occur in both orders."""
     return _found(data, *_reversals(data))
 
 
@@ -79,10 +79,10 @@ def find_contradictions(data: Distilled, _against: Distilled | None) -> Found:
     "chosen_and_rejected",
     "note",
     "a response is chosen in one pair and rejected in another of the same prompt",
-    "Right for rankings of three and more responses; else look which of the two is wrong.",
+    "Expected in rankings of three or more responses; otherwise, find out which of the two is wrong.",
 )
 def find_responses_on_both_sides(data: Distilled, _against: Distilled | None) -> Found:
-    """Find pairs whose chosen response another pair of the prompt rejects, exchanged pairs aside."""
+    """Find pairs whose chosen response is rejected in another pair of the prompt, except exchanged pairs."""
     chosen = _joined(data.prompt_keys, data.chosen_keys)
     rejected = _joined(data.prompt_keys, data.rejected_keys)
     both = np.isin(chosen, rejected) & (data.chosen_keys != data.rejected_keys)
@@ -95,11 +95,11 @@ def find_responses_on_both_sides(data: Distilled, _against: Distilled | None) ->
 @check_of_data(
     "duplicate_prompts",
     "note",
-    "the prompt of an earlier pair, with other responses",
-    "Right where prompts have several pairs; keep them in the same split.",
+    "the prompt of an earlier pair, with different responses",
+    "Expected if prompts have several pairs; keep them in the same split.",
 )
 def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
-    """Find pairs with the prompt of an earlier one, repeated and exchanged pairs aside."""
+    """Find pairs with the prompt of an earlier pair, except repeated and exchanged pairs."""
     whole = _joined(
         data.prompt_keys,
         np.minimum(data.chosen_keys, data.rejected_keys),
@@ -109,28 +109,28 @@ def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found
     places = np.arange(len(firsts))
     places = places[(firsts != places) & (_firsts(whole) == places)]
     prompts = len(np.unique(data.prompt_keys))
-    told = f"{prompts:,} distinct prompts in {len(firsts):,} pairs"
-    return _found(data, places, firsts[places], told if places.size else "")
+    detail = f"{prompts:,} distinct prompts in {len(firsts):,} pairs"
+    return _found(data, places, firsts[places], detail if places.size else "")
 
 
 def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -> Found:
-    """Return pairs that are like an earlier one but not the same."""
+    """Return a finding about pairs that resemble an earlier pair without being identical."""
     pairs = [(place, like) for place, like in sorted(found.items()) if keys[place] != keys[like]]
     if not pairs:
         return NOTHING
     places, like = np.array(pairs).T
-    return _found(data, places, like, f"at least {likeness:.0%} alike, by a Jaccard index of stretches of 8 bytes")
+    return _found(data, places, like, f"at least {likeness:.0%} similar (Jaccard index of 8-byte sequences)")
 
 
 @check_of_data(
     "near_duplicate_pairs",
     "note",
-    "nearly the prompt, chosen and rejected of an earlier pair",
+    "nearly the same prompt, chosen and rejected as an earlier pair",
     "Keep one of each unless the difference matters.",
     rule=ALIKE.format(NEAR_PAIR),
 )
 def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
-    """Find pairs that are nearly an earlier one."""
+    """Find pairs that are nearly identical to an earlier pair."""
     keys = _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys)
     return _near(data, near_matches(data.pair_sketches, None, NEAR_PAIR), keys, NEAR_PAIR)
 
@@ -138,25 +138,25 @@ def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Fo
 @check_of_data(
     "near_duplicate_prompts",
     "note",
-    "nearly the prompt of an earlier pair",
-    "Keep them in the same split, and one of each where they mean the same.",
+    "nearly the same prompt as an earlier pair",
+    "Keep them in the same split; if they mean the same, keep only one.",
     rule=ALIKE.format(NEAR_PROMPT),
 )
 def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
-    """Find prompts that are nearly an earlier one, system messages aside."""
+    """Find prompts that are nearly identical to an earlier one, ignoring system messages."""
     return _near(data, near_matches(data.prompt_sketches, None, NEAR_PROMPT), data.prompt_keys, NEAR_PROMPT)
 
 
 @check_of_data(
     "leaked_prompts",
     "fail",
-    "a prompt of the other data set, word for word or nearly",
-    "Take these out of one of the two, else an evaluation measures memory.",
+    "a prompt that is also in the other data set, exactly or nearly",
+    "Remove these from one of the two; otherwise an evaluation measures memorisation.",
     compares=True,
     rule=ALIKE.format(NEAR_PROMPT),
 )
 def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
-    """Find prompts that another data set has, too."""
+    """Find prompts that are also in another data set."""
     if against is None:
         return NOTHING
     order = np.argsort(against.prompt_keys, kind="stable")
@@ -169,6 +169,6 @@ def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
         Example(int(data.lines[i]), data.beginnings[i], f"{against.place(found[i])} there", data.files[i])
         for i in places[:EXAMPLES]
     )
-    told = f"{len(exact):,} word for word, {len(places) - len(exact):,} nearly"
+    detail = f"{len(exact):,} exact, {len(places) - len(exact):,} near"
     figures = {"exact": len(exact), "near": len(places) - len(exact)}
-    return Found(data.rows[places], examples, told if places else "", figures)
+    return Found(data.rows[places], examples, detail if places else "", figures)

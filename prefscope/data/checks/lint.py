@@ -1,4 +1,4 @@
-"""All checks over the pairs of a data set."""
+"""Run all checks over the pairs of a data set."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from prefscope.data.records import BadRow, Json, PreferencePair
 
 JSON_SCHEMA = 1
 BAD_ROWS = Check(
-    "bad_rows", "fail", "a row that is no preference pair", "Mend the rows; `score --skip-bad-rows` leaves them out."
+    "bad_rows", "fail", "a row that is not a preference pair", "Fix the rows; `score --skip-bad-rows` skips them."
 )
 CHECKS[BAD_ROWS.name] = BAD_ROWS
 
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """What a check found."""
+    """A check and its result."""
 
     check: Check
     found: Found
 
     @property
     def is_clean(self) -> bool:
-        """Whether all is well."""
+        """Whether the check found nothing."""
         return not (self.found.rows.size or self.found.told)
 
 
 @dataclass(frozen=True)
 class LintReport:
-    """What all checks found in a data set."""
+    """The results of all checks of a data set."""
 
     pairs: int
     findings: tuple[LintFinding, ...]
-    """One a check, in the order of the checks."""
+    """One finding per check, in the order of the checks."""
 
     @functools.cached_property
     def _by_row(self) -> Mapping[int, tuple[str, ...]]:
@@ -52,15 +52,15 @@ class LintReport:
         return {row: tuple(some) for row, some in names.items()}
 
     def checks_of(self, row: int) -> tuple[str, ...]:
-        """Return the names of the checks that the pair at a position in the source falls under."""
+        """Return the names of the checks that apply to the pair at a position in the source."""
         return self._by_row.get(row, ())
 
     def rows_of(self, check: str) -> NDArray[np.int64]:
-        """Return the pairs that a check falls on, by their positions in the source, ascending."""
+        """Return the pairs that a check found, as ascending positions in the source."""
         return next((one.found.rows for one in self.findings if one.check.name == check), NOTHING.rows)
 
     def to_json(self) -> dict[str, Json]:
-        """Return the report as JSON values; excerpts are as they are in the data set."""
+        """Return the report as JSON values; excerpts are raw text of the data set."""
         return {
             "schema": JSON_SCHEMA,
             "pairs": self.pairs,
@@ -82,7 +82,7 @@ class LintReport:
 
 
 def distil(pairs: Iterable[PreferencePair | BadRow], count_tokens: Callable[[str], int] | None = None) -> Distilled:
-    """Return what is compared with another data set: its `against`. Bad rows are left out."""
+    """Return the index of a data set to pass as `against` of `lint_pairs`. Bad rows are skipped."""
     distiller = Distiller(count_tokens)
     for pair in pairs:
         if isinstance(pair, PreferencePair):
@@ -96,12 +96,12 @@ def lint_pairs(
     against: Distilled | None = None,
     count_tokens: Callable[[str], int] | None = None,
 ) -> LintReport:
-    """Return what every check finds in a data set, in one pass over its pairs and linear time.
+    """Run every check on a data set, in one pass over its pairs and in linear time.
 
     Args:
-        pairs: The pairs, or what could not be read as one, in the order of the source; positions are their `row`.
-        against: Another data set, whose prompts should not be in this one.
-        count_tokens: Gives a response's length in tokens; None measures characters.
+        pairs: The pairs and bad rows, in the order of the source; positions are their `row`.
+        against: The index of another data set, whose prompts should not be in this one.
+        count_tokens: Returns a response's length in tokens; if None, lengths are in characters.
     """
     distiller = Distiller(count_tokens)
     bad: list[BadRow] = []
@@ -118,8 +118,8 @@ def lint_pairs(
         distiller.add(texts)
         for name, hit in hits.items():
             test = CHECKS[name].of_pair
-            if test is not None and (told := test(texts)) is not None:
-                hit.add(texts.pair, told)
+            if test is not None and (problem := test(texts)) is not None:
+                hit.add(texts.pair, problem)
     data = distiller.distilled()
     found = {name: hit.found() for name, hit in hits.items()} | {BAD_ROWS.name: _bad_rows(bad)}
     for name, check in CHECKS.items():
@@ -134,16 +134,16 @@ def _example_to_json(example: Example) -> dict[str, Json]:
 
 
 class _Hits:
-    """Pairs that fall under a check of single pairs."""
+    """Collects the pairs found by a check of single pairs."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.examples: list[Example] = []
 
-    def add(self, pair: PreferencePair, told: str) -> None:
+    def add(self, pair: PreferencePair, problem: str) -> None:
         self.rows.append(pair.row)
         if len(self.examples) < EXAMPLES:
-            self.examples.append(Example(pair.line, told, file=pair.file))
+            self.examples.append(Example(pair.line, problem, file=pair.file))
 
     def found(self) -> Found:
         return Found(np.array(self.rows, dtype=np.int64), tuple(self.examples))

@@ -1,4 +1,4 @@
-"""A phrase that alone tells which response is chosen: what a model learns instead of the preference."""
+"""Find phrases that alone predict which response is chosen: a model may learn these instead of the preference."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from prefscope.data.checks.words import LONGEST_PHRASE, SAMPLED_PAIRS, WordSampl
 from prefscope.statistics import upper_tail
 
 PRECISION = 0.95
-"""Share of the pairs with the phrase in one response only in which that response has the same label."""
+"""Minimum share of the pairs with the phrase in only one response in which that response has the same label."""
 LEAST_PAIRS = 10
 LEAST_SHARE = 0.02
 SAME_PAIRS = 0.8
-"""A phrase of whose telling pairs so many are a surer phrase's is not told beside that one."""
+"""A phrase is not listed if a more significant phrase covers at least this share of its telling pairs."""
 SIGNIFICANCE = 0.001
-"""Of all phrases looked at together: Bonferroni's correction."""
+"""Significance level over all examined phrases together (Bonferroni correction)."""
 TOLD_PHRASES = 5
 _BUCKETS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A phrase that tells the label."""
+    """A phrase that predicts the label."""
 
     words: tuple[str, ...]
     side: str
-    """`chosen` or `rejected`: where it stands."""
+    """The response that it predicts: `chosen` or `rejected`."""
     pairs: int
-    """Pairs that have it in one response only."""
+    """Number of pairs that have it in only one response."""
     telling: int
-    """Those of them that have it in the response of `side`."""
+    """Number of those pairs that have it in the response of `side`."""
     p_value: float
-    """Of one phrase, corrected for all that were looked at."""
+    """p-value of this phrase, corrected for the number of examined phrases."""
     rows: tuple[int, ...]
-    """The telling pairs."""
+    """The pairs that have it only in the response of `side`."""
 
     @property
     def text(self) -> str:
-        """The words with spaces between them, none between characters of scripts without."""
+        """The phrase as text, without spaces in scripts that have none."""
         joined = self.words[0]
         for before, word in zip(self.words, self.words[1:], strict=False):
             together = len(before) == len(word) == 1 and not (before.isascii() or word.isascii())
@@ -53,14 +53,14 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class _Occurrences:
-    """Where frequent phrases stand in one response of a pair only; all arrays have one row an occurrence."""
+    """Occurrences of phrases in only one response of a pair; all arrays have one row per occurrence."""
 
     keys: NDArray[np.uint64]
     pairs: NDArray[np.int64]
-    """Number of the pair in the sample."""
+    """Index of the pair in the sample."""
     in_chosen: NDArray[np.bool_]
     expected: NDArray[np.float64]
-    """Probability that it stands in chosen if the phrases that only one response has were dealt at random."""
+    """Probability of occurring in chosen if all phrases of only one response were assigned at random."""
     places: NDArray[np.int32]
     sizes: NDArray[np.int8]
 
@@ -80,14 +80,14 @@ def _differing(sample: WordSample) -> Iterator[_Occurrences]:
 
 
 def _frequent(sample: WordSample, least: int) -> _Occurrences:
-    """Return the occurrences of phrases that stand in one response only in at least so many pairs.
+    """Return the occurrences of phrases that are in only one response in at least `least` pairs.
 
-    A first pass counts in 4 million buckets, so that only what may be frequent is kept by the second.
+    A first pass counts in 4 million hash buckets, so that the second only keeps candidates.
     """
     counts = np.zeros(_BUCKETS, dtype=np.int32)
     mask = np.uint64(_BUCKETS - 1)
     for found in _differing(sample):
-        counts[(found.keys & mask).astype(np.int64)] += 1  # two of a pair in one bucket count once: 1 in 3,000
+        counts[(found.keys & mask).astype(np.int64)] += 1  # a collision within a pair counts once: 1 in 3,000
     kept = []
     for found in _differing(sample):
         often = counts[(found.keys & mask).astype(np.int64)] >= least
@@ -98,12 +98,13 @@ def _frequent(sample: WordSample, least: int) -> _Occurrences:
 
 
 def telling_phrases(sample: WordSample) -> list[Phrase]:
-    """Return the phrases of 1 to 4 words that alone predict the label, the surest first.
+    """Return the phrases of 1 to 4 words that alone predict the label, the most significant first.
 
-    Counted are pairs that have a phrase in one response only. Were the phrases that only one response of a pair has
-    dealt at random, a phrase would be in the chosen one with probability (its share of them): a longer response has
-    more. A phrase tells the label where it stands on one side in at least 95% of at least 10 pairs and 2% of all, and
-    the binomial tail of that, with the mean of those probabilities, is below 0.001 after Bonferroni's correction.
+    Only pairs that have a phrase in just one response are counted. If all such phrases of a pair were assigned at
+    random, a phrase would be in the chosen response with a probability equal to that response's share of them, which
+    is larger for longer responses. A phrase predicts the label if it is on the same side in at least 95% of at least
+    10 pairs and 2% of all pairs, and the binomial tail, with the mean of those probabilities, is below 0.001 after
+    Bonferroni correction.
     """
     least = max(LEAST_PAIRS, round(LEAST_SHARE * len(sample.rows)))
     found = _frequent(sample, least)
@@ -123,15 +124,15 @@ def telling_phrases(sample: WordSample) -> list[Phrase]:
         at = first[i]
         words = sample.sides[found.pairs[at]][0 if found.in_chosen[at] else 1]
         start = int(found.places[at])
-        told = tuple(spelled[number] for number in words[start : start + int(found.sizes[at])])
+        phrase = tuple(spelled[number] for number in words[start : start + int(found.sizes[at])])
         where = found.pairs[(groups == i) & (found.in_chosen == (side == "chosen"))]
         rows = tuple(sorted(sample.rows[pair] for pair in where.tolist()))
-        phrases.append(Phrase(told, side, int(pairs[i]), int(telling[i]), p_value, rows))
+        phrases.append(Phrase(phrase, side, int(pairs[i]), int(telling[i]), p_value, rows))
     return _distinct(sorted(phrases, key=lambda phrase: (phrase.p_value, -len(phrase.words), phrase.words)))
 
 
 def _distinct(phrases: list[Phrase]) -> list[Phrase]:
-    """Return phrases without those that tell hardly other pairs than a surer one; overlapping ones are joined."""
+    """Drop phrases that cover nearly the same pairs as a more significant one, and join overlapping phrases."""
     kept: list[Phrase] = []
     for phrase in phrases:
         for i, other in enumerate(kept):
@@ -148,7 +149,7 @@ def _distinct(phrases: list[Phrase]) -> list[Phrase]:
 
 
 def _joined(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return two phrases as one where all but the first word of one begin the other, empty where not."""
+    """Join two phrases that overlap in all but one word; empty if they do not."""
     shared = min(len(others), LONGEST_PHRASE) - 1
     return some + others[shared:] if shared and some[-shared:] == others[:shared] else ()
 
@@ -156,12 +157,12 @@ def _joined(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
 @check_of_data(
     "telling_phrase",
     "fail",
-    "a phrase of a few words alone tells which response is chosen",
-    "A model can learn the phrase in place of the preference: take it out of the responses, or balance it.",
+    "a phrase of a few words alone predicts which response is chosen",
+    "A model can learn the phrase instead of the preference: remove it from the responses, or balance it.",
     rule=(
-        f"1 to {LONGEST_PHRASE} words, on one side in at least {PRECISION:.0%} of the pairs in which only one response "
-        f"has them, which are at least {LEAST_PAIRS} and {LEAST_SHARE:.0%} of all; binomial test against what lengths "
-        f"alone would give, Bonferroni, p ≤ {SIGNIFICANCE:g}; in a sample of {SAMPLED_PAIRS:,} pairs"
+        f"1 to {LONGEST_PHRASE} words, on the same side in at least {PRECISION:.0%} of the pairs that have them in "
+        f"only one response (at least {LEAST_PAIRS} pairs and {LEAST_SHARE:.0%} of all); binomial test against the "
+        f"effect of length alone, Bonferroni, p ≤ {SIGNIFICANCE:g}; in a sample of {SAMPLED_PAIRS:,} pairs"
     ),
 )
 def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
@@ -181,7 +182,7 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
         for phrase in phrases[:TOLD_PHRASES]
     )
     sampled = len(data.words.rows)
-    told = f"{len(phrases):,} such phrase{'' if len(phrases) == 1 else 's'} among {sampled:,} pairs"
+    detail = f"{len(phrases):,} such phrase{'' if len(phrases) == 1 else 's'} among {sampled:,} pairs"
     figures = {
         "sampled": sampled,
         "phrases": [
@@ -189,4 +190,4 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
             for p in phrases
         ],
     }
-    return Found(rows, examples, told, figures)
+    return Found(rows, examples, detail, figures)

@@ -1,4 +1,4 @@
-"""What is wrong with one pair by itself: its responses, its turns, and text that a chat template would write."""
+"""Checks of single pairs: empty or identical responses, turns out of order, template markers, damaged text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prefscope.data.checks.text_index import PairTexts, compared, excerpt
 from prefscope.data.records import Message, says_nothing
 
 SHORTEST_PROMPT = 20
-"""A shorter prompt may well be said again by an answer."""
+"""Minimum length in characters; an answer may well repeat a shorter prompt."""
 LEAD_IN = 32
-"""Characters that may stand before a repeated prompt, such as a role."""
+"""Maximum number of characters before a repeated prompt, such as a role."""
 
 _TEMPLATED = re.compile(
     r"<\|[a-zA-Z][a-zA-Z0-9_ ]*\|>|<｜[^｜>]{1,40}｜>|<</?SYS>>|</?(?:start|end)_of_turn>|<extra_id_\d+>"
@@ -29,7 +29,7 @@ _ROLES = ("system", "developer")
     "Drop the pair: its margin is always 0.",
 )
 def find_identical(texts: PairTexts) -> str | None:
-    """Find a pair without a difference in content, tool calls or reasoning, white space at the ends aside."""
+    """Find a pair whose responses have the same content, tool calls and reasoning, ignoring white space at the ends."""
     pair = texts.pair
     chosen = texts.responses[0]
     return excerpt(chosen) if chosen.strip() and compared(pair.chosen) == compared(pair.rejected) else None
@@ -39,10 +39,10 @@ def find_identical(texts: PairTexts) -> str | None:
     "empty_responses",
     "fail",
     "a response is empty or white space",
-    "Drop the pair or mend the export that lost the text.",
+    "Drop the pair, or fix the export that lost the text.",
 )
 def find_empty(texts: PairTexts) -> str | None:
-    """Find a response that says nothing and calls no tool."""
+    """Find a response without text and tool calls."""
     pair = texts.pair
     empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if says_nothing(text)]
     return f"{' and '.join(empty)} to {excerpt(texts.asked)}" if empty else None
@@ -52,11 +52,11 @@ def find_empty(texts: PairTexts) -> str | None:
     "repeated_prompt",
     "fail",
     "a response begins with the whole prompt",
-    "Take the prompt off the responses, else it is scored as if the model had said it.",
-    rule=f"of at least {SHORTEST_PROMPT} characters, after at most {LEAD_IN} others",
+    "Remove the prompt from the responses; otherwise it is scored as part of them.",
+    rule=f"prompts of at least {SHORTEST_PROMPT} characters, after at most {LEAD_IN} other characters",
 )
 def find_repeated_prompt(texts: PairTexts) -> str | None:
-    """Find a response that begins with what was asked."""
+    """Find a response that begins with the prompt."""
     asked = texts.asked.strip()
     if len(asked) < SHORTEST_PROMPT:
         return None
@@ -69,11 +69,11 @@ def find_repeated_prompt(texts: PairTexts) -> str | None:
 @check_of_pair(
     "templated_text",
     "fail",
-    "text holds what a chat template writes, such as <|im_start|> or [INST]",
-    "Give messages without markers; a template applied twice trains on its own markers.",
+    "text contains markers of a chat template, such as <|im_start|> or [INST]",
+    "Remove the markers; otherwise the template is applied twice, and its markers are trained on as text.",
 )
 def find_templated(texts: PairTexts) -> str | None:
-    """Find markers of chat templates in a plain text or the content of a turn."""
+    """Find markers of chat templates in plain text or in the content of a turn."""
     for content in texts.contents:
         if ("<" in content or "[" in content) and (found := _TEMPLATED.search(content)):
             return excerpt(content, found.start())
@@ -87,10 +87,10 @@ def find_templated(texts: PairTexts) -> str | None:
     "role_order",
     "fail",
     "turns are not in the order system, user, assistant, user, assistant",
-    "Mend the turns: many chat templates refuse such a conversation or score the user's words.",
+    "Fix the turns: many chat templates reject such a conversation, or the user's words are scored.",
 )
 def find_role_order(texts: PairTexts) -> str | None:
-    """Find turns in an order that chat templates do not expect, and turns of the user's that would be scored."""
+    """Find turns in an order that chat templates do not expect, and user turns that would be scored."""
     pair = texts.pair
     if isinstance(pair.prompt, str):
         return None
@@ -103,24 +103,24 @@ def find_role_order(texts: PairTexts) -> str | None:
 
 
 def _wrong_response(turns: tuple[Message, ...]) -> str:
-    """Return what is wrong with the turns of a response, empty for nothing."""
+    """Describe what is wrong with the turns of a response; empty if nothing is."""
     if not turns:
         return ""
     if any(turn.role == "user" for turn in turns):
-        return "a turn of the user's is scored"
+        return "a user turn is scored"
     return "" if turns[-1].role == "assistant" else f"it ends with {turns[-1].role}"
 
 
 def _wrong_order(turns: list[Message]) -> str:
-    """Return what is wrong with the order of a conversation's turns, empty for nothing."""
+    """Describe what is wrong with the order of a conversation's turns; empty if nothing is."""
     if any(turn.role in _ROLES for turn in turns[1:]):
         return "the system message is not first"
     spoken = [turn for turn in turns if turn.role not in _ROLES]
     if spoken and spoken[0].role == "assistant":
-        return "the assistant begins"
+        return "the assistant speaks first"
     for before, turn in pairwise(spoken):
         if before.role == turn.role and turn.role in {"user", "assistant"} and before.is_plain:
-            return f"two turns of {turn.role} in a row"
+            return f"two {turn.role} turns in a row"
     return ""
 
 
@@ -134,10 +134,10 @@ _DAMAGE = re.compile(
     "encoding_damage",
     "fail",
     "characters were lost or garbled: �, Ã©, control characters",
-    "Read the source again as UTF-8; what became � is lost.",
+    "Read the source again as UTF-8; characters that became � are lost.",
 )
 def find_encoding_damage(texts: PairTexts) -> str | None:
-    """Find replacement characters, UTF-8 read as Latin-1, C1 and null characters, halves of surrogate pairs."""
+    """Find replacement characters, UTF-8 read as Latin-1, C1 and NUL characters, and lone surrogates."""
     for content in texts.contents:
         plain = content.isascii() and "\0" not in content and "\x7f" not in content
         if not plain and (found := _DAMAGE.search(content)):

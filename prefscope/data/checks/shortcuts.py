@@ -1,4 +1,4 @@
-"""Rules that tell chosen from rejected without reading them: length, and white space at the ends."""
+"""Find shortcuts that predict the label without reading the text: length, and white space at the ends."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ LEAST_SHARE = 0.02
 PRECISION = 0.9
 SIGNIFICANCE = 0.001
 BIASED = 0.6
-"""A length rule that is right more often, or wrong more often, by the bound of its interval."""
+"""Length is biased if the interval of its accuracy lies above this, or below its complement."""
 
 
 @check_of_data(
     "white_space",
     "fail",
-    "white space at the start or the end of responses tells which one is chosen",
-    "Strip both responses alike, else a model learns the white space.",
+    "white space at the start or end of responses predicts which one is chosen",
+    "Strip both responses in the same way; otherwise a model can learn the white space.",
     rule=(
-        f"right in at least {PRECISION:.0%} of the pairs in which only one response has it, which are at least "
-        f"{LEAST_PAIRS} and {LEAST_SHARE:.0%} of all; binomial test against ½, Bonferroni, p ≤ {SIGNIFICANCE:g}"
+        f"right in at least {PRECISION:.0%} of the pairs in which only one response has it (at least {LEAST_PAIRS} "
+        f"pairs and {LEAST_SHARE:.0%} of all); binomial test against ½, Bonferroni, p ≤ {SIGNIFICANCE:g}"
     ),
 )
 def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
-    """Find a rule "starts (or ends) with white space" that predicts the label where only one response does."""
-    told, figures = [], {}
+    """Find out whether white space at the start or end of only one response predicts the label."""
+    details, figures = [], {}
     places = np.zeros(len(data.rows), dtype=np.bool_)
     least = max(LEAST_PAIRS, LEAST_SHARE * len(data.rows))
     for edge, name in enumerate(("starts", "ends")):
@@ -41,26 +41,26 @@ def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
             continue
         side = counts.index(telling)
         places |= only[side]
-        told.append(f"only {('chosen', 'rejected')[side]} {name} with it in {telling:,} of {pairs:,} pairs")
+        details.append(f"only {('chosen', 'rejected')[side]} {name} with it in {telling:,} of {pairs:,} pairs")
         figures[name] = {"chosen": counts[0], "rejected": counts[1], "p_value": p_value}
-    if not told:
+    if not details:
         return NOTHING
     found = np.flatnonzero(places)
     examples = tuple(
         Example(int(data.lines[i]), data.beginnings[i], file=data.files[i]) for i in found[:EXAMPLES].tolist()
     )
-    return Found(data.rows[found], examples, "; ".join(told), figures)
+    return Found(data.rows[found], examples, "; ".join(details), figures)
 
 
 @check_of_data(
     "length_bias",
     "note",
     "length alone predicts the label",
-    "Compare with the accuracy of the policy; a length-controlled loss or more balanced pairs help.",
-    rule=f"the 95% interval of Wilson lies above {BIASED:.0%} or below {1 - BIASED:.0%}; a tie counts half",
+    "Compare this with the policy's accuracy; a length-controlled loss or more balanced pairs can help.",
+    rule=f"the 95% Wilson interval lies above {BIASED:.0%} or below {1 - BIASED:.0%}; a tie counts as half",
 )
 def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
-    """Find how often the longer response is the chosen one, a tie counted half."""
+    """Measure how often the longer response is the chosen one; a tie counts as half."""
     differences = data.lengths[:, 0] - data.lengths[:, 1]
     pairs = len(differences)
     if not pairs:
@@ -74,5 +74,5 @@ def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
     longer = low > BIASED
     word = "longer" if longer else "shorter"
     share, bounds = (accuracy, (low, high)) if longer else (1 - accuracy, (1 - high, 1 - low))
-    told = f"the {word} is chosen in {share:.1%} (95%: {bounds[0]:.1%} to {bounds[1]:.1%}), by {data.unit}"
-    return Found(NOTHING.rows, told=told, figures=figures)
+    detail = f"the {word} is chosen in {share:.1%} (95%: {bounds[0]:.1%} to {bounds[1]:.1%}), by {data.unit}"
+    return Found(NOTHING.rows, told=detail, figures=figures)

@@ -1,7 +1,7 @@
-"""Small fingerprints of texts whose likeness is the likeness of the texts, and near duplicates found by them.
+"""MinHash sketches of texts, and a search for near duplicates with them.
 
-Texts are compared by the set of all their stretches of 8 bytes (UTF-8, case and white space made alike): their likeness
-is the Jaccard index, the share of stretches that both have among those that one has.
+Texts are compared by the sets of their 8-byte sequences (UTF-8, with case and white space normalised). Their similarity
+is the Jaccard index: the number of sequences in both, divided by the number in either.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _BOUNDS = np.arange(BINS, dtype=np.uint64) << _BIN_SHIFT
 _MULTIPLIERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _HALF = np.uint64(32)
 _SALTS = np.array([0, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F], dtype=np.uint64)
-"""Of the parts of a text: the same words in another part are other words."""
+"""Salts of the parts of a text: the same words in different parts count as different."""
 _ROTATION = 0x9E3779B1
 
 
 def text_hashes(text: str) -> Hashes:
-    """Return a hash of every stretch of a text, repetitions included."""
+    """Return a hash of every 8-byte sequence of a text, repetitions included."""
     content = " ".join(text.casefold().split()).encode("utf-8", "surrogatepass").ljust(STRETCH, b"\0")
     count = len(content) - STRETCH + 1
     return _mixed(np.ndarray(count, dtype="<u8", buffer=content, strides=(1,)))
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Return values spread over all 64 bits."""
+    """Mix values so that they spread over all 64 bits."""
     for multiplier in _MULTIPLIERS:
         values = values * multiplier
         values ^= values >> _HALF
@@ -43,12 +43,12 @@ def _mixed(values: Hashes) -> Hashes:
 
 
 def sketch(parts: Sequence[Hashes]) -> Sketch:
-    """Return the fingerprint of up to three texts together, each in its own part. Shape (BINS,).
+    """Return the sketch of up to three texts together, each as its own part. Shape (BINS,).
 
-    The share of equal entries of two fingerprints estimates the Jaccard index.
+    The share of equal entries of two sketches estimates the Jaccard index.
 
     References:
-        Li, Owen, Zhang 2012, "One permutation hashing"; an empty bin takes the value of the next one that is not, as in
+        Li, Owen, Zhang 2012, "One permutation hashing"; an empty bin takes the value of the next non-empty one, as in
         Shrivastava, Li 2014, "Densifying one permutation hashing via rotation".
     """
     hashes = np.concatenate([(part ^ _SALTS[place]) * _MULTIPLIERS[0] for place, part in enumerate(parts)])
@@ -66,15 +66,16 @@ def sketch(parts: Sequence[Hashes]) -> Sketch:
 
 
 def near_matches(sketches: NDArray[np.uint32], others: NDArray[np.uint32] | None, likeness: float) -> dict[int, int]:
-    """Return, for each fingerprint that is like an earlier one, or like one of `others`, which one that is.
+    """Map each sketch that is similar to an earlier one, or to one of `others`, to the index of that one.
 
-    Candidates share one of 16 bands of 4 entries, which two texts of a Jaccard index of 0.85 miss about once in 130,000
-    times; in each band a fingerprint is compared with the first that has the same, so the time is that of sorting.
+    Candidates share at least one of 16 bands of 4 entries; two texts with a Jaccard index of 0.85 fail to do so about
+    once in 130,000 cases. In each band, a sketch is only compared with the first of equal band, so sorting dominates
+    the time.
 
     Args:
         sketches: Shape (texts, BINS).
         others: Shape (other texts, BINS); None compares the texts with each other.
-        likeness: The least estimate of the Jaccard index.
+        likeness: The minimum estimate of the Jaccard index.
     """
     pool = sketches if others is None else np.concatenate([others, sketches])
     offset = len(pool) - len(sketches)

@@ -1,4 +1,4 @@
-"""What the checks need of a data set: a few numbers a pair, so that its texts need not stay in memory."""
+"""The index that the checks use: a few numbers per pair, so that the texts need not stay in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Keys = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class PairTexts:
-    """The texts of one pair, as the checks look at them."""
+    """The texts of one pair, in the forms that the checks need."""
 
     pair: PreferencePair
 
@@ -32,7 +32,7 @@ class PairTexts:
 
     @functools.cached_property
     def asked(self) -> str:
-        """What was asked last: the last turn of the user's, or a prompt of plain text."""
+        """The last request: the last user turn, or the prompt if it is plain text."""
         prompt = self.pair.prompt
         if isinstance(prompt, str):
             return prompt
@@ -40,18 +40,18 @@ class PairTexts:
 
     @functools.cached_property
     def conversation(self) -> str:
-        """The prompt without its system message, which many prompts share."""
+        """The prompt without the system message, which many prompts share."""
         prompt = self.pair.prompt
         return prompt if isinstance(prompt, str) else "\n\n".join(t.readable() for t in prompt if t.role != "system")
 
     @functools.cached_property
     def responses(self) -> tuple[str, str]:
-        """Chosen and rejected."""
+        """The chosen and the rejected response."""
         return readable(self.pair.chosen), readable(self.pair.rejected)
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """Every plain text and the content of every turn."""
+        """All plain texts and the contents of all turns."""
         return tuple(
             content
             for text in (self.pair.prompt, self.pair.chosen, self.pair.rejected)
@@ -60,7 +60,7 @@ class PairTexts:
 
 
 def excerpt(text: str, start: int = 0) -> str:
-    """Return what stands at a place of a text, cut short, with an ellipsis where it was cut."""
+    """Return a short excerpt of a text from a position on, with an ellipsis where it was cut."""
     begin = max(start - EXCERPT_CHARACTERS // 3, 0)
     cut = text[begin : begin + EXCERPT_CHARACTERS].strip()
     return f"{'…' if begin else ''}{cut}{'…' if begin + EXCERPT_CHARACTERS < len(text) else ''}"
@@ -68,37 +68,37 @@ def excerpt(text: str, start: int = 0) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """A few numbers of each pair; all arrays have one row a pair."""
+    """The index of a data set; all arrays have one row per pair."""
 
     rows: NDArray[np.int64]
     lines: NDArray[np.int64]
     beginnings: tuple[str, ...]
-    """What was asked, cut short."""
+    """Excerpts of the last requests."""
     prompt_keys: Keys
-    """A hash of the prompt, white space at its ends aside."""
+    """Hashes of the prompts, ignoring white space at the ends."""
     chosen_keys: Keys
     rejected_keys: Keys
     lengths: NDArray[np.int64]
-    """Of chosen and rejected, in `unit`. Shape (pairs, 2)."""
+    """Lengths of chosen and rejected, in `unit`. Shape (pairs, 2)."""
     unit: str
     """`characters` or `tokens`."""
     spaced: NDArray[np.bool_]
-    """Whether chosen and rejected start with, and whether they end with white space. Shape (pairs, 2, 2)."""
+    """Whether chosen and rejected start with white space, and whether they end with it. Shape (pairs, 2, 2)."""
     prompt_sketches: NDArray[np.uint32]
     """Shape (pairs, bins)."""
     pair_sketches: NDArray[np.uint32]
     words: WordSample
     files: tuple[str, ...]
-    """The file of each pair, "" where the data set has but one."""
+    """The file of each pair; "" if the data set has only one."""
 
     def place(self, i: int) -> str:
-        """Return where a pair is, for people."""
+        """Return the position of a pair, for display."""
         return f"{self.files[i]}:{self.lines[i]}" if self.files[i] else f"line {self.lines[i]}"
 
 
 @dataclass
 class Distiller:
-    """Takes pairs one by one and keeps what the checks need of them."""
+    """Builds the index of a data set, pair by pair."""
 
     count_tokens: Callable[[str], int] | None = None
     places: list[tuple[int, int]] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Distiller:
     words: WordSample = field(default_factory=WordSample)
 
     def add(self, texts: PairTexts) -> None:
-        """Take a pair."""
+        """Add a pair."""
         pair, responses = texts.pair, texts.responses
         measure = self.count_tokens or len
         self.places.append((pair.row, pair.line))
@@ -130,7 +130,7 @@ class Distiller:
         self.words.add(pair.row, *responses)
 
     def distilled(self) -> Distilled:
-        """Return what was kept, as arrays."""
+        """Return the index."""
         rows, lines = np.array(self.places, dtype=np.int64).reshape(-1, 2).T
         sketches = np.array(self.sketches, dtype=np.uint32).reshape(-1, 2, BINS)
         keys = np.array(self.keys, dtype=np.uint64).reshape(-1, 3).T
@@ -152,9 +152,9 @@ class Distiller:
 
 
 def compared(text: Text) -> str:
-    """Return what makes two texts the same: all that their turns say, white space at the ends of each aside.
+    """Return a text in a form that is equal for equal texts, ignoring white space at the ends of each turn.
 
-    One plain turn of the assistant is the same as its text.
+    A single plain assistant turn equals its text.
     """
     if isinstance(text, str):
         return text.strip()
@@ -165,6 +165,6 @@ def compared(text: Text) -> str:
 
 
 def _key(text: Text) -> int:
-    """Return 64 bits that name what a text says."""
+    """Return a 64-bit hash of a text."""
     content = compared(text).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

@@ -1,4 +1,4 @@
-"""The words of a random sample of pairs, as numbers: what a phrase is looked for in."""
+"""The words of a random sample of pairs, as numbers, in which phrases are searched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLED_PAIRS = 5_000
-"""More would not change which phrases are found, and take longer."""
+"""Size of the sample; a larger one takes longer and finds the same phrases."""
 LONGEST_PHRASE = 4
 # Scripts without spaces are read character by character.
 _WORD = re.compile(
@@ -31,13 +31,13 @@ class WordSample:
 
     rows: list[int] = field(default_factory=list)
     sides: list[tuple[array[int], array[int]]] = field(default_factory=list)
-    """The numbers of the words of chosen and rejected, in their order."""
+    """The word numbers of chosen and rejected, in order."""
     numbers: dict[str, int] = field(default_factory=dict)
     seen: int = 0
-    _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 (a sample, no secret)
+    _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 (not for security)
 
     def add(self, row: int, chosen: str, rejected: str) -> None:
-        """Offer a pair; a later one may take its place."""
+        """Offer a pair to the sample; a later pair may replace it."""
         self.seen += 1
         if len(self.rows) < SAMPLED_PAIRS:
             place = len(self.rows)
@@ -55,12 +55,12 @@ class WordSample:
         return first, second
 
     def spelled(self) -> list[str]:
-        """Return each word by its number."""
+        """Return the words, indexed by number."""
         return list(self.numbers)
 
 
 def phrase_keys(numbers: array[int]) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int8]]:
-    """Return a hash, the first place and the number of words of every distinct phrase of a text, by ascending hash."""
+    """Return the hash, first position and number of words of every distinct phrase of a text, by ascending hash."""
     words: Words = np.frombuffer(numbers, dtype=np.int32)
     keys = [_hashed(np.full(len(words), _START), words)]
     for size in range(2, min(LONGEST_PHRASE, len(words)) + 1):

@@ -1,4 +1,4 @@
-"""The layouts in which data sets write preference pairs: recognised, read, written back and swapped."""
+"""Recognise, read, write and swap the layouts in which data sets store preference pairs."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ _IN_ORDER: tuple[Dialect, ...] = (
 )
 
 FILE_COLUMN = "source_file"
-"""Carried along with the rows of several files; a column of that name in the data set goes before it."""
+"""Column with the source file of each row, if there are several; a column of the data set takes precedence."""
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in _IN_ORDER}
-"""Every dialect by its name, the most particular layouts first: a row has the first one that matches."""
+"""All dialects by name, the most specific first: the first that matches a row is used."""
 
 
 def recognise(value: Row) -> Dialect:
-    """Return the dialect that a row is written in, judged by its columns and their types.
+    """Return the dialect of a row, judged by its columns and their types.
 
     Raises:
-        NotAPairError: If it is none.
+        NotAPairError: If no dialect matches.
     """
     for dialect in DIALECTS.values():
         if dialect.matches(value):
@@ -84,10 +84,10 @@ def recognise(value: Row) -> Dialect:
 
 
 def dialect_of(value: Row, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None) -> Dialect:
-    """Return the dialect to read a row with: the mapping's, the one named, or the one recognised.
+    """Return the dialect to read a row with: that of the mapping, the named one, or the recognised one.
 
     Raises:
-        NotAPairError: If the row lacks a mapped column, or no dialect is recognised.
+        NotAPairError: If a mapped column is missing, or no dialect matches.
         UsageError: If there is no dialect of that name, or the mapping is incomplete.
     """
     if mapping:
@@ -98,35 +98,35 @@ def dialect_of(value: Row, *, dialect: str = "auto", mapping: Mapping[str, str] 
     if dialect == "auto":
         return recognise(value)
     if dialect not in DIALECTS:
-        raise UsageError(f"there is no dialect '{dialect}'", hint=f"Known are: auto, {', '.join(DIALECTS)}.")
+        raise UsageError(f"there is no dialect '{dialect}'", hint=f"Choose from: auto, {', '.join(DIALECTS)}.")
     return DIALECTS[dialect]
 
 
 def _columns(row: SourceRow, parts: Fields) -> dict[str, Json]:
-    """Return the columns that no part was read from, and the file of a row where the data set has several."""
+    """Return the columns that no field was read from, and the file of the row if the data set has several."""
     columns = {name: found for name, found in row.value.items() if name not in parts.consumed}
     return {FILE_COLUMN: row.file, **columns} if row.file else columns
 
 
 def _nul_remark(parts: Fields) -> tuple[str, ...]:
-    """Return that a text holds NUL, which is scored as it is and is damage more often than meant."""
+    """Return a remark if a text contains NUL: it is scored, but is more often damage than intended."""
     texts = (parts.prompt, parts.chosen, parts.rejected)
     turns = [text if isinstance(text, str) else "".join(turn.content or "" for turn in text) for text in texts]
-    return ("a text holds the character NUL, which is scored, too",) if any("\0" in text for text in turns) else ()
+    return ("a text contains NUL characters, which are scored too",) if any("\0" in text for text in turns) else ()
 
 
 def normalise(
     row: SourceRow, *, dialect: str = "auto", mapping: Mapping[str, str] | None = None
 ) -> tuple[PreferencePair, str]:
-    """Return the preference pair that a row holds, and the name of the dialect it was read in.
+    """Return the preference pair in a row, and the name of the dialect it was read with.
 
     Args:
-        row: The row as its file holds it.
-        dialect: A name in `DIALECTS`, or `auto` to look at the row.
-        mapping: The column of each part, as `parse_mapping` returns; it goes before `dialect`.
+        row: The row as stored.
+        dialect: A name in `DIALECTS`, or `auto` to recognise it.
+        mapping: The column of each field, as returned by `parse_mapping`; takes precedence over `dialect`.
 
     Raises:
-        NotAPairError: If the row holds no pair that can be read.
+        NotAPairError: If the row does not contain a readable pair.
         UsageError: If there is no dialect of that name, or the mapping is incomplete.
     """
     value = row.value
@@ -134,7 +134,7 @@ def normalise(
     refuse_media(value)
     parts = layout.read(value)
     if is_python_bytes(parts.chosen) and is_python_bytes(parts.rejected):
-        raise NotAPairError("`chosen` and `rejected` are bytes as Python writes them; decode them")
+        raise NotAPairError("`chosen` and `rejected` are bytes as printed by Python; decode them")
     pair = PreferencePair(
         row=row.row,
         line=row.line,

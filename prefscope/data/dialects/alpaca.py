@@ -15,7 +15,7 @@ _ROLES = ("user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class Alpaca:
-    """`instruction` and `input` with `chosen` and `rejected`; `system` and `history` may lead."""
+    """`instruction` and `input` with `chosen` and `rejected`, and optionally `system` and `history`."""
 
     name: str = "alpaca"
     title: str = "alpaca instruction (LLaMA-Factory)"
@@ -26,15 +26,15 @@ class Alpaca:
     beside: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
-        """Return whether the columns are there and the chosen one does not repeat the whole conversation."""
+        """Return whether the columns exist and the chosen one does not repeat the whole conversation."""
         there = {self.instruction, self.chosen, self.rejected} <= value.keys()
         return there and opening_role(value[self.chosen]) not in ("system", "user")
 
     def read(self, value: Row) -> Fields:
-        """Return the parts, always as a conversation.
+        """Return the fields, always as a conversation.
 
         Raises:
-            NotAPairError: If a column is missing or holds no text.
+            NotAPairError: If a column is missing or is not text.
         """
         if not isinstance(value.get(self.instruction), str):
             raise NotAPairError(f"`{self.instruction}` is missing or not text")
@@ -48,7 +48,7 @@ class Alpaca:
         """Return `like` with the pair's texts in it.
 
         Raises:
-            DataError: If the prompt is not a system turn, question and answer in turn, and a request.
+            DataError: If the prompt is not an optional system turn, alternating questions and answers, and a request.
         """
         row = dict(like)
         *history, request = _plain_turns(self.beside.unlead(row, pair.prompt, None))
@@ -82,7 +82,7 @@ def _history(value: Row) -> tuple[Message, ...]:
     history = value.get("history") or []
     for item in history if isinstance(history, list) else [history]:
         if not isinstance(item, list) or [type(text) for text in item] != [str, str]:
-            raise NotAPairError("`history` is not a list of [question, answer] texts")
+            raise NotAPairError("`history` is not a list of [question, answer] pairs of text")
         turns += [Message(role, text) for role, text in zip(_ROLES, item, strict=True)]
     return tuple(turns)
 
@@ -91,5 +91,5 @@ def _plain_turns(prompt: Text) -> list[str]:
     turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
     in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
     if not in_turn or len(turns) % 2 == 0 or not all(turn.is_plain for turn in turns):
-        raise DataError("the alpaca layout holds no prompt but question and answer in turn, and a request")
+        raise DataError("the alpaca layout only holds prompts of alternating questions and answers, then a request")
     return [turn.content or "" for turn in turns]

@@ -1,4 +1,4 @@
-"""Messages that were written into a text: as JSON they are read, as Python prints them they are refused."""
+"""Messages stored as text in a cell: JSON is parsed, Python's printed form is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PYTHON_OBJECT = re.compile(r"\s*\[?\s*\w*Message(?:Chunk)?\(\s*\w+=.*\)\s*\]?\s
 
 
 def turns_in_cell(found: str) -> list[Json] | dict[str, Json] | None:
-    """Return the messages that a text is as JSON (in CSV cells), a list or a single one, or None for other text."""
+    """Parse a text that is JSON messages (in CSV cells): a list, a single message, or None for other text."""
     if found.lstrip()[:1] not in ("[", "{"):
         return None
     try:
@@ -42,19 +42,19 @@ def turns_in_cell(found: str) -> list[Json] | dict[str, Json] | None:
 
 
 def refuse_spelled_messages(found: str, column: str) -> None:
-    """Refuse a text that is messages in a form that cannot be read for certain.
+    """Refuse a text that contains messages in a form that cannot be read reliably.
 
     Raises:
-        NotAPairError: It is the Python form of messages, or JSON of messages that was cut off.
+        NotAPairError: If it is messages as printed by Python, or truncated JSON messages.
     """
     if found.lstrip()[:1] in ("[", "{") and _JSON_TURN.match(found) and not _is_json(found):
-        raise NotAPairError(f"`{column}` begins as messages in JSON but is not JSON: is it cut off?")
+        raise NotAPairError(f"`{column}` begins like JSON messages but is not valid JSON: is it truncated?")
     if is_python_messages(found):
-        raise NotAPairError(f"`{column}` holds messages as Python writes them; write them as JSON")
+        raise NotAPairError(f"`{column}` holds messages as printed by Python; write them as JSON")
 
 
 def is_python_messages(found: str) -> bool:
-    """Return whether a text is what `str` makes of one message or of several."""
+    """Return whether a text is one or several messages as printed by Python."""
     if _PYTHON_OBJECT.match(found):
         return True
     if not _PYTHON_TURN.match(found):
@@ -62,21 +62,21 @@ def is_python_messages(found: str) -> bool:
     if _is_json(found):
         return False
     value = _literal(found.strip())
-    if value is None:  # an array, or cut off in the middle, or text that goes on after the messages
+    if value is None:  # an array, truncated in the middle, or followed by more text
         is_whole = found.rstrip()[-1:] in tuple("]})") or _is_cut(found)
         return is_whole and all(key.search(found) for key in _PYTHON_KEYS)
     return any(_is_turn(turn) for turn in (value if isinstance(value, list | tuple) else [value]))
 
 
 def is_python_bytes(found: Json) -> bool:
-    """Return whether a text is what `str` makes of bytes."""
+    """Return whether a text is bytes as printed by Python."""
     return isinstance(found, str) and found[:2] in ("b'", 'b"') and isinstance(_literal(found), bytes)
 
 
 def _literal(text: str) -> object:
-    """Return the value that Python would print as a text, None for none."""
+    """Evaluate a Python literal; None if it is not one."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escape sequences that Python does not know
+        warnings.simplefilter("ignore")  # about unknown escape sequences
         try:
             value: object = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

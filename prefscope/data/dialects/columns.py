@@ -1,4 +1,4 @@
-"""Layouts with a column for the prompt, one for the chosen and one for the rejected response."""
+"""Layouts with one column each for the prompt, the chosen and the rejected response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefscope.data.dialects.turns import as_turns, opening_role, read_text, wri
 from prefscope.data.records import Json, PreferencePair
 
 PROMPTS = ("prompt", "question", "instruction", "input", "context", "query")
-"""How data sets spell the prompt's column."""
+"""Common names of the prompt column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +20,21 @@ class ThreeColumns:
     name: str
     title: str
     prompts: tuple[str, ...]
-    """The spellings of the prompt's column."""
+    """Possible names of the prompt column."""
     chosen: str = "chosen"
     rejected: str = "rejected"
     beside: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
-        """Return whether the three columns are there and the chosen one does not repeat the whole conversation."""
+        """Return whether the three columns exist and the chosen one does not repeat the whole conversation."""
         three = self.chosen in value and self.rejected in value and any(name in value for name in self.prompts)
         return three and opening_role(value[self.chosen]) not in ("system", "user")
 
     def read(self, value: Row) -> Fields:
-        """Return the parts; plain texts stay so unless a `system` column or messages make a conversation of them.
+        """Return the fields; plain texts stay plain unless a `system` column or messages require a conversation.
 
         Raises:
-            NotAPairError: If a column is missing or holds no text.
+            NotAPairError: If a column is missing or is not text.
         """
         column = prompt_column(value, self.prompts)
         if opening_role(value.get(self.chosen)) in ("system", "user"):
@@ -76,14 +76,14 @@ class OpenAIColumns:
     """The layout that remains once `input` is unpacked."""
 
     def matches(self, value: Row) -> bool:
-        """Return whether both outputs are there."""
+        """Return whether both output columns exist."""
         return {"input", self.flat.chosen, self.flat.rejected} <= value.keys()
 
     def read(self, value: Row) -> Fields:
-        """Return the parts.
+        """Return the fields.
 
         Raises:
-            NotAPairError: If a column is missing or holds no text.
+            NotAPairError: If a column is missing or is not text.
         """
         parts = self.flat.read(self._unpacked(value))
         return replace(parts, consumed=frozenset({"input", self.flat.chosen, self.flat.rejected}))
@@ -107,10 +107,10 @@ class OpenAIColumns:
 
 
 def prompt_column(value: Row, spellings: tuple[str, ...]) -> str:
-    """Return the column that holds the prompt; `prompt` itself goes before its other spellings.
+    """Return the column of the prompt; `prompt` takes precedence over the other names.
 
     Raises:
-        NotAPairError: If none is there, or several that are not empty.
+        NotAPairError: If there is none, or several are not empty.
     """
     present = [name for name in spellings if name in value]
     if not present:

@@ -1,4 +1,4 @@
-"""Layouts in which chosen and rejected each hold everything, prompt included."""
+"""Layouts in which chosen and rejected are whole conversations, prompt included."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def _write_turns(text: Text, like: Json) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class TwoWholes:
-    """Chosen and rejected as whole texts or whole conversations; the prompt is what both begin with."""
+    """Chosen and rejected as whole texts or conversations; the prompt is their common beginning."""
 
     name: str
     title: str
     chosen: str = "chosen"
     rejected: str = "rejected"
     prompts: tuple[str, ...] = ()
-    """The spellings of a column that repeats the prompt as text."""
+    """Possible names of a column that repeats the prompt."""
     accepts: Callable[[Row], bool] | None = None
-    """What the row must be besides having the two columns."""
+    """A further condition on the row, besides having the two columns."""
     read_whole: Callable[[Row, str], Text] = read_text
     write_whole: Callable[[Text, Json], Json] = _write_turns
     beside: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
-        """Return whether both columns are there and hold what this layout holds."""
+        """Return whether both columns exist and their values fit this layout."""
         there = self.chosen in value and self.rejected in value
         return there and (self.accepts is None or self.accepts(value))
 
     def read(self, value: Row) -> Fields:
-        """Return the parts, split where the two begin to differ.
+        """Return the fields, split where the two columns begin to differ.
 
         Raises:
-            NotAPairError: If a column is missing or holds no text, or the two have no prompt in common.
+            NotAPairError: If a column is missing or is not text, or the two have no common prompt.
         """
         prompt, chosen, rejected = self._split(value)
         if not prompt:
@@ -60,11 +60,11 @@ class TwoWholes:
         if not isinstance(prompt, str):
             prompt = self.beside.lead(value, prompt)
         elif value.get(self.beside.system):
-            raise NotAPairError(f"`{self.beside.system}` cannot lead texts that have no turns; {_MAP_HINT}")
+            raise NotAPairError(f"`{self.beside.system}` cannot be combined with texts without turns; {_MAP_HINT}")
         return Fields(prompt, chosen, rejected, *self.beside.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
-        """Return `like` with prompt and response joined in each of its two columns."""
+        """Return `like` with the prompt and a response joined in each of the two columns."""
         row = dict(like)
         prompt = self.beside.unlead(row, pair.prompt, like[self.chosen])
         row[self.chosen] = self.write_whole(_joined(prompt, pair.chosen), like[self.chosen])
@@ -76,7 +76,7 @@ class TwoWholes:
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:
-        """Return the row with the two wholes exchanged."""
+        """Return the row with the two columns exchanged."""
         return exchange(value, self.chosen, self.rejected)
 
     def _split(self, value: Row) -> tuple[Text, Text, Text]:
@@ -85,7 +85,7 @@ class TwoWholes:
             return split_text(chosen, rejected)
         if isinstance(chosen, str) or isinstance(rejected, str):
             both = " and ".join(f"`{name}` is {kind(value[name])}" for name in (self.chosen, self.rejected))
-            raise NotAPairError(f"{both}; they must be alike")
+            raise NotAPairError(f"{both}; they must be of the same kind")
         return split_turns(chosen, rejected)
 
     def _repeated(self, value: Row, prompt: Text) -> str:
@@ -102,7 +102,7 @@ def _stripped(turn: Message) -> tuple[str, str]:
 
 
 def _differing_keys(chosen: Text, rejected: Text) -> str:
-    """Return which keys make two first turns differ that say the same, "" where it is not keys."""
+    """Describe the keys in which two first turns of equal content differ; "" if that is not the case."""
     if isinstance(chosen, str) or isinstance(rejected, str) or _stripped(chosen[0]) != _stripped(rejected[0]):
         return ""
     one, other = chosen[0].said(), rejected[0].said()
@@ -117,7 +117,7 @@ def _joined(prompt: Text, response: Text) -> Text:
 
 
 def _repeat(prompt: tuple[Message, ...], like: Json) -> Json:
-    """Return the prompt for the column that repeats it: its turns, or its first request as text."""
+    """Return the prompt for the column that repeats it: as turns, or its first request as text."""
     if opening_role(like) is not None:
         return write_text(prompt, like, "user")
     return next((turn.content or "" for turn in prompt if turn.role == "user"), "")

@@ -1,4 +1,4 @@
-"""What a dialect is: one layout in which preference pairs are written as rows."""
+"""The interface of a dialect: one layout in which rows store preference pairs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from prefscope.data.records import Json, PreferencePair, Text
 from prefscope.errors import DataError
 
 Row: TypeAlias = Mapping[str, Json]
-"""One row as a file holds it."""
+"""One row as stored."""
 
 
 class NotAPairError(DataError):
-    """A row that holds no preference pair that can be read."""
+    """A row that does not contain a readable preference pair."""
 
     def __init__(self, reason: str) -> None:
-        """Keep the reason, a sentence without a full stop, as it goes into a `BadRow`."""
+        """Set the reason for the `BadRow`, a sentence without a full stop."""
         super().__init__(reason)
         self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a dialect finds in a row."""
+    """The fields of a pair, as found in a row by a dialect."""
 
     prompt: Text
     chosen: Text
@@ -32,55 +32,55 @@ class Fields:
     tools: list[Json] | None
     chat_template_kwargs: Mapping[str, Json] | None
     consumed: frozenset[str]
-    """The columns that the other parts were read from."""
+    """The columns from which the fields were read."""
 
 
 class Dialect(Protocol):
-    """One layout: how it is recognised, read, written and swapped."""
+    """A layout that can be recognised, read, written and swapped."""
 
     @property
     def name(self) -> str:
-        """Return the name that `--dialect` takes."""
+        """Return the name for `--dialect`."""
 
     @property
     def title(self) -> str:
-        """Return the name for people."""
+        """Return the display name."""
 
     def matches(self, value: Row) -> bool:
-        """Return whether the row's columns and their types are this layout's."""
+        """Return whether the row's columns and their types fit this layout."""
 
     def read(self, value: Row) -> Fields:
-        """Return the parts of the pair.
+        """Return the fields of the pair.
 
         Raises:
-            NotAPairError: If the row holds no pair in this layout.
+            NotAPairError: If the row does not contain a pair in this layout.
         """
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
-        """Return `like` with the pair's parts in it; what the pair did not change stays as it is.
+        """Return `like` with the pair's fields in it; unchanged values keep their form.
 
         Raises:
             DataError: If this layout cannot hold the pair.
         """
 
     def swap(self, value: Row) -> dict[str, Json]:
-        """Return the row with chosen and rejected exchanged; swapping twice gives the row back."""
+        """Return the row with chosen and rejected exchanged; swapping twice restores the row."""
 
 
 def columns_found(value: Row) -> str:
-    """Return the end of a reason: the columns that a row has."""
+    """List the columns of a row, for the end of a message."""
     return f"columns found: {', '.join(map(str, value)) or 'none'}"
 
 
 def code_names(names: Iterable[str]) -> str:
-    """Return column names for a sentence: "`a`, `b`"."""
+    """Format column names for a message: "`a`, `b`"."""
     return ", ".join(f"`{name}`" for name in names)
 
 
 def exchange(value: Row, first: str, second: str) -> dict[str, Json]:
-    """Return the row with the values of two columns exchanged, and those of the columns that describe them.
+    """Exchange the values of two columns, and of the columns that describe them.
 
-    `score_chosen` and `score_rejected` describe the texts beside them, so they change places with them.
+    For example, `score_chosen` and `score_rejected` are exchanged together with the texts.
     """
     partners = {first: second, second: first}
     for name in value:

@@ -1,4 +1,4 @@
-"""ms-swift's layout: a whole conversation with the chosen response, and the other response beside it."""
+"""ms-swift's layout: a whole conversation that ends with the chosen response, and the rejected response by itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class MsSwift:
     beside: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
-        """Return whether both columns are there."""
+        """Return whether both columns exist."""
         return {"messages", "rejected_response"} <= value.keys()
 
     def read(self, value: Row) -> Fields:
-        """Return the parts; the chosen response is the last turn, or all after the last request to match a list.
+        """Return the fields. The chosen response is the last turn, or all after the last request to match a list.
 
         Raises:
-            NotAPairError: If a column is missing or holds no text, or the conversation does not end with a response.
+            NotAPairError: If a column is missing or is not text, or the conversation does not end with a response.
         """
         prompt, chosen, rejected = self._split(value)
         consumed = self.beside.found(value) | {"messages", "rejected_response"}
@@ -67,8 +67,8 @@ class MsSwift:
         end = len(whole) - 1
         if not isinstance(rejected, str):
             if any(turn.role not in _ANSWERING for turn in rejected):
-                raise NotAPairError("`rejected_response` holds turns that are not the assistant's")
+                raise NotAPairError("`rejected_response` contains turns that are not the assistant's")
             end = max((place + 1 for place, turn in enumerate(whole) if turn.role not in _ANSWERING), default=0)
         if whole[-1].role != "assistant" or end == 0:
-            raise NotAPairError("`messages` is not a request that ends with a response of the assistant")
+            raise NotAPairError("`messages` is not a request followed by an assistant response")
         return whole[:end], whole[end:], as_turns(rejected, "assistant")

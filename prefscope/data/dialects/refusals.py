@@ -1,4 +1,4 @@
-"""Rows that are no preference pair, and what they are instead."""
+"""Messages for rows that are not preference pairs: what they seem to be instead."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _UNKNOWN = "no known preference layout"
 
 
 def refusal(value: Row) -> NotAPairError:
-    """Return why a row that no dialect recognises is not a pair, with the columns it has."""
+    """Explain why a row that matches no dialect is not a pair, and list its columns."""
     what = _what_it_is(value)
     hint = f"; {_map_hint(value)}" if what == _UNKNOWN else ""
     return NotAPairError(f"{what}; {columns_found(value)}{hint}")
 
 
 def labels_of(value: Row) -> tuple[str, ...]:
-    """Return the columns that may say which of two answers is better: a label, or a score of each."""
+    """Return the columns that may say which of two answers is better: a label, or two scores."""
     found = [name for name in value if name in _LABELS]
     scores = [pair for pair in _numbered(value) if all(_is_number(value[name]) for name in pair)]
     return tuple(found) or (scores[0] if scores else ())
@@ -68,7 +68,7 @@ def _what_it_is(value: Row) -> str:
 
 def _two_answers(where: str, answers: tuple[str, str], labels: tuple[str, ...]) -> str:
     if not labels:
-        return f"two answers ({where}) and no column that is known to say which is better"
+        return f"two answers ({where}) without a known column that says which is better"
     a, b = answers
     rule = f"chosen, rejected = ({a}, {b}) if {labels[0]} == … else ({b}, {a})"
     return (
@@ -78,7 +78,7 @@ def _two_answers(where: str, answers: tuple[str, str], labels: tuple[str, ...]) 
 
 
 def _answers(value: Row) -> Iterator[tuple[str, str]]:
-    """Yield columns that hold two answers side by side."""
+    """Yield pairs of columns that contain two answers."""
     for one, other in _numbered(value):
         texts = all(isinstance(value[name], str | list | dict) for name in (one, other))
         if texts and not _NO_ANSWER.search(one.lower()):
@@ -86,7 +86,7 @@ def _answers(value: Row) -> Iterator[tuple[str, str]]:
 
 
 def _numbered(value: Row) -> Iterator[tuple[str, str]]:
-    """Yield columns whose names differ in a number or a letter alone: `answer_0` and `answer_1`."""
+    """Yield pairs of columns whose names differ only in a number or a letter: `answer_0` and `answer_1`."""
     for name in value:
         for first, second in _SIDES:
             other = re.sub(rf"(^|[_\-. ]|(?<=[a-z])){first}(?=$|[_\-. ])", rf"\g<1>{second}", name)
@@ -99,7 +99,7 @@ def _is_number(found: Json) -> bool:
 
 
 def _map_hint(value: Row) -> str:
-    """Return how the columns can be named, where their names give them away."""
+    """Return a hint for `--map`, with column names filled in if they can be guessed."""
     pairs = [
         (name, other) for name in value if (other := name.replace("chosen", "rejected")) != name and other in value
     ]

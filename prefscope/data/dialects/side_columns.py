@@ -1,4 +1,4 @@
-"""The columns that may stand beside prompt and responses in every layout."""
+"""Optional columns besides prompt and responses, the same in every layout."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class SideColumns:
     tools: str = "tools"
 
     def found(self, value: Row) -> frozenset[str]:
-        """Return which of the columns the row has."""
+        """Return which of these columns the row has."""
         return frozenset({self.system, self.tools, _TEMPLATE} & value.keys())
 
     def lead(self, value: Row, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-        """Return the prompt led by the row's system prompt.
+        """Prepend the row's system prompt to the prompt.
 
         Raises:
-            NotAPairError: If the conversation has another system prompt already.
+            NotAPairError: If the conversation already has a different system prompt.
         """
         system = read_string(value, self.system)
         if not system:
@@ -42,12 +42,12 @@ class SideColumns:
         return (turn, *prompt)
 
     def unlead(self, row: dict[str, Json], prompt: Text, like: Json) -> Text:
-        """Return the prompt without its system turn, which goes into the row's column where the row has one.
+        """Move the system turn of the prompt into the row's system column, if there is one, and return the rest.
 
         Args:
-            row: The row to be written; its `system` column is changed.
-            prompt: The prompt to be written.
-            like: The turns as the row holds them; a system turn among them stays there.
+            row: The row to write; its `system` column is changed.
+            prompt: The prompt to write.
+            like: The turns as stored in the row; a system turn among them stays there.
         """
         if self.system not in row or isinstance(prompt, str):
             return prompt
@@ -59,10 +59,10 @@ class SideColumns:
         return prompt[1:] if led and not repeated else prompt
 
     def settings(self, value: Row) -> tuple[list[Json] | None, dict[str, Json] | None]:
-        """Return the tool definitions and the template variables, None where there are none.
+        """Return the tool definitions and the template variables; None for absent ones.
 
         Raises:
-            NotAPairError: If a column holds something else.
+            NotAPairError: If a column contains something else.
         """
         tools = _decoded(value, self.tools)
         kwargs = _decoded(value, _TEMPLATE)
@@ -73,7 +73,7 @@ class SideColumns:
         return tools, kwargs
 
     def write_settings(self, row: dict[str, Json], pair: PreferencePair) -> None:
-        """Put the pair's tool definitions and template variables into the row where they changed."""
+        """Write the pair's tool definitions and template variables into the row if they changed."""
         tools, kwargs = self.settings(row)
         if (pair.tools or None) != tools:
             row[self.tools] = _encoded(list(pair.tools or []), row.get(self.tools))
@@ -82,10 +82,10 @@ class SideColumns:
 
 
 def refuse_media(value: Row) -> None:
-    """Refuse a row with pictures or sound.
+    """Refuse a row with images, audio or video.
 
     Raises:
-        NotAPairError: If one of the columns for them is not empty.
+        NotAPairError: If a media column is not empty.
     """
     for column in _MEDIA:
         found = value.get(column)

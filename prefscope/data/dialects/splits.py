@@ -1,19 +1,19 @@
-"""Where the prompt ends when a row gives only whole texts or whole conversations."""
+"""Find the end of the prompt if a row only has whole texts or whole conversations."""
 
 from __future__ import annotations
 
 from prefscope.data.records import Message
 
 _ENDINGS = "\n\u3002\uff01\uff1f\uff1a\uff1b\uff0c\u3001"
-"""A prompt may end with a line break or the full-width . ! ? : ; , and enumeration comma, which no space follows."""
+"""A prompt may end with a line break or with full-width punctuation, which is not followed by a space."""
 
 
 def split_turns(
     chosen: tuple[Message, ...], rejected: tuple[Message, ...]
 ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
-    """Return the turns in common and what follows them in each; each keeps at least its last turn.
+    """Return the common turns and the rest of each conversation, which keeps at least its last turn.
 
-    Turns are in common that say the same: ids, scores and other metadata of a turn are no difference.
+    Turns are compared without ids, scores and other metadata.
     """
     longest = max(min(len(chosen), len(rejected)) - 1, 0)
     shared = 0
@@ -23,9 +23,9 @@ def split_turns(
 
 
 def split_text(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """Return the beginning in common and what follows it in each; each keeps at least its last word.
+    """Return the common beginning and the rest of each text, which keeps at least its last word.
 
-    The beginning ends at a line or before the white space that leads a word, never inside a word.
+    The beginning ends at a line break or before the white space of a word, never inside a word.
     """
     unlike = (place for place, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other)
     shared = next(unlike, min(len(chosen), len(rejected)))

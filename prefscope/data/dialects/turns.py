@@ -1,4 +1,4 @@
-"""Text and turns as rows spell them: strings, message lists, `from`/`value`, typed parts, JSON in a cell."""
+"""Read and write text and turns in all their forms: strings, message lists, `from`/`value`, typed parts, JSON cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prefscope.data.records import CALL_KEYS, REASONING_KEYS, Json, Message, Not
 ROLES = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
 _SAYS = (*CALL_KEYS, *REASONING_KEYS)
-"""What a turn without content may hold in its place."""
+"""Keys that a turn without content may have instead."""
 
 
 def kind(found: Json) -> str:
-    """Return what a JSON value is, for a sentence."""
+    """Describe the type of a JSON value, for messages."""
     if found is None:
         return "null"
     if isinstance(found, NotText):
@@ -28,10 +28,10 @@ def kind(found: Json) -> str:
 
 
 def read_text(value: Row, column: str) -> Text:
-    """Return the text or the turns that a column holds.
+    """Return the text or the turns in a column.
 
     Raises:
-        NotAPairError: If the column is missing or holds something else.
+        NotAPairError: If the column is missing or contains something else.
     """
     if column not in value:
         raise NotAPairError(f"`{column}` is missing; {columns_found(value)}")
@@ -39,24 +39,24 @@ def read_text(value: Row, column: str) -> Text:
 
 
 def read_turns(value: Row, column: str, role: str) -> tuple[Message, ...]:
-    """Return the turns that a column holds; plain text is one turn of `role`.
+    """Return the turns in a column; plain text becomes one turn of `role`.
 
     Raises:
-        NotAPairError: If the column is missing or holds something else.
+        NotAPairError: If the column is missing or contains something else.
     """
     return as_turns(read_text(value, column), role)
 
 
 def as_turns(text: Text, role: str) -> tuple[Message, ...]:
-    """Return turns as they are and plain text as one turn of `role`."""
+    """Return turns unchanged, and plain text as one turn of `role`."""
     return (Message(role, text),) if isinstance(text, str) else text
 
 
 def read_string(value: Row, column: str) -> str:
-    """Return a column's plain text; an absent or null column is empty text.
+    """Return the plain text in a column; "" if it is absent or null.
 
     Raises:
-        NotAPairError: If the column holds something else.
+        NotAPairError: If the column contains something else.
     """
     found = value.get(column)
     if found is None:
@@ -70,12 +70,12 @@ def read_string(value: Row, column: str) -> str:
 
 
 def is_text(found: Json) -> bool:
-    """Return whether a value is text, and not the written form of a date, of bytes and the like."""
+    """Return whether a value is text, and not the JSON form of a date, bytes or the like."""
     return isinstance(found, str) and not isinstance(found, NotText)
 
 
 def opening_role(found: Json) -> str | None:
-    """Return the role of the first turn of a message list, or None if `found` is not one."""
+    """Return the role of the first turn of a message list, or None if `found` is not a message list."""
     turns = turns_in_cell(found) if isinstance(found, str) else found
     if not isinstance(turns, list) or not turns or not isinstance(turns[0], Mapping):
         return None
@@ -84,12 +84,12 @@ def opening_role(found: Json) -> str | None:
 
 
 def write_text(text: Text, like: Json, role: str) -> Json:
-    """Return text in the spelling of `like`, which stays untouched where it already says the same.
+    """Write text in the form of `like`, which is returned unchanged if it already has the same content.
 
     Args:
-        text: What to write.
-        like: The value that the column has now.
-        role: The role of a turn that the column may hold as plain text.
+        text: The text to write.
+        like: The current value of the column.
+        role: The role of a turn that may be written as plain text.
     """
     now = _text(like, "text")
     if now == text or as_turns(now, role) == text:
@@ -127,7 +127,7 @@ def _text(found: Json, column: str) -> Text:
 
 
 def _keys(turn: Mapping[str, Json]) -> tuple[str, str]:
-    """Return the keys of speaker and content; Arrow gives a turn those of the other spelling with null."""
+    """Return the keys of speaker and content; Arrow may add those of the other spelling as null."""
     return ("from", "value") if turn.get("from") is not None and turn.get("role") is None else ("role", "content")
 
 
@@ -170,7 +170,7 @@ def _read_part(part: Json, column: str) -> str:
 
 
 def _write_turn(message: Message, like: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a message object with the keys, and the kind of content, of another."""
+    """Write a message with the keys and the content type of `like`."""
     role_key, content_key = _keys(like)
     content: Json = message.content
     before = like.get(content_key)

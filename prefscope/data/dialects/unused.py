@@ -1,4 +1,4 @@
-"""Columns that are usually part of what a model reads, and that the pair of a row leaves out."""
+"""Remarks on columns that are usually part of the prompt, but are not used in the pair."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _CONTEXT = frozenset({"context", "input"})
 
 
 def unused_columns(value: Row, parts: Fields, mapping: Mapping[str, str] | None) -> Iterator[str]:
-    """Yield a remark on each such column, as a sentence without a full stop."""
+    """Yield a remark on each unused column that looks relevant, as a sentence without a full stop."""
     for name, found in value.items():
         if name in parts.consumed or not _says_something(found):
             continue
         if _SYSTEM.fullmatch(name.lower()) and isinstance(found, str) and not _is_said(found, parts):
             yield f"`{name}` is not used (TRL does not use it either); system={name} in --map makes it the system turn"
         elif name in _HISTORY:
-            yield f"`{name}` is not used: turns before the prompt belong into the prompt"
+            yield f"`{name}` is not used: turns before the prompt belong in the prompt"
         elif name in _CONTEXT and isinstance(found, str) and not _is_said(found, parts):
             yield f"`{name}` is not part of the prompt"
         elif name in PROMPTS and not readable(parts.prompt).strip():
             yield f"`{name}` is not used, though the prompt is empty"
     if mapping and (labels := labels_of(value)):
-        yield f"`{labels[0]}` may say in each row which answer is better, and is not used"
+        yield f"`{labels[0]}` is not used, but may say which answer is better in each row"
 
 
 def _says_something(found: Json) -> bool:

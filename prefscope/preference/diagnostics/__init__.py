@@ -1,7 +1,7 @@
-"""What the numbers of all pairs together tell; pure functions of NumPy arrays.
+"""Diagnostics over all pairs, as pure functions of NumPy arrays.
 
 Symbols are those of `preference/symbols.py`: a and c are the log-ratios of chosen and rejected, h = a − c, and the
-margin m = β·h. Every diagnostic has formula, source, the rule by which it warns, and a conclusion that depends on its
+margin is m = β·h. Every diagnostic has a formula, a source, a rule for warnings, and a conclusion that depends on its
 figures; `DIAGNOSTICS` lists them in the order in which they are shown.
 """
 
@@ -51,4 +51,4 @@ __all__ = [
 DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
     {one.name: one for one in (DISPLACEMENT, LENGTH_BIAS, RANKING, CALIBRATION, FLIPS, GRADIENT_WEIGHTS, CONCENTRATION)}
 )
-"""Every diagnostic by name."""
+"""All diagnostics by name."""

@@ -1,4 +1,4 @@
-"""Calibration: whether margins are as large as they are right, and the beta at which they would be."""
+"""Calibration: whether the size of margins matches their accuracy, and the beta at which it fits best."""
 
 from __future__ import annotations
 
@@ -13,84 +13,84 @@ from prefscope.statistics import wilson_interval
 
 BINS = 10
 CLEAR = 0.05
-"""A calibration error from which on a reader is warned."""
+"""Calibration error from which a warning is shown."""
 STEPS = 200
 LARGEST = 1e12
-"""Of beta times the mean |h|; a best fit beyond it is called infinite."""
+"""Limit of beta times the mean |h|; a best fit beyond it counts as infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The pairs whose confidence σ(|m|) is within some bounds."""
+    """A bin of pairs by confidence σ(|m|)."""
 
     low: float
     high: float
-    """Of σ(|m|); the upper one belongs to the next bin, but for 1."""
+    """Bounds of σ(|m|); the upper bound is exclusive, except for 1."""
     pairs: int
-    """Without ties."""
+    """Number of pairs, without ties."""
     confidence: float
     """Mean σ(|m|)."""
     accuracy: float
     """Share of m > 0."""
     accuracy_low: float
     accuracy_high: float
-    """Wilson's 95% interval."""
+    """95% Wilson interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Confidence σ(|m|) against how often the sign of the margin is right."""
+    """Confidence σ(|m|) compared with accuracy, the share of margins with the right sign."""
 
     pairs: int
-    """All that were looked at, ties too."""
+    """Number of pairs, including ties."""
     ties: int
-    """Pairs of margin 0, which predict nothing and are left out."""
+    """Pairs with margin 0, which predict nothing and are excluded."""
     beta: float
     """β of the margins."""
     error: float
-    """ECE = Σ_b (n_b/N)·|accuracy_b − confidence_b| over the bins; nan without a pair that is no tie."""
+    """ECE = Σ_b (n_b/N)·|accuracy_b − confidence_b| over the bins; nan if all pairs are ties."""
     confidence: float
     """Mean σ(|m|), without ties."""
     accuracy: float
     """Share of m > 0, without ties."""
     best_beta: float
-    """Beta at which the mean of −log σ(βh) is least; inf where no pair is wrong, nan where no pair has a margin."""
+    """Beta that minimises the mean of −log σ(βh); inf if no pair is wrong, nan if all pairs are ties."""
     bins: tuple[ReliabilityBin, ...]
-    """Ten of equal width in [½, 1], those without a pair left out."""
+    """The non-empty ones of ten bins of equal width in [½, 1]."""
 
     def conclude(self) -> Conclusion:
-        """Return whether margins are too small or too large."""
+        """Conclude whether margins are too small or too large."""
         if not self.pairs:
             return NOTHING
         if self.pairs == self.ties:
             return Conclusion("every pair a tie", "Policy and reference are the same: nothing to calibrate")
         figure = f"ECE {self.error:.3f}, best beta {self.best_beta:.3g}".replace("best beta inf", "no finite best beta")
-        said = f"{self.confidence:.0%} sure, {self.accuracy:.0%} right"
+        said = f"confidence {self.confidence:.0%}, accuracy {self.accuracy:.0%}"
         if self.error < CLEAR:
-            return Conclusion(figure, f"Margins are about as large as they are right ({said})")
+            return Conclusion(figure, f"Margins are well calibrated ({said})")
         return Conclusion(figure, f"{self._direction()} ({said})", warns=True)
 
     def _direction(self) -> str:
-        """Return whether margins are too small or too large; the fit looks at sure mistakes most of all."""
+        """Describe whether margins are too small or too large; confident mistakes weigh most in the fit of beta."""
         modest = self.confidence < self.accuracy
         if math.isinf(self.best_beta):
-            return "Margins are too small: no pair is wrong, so every larger beta fits the labels better"
+            return "Margins are too small: no pair is wrong, so any larger beta fits the labels better"
         if self.best_beta == 0:
             return "Margins point away from the labels: no positive beta fits"
         if modest and self.best_beta < self.beta:
-            return "Most margins are too small, and the wrong ones are too large: no beta mends both"
+            return "Most margins are too small, and the wrong ones are too large: no beta fixes both"
         if modest == (self.best_beta > self.beta):
             size, how = ("small", "larger") if modest else ("large", "smaller")
-            return f"Margins are too {size} for how often they are right: a {how} beta fits the labels better"
-        return "Margins are off both ways: sure where wrong, unsure where right"
+            return f"Margins are too {size} for their accuracy: a {how} beta fits the labels better"
+        return "Margins are off both ways: confident when wrong, unsure when right"
 
 
 def best_beta(gaps: Values) -> float:
-    """Return the beta ≥ 0 that fits the labels best: the least mean −log σ(β·h) over the pairs.
+    """Return the beta ≥ 0 that fits the labels best, minimising the mean of −log σ(β·h) over the pairs.
 
-    inf where no gap is below 0 (the labels are separable), 0 where their mean is not above 0, nan where all are 0.
-    The function is convex in beta, so its derivative, −mean h·σ(−βh), is brought to 0 by Newton's steps within a
-    bracket; σ is taken so that it never overflows.
+    The result is inf if no gap is negative (the labels are separable), 0 if the mean gap is not positive, and nan if
+    all gaps are 0. The function is convex in beta, so the root of its derivative, −mean h·σ(−βh), is found by Newton's
+    method within a bracket; σ is computed without overflow.
 
     Args:
         gaps: h = a − c, in nats; only finite values. Shape (pairs,).
@@ -124,13 +124,13 @@ def best_beta(gaps: Values) -> float:
 
 
 def _slope(h: Values, beta: float) -> tuple[float, float]:
-    """Return the first and the second derivative of mean −log σ(β·h)."""
+    """Return the first and second derivative of the mean of −log σ(β·h)."""
     wrong = sigmoid(-beta * h)
     return -float((h * wrong).mean()), float((h * h * wrong * (1 - wrong)).mean())
 
 
 def calibration(margins: Values, beta: float = 0.1) -> Calibration:
-    """Return how confidence σ(|m|) compares with how often the margin is above 0, and the best-fit beta.
+    """Compare confidence σ(|m|) with the share of margins above 0, and fit the best beta.
 
     Definition: ECE = Σ_b (n_b/N)·|accuracy_b − confidence_b| over ten bins of equal width in [½, 1].
 
@@ -168,6 +168,6 @@ CALIBRATION = Diagnostic(
     title="Calibration",
     formula="confidence σ(|m|), hit 1[m > 0]; ECE over ten bins; best beta = argmin mean −log σ(β·h)",
     source="derived: the probability of the Bradley-Terry model that DPO fits",
-    rule=f"a warning from ECE = {CLEAR:g} on; a tie predicts nothing and is left out",
+    rule=f"a warning if ECE ≥ {CLEAR:g}; ties predict nothing and are excluded",
     measure=calibration,
 )

@@ -1,4 +1,4 @@
-"""Per-token concentration: which tokens the margins come from."""
+"""Token concentration: which tokens the margins come from."""
 
 from __future__ import annotations
 
@@ -11,79 +11,80 @@ import numpy as np
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
 
 TOP = 5
-"""So many tokens of the greatest |Δ| are taken together."""
+"""Number of tokens with the largest |Δ| that are considered together."""
 MUCH = 0.5
 WORTH_A_WORD = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class TokenShares:
-    """Where the margin of one pair comes from; Δ is the log-ratio of a token, in nats, and h their difference."""
+    """Shares of one pair's margin; Δ is the log-ratio of a token in nats, and h the difference of their sums."""
 
     tokens: int
-    """Of both responses."""
+    """Number of tokens of both responses."""
     top: float
-    """Share of Σ|Δ| in the five tokens of the greatest |Δ|."""
+    """Share of Σ|Δ| in the five tokens with the largest |Δ|."""
     before: float
-    """Share of Σ|Δ| in the tokens before the responses part: it cancels in the margin."""
+    """Share of Σ|Δ| in the tokens before the responses diverge, which cancels in the margin."""
     gap: float
     """h = Σ Δ(chosen) − Σ Δ(rejected)."""
     parting: float
-    """What of h the first tokens that differ give."""
+    """Contribution to h of the first tokens that differ."""
     ending: float
-    """What of h the tokens give that both responses end with, such as end-of-turn tokens."""
+    """Contribution to h of the tokens that both responses end with, such as end-of-turn tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Concentration:
-    """Where margins come from, over the pairs whose tokens were read."""
+    """Where margins come from, over all pairs whose tokens were read."""
 
     pairs: int
-    """Of a large ledger 2,000, evenly spread."""
+    """Number of pairs; 2,000 evenly spread ones in a large ledger."""
     tokens: float
-    """Median number of a pair's tokens, both responses together."""
+    """Median number of tokens per pair, both responses together."""
     top: float
     """Median share of Σ|Δ| in five tokens."""
     before: float
-    """Mean share of Σ|Δ| before the responses part."""
+    """Mean share of Σ|Δ| before the responses diverge."""
     parting: float
-    """Share of the mean margin from the first tokens that differ; nan where the mean margin is 0."""
+    """Share of the mean margin from the first tokens that differ; nan if the mean margin is 0."""
     ending: float
     """Share of the mean margin from the tokens that both responses end with."""
 
     def conclude(self) -> Conclusion:
-        """Return whether a few tokens, or how responses begin or end, make the margin."""
+        """Conclude whether a few tokens, or the beginnings or endings of responses, dominate the margin."""
         if not self.pairs:
             return NOTHING
-        figure = f"top {TOP} tokens move {self.top:.0%}"
+        figure = f"top {TOP} tokens carry {self.top:.0%}"
         ending, parting = (f"{share:.0%} of the mean margin" for share in (self.ending, self.parting))
         if abs(self.ending) > WORTH_A_WORD:
-            return Conclusion(figure, f"How responses end gives {ending}: a habit, not their content", warns=True)
+            return Conclusion(figure, f"Shared endings give {ending}: a habit, not content", warns=True)
         if abs(self.parting) > MUCH:
             return Conclusion(
-                figure, f"The first token that differs gives {parting}: how to begin is learnt", warns=True
+                figure, f"The first differing tokens give {parting}: the policy learns how to begin", warns=True
             )
         if self.top > MUCH and self.tokens > 4 * TOP:
-            told = f"Of {self.tokens:.0f} tokens {TOP} move most: look at which in Pair"
-            return Conclusion(figure, told, warns=True)
-        told = (
-            f"Spread over {self.tokens:.0f} tokens a pair; first differing ones give {parting}, shared endings {ending}"
+            sentence = f"{TOP} of {self.tokens:.0f} tokens carry most of the change: Pair shows which ones"
+            return Conclusion(figure, sentence, warns=True)
+        sentence = (
+            f"Spread over {self.tokens:.0f} tokens per pair; "
+            f"the first differing tokens give {parting}, shared endings {ending}"
         )
-        return Conclusion(figure, told.replace(" of the mean margin", "", 1))
+        return Conclusion(figure, sentence.replace(" of the mean margin", "", 1))
 
 
 def token_shares(
     chosen_tokens: Sequence[str], rejected_tokens: Sequence[str], chosen_changes: Values, rejected_changes: Values
 ) -> TokenShares | None:
-    """Return where a pair's margin comes from; None where nothing was scored or a value is not finite.
+    """Return where a pair's margin comes from; None if nothing was scored or a value is not finite.
 
-    Tokens that both responses begin with have the same contexts, so their Δ are equal and cancel in the margin.
+    Tokens that both responses begin with have the same context, so their Δ are equal and cancel in the margin.
 
     Args:
-        chosen_tokens: The scored tokens as texts.
-        rejected_tokens: The same.
-        chosen_changes: Δ of each, policy − reference, in nats. Shape (tokens,).
-        rejected_changes: The same.
+        chosen_tokens: Scored tokens of the chosen response, as text.
+        rejected_tokens: Scored tokens of the rejected response, as text.
+        chosen_changes: Δ of each chosen token, policy − reference, in nats. Shape (tokens,).
+        rejected_changes: Δ of each rejected token.
 
     References:
         Rafailov et al. 2024, "From r to Q*", arXiv 2404.12358: the reward of a token is β·Δ. The shares are derived.
@@ -113,13 +114,13 @@ def token_shares(
 
 
 def _shared(tokens: Sequence[str], others: Sequence[str]) -> int:
-    """Return with how many of the same tokens both begin."""
+    """Return the length of the common prefix."""
     differ = (at for at, (one, other) in enumerate(zip(tokens, others, strict=False)) if one != other)
     return next(differ, min(len(tokens), len(others)))
 
 
 def concentration(shares: Sequence[TokenShares]) -> Concentration:
-    """Return where the margins of some pairs come from, all together."""
+    """Summarise where the margins of several pairs come from."""
     if not shares:
         return Concentration(0, *[math.nan] * 5)
     gap = sum(one.gap for one in shares)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return Spearman's ρ of the pairs in which both values are finite, ties with their mean rank.
+    """Return Spearman's ρ over the pairs in which both values are finite; ties get their mean rank.
 
-    nan with fewer than two such pairs, or where one of the two never changes.
+    The result is nan if there are fewer than two such pairs, or one of the arrays is constant.
 
     References:
         Spearman 1904, "The proof and measurement of association between two things".
@@ -30,7 +30,7 @@ def rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rank of each value, equal ones with the mean of their ranks."""
+    """Return the rank of each value; equal values get the mean of their ranks."""
     order = np.argsort(values)
     begins = np.flatnonzero(np.diff(values[order], prepend=np.nan))
     ranks = np.empty(values.size)

@@ -1,4 +1,4 @@
-"""What a diagnostic is: a formula over all pairs, and what a reader should conclude from its figures."""
+"""The interface of a diagnostic: a formula over all pairs, and a conclusion from its figures."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values: TypeAlias = NDArray[np.float64]
-"""One number a pair. Shape (pairs,)."""
+"""One number per pair. Shape (pairs,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What the figures of a diagnostic come to."""
+    """The conclusion from the figures of a diagnostic."""
 
     figure: str
-    """The number that matters most, in a few words."""
+    """The most important number, in a few words."""
     sentence: str
-    """What it says of these pairs, without a full stop."""
+    """What the figures mean for these pairs, without a full stop."""
     warns: bool = False
-    """Whether something is to be looked at: by the diagnostic's own rule."""
+    """Whether it is a warning, by the rule of the diagnostic."""
 
 
-NOTHING = Conclusion("–", "No pair has what it takes to tell")
+NOTHING = Conclusion("–", "Not enough data")
 
 
 class Figures(Protocol):
     """The numbers of a diagnostic: a frozen dataclass."""
 
     def conclude(self) -> Conclusion:
-        """Return what a reader should conclude from these numbers."""
+        """Return the conclusion from these numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class Diagnostic:
     title: str
     formula: str
     source: str
-    """The paper, or `derived` where the formula is this program's own."""
+    """The paper, or `derived` if the formula is prefscope's own."""
     rule: str
-    """By which thresholds the conclusion is chosen."""
+    """The thresholds of the conclusion."""
     measure: Callable[..., Figures]
-    """Takes a value a pair for each of `inputs`, then knobs by name."""
+    """Function of an array per name in `inputs`, and of parameters by keyword."""
     dispute: str = ""
-    """What papers disagree about."""
+    """Where papers disagree."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that it takes: the arguments of `measure` without a default."""
+        """The required columns: the arguments of `measure` without a default."""
         parameters = inspect.signature(self.measure).parameters.values()
         return tuple(one.name for one in parameters if one.default is one.empty)

@@ -13,15 +13,15 @@ WORTH_A_WARNING = 0.25
 WORTH_A_WORD = 0.1
 MOST = 0.5
 QUADRANTS = ("up_down", "up_up", "down_down", "down_up", "still")
-"""Chosen up or down against the reference, then rejected; `still` where one of the two did not move."""
+"""Direction of chosen, then of rejected, relative to the reference; `still` if one of the two did not move."""
 
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """How often the policy moved chosen and rejected responses up and down against the reference."""
+    """How often the policy raised or lowered chosen and rejected responses relative to the reference."""
 
     pairs: int
-    """All that were looked at."""
+    """Number of pairs."""
     up_down: int
     """Chosen up, rejected down: a > 0, c < 0."""
     up_up: int
@@ -33,36 +33,36 @@ class Displacement:
     still: int
     """One of the two did not move: a = 0 or c = 0."""
     won_by_lowering_both: int
-    """Pairs with a margin above 0 whose chosen response became less likely: its rejected one fell further."""
+    """Pairs with a positive margin whose chosen response became less likely, but the rejected one even more so."""
 
     def conclude(self) -> Conclusion:
-        """Return whether the policy wins by lowering both responses."""
+        """Conclude whether the policy wins by lowering both responses."""
         if not self.pairs:
             return NOTHING
         share, falls = self.won_by_lowering_both / self.pairs, (self.down_down + self.down_up) / self.pairs
         figure = f"{share:.1%} won by lowering both"
         rises = self.up_down + self.up_up
         if share > WORTH_A_WARNING:
-            told = f"{falls:.0%} of chosen responses became less likely; DPOP or an SFT term holds them up"
+            sentence = f"{falls:.0%} of chosen responses became less likely; DPOP or an SFT term counteracts this"
         elif share > WORTH_A_WORD:
-            told = "Some wins cost the chosen response likelihood: see which, before training on"
+            sentence = "Some pairs are won although chosen became less likely: look at them before training further"
         elif not rises and not falls:
-            told = "No response moved: policy and reference are the same"
+            sentence = "No response moved: policy and reference are the same"
         elif falls > MOST:
-            told = f"{falls:.0%} of chosen responses became less likely, and hardly a pair is won by it"
+            sentence = f"{falls:.0%} of chosen responses became less likely, but hardly any pair is won that way"
         else:
-            told = f"{rises / self.pairs:.0%} of chosen responses became more likely: little displacement"
-        return Conclusion(figure, told, warns=share > WORTH_A_WARNING)
+            sentence = f"{rises / self.pairs:.0%} of chosen responses became more likely: little displacement"
+        return Conclusion(figure, sentence, warns=share > WORTH_A_WARNING)
 
 
 def quadrants(chosen_logratios: Values, rejected_logratios: Values) -> NDArray[np.str_]:
-    """Return for each pair where its two responses went: `up_down` is chosen up, rejected down, and so on.
+    """Return the quadrant of each pair: `up_down` is chosen up, rejected down, and so on.
 
-    `still` where one of the two log-ratios is 0; empty where one is not finite.
+    It is `still` if one of the two log-ratios is 0, and empty if one is not finite.
 
     Args:
         chosen_logratios: a, policy − reference log-prob of the chosen response, in nats. Shape (pairs,).
-        rejected_logratios: c, the same of the rejected one.
+        rejected_logratios: c, the same for the rejected response.
 
     >>> quadrants(np.array([1.0, -4.0, 0.0]), np.array([-1.0, -10.0, 1.0])).tolist()
     ['up_down', 'down_down', 'still']
@@ -79,9 +79,9 @@ def quadrants(chosen_logratios: Values, rejected_logratios: Values) -> NDArray[n
 
 
 def displacement(chosen_logratios: Values, rejected_logratios: Values) -> Displacement:
-    """Return how many pairs lie in each quadrant of sign(a) × sign(c), and how many were won by lowering both.
+    """Count the pairs in each quadrant of sign(a) × sign(c), and those won by lowering both.
 
-    Won by lowering both: a − c > 0 and a < 0, whatever beta is.
+    Won by lowering both means a − c > 0 and a < 0, which does not depend on beta.
 
     Args:
         chosen_logratios: a, in nats; only finite values. Shape (pairs,).
@@ -91,7 +91,7 @@ def displacement(chosen_logratios: Values, rejected_logratios: Values) -> Displa
         Razin et al. 2024, arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228.
     """
     a, c = chosen_logratios, rejected_logratios
-    signs = (np.sign(a) * 3 + np.sign(c)).astype(np.int64)  # each pair of signs has a number of its own
+    signs = (np.sign(a) * 3 + np.sign(c)).astype(np.int64)  # each combination of signs has a unique number
     counts = {sign: int(np.count_nonzero(signs == sign)) for sign in (2, 4, -4, -2)}
     return Displacement(
         pairs=a.size,
@@ -109,6 +109,6 @@ DISPLACEMENT = Diagnostic(
     title="Displacement",
     formula="sign(a) × sign(c); won by lowering both: a > c and a < 0",
     source="Razin et al. 2024, arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228",
-    rule=f"a warning above {WORTH_A_WARNING:.0%} of pairs won by lowering both, a word above {WORTH_A_WORD:.0%}",
+    rule=f"a warning above {WORTH_A_WARNING:.0%} of pairs won by lowering both, a note above {WORTH_A_WORD:.0%}",
     measure=displacement,
 )

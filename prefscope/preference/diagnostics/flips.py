@@ -1,4 +1,4 @@
-"""Flipped labels: how likely the data set has a pair the wrong way round, as far as the policy can tell."""
+"""Flipped labels: the probability that a pair's label is wrong, as estimated from the policy's margins."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from prefscope.preference.arrays import sigmoid
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
 
 LEAST_NOISE, MOST_NOISE = 0.01, 0.5
-"""Posteriors assume at least one flipped label in a hundred, else no pair could be suspected; beyond one half the
-labels as a whole would be the wrong way round."""
+"""Bounds of the assumed noise. Posteriors assume at least 1% flipped labels, or no pair could be suspected; above one
+half, the labels as a whole would be inverted."""
 SUSPECT = 0.5
 WORTH_A_WARNING = 0.05
 STEPS = 36
@@ -20,59 +20,59 @@ STEPS = 36
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """Noise of the labels as far as margins tell, and the pairs that are more likely flipped than not."""
+    """Label noise as estimated from the margins, and the pairs that are more likely flipped than not."""
 
     pairs: int
-    """All that were looked at."""
+    """Number of pairs."""
     noise: float
-    """ε of greatest likelihood, which EM comes to; 0 to 0.5."""
+    """Maximum likelihood estimate of ε, the fixed point of EM; 0 to 0.5."""
     assumed: float
-    """ε of the posteriors: the same, but at least 0.01."""
+    """ε used for the posteriors: the estimate, but at least 0.01."""
     suspects: int
-    """Pairs of a posterior above one half."""
+    """Pairs with a posterior above one half."""
     threshold: float
-    """Their margins are below this, in beta·nats."""
+    """Upper bound of their margins, in beta·nats."""
 
     def conclude(self) -> Conclusion:
-        """Return whether labels look flipped."""
+        """Conclude whether labels look flipped."""
         if not self.pairs:
             return NOTHING
         figure = f"noise {self.noise:.1%}, {self.suspects:,} suspected"
         if self.noise > WORTH_A_WARNING:
-            told = f"Read pairs of margin below {self.threshold:.2g} first: labels or the policy are wrong there"
+            sentence = f"Read pairs with margins below {self.threshold:.2g} first: the label or the policy is wrong"
         elif self.suspects:
-            told = f"Margins explain the labels; still read the {self.suspects:,} below {self.threshold:.2g}"
+            sentence = f"Margins explain the labels; still read the {self.suspects:,} below {self.threshold:.2g}"
         else:
-            told = "No pair is wrong by so much that its label is the likelier mistake"
-        return Conclusion(figure, told, warns=self.noise > WORTH_A_WARNING)
+            sentence = "No pair is wrong by enough to suspect its label"
+        return Conclusion(figure, sentence, warns=self.noise > WORTH_A_WARNING)
 
 
 def flip_posteriors(margins: Values, noise: float) -> Values:
-    """Return for each pair how likely its label is flipped: ρ = ε·σ(−m) / (ε·σ(−m) + (1 − ε)·σ(m)), from 0 to 1.
+    """Return the probability that each label is flipped: ρ = ε·σ(−m) / (ε·σ(−m) + (1 − ε)·σ(m)).
 
-    It falls as the margin grows, so its order is that of the margins; what it adds is the scale. Computed as
-    σ(log(ε/(1 − ε)) − m), which is the same and never overflows.
+    It decreases monotonically with the margin, so it ranks pairs like the margin, but on the scale of a probability. It
+    is computed as σ(log(ε/(1 − ε)) − m), which is equal and never overflows.
 
     Args:
         margins: m, in beta·nats. Any shape; nan gives nan.
-        noise: ε, the share of flipped labels assumed, between 0 and 1.
+        noise: ε, the assumed share of flipped labels, between 0 and 1.
 
     References:
-        rDPO, arXiv 2403.00409, for the model of noise; the posterior is derived.
+        rDPO, arXiv 2403.00409, for the noise model; the posterior is derived.
 
     >>> flip_posteriors(np.array([0.0]), 0.1).round(6).tolist()
     [0.1]
     """
-    with np.errstate(invalid="ignore"):  # nan stays nan, without a word
+    with np.errstate(invalid="ignore"):  # nan stays nan, without a warning
         posteriors: Values = sigmoid(math.log(noise) - math.log1p(-noise) - margins)
     return posteriors
 
 
 def label_noise(margins: Values) -> float:
-    """Return the share ε of flipped labels under which the margins' labels are most likely, from 0 to 0.5.
+    """Return the maximum likelihood estimate of the share ε of flipped labels, from 0 to 0.5; nan without pairs.
 
-    Definition: argmax of mean log(ε·σ(−m) + (1 − ε)·σ(m)). EM, ε ← mean ρ(ε), comes to it in many steps; the function
-    is concave in ε, so halving the interval in which its derivative changes sign comes to it in few. nan without pairs.
+    Definition: argmax of mean log(ε·σ(−m) + (1 − ε)·σ(m)). EM, ε ← mean ρ(ε), converges to it slowly; the function is
+    concave in ε, so bisection on the sign of its derivative is faster.
 
     Args:
         margins: m, in beta·nats; only finite values. Shape (pairs,).
@@ -99,13 +99,13 @@ def label_noise(margins: Values) -> float:
 
 
 def assumed_noise(margins: Values) -> float:
-    """Return the ε that posteriors assume: that of greatest likelihood, within 0.01 and 0.5; nan without a pair."""
+    """Return the ε used for posteriors: the maximum likelihood estimate, between 0.01 and 0.5; nan without pairs."""
     noise = label_noise(margins[np.isfinite(margins)])
     return max(noise, LEAST_NOISE) if noise == noise else noise  # noqa: PLR0124 (nan)
 
 
 def flips(margins: Values) -> Flips:
-    """Return the noise of the labels, and how many pairs are more likely flipped than not.
+    """Estimate the label noise, and count the pairs that are more likely flipped than not.
 
     Args:
         margins: m, in beta·nats; only finite values. Shape (pairs,).
@@ -122,7 +122,7 @@ FLIPS = Diagnostic(
     title="Flipped labels",
     formula="ρ = ε·σ(−m)/(ε·σ(−m) + (1 − ε)·σ(m)); ε by maximum likelihood (EM's fixed point), at least 0.01",
     source="noise model: rDPO, arXiv 2403.00409; the posterior is derived",
-    rule=f"a warning above ε = {WORTH_A_WARNING:g}; a pair is suspected where ρ > {SUSPECT:g}",
+    rule=f"a warning above ε = {WORTH_A_WARNING:g}; a pair is suspected if ρ > {SUSPECT:g}",
     measure=flips,
     dispute=(
         "ROPO (arXiv 2404.04102) drops pairs of high loss as noise; arXiv 2508.04149 finds small gaps, the hard pairs, "

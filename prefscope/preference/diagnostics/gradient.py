@@ -1,4 +1,4 @@
-"""Gradient weights: how many pairs training would still learn from."""
+"""Gradient weights: from how many pairs training would still learn."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Dia
 
 HALF = 0.5
 FEW = 0.1
-"""Where so few of the pairs carry half of the gradient, a reader is warned."""
+"""If a smaller share of the pairs carries half of the gradient, a warning is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientWeights:
-    """How the pull of the loss is spread over the pairs."""
+    """How the gradient of the loss is distributed over the pairs."""
 
     pairs: int
-    """All with a finite weight."""
+    """Number of pairs with a finite weight."""
     effective: float
-    """Effective sample size (Σw)²/Σw²: with equal weights the number of pairs."""
+    """Effective sample size (Σ|w|)²/Σw²: the number of pairs if all weights are equal."""
     carriers: int
-    """So few pairs carry half of Σ|w|."""
+    """Smallest number of pairs that carry half of Σ|w|."""
     threshold: float
-    """The least |w| among them."""
+    """Smallest |w| among them."""
 
     def conclude(self) -> Conclusion:
-        """Return whether few pairs carry the gradient."""
+        """Conclude whether a few pairs dominate the gradient."""
         if not self.pairs:
             return NOTHING
         if not self.carriers:
-            return Conclusion("no gradient", "The loss pulls on no pair any more", warns=True)
+            return Conclusion("no gradient", "The loss is saturated: no pair has a gradient", warns=True)
         share = self.carriers / self.pairs
         figure = f"{self.effective:,.0f} of {self.pairs:,} effective"
-        told = f"{share:.0%} of the pairs carry half of the gradient"
+        carried = f"{share:.0%} of the pairs carry half of the gradient"
         if share < FEW:
-            return Conclusion(figure, f"{told}: a few pairs decide what is learnt, so read them", warns=True)
-        return Conclusion(figure, f"{told}: the pull is spread over the data")
+            return Conclusion(figure, f"{carried}: a few pairs decide what is learnt, so read them", warns=True)
+        return Conclusion(figure, f"{carried}: it is spread over the data")
 
 
 def gradient_weights(weights: Values) -> GradientWeights:
-    """Return how many pairs a loss's gradient effectively comes from.
+    """Measure from how many pairs a loss's gradient effectively comes.
 
     Definition: effective sample size (Σ|w|)²/Σw², w = −∂loss/∂policy_chosen_logps; for DPO w = β·σ(−m).
 
@@ -71,10 +71,10 @@ GRADIENT_WEIGHTS = Diagnostic(
     title="Gradient weight",
     formula="w = −∂loss/∂p_w of the first loss (DPO: β·σ(−m)); effective sample size (Σ|w|)²/Σw²",
     source="Rafailov et al. 2023, arXiv 2305.18290, section 4",
-    rule=f"a warning where fewer than {FEW:.0%} of the pairs carry half of Σ|w|",
+    rule=f"a warning if fewer than {FEW:.0%} of the pairs carry half of Σ|w|",
     measure=gradient_weights,
     dispute=(
-        "arXiv 2508.04149 trains best on the pairs of small gaps, arXiv 2502.14560 on those of the largest margins: "
-        "try both slices; no weight is a verdict"
+        "arXiv 2508.04149 trains best on the pairs with small gaps, arXiv 2502.14560 on those with the largest "
+        "margins: try both; no weight is a verdict"
     ),
 )

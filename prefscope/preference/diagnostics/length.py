@@ -12,63 +12,63 @@ from prefscope.statistics import wilson_interval
 
 BINS = 5
 CLEAR = 0.3
-"""From this correlation on, length alone tells about a tenth of the margins' variance."""
+"""Correlation from which a warning is shown: length then explains about a tenth of the margins' variance."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthBin:
-    """The pairs whose difference in length is within some bounds, both inclusive, in tokens."""
+    """A bin of pairs by difference in length, in tokens, with inclusive bounds."""
 
     low: float
     high: float
-    """Least and greatest n_w − n_l."""
+    """Smallest and largest n_w − n_l."""
     pairs: int
-    """In the bin."""
+    """Number of pairs in the bin."""
     accuracy: float
     """Share of m > 0."""
     accuracy_low: float
     accuracy_high: float
-    """Wilson's 95% interval."""
+    """95% Wilson interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthBias:
-    """How margins go with n_w − n_l, the tokens that chosen is longer by."""
+    """How margins depend on n_w − n_l, the difference in length of chosen and rejected."""
 
     pairs: int
-    """Those whose counts are known."""
+    """Number of pairs with known token counts."""
     slope: float
-    """Beta·nats a token; nan where all differences are the same."""
+    """Slope in beta·nats per token; nan if all differences are the same."""
     correlation: float
-    """Pearson's r of m and n_w − n_l; nan where one of the two never changes."""
+    """Pearson's r of m and n_w − n_l; nan if one of the two is constant."""
     longer: float
-    """Share of the pairs whose chosen response is the longer one: a length-only rule ranks these right."""
+    """Share of the pairs whose chosen response is longer, which is the accuracy of a rule by length alone."""
     accuracy: float
     """Share of m > 0."""
     residual_accuracy: float
-    """Share of residual margins above 0: what would be ranked right were both responses of the same length."""
+    """Share of residual margins above 0: the accuracy if both responses had the same length."""
     bins: tuple[LengthBin, ...]
-    """Five of about equal size by n_w − n_l; equal differences are in one."""
+    """Five bins of about equal size by n_w − n_l; equal differences are in the same bin."""
 
     def conclude(self) -> Conclusion:
-        """Return whether length tells the margin."""
+        """Conclude whether length explains the margin."""
         if not self.pairs:
             return NOTHING
         if math.isnan(self.correlation):
-            return Conclusion("no difference in length", "Lengths or margins are all the same: nothing to tell")
+            return Conclusion("no difference in length", "All lengths or all margins are the same")
         figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.3f} per 100 tokens"
-        at_par = f"at equal length {self.residual_accuracy:.0%} right, not {self.accuracy:.0%}"
+        at_par = f"at equal length, {self.residual_accuracy:.0%} right, not {self.accuracy:.0%}"
         if abs(self.correlation) < CLEAR:
-            return Conclusion(figure, f"Length explains {self.correlation**2:.0%} of the margins: {at_par}")
+            return Conclusion(figure, f"Length explains {self.correlation**2:.0%} of the variance: {at_par}")
         longer = "longer" if self.slope > 0 else "shorter"
-        told = f"The {longer} response gets the reward ({self.correlation**2:.0%} of the variance): {at_par}"
-        return Conclusion(figure, told, warns=True)
+        sentence = f"The {longer} response is rewarded ({self.correlation**2:.0%} of the variance): {at_par}"
+        return Conclusion(figure, sentence, warns=True)
 
 
 def length_slope(margins: Values, chosen_num_tokens: Values, rejected_num_tokens: Values) -> tuple[float, float]:
-    """Return slope (beta·nats a token) and intercept of margins on n_w − n_l by least squares, over finite pairs.
+    """Fit margins on n_w − n_l by least squares over finite pairs; return slope (beta·nats per token) and intercept.
 
-    The slope is nan without two pairs that differ in n_w − n_l.
+    The slope is nan if all n_w − n_l are the same.
 
     >>> length_slope(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0]), np.zeros(3))
     (0.1, 0.0)
@@ -85,10 +85,10 @@ def length_slope(margins: Values, chosen_num_tokens: Values, rejected_num_tokens
 
 
 def residual_margins(margins: Values, chosen_num_tokens: Values, rejected_num_tokens: Values) -> Values:
-    """Return each margin less what its difference in length predicts: m − slope·(n_w − n_l), in beta·nats.
+    """Return each margin minus the part that its difference in length predicts: m − slope·(n_w − n_l), in beta·nats.
 
-    The intercept stays, so that it is the margin the pair would have were its responses equally long. Without a slope
-    it is the margin.
+    The intercept is kept, so this is the margin that the pair would have if its responses were equally long. Without a
+    slope, it is the margin itself.
     """
     slope, _ = length_slope(margins, chosen_num_tokens, rejected_num_tokens)
     if math.isnan(slope):
@@ -97,12 +97,12 @@ def residual_margins(margins: Values, chosen_num_tokens: Values, rejected_num_to
 
 
 def length_bias(margins: Values, chosen_num_tokens: Values, rejected_num_tokens: Values) -> LengthBias:
-    """Return how margins go with the difference in length: slope, correlation, accuracy in five bins of equal size.
+    """Measure how margins depend on the difference in length: slope, correlation, accuracy in five bins.
 
     Args:
         margins: m, in beta·nats; only finite values. Shape (pairs,).
-        chosen_num_tokens: n_w, scored tokens; nan where unknown, and left out.
-        rejected_num_tokens: n_l, the same.
+        chosen_num_tokens: n_w, scored tokens; pairs with nan (unknown) are excluded.
+        rejected_num_tokens: n_l, the same for the rejected response.
 
     References:
         Park et al. 2024 (R-DPO), arXiv 2403.19159; LD-DPO, arXiv 2409.06411.
@@ -123,7 +123,7 @@ def length_bias(margins: Values, chosen_num_tokens: Values, rejected_num_tokens:
 
 
 def _bins(margins: Values, longer: Values) -> tuple[LengthBin, ...]:
-    """Return the accuracy in bins of about equal size; equal differences are in one bin."""
+    """Return the accuracy in bins of about equal size; equal differences are in the same bin."""
     if longer.size == 0:
         return ()
     ordered = np.sort(longer)
@@ -141,7 +141,7 @@ def _bins(margins: Values, longer: Values) -> tuple[LengthBin, ...]:
 
 
 def _correlation(x: Values, y: Values) -> float:
-    """Return Pearson's r, nan where one of the two never changes."""
+    """Return Pearson's r; nan if one of the arrays is constant."""
     if x.size == 0:
         return math.nan
     a, b = x - x.mean(), y - y.mean()
@@ -158,6 +158,6 @@ LENGTH_BIAS = Diagnostic(
     title="Length bias",
     formula="m = slope·(n_w − n_l) + intercept by least squares; residual margin m − slope·(n_w − n_l)",
     source="Park et al. 2024 (R-DPO), arXiv 2403.19159; LD-DPO, arXiv 2409.06411",
-    rule=f"a warning from |r| = {CLEAR:g} on",
+    rule=f"a warning if |r| ≥ {CLEAR:g}",
     measure=length_bias,
 )

@@ -1,4 +1,4 @@
-"""Ranking accuracy: whether the policy itself prefers the chosen response, beside whether its reward does."""
+"""Ranking accuracy: whether the policy's own log-probs prefer the chosen response, compared with its rewards."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from numpy.typing import NDArray
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
 
 FAR = 0.1
-"""So much below the reward accuracy the ranking accuracy is worth a warning."""
+"""Difference between reward accuracy and ranking accuracy above which a warning is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Shares of the pairs that are ranked right, a tie not counted as right; nan where nothing tells."""
+    """Shares of pairs that are ranked right, where ties count as wrong; nan if there are no pairs."""
 
     pairs: int
-    """All that were looked at."""
+    """Number of pairs."""
     reward: float
     """Share of a > c."""
     policy: float
-    """Share of p_w > p_l: by the summed log-prob under the policy."""
+    """Share of p_w > p_l, by summed log-probs of the policy."""
     policy_normalised: float
-    """Share of p_w/n_w > p_l/n_l: by the log-prob a token."""
+    """Share of p_w/n_w > p_l/n_l, by mean log-probs per token."""
     ref: float
     """Share of q_w > q_l."""
     ref_normalised: float
     """Share of q_w/n_w > q_l/n_l."""
     disagree: float
-    """Share of the pairs that reward and the policy's log-prob a token rank differently."""
+    """Share of the pairs that rewards and the policy's mean log-probs per token rank differently."""
 
     def conclude(self) -> Conclusion:
-        """Return whether a right reward means a policy that prefers the chosen response."""
+        """Conclude whether a policy with the right rewards also prefers the chosen responses."""
         if not self.pairs:
             return NOTHING
         figure = f"policy {self.policy:.1%}, reference {self.ref:.1%}"
-        own = f"by its own log-prob in {self.policy:.0%} ({self.policy_normalised:.0%} by the token)"
+        own = f"log-probs in {self.policy:.0%} ({self.policy_normalised:.0%} per token)"
         if self.reward - self.policy > FAR:
-            told = f"The reward is right in {self.reward:.0%}, the policy {own}: ahead of the reference is not ahead"
-            return Conclusion(figure, told, warns=True)
-        return Conclusion(figure, f"The policy prefers chosen {own}; its reward in {self.reward:.0%}")
+            sentence = (
+                f"Rewards are right in {self.reward:.0%}, the policy's own {own}: "
+                "better than the reference, but still often prefers the rejected response"
+            )
+            return Conclusion(figure, sentence, warns=True)
+        return Conclusion(figure, f"The policy prefers chosen by its {own}, by its rewards in {self.reward:.0%}")
 
 
 def ranking(
@@ -53,7 +56,7 @@ def ranking(
     chosen_num_tokens: Values,
     rejected_num_tokens: Values,
 ) -> Ranking:
-    """Return how many pairs policy, reference and reward rank right, by sums and by means over tokens.
+    """Measure how many pairs policy, reference and rewards rank right, by sums and by means over tokens.
 
     Definition: policy 1[p_w > p_l], reference 1[q_w > q_l], reward 1[(p_w − q_w) > (p_l − q_l)].
 
@@ -62,7 +65,7 @@ def ranking(
         policy_rejected_logps: p_l.
         ref_chosen_logps: q_w.
         ref_rejected_logps: q_l.
-        chosen_num_tokens: n_w; nan or 0 where unknown, and left out of what needs it.
+        chosen_num_tokens: n_w; pairs with nan or 0 (unknown) are excluded from means over tokens.
         rejected_num_tokens: n_l.
 
     References:
@@ -92,6 +95,6 @@ RANKING = Diagnostic(
     title="Ranking accuracy",
     formula="policy 1[p_w > p_l], reference 1[q_w > q_l], reward 1[a > c]; by sums, and by means over tokens",
     source="Chen et al. 2024, arXiv 2405.19534; reward against likelihood: SimPO, arXiv 2405.14734",
-    rule=f"a warning where the policy ranks more than {100 * FAR:.0f} points fewer pairs right than its rewards",
+    rule=f"a warning if the policy ranks over {100 * FAR:.0f} percentage points fewer pairs right than its rewards",
     measure=ranking,
 )

@@ -1,4 +1,4 @@
-"""Subsets: accuracy and mean margin of parts of the data, with intervals that know how many parts there are."""
+"""Subsets: accuracy and mean margin of groups of pairs, with intervals and a test corrected for their number."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from prefscope.statistics import LEVEL, mean_interval, wilson_interval
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Some of the pairs."""
+    """The figures of a group of pairs."""
 
     pairs: int
-    """In the group, with finite log-probs."""
+    """Number of pairs in the group with finite log-probs."""
     accuracy: float
     """Share of margins above 0."""
     accuracy_low: float
     accuracy_high: float
-    """Wilson's 95% interval."""
+    """95% Wilson interval."""
     margin: float
     """Mean margin, in beta·nats."""
     margin_low: float
     margin_high: float
-    """Student's 95% interval of the mean margin; nan of a single pair."""
+    """Student's 95% interval of the mean margin; nan for a single pair."""
     differs: bool
-    """Whether the accuracy is unlike that of all other pairs by Fisher's exact test, so far that by chance alone one
-    table in twenty at most would have such a group (Bonferroni)."""
+    """Whether the accuracy differs from that of all other pairs by Fisher's exact test at the 5% level, with Bonferroni
+    correction for the number of groups."""
 
 
 def subsets(margins: Values, groups: NDArray[np.int64], number: int) -> tuple[Subset, ...]:
-    """Return accuracy and mean margin of each group of pairs, with 95% intervals.
+    """Compute accuracy and mean margin of each group of pairs, with 95% intervals.
 
     Args:
-        margins: In beta·nats; only finite values. Shape (pairs,).
-        groups: The number of each pair's group, from 0. Shape (pairs,).
-        number: How many groups there are; an empty one has nan figures.
+        margins: Margins in beta·nats; only finite values. Shape (pairs,).
+        groups: Index of each pair's group, from 0. Shape (pairs,).
+        number: Number of groups; the figures of an empty one are nan.
 
     References:
         Wilson 1927, JASA 22; Student 1908, Biometrika 6; Fisher 1922, JRSS 85 (exact test); Dunn 1961, JASA 56
-        (correction by Bonferroni).
+        (Bonferroni correction).
     """
     wins = margins > 0
     sizes = np.bincount(groups, minlength=number).tolist()
@@ -60,7 +60,7 @@ def subsets(margins: Values, groups: NDArray[np.int64], number: int) -> tuple[Su
 
 
 def fisher_exact(right: int, size: int, all_right: int, total: int) -> float:
-    """Return the p-value of so uneven a share: `right` of `size` pairs that were drawn of `total` with `all_right`.
+    """Return the two-sided p-value of `right` among `size` pairs drawn from `total` pairs with `all_right` right ones.
 
     Definition: twice the smaller tail of the hypergeometric distribution, at most 1.
 
@@ -80,9 +80,9 @@ def fisher_exact(right: int, size: int, all_right: int, total: int) -> float:
 
 
 def quantile_edges(values: Values, bins: int) -> list[float]:
-    """Return the inner edges of bins of about equal size over the finite values, ascending and all different.
+    """Return the inner edges of bins of about equal size over the finite values, ascending and distinct.
 
-    An edge is the least value of the bin above it, so that no bin is empty.
+    An edge is the smallest value of the bin above it, so that no bin is empty.
 
     >>> quantile_edges(np.array([1.0, 2.0, 3.0, 4.0]), 2)
     [3.0]

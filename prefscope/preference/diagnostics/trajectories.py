@@ -1,4 +1,4 @@
-"""Trajectories: what became of each pair over the checkpoints of one training."""
+"""Trajectories: how the ranking of each pair changes over the checkpoints of a training run."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from prefscope.preference.diagnostics.diagnostic import Values
 
 COURSES = {
     "always": "right at every checkpoint",
-    "learnt": "right at the last checkpoint, wrong at one before at least",
-    "forgotten": "wrong at the last checkpoint, right at one before at least",
+    "learnt": "right at the last checkpoint, wrong at one or more before",
+    "forgotten": "wrong at the last checkpoint, right at one or more before",
     "never": "right at no checkpoint",
 }
-"""What can become of a pair; right is a margin above 0, wrong any other."""
+"""The possible courses of a pair; right means a margin above 0, wrong any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectories:
-    """The pairs over K checkpoints, each array of shape (pairs,)."""
+    """The pairs over K checkpoints; each array has shape (pairs,)."""
 
     confidence: Values
     """μ, the mean of σ(m) over the checkpoints; from 0 to 1."""
     variability: Values
-    """Its standard deviation over them; from 0 to 0.5."""
+    """The standard deviation of σ(m) over the checkpoints; from 0 to 0.5."""
     correctness: Values
     """The share of checkpoints that rank the pair right."""
     courses: NDArray[np.str_]
-    """A name of `COURSES` each."""
+    """The course of each pair, a key of `COURSES`."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs took each course."""
+        """Number of pairs by course."""
         return {name: int(np.count_nonzero(self.courses == name)) for name in COURSES}
 
 
 def trajectories(margins: Values) -> Trajectories:
-    """Return what became of each pair.
+    """Compute confidence, variability, correctness and the course of each pair.
 
     Definition: with p_e = σ(m_e) at checkpoint e, confidence is mean_e p_e, variability √(mean_e (p_e − mean)²), and
     correctness mean_e 1[m_e > 0].
 
     Args:
-        margins: m in beta·nats, finite, the checkpoints in their order. Shape (checkpoints, pairs).
+        margins: m in beta·nats, finite, checkpoints in order. Shape (checkpoints, pairs).
 
     References:
-        Swayamdipta et al. 2020, "Dataset Cartography", arXiv 2009.10795, with σ(m) for the probability of the label.
+        Swayamdipta et al. 2020, "Dataset Cartography", arXiv 2009.10795, with σ(m) as the probability of the label.
 
     >>> trajectories(np.array([[-1.0, 1.0], [1.0, -1.0]])).courses.tolist()
     ['learnt', 'forgotten']

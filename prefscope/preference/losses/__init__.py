@@ -1,10 +1,10 @@
-"""Preference losses: each one a registered function with its formula, source and parameters, by family.
+"""Preference losses by family: registered functions with their formulas, sources and parameters.
 
-Every function is pure and unreduced and takes plain floats, NumPy arrays or torch tensors. Arguments are named as in
+Every function is pure and unreduced, and accepts plain floats, NumPy arrays or torch tensors. Arguments are named as in
 the ledger: `policy_chosen_logps` and the like are sums over scored tokens in nats, `chosen_num_tokens` and
-`rejected_num_tokens` count those tokens. Each loss has a gradient weight beside it, −∂loss/∂policy_chosen_logps: how
-hard a pair still pulls on its chosen response. Formulas are written in the symbols of `preference/symbols.py`; besides,
-h = a − c, σ is the logistic function, ε the label smoothing.
+`rejected_num_tokens` count those tokens. Each loss has a gradient weight, −∂loss/∂policy_chosen_logps, which says how
+strongly the pair still raises its chosen response. Formulas use the symbols of `preference/symbols.py`, and h = a − c,
+σ for the logistic function, and ε for the label smoothing.
 """
 
 from __future__ import annotations

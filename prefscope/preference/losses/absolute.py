@@ -1,4 +1,4 @@
-"""Losses that pull on each response by itself, so that a pair cannot be won by lowering both."""
+"""Losses with a separate term for each response, so that a pair cannot be won by lowering both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def nca_pair_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the noise contrastive alignment loss of each pair, in nats.
+    """Compute the noise contrastive alignment (NCA) loss of each pair, in nats.
 
     >>> round(nca_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.296278
@@ -59,7 +59,7 @@ def bco_pair_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the binary classifier loss of each pair, in nats.
+    """Compute the binary classifier optimisation (BCO) loss of each pair without its baseline, in nats.
 
     >>> round(bco_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.196278
@@ -87,7 +87,7 @@ def apo_zero_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the APO-zero loss of each pair, from 0 to 2: for chosen responses better than the model's own.
+    """Compute the APO-zero loss of each pair, from 0 to 2; for chosen responses that are better than the model's own.
 
     >>> round(apo_zero_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.900332
@@ -115,7 +115,7 @@ def apo_down_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the APO-down loss of each pair, from 0 to 2: for chosen responses worse than the model's own.
+    """Compute the APO-down loss of each pair, from 0 to 2; for chosen responses that are worse than the model's own.
 
     >>> round(apo_down_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.951146

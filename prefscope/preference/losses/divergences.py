@@ -1,6 +1,6 @@
-"""DPO under other divergences than the reverse KL: the log-ratios are replaced by f' of the probability ratio.
+"""DPO with other divergences than the reverse KL: log-ratios are replaced by f' of the probability ratio.
 
-TRL combines them with other losses too; here they stand with the logistic one, as in the paper.
+TRL also combines them with other losses; here they are combined with the logistic loss, as in the paper.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def dpo_forward_kl_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the f-DPO loss of each pair under the forward KL, in nats; its scores grow as e^(−log-ratio).
+    """Compute the f-DPO loss of each pair with the forward KL, in nats; its scores grow like e^(−log-ratio).
 
     >>> round(dpo_forward_kl_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.394838
@@ -68,7 +68,7 @@ def dpo_js_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the f-DPO loss of each pair under the Jensen-Shannon divergence, in nats.
+    """Compute the f-DPO loss of each pair with the Jensen-Shannon divergence, in nats.
 
     >>> round(dpo_js_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.598139
@@ -78,7 +78,7 @@ def dpo_js_loss(
 
 
 def _score(ratio: Array, alpha: float) -> Array:
-    """Return (t^(α−1) − 1)/(α − 1) of t = e^ratio, which is the log-ratio for α → 1."""
+    """Compute (t^(α−1) − 1)/(α − 1) for t = e^ratio, which tends to the log-ratio for α → 1."""
     xp = array_namespace(ratio)
     return ratio if math.isclose(alpha, 1.0, abs_tol=NEARLY_ONE) else xp.expm1((alpha - 1.0) * ratio) / (alpha - 1.0)
 
@@ -92,7 +92,7 @@ def _alpha_weight(a: Array, c: Array, beta: float, alpha: float) -> Array:
 @register(
     title="DPO under an α-divergence",
     formula="−log σ(β·(s(a) − s(c))) with s(x) = (e^((α−1)·x) − 1)/(α−1)",
-    source=f"{PAPER}; TRL's sigmoid with f_divergence_type alpha_divergence (its α since 0.29: 1 − the former one)",
+    source=f"{PAPER}; TRL's sigmoid with f_divergence_type alpha_divergence (from 0.29 on, α is 1 − the previous α)",
     convention=SCORES,
     parameters=(BETA, DIVERGENCE),
     weight=_alpha_weight,
@@ -105,9 +105,9 @@ def dpo_alpha_loss(
     beta: float = 0.1,
     alpha: float = 0.5,
 ) -> Array:
-    """Return the f-DPO loss of each pair under an α-divergence, in nats.
+    """Compute the f-DPO loss of each pair with an α-divergence, in nats.
 
-    TRL keeps the exponents below 80, which no ordinary pair reaches.
+    TRL clamps the exponents at 80, which normal pairs do not reach.
 
     >>> round(dpo_alpha_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, alpha=1.0), 6)  # DPO
     0.513015

@@ -1,4 +1,4 @@
-"""Parameters that several losses share."""
+"""Parameters and conventions shared by several losses."""
 
 from __future__ import annotations
 

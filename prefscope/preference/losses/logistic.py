@@ -1,4 +1,4 @@
-"""Losses of the margin β·h: the logistic one of DPO and its kin."""
+"""Losses of the margin β·h: the logistic loss of DPO and related ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefscope.preference.registry import Parameter, register
 
 
 def _dpo_weight(a: Array, c: Array, beta: float, label_smoothing: float) -> Array:
-    """Return β·(σ(−βh) − ε) (Rafailov et al. 2023, section 4, for ε = 0)."""
+    """Compute β·(σ(−βh) − ε) (Rafailov et al. 2023, section 4, for ε = 0)."""
     return beta * (sigmoid(-beta * (a - c)) - label_smoothing)
 
 
@@ -32,11 +32,11 @@ def dpo_loss(
     beta: float = 0.1,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Return the DPO loss of each pair, in nats.
+    """Compute the DPO loss of each pair, in nats.
 
     Definition: −(1−ε)·log σ(m) − ε·log σ(−m) with
     m = beta·((policy_chosen − ref_chosen) − (policy_rejected − ref_rejected)).
-    TRL from 0.29 on ignores label smoothing for its `sigmoid` loss; with ε = 0 the two are equal.
+    TRL 0.29 and later ignores label smoothing for its `sigmoid` loss; with ε = 0, both are equal.
 
     References:
         Rafailov et al. 2023, arXiv 2305.18290, eq. 7.
@@ -71,9 +71,9 @@ def robust_loss(
     beta: float = 0.1,
     label_smoothing: float = 0.1,
 ) -> Array:
-    """Return the robust DPO loss of each pair, in nats: unbiased where a share ε of labels is flipped; can be negative.
+    """Compute the robust DPO loss of each pair, in nats: unbiased if a share ε of labels is flipped; can be negative.
 
-    TRL's default of ε is 0, with which it is DPO.
+    TRL's default is ε = 0, which makes it equal to DPO.
 
     >>> round(robust_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, label_smoothing=0.1), 6)
     0.463015
@@ -94,7 +94,7 @@ def _hinge_weight(a: Array, c: Array, beta: float) -> Array:
     title="hinge on the margin (RSO)",
     formula="max(0, 1 − β·h)",
     source="Liu et al. 2023, arXiv 2309.06657; TRL's hinge",
-    convention=f"{GAP}; the margin asked for is 1/β nats",
+    convention=f"{GAP}; the target margin is 1/β nats",
     parameters=(BETA,),
     weight=_hinge_weight,
 )
@@ -105,7 +105,7 @@ def hinge_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the hinge loss of each pair on its margin.
+    """Compute the hinge loss of each pair's margin.
 
     >>> round(hinge_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.6
@@ -137,7 +137,7 @@ def exo_pair_loss(
     beta: float = 0.1,
     label_smoothing: float = 0.001,
 ) -> Array:
-    """Return EXO's reverse KL from the labels to the policy's preference of each pair, in nats.
+    """Compute the EXO loss of each pair, the reverse KL from the labels to the policy's preference, in nats.
 
     >>> round(exo_pair_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, label_smoothing=1e-3), 6)
     2.099226
@@ -173,7 +173,7 @@ def discopop_loss(
     beta: float = 0.1,
     tau: float = 0.05,
 ) -> Array:
-    """Return the DiscoPOP loss of each pair; TRL's overflows at margins far below 0, where this one does not.
+    """Compute the DiscoPOP loss of each pair; unlike TRL's, it does not overflow for very negative margins.
 
     >>> round(discopop_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1, tau=0.05), 6)
     0.670267
@@ -192,7 +192,7 @@ def _sigmoid_norm_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float
 @register(
     title="DPO on means over tokens",
     formula="−log σ(β·(a/n_w − c/n_l))",
-    source="Tülu 3, Lambert et al. 2024, arXiv 2411.15124 (dpo_norm, there β = 5); TRL's sigmoid_norm",
+    source="Tülu 3, Lambert et al. 2024, arXiv 2411.15124 (dpo_norm, with β = 5); TRL's sigmoid_norm",
     convention=MEANS,
     parameters=(BETA,),
     weight=_sigmoid_norm_weight,
@@ -206,7 +206,7 @@ def sigmoid_norm_loss(
     rejected_num_tokens: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the length-normalised DPO loss of each pair, in nats.
+    """Compute the length-normalised DPO loss of each pair, in nats.
 
     >>> round(sigmoid_norm_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1), 6)
     0.684849
@@ -216,7 +216,7 @@ def sigmoid_norm_loss(
     return softplus_neg(beta * (a / n_w - c / n_l))
 
 
-DPOP_LAMBDA = Parameter("lambda_", 0.0, 500.0, "linear", "how a chosen response below the reference is punished")
+DPOP_LAMBDA = Parameter("lambda_", 0.0, 500.0, "linear", "penalty on a chosen response below the reference")
 
 
 def _dpop_weight(a: Array, c: Array, beta: float, lambda_: float) -> Array:
@@ -233,7 +233,7 @@ def _dpop_weight(a: Array, c: Array, beta: float, lambda_: float) -> Array:
     convention=GAP,
     parameters=(BETA, DPOP_LAMBDA),
     weight=_dpop_weight,
-    spellings={"lambda": lambda _, value: ("lambda_", value)},  # a word of Python's own
+    spellings={"lambda": lambda _, value: ("lambda_", value)},  # a Python keyword
 )
 def dpop_loss(
     policy_chosen_logps: Array,
@@ -243,7 +243,7 @@ def dpop_loss(
     beta: float = 0.1,
     lambda_: float = 50.0,
 ) -> Array:
-    """Return the DPOP loss of each pair, in nats.
+    """Compute the DPOP loss of each pair, in nats.
 
     >>> round(dpop_loss(-50.0, -80.0, -46.0, -70.0, beta=0.1, lambda_=50.0), 6)
     19.4
@@ -253,7 +253,7 @@ def dpop_loss(
     return softplus_neg(beta * (a - c - lambda_ * xp.clip(-a, 0.0, math.inf)))
 
 
-LENGTH_ALPHA = Parameter("alpha", 0.0, 1.0, "linear", "what a token of difference in length is worth")
+LENGTH_ALPHA = Parameter("alpha", 0.0, 1.0, "linear", "weight of each token of difference in length")
 
 
 def _rdpo_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float, alpha: float) -> Array:
@@ -278,7 +278,7 @@ def rdpo_loss(
     beta: float = 0.1,
     alpha: float = 0.05,
 ) -> Array:
-    """Return the R-DPO loss of each pair, in nats.
+    """Compute the R-DPO loss of each pair, in nats.
 
     >>> round(rdpo_loss(-50.0, -60.0, -52.0, -58.0, 20, 30, beta=0.1, alpha=0.05), 6)
     0.744397

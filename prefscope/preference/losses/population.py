@@ -1,7 +1,7 @@
-"""Losses with a term that is taken over many pairs: over all that are given at once, where a trainer has its batch.
+"""Losses with a term that is computed over all pairs passed at once, instead of over a trainer's batch.
 
-So a pair's value depends on the others. Pairs with log-probs that are not finite take no part; the population terms are
-constants to the gradient, as in the trainers.
+A pair's value thus depends on the other pairs. Pairs with non-finite log-probs are excluded; population terms are
+constants for the gradient, as in trainers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MEAN_LENGTH = "the mean length of chosen responses"
 
 
 def _mean(x: Array, *others: Array) -> Array:
-    """Return the mean of values where they and the others are finite, as a constant; nan where they never are."""
+    """Return the mean over positions where all arguments are finite, as a constant; nan if there are none."""
     xp = array_namespace(x)
     x = constant(x)
     finite = xp.isfinite(x)
@@ -28,12 +28,12 @@ def _mean(x: Array, *others: Array) -> Array:
 
 
 def _transported(x: Array, y: Array) -> Array:
-    """Return x minus that y which has the same rank, nan where one of the pair's two is not finite. Shape (pairs,)."""
+    """Return x minus the y of the same rank; nan for pairs where x or y is not finite. Shape (pairs,)."""
     xp = array_namespace(x)
     shape = x.shape
     x, y = xp.reshape(x, (-1,)), xp.reshape(y, (-1,))
     finite = xp.isfinite(x) & xp.isfinite(y)
-    last = xp.full_like(x, xp.inf)  # what takes no part goes to the end of both
+    last = xp.full_like(x, xp.inf)  # excluded pairs sort last
     order = xp.argsort(constant(xp.where(finite, x, last)))
     ranks = xp.argsort(order)
     partners = xp.take(xp.sort(constant(xp.where(finite, y, last))), ranks, axis=0)
@@ -65,7 +65,7 @@ def aot_loss(
     beta: float = 0.1,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Return the AOT loss at each pair's rank among the policy's differences, in nats; of one pair it is DPO's.
+    """Compute the AOT loss at each pair's rank among the policy's differences, in nats; for one pair, it equals DPO.
 
     >>> round(aot_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
@@ -96,7 +96,7 @@ def aot_unpaired_loss(
     beta: float = 0.1,
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Return the unpaired AOT loss at each pair's rank among the chosen log-ratios, in nats.
+    """Compute the unpaired AOT loss at each pair's rank among the chosen log-ratios, in nats.
 
     >>> round(aot_unpaired_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.513015
@@ -106,7 +106,7 @@ def aot_unpaired_loss(
 
 
 def _reference_point(a: Array, c: Array) -> Array:
-    """Return max(0, mean log-ratio of all responses), in nats."""
+    """Compute z₀ = max(0, mean log-ratio of all responses), in nats."""
     xp = array_namespace(a)
     mean = 0.5 * (_mean(a, c) + _mean(c, a))
     return xp.maximum(mean, xp.zeros_like(mean))
@@ -120,7 +120,7 @@ def _kto_weight(a: Array, c: Array, beta: float) -> Array:
 @register(
     title="KTO on both responses",
     formula="2 − σ(β·(a − z₀)) − σ(β·(z₀ − c)) with z₀ = max(0, mean of all log-ratios)",
-    source="Ethayarajh et al. 2024, arXiv 2402.01306; its z₀, and TRL's, is of mismatched prompts and responses",
+    source="Ethayarajh et al. 2024, arXiv 2402.01306; its z₀ and TRL's use mismatched prompts and responses",
     convention=EACH,
     parameters=(BETA,),
     weight=_kto_weight,
@@ -133,9 +133,9 @@ def kto_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the KTO losses of each pair's two responses together, from 0 to 2, with both weights 1.
+    """Compute the sum of the KTO losses of each pair's two responses, from 0 to 2, with both weights 1.
 
-    TRL estimates z₀ on responses to other prompts, which a scored ledger does not have.
+    TRL estimates z₀ from responses to other prompts, which a ledger does not have.
 
     >>> round(kto_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     0.900332
@@ -152,7 +152,7 @@ def _bco_weight(a: Array, c: Array, beta: float) -> Array:
 @register(
     title="BCO on pairs",
     formula="−log σ(β·a − δ) − log σ(δ − β·c) with δ the mean of all rewards",
-    source="Jung et al. 2024, arXiv 2404.04656; TRL's bco_pair up to 0.28 has a running mean for δ",
+    source="Jung et al. 2024, arXiv 2404.04656; TRL's bco_pair up to 0.28 uses a running mean as δ",
     convention=EACH,
     parameters=(BETA,),
     weight=_bco_weight,
@@ -165,7 +165,7 @@ def bco_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the binary classifier losses of each pair's two responses together, in nats.
+    """Compute the sum of the BCO losses of each pair's two responses, in nats.
 
     >>> round(bco_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     1.196278
@@ -184,13 +184,13 @@ def _sft_weight(p_w: Array, n_w: Array) -> Array:
     title="SFT on the chosen response",
     formula="−p_w / mean(n_w)",
     source="Rafailov et al. 2023, arXiv 2305.18290, its SFT baseline; TRL's sft, a mean over the tokens of a batch",
-    convention="sums, over the mean length, so that the mean is one over tokens",
+    convention="sums divided by the mean length, so that their mean is a mean over tokens",
     parameters=(),
     weight=_sft_weight,
     population=MEAN_LENGTH,
 )
 def sft_loss(policy_chosen_logps: Array, chosen_num_tokens: Array) -> Array:
-    """Return each chosen response's share of the token-mean cross entropy, in nats a token.
+    """Compute each chosen response's share of the token-mean cross entropy, in nats per token.
 
     >>> sft_loss(-50.0, 20)
     2.5
@@ -225,7 +225,7 @@ def cpo_loss(
     label_smoothing: float = 0.0,
     alpha: float = 1.0,
 ) -> Array:
-    """Return the CPO loss of each pair, in nats.
+    """Compute the CPO loss of each pair, in nats.
 
     >>> round(cpo_loss(-50.0, -60.0, 20, beta=0.1, alpha=0.0), 6)
     0.313262
@@ -236,7 +236,7 @@ def cpo_loss(
 
 
 def _log_odds(mean: Array) -> Array:
-    """Return log(p/(1−p)) of a mean log-prob."""
+    """Compute log(p/(1−p)) from a mean log-prob."""
     xp = array_namespace(mean)
     return mean - xp.log(-xp.expm1(mean))
 
@@ -251,7 +251,7 @@ def _orpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float) ->
 @register(
     title="ORPO",
     formula="−p_w/mean(n_w) − β·log σ(o_w − o_l) with o = p̄ − log(1 − e^p̄) of p̄ = p/n",
-    source="Hong, Lee and Thorne 2024, arXiv 2403.07691, eq. 4 and 7; TRL's likelihood is of the prompt too",
+    source="Hong, Lee and Thorne 2024, arXiv 2403.07691, eq. 4 and 7; TRL's likelihood includes the prompt",
     convention="means over tokens; β scales the odds ratio's part",
     parameters=(ODDS_BETA,),
     weight=_orpo_weight,
@@ -264,7 +264,7 @@ def orpo_loss(
     rejected_num_tokens: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the ORPO loss of each pair, in nats, with the likelihood of the chosen response alone.
+    """Compute the ORPO loss of each pair, in nats, with the likelihood of the chosen response without the prompt.
 
     A response with a mean log-prob of 0 has infinite odds.
 

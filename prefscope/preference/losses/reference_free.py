@@ -1,4 +1,4 @@
-"""Losses that need no reference: they compare what the policy gives to the two responses."""
+"""Losses that need no reference: they compare the policy's log-probs of the two responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIMPO_BETA = Parameter("beta", 0.01, 20.0, "log", "scale of the mean log-probs")
 SIMPO_GAMMA = Parameter("gamma", 0.0, 10.0, "linear", "target margin, after beta")
 ALPHA = Parameter("alpha", -1.0, 1.0, "linear", "shape of the reward; 0 is SimPO")
 RATIO: dict[str, Spelling] = {"gamma_beta_ratio": lambda parameters, value: ("gamma", value * parameters["beta"])}
-"""SimPO's own code gives γ/β."""
+"""SimPO's own code is parametrised by γ/β."""
 
 
 def _simpo_weight(p_w: Array, p_l: Array, n_w: Array, n_l: Array, beta: float, gamma: float) -> Array:
@@ -38,7 +38,7 @@ def simpo_loss(
     beta: float = 2.0,
     gamma: float = 0.5,
 ) -> Array:
-    """Return the SimPO loss of each pair, in nats; it needs no reference.
+    """Compute the SimPO loss of each pair, in nats.
 
     Definition: −log σ(beta·p_w/n_w − beta·p_l/n_l − gamma) with p the summed policy log-probs and n the scored tokens.
     A response without scored tokens gives nan.
@@ -55,7 +55,7 @@ def simpo_loss(
 
 
 def _shaped(mean: Array, alpha: float) -> Array:
-    """Return (1 − e^(−α·p̄))/α, which is p̄ for α → 0."""
+    """Compute (1 − e^(−α·p̄))/α, which tends to p̄ for α → 0."""
     xp = array_namespace(mean)
     return mean if abs(alpha) < 1e-9 else -xp.expm1(-alpha * mean) / alpha  # noqa: PLR2004 (nearly 0)
 
@@ -85,7 +85,7 @@ def alphapo_loss(
     gamma: float = 0.5,
     alpha: float = 0.25,
 ) -> Array:
-    """Return the AlphaPO loss of each pair, in nats; with alpha 0 it is SimPO.
+    """Compute the AlphaPO loss of each pair, in nats; with alpha = 0, it equals SimPO.
 
     >>> round(alphapo_loss(-50.0, -60.0, 20, 30, beta=2.0, gamma=0.5, alpha=0.0), 6)
     1.701413
@@ -95,7 +95,7 @@ def alphapo_loss(
     return softplus_neg(beta * (_shaped(p_w / n_w, alpha) - _shaped(p_l / n_l, alpha)) - gamma)
 
 
-DELTA = Parameter("delta", 0.0, 100.0, "linear", "how far ahead the chosen response is to be, in nats")
+DELTA = Parameter("delta", 0.0, 100.0, "linear", "target difference of log-probs, in nats")
 
 
 REGULARISER = Parameter("regulariser", 0.0, 10.0, "linear", "λ, share of the chosen response's negative log-prob")
@@ -109,17 +109,17 @@ def _slic_weight(p_w: Array, p_l: Array, delta: float, regulariser: float) -> Ar
 @register(
     title="SLiC",
     formula="max(0, δ − p_w + p_l) − λ·p_w",
-    source="Zhao et al. 2023, arXiv 2305.10425, its target the chosen response as in HALOs",
-    convention="sums, no scale",
+    source="Zhao et al. 2023, arXiv 2305.10425, with the chosen response as target, as in HALOs",
+    convention="sums, not scaled",
     parameters=(DELTA, REGULARISER),
     weight=_slic_weight,
 )
 def slic_loss(
     policy_chosen_logps: Array, policy_rejected_logps: Array, delta: float = 1.0, regulariser: float = 0.1
 ) -> Array:
-    """Return the rank calibration loss of each pair and its regulariser, in nats.
+    """Compute the rank calibration loss (SLiC) of each pair plus its regulariser, in nats.
 
-    With a regulariser of 0 it is the calibration alone.
+    With a regulariser of 0, it is the calibration loss only.
 
     >>> slic_loss(-60.0, -50.0, delta=1.0, regulariser=0.1)
     17.0

@@ -1,4 +1,4 @@
-"""Losses that aim at a gap: IPO in its three forms, and SPPO. Each IPO names its target, for they differ by far."""
+"""Losses with a target gap: SPPO, and IPO in three forms, whose target gaps differ widely."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def ipo_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the IPO loss of each pair in its reward-margin form, in squared reward units.
+    """Compute the IPO loss of each pair in its reward-margin form, in squared reward units.
 
-    Definition: (m − 1/beta)² with m the margin of the implicit rewards, so the target gap is 1/beta² nats. This is not
-    the paper's form (`ipo_azar_loss`, target 1/(2·beta) nats) nor TRL's (`ipo_trl_loss`, means over tokens).
+    Definition: (m − 1/beta)² with m the margin of the implicit rewards, so the target gap is 1/beta² nats. This is
+    neither the paper's form (`ipo_azar_loss`, target 1/(2·beta) nats) nor TRL's (`ipo_trl_loss`, means over tokens).
 
     References:
-        Azar et al. 2023, arXiv 2310.12036, eq. 17, of which it is beta² times the value at tau = beta²/2.
+        Azar et al. 2023, arXiv 2310.12036: beta² times eq. 17 at tau = beta²/2.
 
     >>> round(ipo_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     92.16
@@ -50,7 +50,7 @@ def _ipo_azar_weight(a: Array, c: Array, beta: float) -> Array:
     title="IPO, summed form of the paper",
     formula="(h − 1/(2β))²",
     source="Azar et al. 2023, arXiv 2310.12036, eq. 17, β for τ; as in the original DPO code and OpenRLHF",
-    convention="sums; β sets the target alone",
+    convention="sums; β only sets the target",
     parameters=(BETA,),
     weight=_ipo_azar_weight,
     target_gap=lambda parameters: (0.5 / parameters["beta"], "nats"),
@@ -62,7 +62,7 @@ def ipo_azar_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the IPO loss of each pair as the paper has it, on summed log-ratios, in nats².
+    """Compute the IPO loss of each pair as in the paper, with summed log-ratios, in nats².
 
     Definition: (h − 1/(2·beta))² with h the difference of the two log-ratios.
 
@@ -84,7 +84,7 @@ def _ipo_trl_weight(a: Array, c: Array, n_w: Array, n_l: Array, beta: float) -> 
     title="IPO, per-token form of TRL",
     formula="(a/n_w − c/n_l − 1/(2β))²",
     source="TRL ≥ 0.8 (loss_type ipo), after Azar et al. 2023, arXiv 2310.12036, eq. 17",
-    convention="means over tokens; β sets the target alone",
+    convention="means over tokens; β only sets the target",
     parameters=(BETA,),
     weight=_ipo_trl_weight,
     target_gap=lambda parameters: (0.5 / parameters["beta"], "nats per token"),
@@ -98,10 +98,10 @@ def ipo_trl_loss(
     rejected_num_tokens: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the IPO loss of each pair as TRL has it, on per-token means, in (nats per token)².
+    """Compute the IPO loss of each pair as in TRL, with means over tokens, in (nats per token)².
 
-    Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens. TRL also counts a
-    completion token that nothing predicts, the first of a sequence without prompt and BOS; it is not scored here.
+    Definition: (a/n_w − c/n_l − 1/(2·beta))² with a, c the log-ratios and n_w, n_l the scored tokens. TRL also counts
+    the first token of a sequence without prompt and BOS, which nothing predicts; it is not scored here.
 
     References:
         TRL 0.8 and later, `loss_type="ipo"`; Azar et al. 2023, arXiv 2310.12036, eq. 17, has sums.
@@ -122,7 +122,7 @@ def _sppo_hard_weight(a: Array, beta: float) -> Array:
     title="SPPO with hard labels",
     formula="(a − 1/(2β))² + (c + 1/(2β))²",
     source="Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1 and 0; TRL's sppo_hard",
-    convention="sums; β sets both targets alone",
+    convention="sums; β only sets both targets",
     parameters=(BETA,),
     weight=_sppo_hard_weight,
 )
@@ -133,7 +133,7 @@ def sppo_hard_loss(
     ref_rejected_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the SPPO loss of each pair, in nats².
+    """Compute the SPPO loss of each pair with hard labels, in nats².
 
     >>> round(sppo_hard_loss(-50.0, -60.0, -52.0, -58.0, beta=0.1), 6)
     18.0

@@ -1,4 +1,4 @@
-"""Losses that weigh what plain sums do not tell: the tokens of the longer tail, and how on-policy the responses are."""
+"""Losses with weights on the tokens of the longer response's tail, or on how on-policy the responses are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _ld_gap(a: Array, c: Array, u: Array, v: Array, alpha: float) -> Array:
 
 
 def _ld_dpo_weight(a: Array, c: Array, u: Array, v: Array, beta: float, alpha: float) -> Array:
-    """Return β·σ(−βh'), the pull on a token that both lengths have; on one of the tail it is α times that."""
+    """Compute β·σ(−βh'), the weight of tokens within the shorter length; that of tail tokens is α times as large."""
     return beta * sigmoid(-beta * _ld_gap(a, c, u, v, alpha))
 
 
@@ -40,10 +40,10 @@ def ld_dpo_loss(
     beta: float = 0.1,
     alpha: float = 0.5,
 ) -> Array:
-    """Return the DPO loss of each pair with the longer response's tail weighed down, in nats.
+    """Compute the DPO loss of each pair with a reduced weight on the longer response's tail, in nats.
 
-    Definition: DPO with Σ_{t ≤ n} + α·Σ_{t > n} in the place of Σ_t, n = min(n_w, n_l), for policy and reference.
-    TRL before 0.29 did so for the policy alone and counted the prompt's tokens, which is not copied.
+    Definition: DPO with Σ_{t ≤ n} + α·Σ_{t > n} instead of Σ_t, n = min(n_w, n_l), for policy and reference.
+    TRL before 0.29 only did this for the policy, and counted the prompt's tokens; this is not reproduced.
 
     >>> round(ld_dpo_loss(-50.0, -60.0, -52.0, -58.0, 0.0, -20.0, 0.0, -18.0, beta=0.1, alpha=1.0), 6)
     0.513015
@@ -54,7 +54,7 @@ def ld_dpo_loss(
 
 
 def _on_policy(p_w: Array, p_l: Array, k_w: Array, k_l: Array, n_w: Array, n_l: Array) -> Array:
-    """Return w(y_w)·w(y_l) with w(y) = exp((log π(y) − k)/n), a constant to the gradient."""
+    """Compute w(y_w)·w(y_l) with w(y) = exp((log π(y) − k)/n), as a constant."""
     xp = array_namespace(p_w)
     return constant(xp.exp((p_w - k_w) / n_w + (p_l - k_l) / n_l))
 
@@ -70,7 +70,7 @@ def _wpo_weight(
     n_l: Array,
     beta: float,
 ) -> Array:
-    """Return w·β·σ(−βh): no gradient goes through w."""
+    """Compute w·β·σ(−βh); w is a constant."""
     return _on_policy(p_w, p_l, k_w, k_l, n_w, n_l) * beta * sigmoid(-beta * (a - c))
 
 
@@ -93,10 +93,10 @@ def wpo_loss(
     policy_rejected_collision_logps: Array,
     beta: float = 0.1,
 ) -> Array:
-    """Return the DPO loss of each pair, weighed by how likely the policy itself would say both responses; in nats.
+    """Compute the DPO loss of each pair, weighted by how likely the policy is to generate both responses, in nats.
 
-    Definition: w(y) = exp((1/n)·Σ_t (log π(y_t) − log Σ_v π(v)²)): 1 where each token is as likely as what the policy
-    itself would draw is on average. TRL up to 0.28 and open-instruct clamp the product at 1.
+    Definition: w(y) = exp((1/n)·Σ_t (log π(y_t) − log Σ_v π(v)²)), which is 1 if each token is as likely as the average
+    token sampled from the policy. TRL up to 0.28 and open-instruct clamp the product at 1.
 
     References:
         Zhou et al. 2024, arXiv 2406.11827, eq. 2.

@@ -62,7 +62,7 @@ ODD: dict[str, tuple[str, PreferencePair, str]] = {
     "two users": (
         "role_order",
         conversation(40, ("user", "Hi"), ("user", "You there?")),
-        "chosen: two turns of user in a row: You there?",
+        "chosen: two user turns in a row: You there?",
     ),
     "late system": (
         "role_order",
@@ -72,19 +72,19 @@ ODD: dict[str, tuple[str, PreferencePair, str]] = {
     "assistant begins": (
         "role_order",
         conversation(40, ("assistant", "Hello"), ("user", "Hi")),
-        "chosen: the assistant begins: Hi",
+        "chosen: the assistant speaks first: Hi",
     ),
     "answer after an answer": (
         "role_order",
         conversation(40, ("user", "Hi"), ("assistant", "Hello")),
-        "chosen: two turns of assistant in a row: Hi",
+        "chosen: two assistant turns in a row: Hi",
     ),
     "user turn scored": (
         "role_order",
         pair(
             40, (Message("user", "Hi"),), (Message("assistant", "A"), Message("user", "B"), Message("assistant", "C"))
         ),
-        "chosen: a turn of the user's is scored: Hi",
+        "chosen: a user turn is scored: Hi",
     ),
     "ends with a tool": (
         "role_order",
@@ -163,7 +163,7 @@ def test_prompts_of_another_data_set_are_found_word_for_word_and_nearly() -> Non
     report = lint_pairs(CLEAN, against=distil(other))
     assert rows_of(report) == {"leaked_prompts": [5, 9]}
     found = findings(report)["leaked_prompts"].found
-    assert found.told == "1 word for word, 1 nearly"
+    assert found.told == "1 exact, 1 near"
     assert [(example.line, example.like) for example in found.examples] == [(6, "line 52 there"), (10, "line 53 there")]
 
 

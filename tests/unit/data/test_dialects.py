@@ -164,4 +164,4 @@ def test_a_system_column_equal_to_the_first_turn_is_not_said_twice() -> None:
 def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="There is no dialect 'trl2'") as told:
         read(EXAMPLES["trl texts"].row, dialect="trl2")
-    assert told.value.hint == f"Known are: auto, {', '.join(DIALECTS)}."
+    assert told.value.hint == f"Choose from: auto, {', '.join(DIALECTS)}."

@@ -18,11 +18,11 @@ def test_a_mapping_is_parsed_with_spaces_around_its_names() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("prompt", "'prompt' is no part=column"),
-        ("chosen=", "'chosen=' is no part=column"),
+        ("prompt", "'prompt' is not of the form part=column"),
+        ("chosen=", "'chosen=' is not of the form part=column"),
         ("chosen=a,chosen=b", "chosen is named twice"),
-        ("chosen=a", "no column for rejected is named"),
-        ("chosen=a,rejected=b,answer=c", "'answer' is none of prompt, chosen, rejected, system, tools"),
+        ("chosen=a", "no column is named for rejected"),
+        ("chosen=a,rejected=b,answer=c", "'answer' is not one of prompt, chosen, rejected, system, tools"),
     ],
 )
 def test_a_mapping_that_is_wrong_is_told(text: str, what: str) -> None:

@@ -92,7 +92,7 @@ def test_other_layouts_are_refused_by_name(value: dict[str, Any], what: str) -> 
         (
             "chosen",
             "[{'role': 'assistant', 'content': 'a'}]",
-            "`chosen` holds messages as Python writes them; write them as JSON",
+            "`chosen` holds messages as printed by Python; write them as JSON",
         ),
         ("system", 1, "`system` is a number where text should be"),
         ("tools", "hammer", "`tools` is text that is not JSON"),
@@ -140,7 +140,7 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_column(column: str, found: A
         ),
         (
             {"prompt": "q", "left answer": "a", "right answer": "b"},
-            "two answers (`left answer`, `right answer`) and no column that is known to say which is better",
+            "two answers (`left answer`, `right answer`) without a known column that says which is better",
         ),
     ],
 )
@@ -178,7 +178,7 @@ def test_columns_that_are_used_or_empty_are_not_remarked(extra: dict[str, Any]) 
 def test_a_label_beside_mapped_columns_is_remarked() -> None:
     row = {"prompt": "q", "answer_0": "a", "answer_1": "b", "label": 1}
     mapping = {"prompt": "prompt", "chosen": "answer_0", "rejected": "answer_1"}
-    told = ("`label` may say in each row which answer is better, and is not used",)
+    told = ("`label` is not used, but may say which answer is better in each row",)
     assert normalise(SourceRow(0, 1, row), mapping=mapping)[0].remarks == told
 
 
@@ -230,7 +230,7 @@ def test_text_that_only_looks_like_code_stays_text(text: str) -> None:
 
 def test_responses_that_are_bytes_as_python_writes_them_are_refused() -> None:
     assert reason({"prompt": "q", "chosen": "b'a'", "rejected": "b'b'"}) == (
-        "`chosen` and `rejected` are bytes as Python writes them; decode them"
+        "`chosen` and `rejected` are bytes as printed by Python; decode them"
     )
 
 
@@ -274,7 +274,10 @@ def test_chosen_and_rejected_that_share_no_beginning_have_no_prompt(row: dict[st
 
 
 def test_a_text_beside_a_message_list_is_refused() -> None:
-    assert reason({"chosen": "a", "rejected": [NO]}) == "`chosen` is text and `rejected` is a list; they must be alike"
+    assert (
+        reason({"chosen": "a", "rejected": [NO]})
+        == "`chosen` is text and `rejected` is a list; they must be of the same kind"
+    )
 
 
 def test_a_prompt_that_is_not_in_the_conversations_is_refused() -> None:
@@ -290,7 +293,7 @@ def test_two_different_system_prompts_are_refused() -> None:
 
 
 def test_a_conversation_that_ends_with_a_request_has_no_chosen_response() -> None:
-    what = "`messages` is not a request that ends with a response of the assistant"
+    what = "`messages` is not a request followed by an assistant response"
     assert reason({"messages": [ASK], "rejected_response": "b"}) == what
 
 

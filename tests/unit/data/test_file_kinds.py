@@ -73,7 +73,7 @@ def test_compressed_data_that_was_cut_off_is_told(tmp_path: Path, suffix: str, l
     packed = PACK[suffix](LINES)
     name = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}[suffix]
     path = written(tmp_path / f"a.jsonl{suffix}", packed[: int(len(packed) * left)])
-    assert refusal(path) == f"the {name} data is damaged or cut off"
+    assert refusal(path) == f"the {name} data is damaged or truncated"
 
 
 @EACH
@@ -143,7 +143,7 @@ def test_a_table_in_one_object_is_read(
 
 def test_columns_of_unequal_length_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", json.dumps(COLUMNS | {"chosen": ["4"]}))
-    assert refusal(path) == "is a table written column by column whose columns have 1 and 2 values"
+    assert refusal(path) == "is a column-wise table whose columns differ in length (1, 2 values)"
 
 
 def test_tables_of_splits_need_a_split(tmp_path: Path) -> None:
@@ -176,22 +176,22 @@ def test_objects_over_several_lines_are_read_in_json_lines_too(tmp_path: Path) -
 def test_a_key_that_stands_twice_is_remarked(tmp_path: Path, name: str, indent: int | None) -> None:
     text = json.dumps({"chosen": "a", "other": "b", "n": 1}, indent=indent).replace("other", "chosen")
     (row,) = open_source(str(written(tmp_path / name, text))).rows()
-    told = ("`chosen` stands twice in one object; the last one is read",)
+    told = ("`chosen` occurs twice in one object; the last value is used",)
     assert row == SourceRow(0, 1, {"chosen": "b", "n": 1}, remarks=told)
 
 
 def test_a_number_that_json_does_not_have_is_remarked(tmp_path: Path) -> None:
     (row,) = open_source(str(written(tmp_path / "a.jsonl", '{"n": -Infinity}'))).rows()
-    told = ("-Infinity, which JSON does not have, is read as a number",)
+    told = ("-Infinity is not valid JSON and is read as a number",)
     assert row == SourceRow(0, 1, {"n": float("-inf")}, remarks=told)
 
 
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        ('{"a": [1,]}', "a comma before the closing bracket at column 10"),
-        ('{"a": 1,}', "a comma before the closing bracket at column 9"),
-        ("{'a': 1}", "it is a Python dictionary: single quotes at column 2"),
+        ('{"a": [1,]}', "trailing comma before the closing bracket at column 10"),
+        ('{"a": 1,}', "trailing comma before the closing bracket at column 9"),
+        ("{'a': 1}", "it is a Python dictionary, in single quotes at column 2"),
     ],
 )
 def test_the_cause_of_broken_json_is_told(tmp_path: Path, line: str, cause: str) -> None:
@@ -201,7 +201,7 @@ def test_the_cause_of_broken_json_is_told(tmp_path: Path, line: str, cause: str)
 
 
 def test_a_comma_after_the_last_row_is_told(tmp_path: Path) -> None:
-    assert refusal(written(tmp_path / "a.json", '[{"a": 1},]')).endswith("a comma before the closing ']'")
+    assert refusal(written(tmp_path / "a.json", '[{"a": 1},]')).endswith("trailing comma before ']'")
 
 
 # CSV
@@ -218,13 +218,13 @@ def test_every_delimiter_is_found(tmp_path: Path, delimiter: str, name: str, sep
 
 def test_an_unusual_delimiter_is_remarked(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "a.csv", "a;b\n1;2\n")))
-    assert source.remarks == ("read with semicolons between the cells",)
+    assert source.remarks == ("read with semicolons as delimiters",)
 
 
 def test_a_space_after_every_delimiter_is_no_part_of_names_and_cells(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "a.csv", 'prompt, chosen\nHi, "a, b"\n')))
     assert [row.value for row in source.rows() if isinstance(row, SourceRow)] == [{"prompt": "Hi", "chosen": "a, b"}]
-    assert source.remarks == ("the space after each delimiter is left out",)
+    assert source.remarks == ("the space after each delimiter is ignored",)
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -85,7 +85,7 @@ def test_a_split_picks_its_files(tmp_path: Path) -> None:
 def test_a_missing_shard_of_a_folder_is_named(tmp_path: Path) -> None:
     write(tmp_path / "train-00000-of-00003.jsonl", 1)
     write(tmp_path / "train-00002-of-00003.jsonl", 1)
-    with pytest.raises(DataError, match="lacks shard 1 of the 3 of train"):
+    with pytest.raises(DataError, match="shard 1 of train is missing"):
         open_source(str(tmp_path))
 
 
@@ -102,7 +102,7 @@ def test_what_describes_a_data_set_is_not_read_and_other_files_are_named(tmp_pat
         (tmp_path / name).write_text("{}")
     source = open_source(str(tmp_path))
     assert len(list(source.rows())) == 1
-    assert source.remarks == ("not read, as no format is known for them: notes.doc",)
+    assert source.remarks == ("skipped, because their format is unknown: notes.doc",)
 
 
 def test_the_hash_of_several_files_is_of_all_and_of_their_order(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="matches no file"):
+    with pytest.raises(DataError, match="matches no files"):
         open_source(f"{tmp_path}/*.jsonl")
 
 

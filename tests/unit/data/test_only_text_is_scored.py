@@ -61,4 +61,4 @@ def test_a_text_that_holds_nul_is_remarked(*, turns: bool) -> None:
     prompt = [{"role": "user", "content": "Hi"}] if turns else "Hi"
     rejected = [{"role": "assistant", "content": "What"}] if turns else "What"
     pair, _ = normalise(SourceRow(0, 1, {"prompt": prompt, "chosen": chosen, "rejected": rejected}))
-    assert pair.remarks == ("a text holds the character NUL, which is scored, too",)
+    assert pair.remarks == ("a text contains NUL characters, which are scored too",)

@@ -206,8 +206,8 @@ def test_csv_rows_keep_the_line_where_they_begin(tmp_path: Path) -> None:
 
 def test_csv_rows_with_other_than_the_headers_columns_are_told(tmp_path: Path) -> None:
     few, many, good = rows_of(written(tmp_path / "a.csv", "a,b\n1\n1,2,3\n1,2\n"))
-    assert few == BadRow(0, 2, "the row has 1 cells where the header names 2 columns")
-    assert many == BadRow(1, 3, "the row has 3 cells where the header names 2 columns")
+    assert few == BadRow(0, 2, "the number of cells differs from the header: 1 instead of 2")
+    assert many == BadRow(1, 3, "the number of cells differs from the header: 3 instead of 2")
     assert good == SourceRow(2, 4, {"a": "1", "b": "2"})
 
 
@@ -244,4 +244,4 @@ def test_a_row_that_is_nested_too_deeply_is_a_bad_one(tmp_path: Path, name: str,
     rows = f'{{"prompt": "p", "chosen": "c", "rejected": "r", "extra": {inner}}}'
     path.write_text(f'{{"prompt": "p"}}\n{rows}\n' if name == "data.jsonl" else f'[{{"prompt": "p"}},\n{rows}]')
     _, found = open_source(str(path)).rows()
-    assert found == BadRow(1, 2, "the row has more than 256 lists and objects in each other")
+    assert found == BadRow(1, 2, "the row is nested more than 256 levels deep")

@@ -51,8 +51,8 @@ def test_a_folder_is_told(tmp_path: Path) -> None:
         ("a.jsonl", gzip.compress(LINES), "is gzip, though its name does not say so"),
         ("a.jsonl", b'[{"a": 1}]', "is a JSON array, not JSON lines"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "is UTF-16 text"),
-        ("a.txt", b"hello\n", "is in no format that is known"),
-        ("a.jsonl.gz", gzip.compress(LINES)[:15], "the gzip data is damaged or cut off"),
+        ("a.txt", b"hello\n", "is not in a known format"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:15], "the gzip data is damaged or truncated"),
     ],
     ids=[
         "empty",

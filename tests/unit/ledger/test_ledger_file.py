@@ -79,7 +79,7 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_another_parquet_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"prompt": ["a"]}), path)
-    told = f"{path}: this Parquet file is no prefscope ledger. To score it: prefscope score FILE."
+    told = f"{path}: this Parquet file is not a prefscope ledger. To score it: prefscope score FILE."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(path)
 
@@ -88,17 +88,17 @@ def test_another_parquet_file_is_refused_with_what_to_do(tmp_path: Path) -> None
 def test_a_truncated_file_is_refused(write_pairs: Callable[..., Path], kept: int) -> None:
     path = write_pairs([A])
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(LedgerError, match=re.escape(f"{path}: this is not a whole Parquet file. Write it again.")):
+    with pytest.raises(LedgerError, match=re.escape(f"{path}: this is not a complete Parquet file. Create it again.")):
         Ledger(path)
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="this is not a whole Parquet file"):
+    with pytest.raises(LedgerError, match="this is not a complete Parquet file"):
         Ledger(tmp_path)
 
 
 def test_a_missing_file_is_told_with_how_to_write_one(tmp_path: Path) -> None:
-    told = f"{tmp_path / 'x'}: there is no such ledger. Write one with prefscope score."
+    told = f"{tmp_path / 'x'}: there is no such ledger. Create one with prefscope score."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(tmp_path / "x")
 

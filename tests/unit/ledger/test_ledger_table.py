@@ -130,7 +130,7 @@ def test_a_loss_that_nobody_asked_for_is_left_out_whatever_its_parameters(unrefe
 
 def test_without_token_counts_simpo_is_refused_when_asked_for(write_pairs: Callable[..., Path]) -> None:
     ledger = load_ledger(write_pairs([WIN | {"rejected_num_tokens": -1}]))
-    with pytest.raises(UsageError, match="loss simpo needs token counts, and this ledger has none"):
+    with pytest.raises(UsageError, match="loss simpo needs token counts, which this ledger does not have"):
         ledger.derived(PreferenceSettings(losses=choices("simpo"), explicit=True))
 
 
@@ -141,7 +141,7 @@ def test_without_token_counts_simpo_is_left_out(write_pairs: Callable[..., Path]
 
 
 def test_a_loss_given_twice_is_refused(three: Ledger) -> None:
-    with pytest.raises(UsageError, match="Loss dpo is given twice"):
+    with pytest.raises(UsageError, match="Loss dpo is named twice"):
         three.derived(PreferenceSettings(losses=choices("dpo", "dpo")))
 
 

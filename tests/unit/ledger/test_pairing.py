@@ -164,7 +164,7 @@ def test_runs_are_loaded_in_their_order(write: Write, tmp_path: Path) -> None:
 def test_a_ledger_given_twice_is_refused_by_whatever_path(write: Write, tmp_path: Path) -> None:
     write("a.parquet", "ab")
     (tmp_path / "link.parquet").symlink_to(tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match=r"link.parquet: this ledger is given twice. Give each ledger once\."):
+    with pytest.raises(UsageError, match=r"link.parquet: this ledger is named twice. Name each ledger only once\."):
         load_runs([tmp_path / "a.parquet", tmp_path / "link.parquet"])
 
 

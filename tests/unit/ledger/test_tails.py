@@ -54,5 +54,5 @@ def test_ld_dpo_without_tails_is_dpo_of_what_both_responses_have(write_pairs: Wr
 
 def test_a_ledger_without_tokens_cannot_give_it(write_pairs: Write) -> None:
     ledger = load_ledger(write_pairs([{"logps": (-1.0, -2.0, -1.0, -2.0)}]))
-    with pytest.raises(UsageError, match="loss ld_dpo needs the log-probs of tokens, and this ledger has none"):
+    with pytest.raises(UsageError, match="loss ld_dpo needs token log-probs, which this ledger does not have"):
         ledger.derived(LD_DPO)

@@ -84,7 +84,7 @@ def test_a_name_that_could_be_ours_or_the_data_sets_is_refused_with_both(
 ) -> None:
     names = ("len_r", "Margin", " dpo", "mark", "margin_b")
     ledger = load_ledger(write_pairs(PAIRS, extra={name: ("integer", [1, 2, 3]) for name in names}))
-    with pytest.raises(FilterError, match="is ambiguous: the data set has a column of this name, too") as no:
+    with pytest.raises(FilterError, match="is ambiguous: the data set also has a column of this name") as no:
         rows(ledger, expression)
     assert no.value.hint == f"{hint}."
 

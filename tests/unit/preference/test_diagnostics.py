@@ -53,7 +53,7 @@ def test_every_diagnostic_has_title_formula_source_and_rule(diagnostic: object) 
 def test_every_diagnostic_of_no_pair_concludes_that_there_is_nothing_to_tell(name: str) -> None:
     diagnostic = DIAGNOSTICS[name]
     found = diagnostic.measure(*(values() for _ in diagnostic.inputs)).conclude()
-    assert (found.sentence, found.warns) == ("No pair has what it takes to tell", False)
+    assert (found.sentence, found.warns) == ("Not enough data", False)
 
 
 # Displacement

@@ -113,7 +113,7 @@ def test_a_choice_is_read(text: str, choice: LossChoice) -> None:
         ("dpo:gamma=1", "Loss dpo has no parameter 'gamma'. It has: beta, label_smoothing."),
         ("dpo:beta=high", "--loss dpo:beta=high: 'high' is not a number. Write --loss simpo:gamma=0.8."),
         ("dpo:beta=", "--loss dpo:beta=: '' is not a number. Write --loss simpo:gamma=0.8."),
-        ("dpo:beta", "--loss dpo:beta: there is no '='. Write --loss simpo:gamma=0.8."),
+        ("dpo:beta", "--loss dpo:beta: '=' is missing. Write --loss simpo:gamma=0.8."),
         ("dpo:beta=0", "Loss dpo: beta = 0 is out of range. Choose a value from 0.001 to 10."),
         ("dpo:beta=-1", "Loss dpo: beta = -1 is out of range. Choose a value from 0.001 to 10."),
         ("dpo:beta=nan", "Loss dpo: beta = nan is out of range. Choose a value from 0.001 to 10."),
