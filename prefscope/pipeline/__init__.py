@@ -1,6 +1,6 @@
-"""Data set in, ledger out: the one core that every front end calls.
+"""The pipeline from a data set to a ledger, shared by the CLI, the screens and the Python API.
 
-`run` is the way in. A run with models (`model_run`) reads rows into token ids (`reader`, `spool`), scores what the
-store does not have (`passes`, `shard_scorer`, `dispatch`), and writes the ledger (`assembly`, `manifest`). `ready_made`
-makes a ledger of log-probs that somebody else computed.
+The entry point is `run`. A run with models (`model_run`) reads rows into token ids (`reader`, `spool`), scores whatever
+is not in the store (`passes`, `shard_scorer`, `dispatch`), and writes the ledger (`assembly`, `manifest`). `ready_made`
+builds a ledger from log-probs that were computed elsewhere.
 """

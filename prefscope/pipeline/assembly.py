@@ -1,4 +1,4 @@
-"""The last leg of a run: the spool's texts and the store's log-probs become the ledger file."""
+"""The last step of a run: combine the texts in the spool and the log-probs in the store into the ledger file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json
 
 
 class Texts(Protocol):
-    """What each token looks like."""
+    """Converts token ids to readable texts."""
 
     def texts(self, ids: NDArray[np.int32]) -> list[str]:
         """Return the text of each token."""
@@ -39,19 +39,19 @@ def assemble(
     *,
     collisions: bool = False,
 ) -> None:
-    """Write the ledger of a finished run; one without a source has no log-probs, but names the sequences by digests.
+    """Write the ledger of a finished run; without a source it has digests of the sequences instead of log-probs.
 
     Args:
-        path: Where the ledger goes.
+        path: Path of the ledger.
         spool: The tokenized pairs.
-        source: Has the log-probs of every sequence by now.
-        manifest: Goes into the file.
-        token_texts: Gives the per-token columns; None leaves them out.
+        source: Provides the log-probs of all sequences; None to write a preview without log-probs.
+        manifest: Stored in the file.
+        token_texts: Provides token texts for the per-token columns; None leaves these columns out.
         emit: Called with progress, and with every pair whose log-probs are not finite.
-        collisions: Whether the source has log Σ π² of the policy, which goes into the ledger.
+        collisions: Whether to write log Σ π² of the policy, which the source must then have.
 
     Raises:
-        ResourceError: The file cannot be written.
+        ResourceError: If the file cannot be written.
     """
     kinds = spool.extra_kinds
     names = carried_names(kinds)
@@ -81,7 +81,7 @@ def assemble(
 
 
 def _group(batch: pa.RecordBatch, start: int, source: LogpSource | None, token_texts: Texts | None) -> dict[str, Any]:
-    """Return the stored columns of one batch of pairs, the first of which has the number `start`."""
+    """Return the stored columns of one batch of pairs; `start` is the number of its first pair."""
     group: dict[str, Any] = {name: batch.column(name) for name in COPIED}
     finite, crashed = np.ones(batch.num_rows, dtype=bool), np.zeros(batch.num_rows, dtype=bool)
     for side in SIDES:
@@ -108,7 +108,7 @@ def _group(batch: pa.RecordBatch, start: int, source: LogpSource | None, token_t
 
 
 def _collisions(batch: pa.RecordBatch, start: int, source: LogpSource) -> dict[str, NDArray[np.float64]]:
-    """Return Σ log Σ π² of the responses of a batch of pairs."""
+    """Return Σ log Σ π² for the responses of a batch of pairs."""
     sums = []
     for side in SIDES:
         sequences = sequences_of(batch, side)
@@ -118,7 +118,7 @@ def _collisions(batch: pa.RecordBatch, start: int, source: LogpSource) -> dict[s
 
 
 def _known(found: Sequence[MaybeLogps], sequences: Sequence[TokenSequence]) -> list[NDArray[np.float32]]:
-    """Return log-probs with NaN where there are none."""
+    """Return the log-probs, with NaN for sequences that have none."""
     return [
         np.full(sequence.num_scored, np.nan, dtype=np.float32) if vector is None else vector
         for vector, sequence in zip(found, sequences, strict=True)

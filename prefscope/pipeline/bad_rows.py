@@ -1,4 +1,4 @@
-"""Rows that are no pairs: refused all together, or left out and counted."""
+"""Handling of rows that are not preference pairs: refuse the data set, or skip and count them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LISTED_ROWS = 20
 
 
 def judge_bad_rows(name: str, bad: Sequence[BadRow], pairs: int, *, skip: bool) -> list[Noted]:
-    """Return what to say of the bad rows of a data set.
+    """Return the notes on a data set's bad rows.
 
     Args:
-        name: The data set, for people.
+        name: Display name of the data set.
         bad: Its bad rows.
-        pairs: How many good ones it has.
-        skip: Whether bad rows are to be left out.
+        pairs: Number of good pairs.
+        skip: Whether to skip bad rows.
 
     Raises:
-        DataError: There is no pair, or there are bad rows that are not to be skipped.
+        DataError: If there are no pairs, or there are bad rows and `skip` is false.
     """
     if bad and (not skip or pairs == 0):
         raise DataError(
@@ -35,12 +35,12 @@ def judge_bad_rows(name: str, bad: Sequence[BadRow], pairs: int, *, skip: bool) 
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it has to be."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(name: str, bad: Sequence[BadRow]) -> str:
-    """Return the places of bad rows, the first ones with their reasons."""
+    """List bad rows by file and line; the first ones also with their reasons."""
     lines = [f"  {row.file or name}:{row.line}: {row.reason}" for row in bad[:LISTED_ROWS]]
     if len(bad) > LISTED_ROWS:
         places = (f"{row.file}:{row.line}" if row.file else str(row.line) for row in bad[LISTED_ROWS:])

@@ -1,4 +1,4 @@
-"""The models of a run before anything is loaded: what names their content, and which of them can share weights."""
+"""The models of a run before they are loaded: their fingerprints, and which of them can share weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefscope.settings import ScoreSettings
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model of the run before anything is computed: what names its content."""
+    """A model of a run before it is loaded."""
 
     role: str
     """`policy` or `ref`."""
@@ -28,28 +28,28 @@ class Candidate:
     attention: str
     """The attention implementation that transformers chose."""
     stamps: tuple[FileStamp, ...]
-    """What its files were when the fingerprint was taken."""
+    """Stamps of its files at the time when the fingerprint was taken."""
     host: str
-    """The machine where that was."""
+    """The machine on which the fingerprint was taken."""
 
     def has_changed(self) -> bool:
-        """Return whether its files were written to since; another machine has files of its own and cannot know."""
+        """Return whether its files changed after the fingerprint was taken; other machines cannot know and return False."""
         return self.host == socket.gethostname() and file_stamps(self.checkpoint) != self.stamps
 
 
 def find_candidates(
     settings: ScoreSettings, store: LogpStore, checkpoints: Sequence[Checkpoint], emit: Callable[[Event], None]
 ) -> list[Candidate]:
-    """Return the candidates of a run: the policy, and the reference if there is one.
+    """Return the candidates of a run: the policy, and the reference, if any.
 
     Args:
         settings: What to score and how.
-        store: Remembers hashes of files.
-        checkpoints: In the same order.
+        store: Caches hashes of files.
+        checkpoints: The policy's, then the reference's.
         emit: Called with progress.
 
     Raises:
-        ModelError: A checkpoint cannot be read, or cannot be split among processes as requested.
+        ModelError: If a checkpoint cannot be read, or cannot be split among processes as requested.
     """
     candidates = []
     for role, checkpoint in zip(("policy", "ref"), checkpoints, strict=False):
@@ -71,10 +71,10 @@ def find_candidates(
 
 
 def by_weights(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
-    """Return the candidates by the weights that they share: additive adapters with one another and with their base.
+    """Group the candidates that can share weights: a base and additive adapters on it.
 
-    An adapter switched off shares whatever its adapter does to the base; a base of its own has to be loaded apart from
-    an adapter that is not additive, as another adapter on the same base has.
+    An adapter that is not additive still shares weights with the same adapter switched off. Its base, if that is a
+    candidate itself, or another adapter on its base has to be loaded separately.
     """
     checkpoints = [candidate.checkpoint for candidate in candidates]
     adapters = {checkpoint.path: checkpoint for checkpoint in checkpoints if checkpoint.base is not None}

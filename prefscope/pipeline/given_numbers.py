@@ -1,4 +1,4 @@
-"""Log-probs and token counts that a file gives: read strictly, because a wrong one would be believed."""
+"""Strict parsing of log-probs, token counts and flags from a file, since wrong values would go unnoticed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from prefscope.flags import FLAGS, split_flags
 
 LARGEST_COUNT = (1 << 31) - 1
 ROUNDING = 1e-3
-"""How far above 0 rounding can lift the log-prob of a response."""
+"""Largest log-prob of a response that rounding can explain."""
 UNKNOWN = -1
-"""The token count of a response whose tokens nobody counted."""
+"""Stands for an unknown token count."""
 _NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)\s*", re.ASCII | re.IGNORECASE)
 
 
 def logp_of(row: Mapping[str, Json], column: str) -> float | None:
-    """Return the log-prob in a column, None if the cell is empty.
+    """Return the log-prob in a column, or None if the cell is empty.
 
     Raises:
-        DataError: There is something else, or it is positive.
+        DataError: If the value is not a number, or is positive.
     """
     number = _number(row, column)
     if number is not None and number > ROUNDING:
@@ -32,10 +32,10 @@ def logp_of(row: Mapping[str, Json], column: str) -> float | None:
 
 
 def count_of(row: Mapping[str, Json], column: str) -> int:
-    """Return the token count in a column, -1 if the cell is empty.
+    """Return the token count in a column, or -1 if the cell is empty.
 
     Raises:
-        DataError: There is something else than a whole number of tokens.
+        DataError: If the value is not a whole number of tokens.
     """
     number = _number(row, column)
     if number is None or math.isnan(number):
@@ -46,10 +46,10 @@ def count_of(row: Mapping[str, Json], column: str) -> int:
 
 
 def pair_id_of(row: Mapping[str, Json]) -> str | None:
-    """Return the pair's id if the row has one.
+    """Return the pair's id, or None if the row has none.
 
     Raises:
-        DataError: It is no text.
+        DataError: If the id is not a string.
     """
     found = row.get("pair_id")
     if found is not None and not isinstance(found, str):
@@ -58,10 +58,10 @@ def pair_id_of(row: Mapping[str, Json]) -> str | None:
 
 
 def flags_of(row: Mapping[str, Json]) -> list[str]:
-    """Return the flags of a row, as our own exports have them.
+    """Return the flags of a row, in the format of our own exports.
 
     Raises:
-        DataError: There is something else.
+        DataError: If a flag is unknown.
     """
     found = row.get("flags")
     flags = [] if found is None else split_flags(str(found))
@@ -72,7 +72,7 @@ def flags_of(row: Mapping[str, Json]) -> list[str]:
 
 
 def _number(row: Mapping[str, Json], column: str) -> float | None:
-    """Return the number in a column: CSV has text, an empty cell is none."""
+    """Return the number in a column, which may be a string (from CSV), or None if the cell is empty."""
     value = row.get(column)
     if value is None or value == "":
         return None

@@ -1,4 +1,4 @@
-"""Where the log-probs of a run are: in the store by sequence, or in a folder of parts."""
+"""Sources of a run's log-probs: the store, by sequence, or a folder of parts."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 SIDES = ("chosen", "rejected")
 ROLES = ("policy", "ref")
 KeyOf = Callable[[bytes, bytes], bytes]
-"""Gives the store's key of a sequence from scope and digest."""
+"""Computes the store key of a sequence from scope and digest."""
 
 
 MaybeLogps = NDArray[np.float32] | None
-"""Per-token log-probs in nats, shape (num_scored,); None for a sequence that ends every process which computes it."""
+"""Per-token log-probs in nats, shape (num_scored,); None for a sequence that crashes every process computing it."""
 
 
 class LogpSource(Protocol):
-    """Where the log-probs of all sequences are."""
+    """Provides the log-probs of all sequences of a run."""
 
     @property
     def roles(self) -> Collection[str]:
-        """Of the models that were run."""
+        """Roles of the models with log-probs."""
 
     def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
-        """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`."""
+        """Return the log-probs of one side of consecutive pairs; `start` is the number of the first pair."""
 
     def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
-        """Return log Σ π² in their place."""
+        """Return log Σ π² per token, with the same arguments as `logps`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLogps:
-    """A store as the source, which has everything but what crashed."""
+    """A store that has the log-probs of all sequences except those that crashed."""
 
     store: LogpStore
     scopes: Mapping[str, bytes]
-    """The first part of the store keys, by role."""
+    """The scope of the store keys, by role."""
     crashed: Mapping[str, Container[bytes]] = field(default_factory=dict)
-    """Digests, by role."""
+    """Digests of the sequences that crashed, by role."""
 
     @property
     def roles(self) -> Collection[str]:
-        """Of the models that were run."""
+        """Roles of the models with log-probs."""
         return self.scopes
 
     def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
-        """Return the log-probs of sequences, wherever they stand."""
+        """Return the log-probs of sequences; their position does not matter."""
         return self._find(role, sequences, sequence_key)
 
     def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
-        """Return log Σ π² of sequences, wherever they stand."""
+        """Return log Σ π² per token of sequences; their position does not matter."""
         return self._find(role, sequences, collision_key)
 
     def _find(self, role: str, sequences: Sequence[TokenSequence], name: KeyOf) -> Sequence[MaybeLogps]:
@@ -73,10 +73,10 @@ def stored_logps(
     sequences: list[TokenSequence],
     name: KeyOf = sequence_key,
 ) -> list[NDArray[np.float32]]:
-    """Return each sequence's per-token log-probs from the store, in nats, or what else is kept under their names.
+    """Return each sequence's per-token log-probs in nats, or other values that are stored under the keys of `name`.
 
     Raises:
-        ResourceError: The store lacks one.
+        ResourceError: If a sequence is not in the store.
     """
     keys = [name(scope, sequence.digest()) for sequence in sequences]
     found = store.lookup(keys)

@@ -1,4 +1,4 @@
-"""The longest sequence of a run: what the user asks for, what a profile says, what the models can read."""
+"""The maximum sequence length of a run: from the user, the profile, and the context of the models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prefscope.settings import ScoreSettings
 
 
 def longest(settings: ScoreSettings, checkpoints: Sequence[Checkpoint], emit: Callable[[Event], None]) -> int | None:
-    """Return how many tokens a sequence may have, None for any number.
+    """Return the maximum number of tokens of a sequence, or None if there is no limit.
 
-    That is the context of the models, or less where the user or the profile says so. The user may ask for more than
-    the context of a model with rotary positions, and is warned.
+    This is the context of the models, or less if the user or the profile requests it. With rotary positions, a user may
+    exceed the context of a model, and gets a warning.
     """
     asked, profile = settings.tokenization.max_length, find_profile(settings.tokenization.profile)
     usual = profile.max_length if asked is None and profile is not None else None

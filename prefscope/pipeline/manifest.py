@@ -1,4 +1,4 @@
-"""What a ledger says of its own making, so that someone else can repeat it."""
+"""The manifest of a ledger: everything needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_manifest(
     weights: Overlap | None,
     noise: Noise | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest of a run as JSON values; only `created` differs between two runs of the same work."""
+    """Return the manifest of a run as JSON values; repeating a run changes only `created`."""
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "bundled": settings.models.bundled,
@@ -80,7 +80,7 @@ def build_manifest(
 
 
 def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Return the manifest of a ledger whose log-probs are still to come."""
+    """Return the manifest of a preview, which has no log-probs yet."""
     return {
         "bundled": settings.models.bundled,
         "has_reference": len(checkpoints) > 1,
@@ -96,12 +96,12 @@ def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Se
 
 
 def _settings(settings: ScoreSettings) -> dict[str, Any]:
-    """Return the settings that decide a number: without who computes it, and where parts are kept."""
+    """Return the settings that affect the numbers: all but where they are computed and where parts are kept."""
     return {name: value for name, value in settings.to_json().items() if name != "dispatch"}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a number."""
+    """Return the versions of Python and the packages that affect the numbers."""
     packages = ("torch", "transformers", "tokenizers", "numpy")
     return {
         "prefscope": __version__,

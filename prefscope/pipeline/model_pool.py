@@ -1,4 +1,4 @@
-"""Which weights are in memory, and what is known of each model before its first batch."""
+"""Loads the models of a run, decides which stay in memory, and examines each one before its first batch."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
 SHARE_FOR_TWO = 0.7
-"""Both models stay resident where their weights take at most so much of the free memory."""
+"""Both models stay in memory if their weights take at most this share of the free memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredModel:
-    """A model of a run, as the store and the manifest know it."""
+    """A model of a run that has been examined, with its store scope."""
 
     candidate: Candidate
     scope: bytes
-    """First part of the store keys of its sequences."""
+    """The scope of its store keys."""
     verdict: ForwardChoice
     budget: Budget
     rope_limit: int | None
     collides: bool = False
-    """Whether log Σ π² of each position is kept, too."""
+    """Whether to compute log Σ π² at each position, too."""
 
     def lacking(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
-        """Return the keys of those sequences, by their digests, of which the store lacks something."""
+        """Return the keys of the sequences, given by digest, whose log-probs or log Σ π² are missing from the store."""
         keys = {sequence_key(self.scope, digest): digest for digest in digests}
         missing = store.missing(keys)
         if self.collides:
@@ -69,7 +69,7 @@ class ScoredModel:
 
 @dataclass(slots=True)
 class ModelPool:
-    """The models of a run, loaded when they are needed and kept as long as there is room."""
+    """The models of a run, loaded on demand and kept as long as they fit into memory."""
 
     settings: ScoreSettings
     store: LogpStore
@@ -77,34 +77,34 @@ class ModelPool:
     device: torch.device
     dtype: str
     groups: tuple[tuple[Candidate, ...], ...]
-    """The candidates in their order, by the weights that they share."""
+    """The candidates in order, grouped by shared weights."""
     together: bool
-    """Whether all weights are resident at one time."""
+    """Whether all weights are in memory at the same time."""
     token_ids: NDArray[np.int32]
-    """Some tokens of the data set, for checks and probes."""
+    """Some tokens of the data set, for self-checks and probes."""
     _loaded: dict[tuple[Candidate, ...], LanguageModel] = field(default_factory=dict)
     _widened_bytes: int = 0
-    """What the checks of 16-bit models took."""
+    """Memory taken by the self-checks of 16-bit models."""
     _ranks: Ranks | None = None
-    """The other processes that models are split among; they stay until this one ends."""
+    """The other processes among which models are split; they run as long as this one."""
 
     @property
     def candidates(self) -> list[Candidate]:
-        """The policy, and the reference if there is one."""
+        """The policy, and the reference, if any."""
         return [*chain(*self.groups)]
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of the weights that are resident at one time, as far as file headers tell."""
+        """Bytes of the weights in memory at the same time; weights of unknown number count as 0."""
         sizes = [size * BYTES[self.dtype] for size in _sizes(self.groups)]
         return sum(sizes) if self.together else max(sizes)
 
     def bytes_beside_weights(self, model: ScoredModel, tokens: int, longest: int) -> int:
-        """Return what the process takes beside the weights at most while a model is scored.
+        """Return the maximum number of bytes that scoring a model takes in addition to the weights.
 
         Args:
             model: The model.
-            tokens: Of the largest forward pass.
+            tokens: Tokens of the largest forward pass.
             longest: Tokens of the longest sequence.
         """
         candidate = model.candidate
@@ -122,11 +122,11 @@ class ModelPool:
         candidate: Candidate,
         examine: Callable[[ModelPool, Candidate], tuple[ForwardChoice, Budget]] | None = None,
     ) -> ScoredModel:
-        """Return how a model is to be computed: remembered, or found now by loading it.
+        """Choose a model's forward mode and token budget: from the store, or by loading and examining it.
 
         Args:
             candidate: The model.
-            examine: Finds it in place of `ModelPool.examine`.
+            examine: Replaces `ModelPool.examine`.
         """
         key = self._verdict_key(candidate)
         remembered = _read_verdict(self.store.find_verdict(key))
@@ -136,10 +136,10 @@ class ModelPool:
         return self._scored(candidate, *remembered)
 
     def examine(self, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
-        """Return what a model's checks and probes give.
+        """Load a model, run its self-check, and probe its token budget.
 
         Raises:
-            ResourceError: Beside its weights there is too little memory.
+            ResourceError: If too little memory is left beside the weights.
         """
         with self.loaded(candidate) as model:
             self.emit(Progressed(f"checking the {candidate.role}'s forward pass", 0))
@@ -159,7 +159,7 @@ class ModelPool:
             ) from error
 
     def _verdict_key(self, candidate: Candidate) -> bytes:
-        """Return the hash of everything that a verdict or a budget depends on."""
+        """Return a hash of everything that the forward mode and the budget depend on."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         asked = (self.settings.models.attn, self.settings.models.device_map, self.settings.models.tp)
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
@@ -181,7 +181,7 @@ class ModelPool:
 
     @contextmanager
     def loaded(self, candidate: Candidate, path: ForwardMode | None = None) -> Iterator[LanguageModel]:
-        """Give the loaded model with its adapter on or off as it must be, and its attention set to a path."""
+        """Provide the loaded model, with its adapter switched on or off, and its attention set for a forward mode."""
         (group,) = (group for group in self.groups if candidate in group)
         if group not in self._loaded:
             self._load(group)
@@ -220,7 +220,7 @@ class ModelPool:
                 )
 
     def release(self) -> None:
-        """Give the memory of all weights back."""
+        """Free the memory of all weights."""
         self._loaded.clear()
         gc.collect()
         if self.device.type == "cuda":
@@ -228,7 +228,7 @@ class ModelPool:
 
 
 def _read_verdict(text: str | None) -> tuple[ForwardChoice, Budget] | None:
-    """Return what the store remembers of a model, None for nothing or for what cannot be true."""
+    """Parse what the store has for a model; None if it has nothing, or something invalid."""
     try:
         value = json.loads(text or "")
         verdict, budget = ForwardChoice(**value["verdict"]), Budget(**value["budget"])
@@ -250,14 +250,14 @@ def gather(
     token_ids: NDArray[np.int32],
     emit: Callable[[Event], None],
 ) -> ModelPool:
-    """Return the models of a run, none of them loaded yet.
+    """Return the pool of a run's models, none of them loaded yet.
 
     Args:
         settings: What to score and how.
-        store: Remembers hashes of files, verdicts and budgets.
-        checkpoints: The policy, and the reference if there is one.
+        store: Caches hashes of files, forward modes and budgets.
+        checkpoints: The policy, and the reference, if any.
         token_ids: Some tokens of the data set.
-        emit: Called with progress, and with a warning where rounding erased what training changed.
+        emit: Called with progress.
     """
     device = loading.pick_device(settings.models.device)
     dtype = loading.pick_dtype(settings.models.dtype, device, list(checkpoints))
@@ -273,7 +273,7 @@ def gather(
 
 
 def _room(settings: ScoreSettings, device: torch.device) -> float:
-    """Return the memory that a worker has: its share of one device, or of as many as its models are split among."""
+    """Return a worker's share of the memory, in bytes: on one device, or on those among which its models are split."""
     processes = settings.models.tp
     ranks = processes * (settings.dispatch.workers or 1)
     sharers = math.ceil(ranks / torch.cuda.device_count()) if device.type == "cuda" else ranks
@@ -281,14 +281,14 @@ def _room(settings: ScoreSettings, device: torch.device) -> float:
 
 
 def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:
-    """Return the number of weights of each group, 0 where files do not say."""
+    """Return the number of weights of each group, or 0 if unknown."""
     return [num_weights(group[0].checkpoint.full) or 0 for group in groups]
 
 
 def compare_weights(pool: ModelPool) -> Overlap | None:
-    """Return how far the policy's weights equal the reference's once loaded, None where that means nothing.
+    """Return the share of equal weights in policy and reference; None if there is no reference or nothing to compare.
 
-    Emits a warning where rounding has made most of the weights equal that training moved.
+    Emits a warning if rounding has erased most of the changes that training made.
     """
     policy, *refs = pool.candidates
     found = overlap(policy.checkpoint, refs[0].checkpoint, pool.dtype) if refs else None

@@ -1,8 +1,8 @@
-"""Data set in, ledger out, events on the way: the one core that every front end calls.
+"""A run with models: from a data set to a ledger, or to a folder of parts.
 
 rows ─▶ pairs ─▶ token ids (spool) ─▶ shards, planned ─▶ log-probs (store) ─▶ ledger
 
-What is scored is cut into shards, the batches of which are committed one by one.
+The sequences are split into shards, whose batches are committed one by one.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
 
     Args:
         settings: What to score and how.
-        ledger: Gives the ledger's path for the run's name (16 hex digits that name data, models and settings).
+        ledger: Returns the ledger's path for the run's name (16 hex digits that identify data, models and settings).
         emit: Called with every event, in this thread.
-        preview: Where a ledger without log-probs is written before anything is computed; the sums are then told as soon
-            as they are known.
+        preview: Where to write a ledger without log-probs before scoring starts; the sums are then emitted as they become
+            known.
 
     Raises:
-        PrefscopeError: Anything that a user can mend; what was scored until then is kept.
+        PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
     with _at_work(settings, emit) as work:
         passes, spool = work.passes(watched=preview is not None), work.spool
@@ -77,10 +77,10 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
 
 
 def score_slice(settings: ScoreSettings, emit: Emit) -> float:
-    """Score one slice of the shards into a folder of parts and return the seconds that scoring took.
+    """Score one slice of the shards into a folder of parts, and return the seconds spent on scoring.
 
     Raises:
-        PrefscopeError: Anything that a user can mend; what was scored until then is kept.
+        PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
     with _at_work(settings, emit) as work:
         passes = work.passes()
@@ -92,7 +92,7 @@ def score_slice(settings: ScoreSettings, emit: Emit) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What there is before anything is computed."""
+    """The inputs of a run, ready for scoring."""
 
     settings: ScoreSettings
     store: LogpStore
@@ -106,12 +106,12 @@ class _Work:
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
-        """The policy's, and the reference's if there is one."""
+        """The policy's checkpoint, and the reference's, if any."""
         return [candidate.checkpoint for candidate in self.pool.candidates]
 
     @property
     def key(self) -> bytes:
-        """The hash that a rerun of the same work shares, whatever the store holds by then."""
+        """A hash that is the same when the same work is rerun, whatever is in the store by then."""
         settings = self.settings
         shards = settings.dispatch.slice_number
         parts = [
@@ -129,7 +129,7 @@ class _Work:
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
 
     def passes(self, *, watched: bool = False) -> Passes:
-        """Return what scores the shards that are asked for."""
+        """Return the passes over the shards of this run or slice."""
         dispatch = self.settings.dispatch
         scorer = ShardScorer(
             self.settings,
@@ -151,7 +151,7 @@ class _Work:
         return build_manifest(self.settings, self.data, models, device, dtype, self.weights, noise)
 
     def source(self, passes: Passes, models: Sequence[ScoredModel]) -> LogpSource:
-        """Return where the log-probs are, and leave in the folder of parts what makes a ledger of them."""
+        """Return the source of the log-probs; with a folder of parts, also write its record of this run."""
         if self.folder is None:
             return StoredLogps(self.store, {model.role: model.scope for model in models}, passes.scorer.crashed)
         scopes = {model.role: model.scope.hex() for model in models}
@@ -162,7 +162,7 @@ class _Work:
 
 @contextmanager
 def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
-    """Read the pairs or the plan of a folder, and look at the models; what is opened is closed afterwards."""
+    """Read the pairs, or the plan of a folder of parts, and prepare the models; closes everything afterwards."""
     settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
     with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:
@@ -191,10 +191,10 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
 
 
 def _with_workers(settings: ScoreSettings) -> ScoreSettings:
-    """Return the settings with a worker at least: processes that share a model end together, and are started again.
+    """Return the settings with at least one worker: the processes that share a model die and restart together.
 
     Raises:
-        UsageError: Something is asked for that a split model cannot give.
+        UsageError: If an option does not work with split models.
     """
     refused = {"--noise-floor": settings.compute.noise_pairs, "--device-map": settings.models.device_map}
     for option, asked in refused.items():
@@ -207,7 +207,7 @@ def _with_workers(settings: ScoreSettings) -> ScoreSettings:
 
 @contextmanager
 def _threads(asked: int | None) -> Iterator[None]:
-    """Compute with so many CPU threads for a while."""
+    """Set the number of CPU threads temporarily; None leaves it unchanged."""
     former = torch.get_num_threads()
     if asked is not None:
         torch.set_num_threads(asked)
@@ -218,7 +218,7 @@ def _threads(asked: int | None) -> Iterator[None]:
 
 
 def _measure_noise(passes: Passes, models: Sequence[ScoredModel]) -> Noise | None:
-    """Return how far the numbers move in other batches, None without a reference, and so without margins."""
+    """Measure how much the numbers depend on the batches; None without a reference, as there are no margins."""
     if len(models) == 1:
         return None
     budgets = {model.role: passes.scorer.budget(model) for model in models}

@@ -1,6 +1,6 @@
-"""How far a run's numbers move when nothing but the batches changes, or the dtype: measured on a sample of its pairs.
+"""The noise of a run: how much its numbers change in other batches or another dtype, measured on a sample of pairs.
 
-The sample is computed anew, past the store in both directions, in batches of other company and half the size.
+The sample is recomputed without reading or writing the store, in shuffled batches of half the size.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore
 
 Sums = Mapping[bytes, float]
-"""Σ of the log-probs of a sequence, by its digest."""
+"""Sum of the log-probs of a sequence, by its digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How sure a log-ratio difference is; the floors are 99th percentiles of its absolute change, in nats."""
+    """The precision of log-ratio differences; floors are 99th percentiles of the absolute change, in nats."""
 
     pairs: int
-    """Of the sample."""
+    """Size of the sample."""
     floor: float
-    """In the run's dtype and other batches."""
+    """Change in other batches, in the run's dtype."""
     float32_floor: float | None
-    """Float32 against the run's dtype; None where that is float32 or wider, or float32 does not fit into memory."""
+    """Change from float32 to the run's dtype; None if that is at least as wide, or float32 does not fit into memory."""
 
     def to_json(self) -> dict[str, float | int | None]:
-        """Return what the manifest holds."""
+        """Return the values for the manifest."""
         return asdict(self)
 
 
 def measure_noise(
     pool: ModelPool, models: Sequence[ScoredModel], spool: SpooledPairs, budgets: Mapping[str, int]
 ) -> Noise:
-    """Return the noise of a finished run with a reference, which the store has all log-probs of.
+    """Measure the noise of a finished run with a reference, whose log-probs are all in the store.
 
     Args:
         pool: The models of the run.
-        models: How each is computed: the policy's and the reference's.
+        models: The policy and the reference, as scored.
         spool: The pairs.
-        budgets: Tokens of a forward pass of the run, by role.
+        budgets: Tokens per forward pass in the run, by role.
 
     Raises:
-        ResourceError: A sequence does not fit into memory.
+        ResourceError: If a single sequence does not fit into memory.
     """
     settings = pool.settings
     order = np.random.default_rng(settings.data.seed).permutation(spool.num_pairs)
@@ -71,7 +71,7 @@ def measure_noise(
 
 
 def _differences(pairs: Sequence[TokenSequence], sums: Mapping[str, Sums]) -> NDArray[np.float64]:
-    """Return chosen minus rejected log-ratio of each pair, in nats; the pairs' sequences stand chosen, rejected, ..."""
+    """Return each pair's chosen minus rejected log-ratio in nats; `pairs` alternates chosen and rejected sequences."""
     ratios = [sums["policy"][one.digest()] - sums["ref"][one.digest()] for one in pairs]
     return np.array(ratios[::2], dtype=np.float64) - np.array(ratios[1::2], dtype=np.float64)
 
@@ -81,14 +81,14 @@ def _stored_sums(store: LogpStore, model: ScoredModel, pairs: Sequence[TokenSequ
 
 
 def _sums(sequences: Sequence[TokenSequence], logps: Sequence[NDArray[np.float32]]) -> Sums:
-    """Return sums as the ledger has them: in float64."""
+    """Return the sums in float64, as in the ledger."""
     return {one.digest(): float(v.sum(dtype=np.float64)) for one, v in zip(sequences, logps, strict=True)}
 
 
 def _computed_sums(
     pool: ModelPool, model: ScoredModel, pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
 ) -> Sums:
-    """Return sums computed anew, in batches that are not the run's."""
+    """Recompute the sums in batches that differ from the run's."""
     distinct = list({one.digest(): one for one in pairs}.values())
     path, seed = model.verdict.path, pool.settings.data.seed
     half = max(budgets[model.role] // 2, 1)
@@ -105,13 +105,13 @@ def _computed_sums(
 
 
 def _halved(_failed: Sequence[TokenSequence]) -> None:
-    """Say nothing: smaller batches are no less other batches."""
+    """Ignore that a batch was halved: it still differs from the run's batches."""
 
 
 def _compute_in_float32(
     pool: ModelPool, models: Sequence[ScoredModel], pairs: Sequence[TokenSequence], budgets: Mapping[str, int]
 ) -> NDArray[np.float64] | None:
-    """Return the log-ratio differences in float32, None where the weights do not fit into memory like that."""
+    """Return the log-ratio differences in float32, or None if the float32 weights do not fit into memory."""
     pool.release()
     settings = replace(pool.settings, models=replace(pool.settings.models, dtype="float32"))
     checkpoints = [model.candidate.checkpoint for model in models]

@@ -1,4 +1,4 @@
-"""One sample of a data set under two profiles: the tokens of both, and a ledger each."""
+"""Compare two profiles on one sample of a data set: the tokens of both, and a ledger for each."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Emit = Callable[[Event], None]
 def score_under(
     settings: ScoreSettings, profiles: tuple[str, str], ledgers: tuple[Path, Path], emit: Emit
 ) -> TokenParity:
-    """Write a ledger of the same pairs for each of two profiles and return where their tokens differ.
+    """Write a ledger of the same pairs for each of two profiles, and return where their tokens differ.
 
     Args:
-        settings: What to score and how; its own profile is not looked at.
-        profiles: Their names.
-        ledgers: Where the ledgers go.
+        settings: What to score and how; its own profile is ignored.
+        profiles: Names of the profiles.
+        ledgers: Paths of the ledgers.
         emit: Called with every event.
 
     Raises:
-        UsageError: There is no such profile, or both are the same.
-        PrefscopeError: What `run.score` raises.
+        UsageError: If a profile is unknown, or both are the same.
+        PrefscopeError: As in `run.score`.
     """
     for name in profiles:
         find_profile(name)
@@ -48,7 +48,7 @@ def score_under(
 
 
 def _tokenize(settings: ScoreSettings, emit: Emit) -> tuple[Mapping[int, Sides], Callable[[Ids], list[str]]]:
-    """Return the sequences of every pair by its row, and what gives token ids as texts."""
+    """Return the sequences of every pair, by row, and a function that returns the texts of token ids."""
     from prefscope.pipeline.reader import read_pairs
     from prefscope.pipeline.spool import Spool, sequences_of
     from prefscope.scoring.checkpoints import resolve
@@ -69,5 +69,5 @@ def _tokenize(settings: ScoreSettings, emit: Emit) -> tuple[Mapping[int, Sides],
 
 
 def _copied(sequence: TokenSequence) -> TokenSequence:
-    """Return a sequence whose ids outlive the spool."""
+    """Copy a sequence, so that its ids stay valid after the spool is closed."""
     return TokenSequence(sequence.token_ids.copy(), sequence.completion_start)

@@ -1,7 +1,7 @@
-"""The expensive middle of a run: every model over all shards.
+"""The expensive part of a run: scoring all shards with every model.
 
-Policy and reference take turns batch by batch where both are resident, so that pairs are complete early; else each
-passes over the whole data set.
+If both models are in memory, policy and reference alternate batch by batch, so that pairs are complete early.
+Otherwise each model makes a pass over the whole data set.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from prefscope.pipeline.shard_scorer import ShardScorer
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """All models over some shards."""
+    """All models of a run over some shards."""
 
     scorer: ShardScorer
     numbers: Sequence[int]
-    """The shards."""
+    """Numbers of the shards."""
 
     def score_models(self) -> list[ScoredModel]:
-        """Score what the store lacks and return the models; a reference equal to the policy is not scored again."""
+        """Score what is missing and return the models; a reference that equals the policy is not scored again."""
         pool, settings = self.scorer.pool, self.scorer.settings
         policy, *refs = pool.candidates
         distinct = [policy, *(ref for ref in refs if ref.fingerprint != policy.fingerprint)]
@@ -38,7 +38,7 @@ class Passes:
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]
 
     def _score(self, models: Sequence[ScoredModel]) -> None:
-        """Score the shards with models that are resident together."""
+        """Score the shards with models that are in memory together."""
         scorer = self.scorer
         left = scorer.left(self.numbers, models)
         if not left:

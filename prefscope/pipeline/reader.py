@@ -1,6 +1,6 @@
-"""The first leg of a run: rows to pairs to token ids, into the spool.
+"""The first step of a run: read rows as pairs, tokenize them, and write them to the spool.
 
-No weights are loaded here, so every problem of the data is told before the expensive part begins.
+No weights are loaded here, so problems of the data are reported before the expensive part begins.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class DataSummary:
     pairs: int
     bad_rows: int
     dialects: dict[str, int]
-    """Pairs by the dialect that they were recognised as."""
+    """Number of pairs by recognised dialect."""
     tokenizer: PreTrainedTokenizerBase
     tokenizer_hash: str
     template_hash: str
     max_length: int | None
     left_out: dict[str, int] = field(default_factory=dict)
-    """Pairs by what of them is not in their rendered text."""
+    """Number of pairs by what the chat template leaves out of them."""
     template_date: str = ""
-    """The date that the chat template wrote; empty if it writes none."""
+    """The date that the chat template writes; empty if it writes none."""
     files: list[str] = field(default_factory=list)
-    """The user's files that the rows were read from."""
+    """The user's files from which the rows were read."""
 
 
 def read_pairs(
@@ -72,9 +72,9 @@ def read_pairs(
     """Fill the spool with the tokenized pairs of the data set.
 
     Raises:
-        DataError: The data set cannot be read, has no pair, or has bad rows that are not to be skipped.
-        ModelError: There is no tokenizer or chat template, or policy and reference disagree on a token in use (a
-            `TemplateError`, a `VocabularyError`).
+        DataError: If the data set cannot be read, has no pairs, or has bad rows that are not to be skipped.
+        ModelError: If there is no tokenizer or chat template (`TemplateError`), or policy and reference disagree on a
+            token in use (`VocabularyError`).
     """
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
     max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
@@ -110,7 +110,7 @@ def read_pairs(
 
 
 class _Reading:
-    """The rows of one source on their way to pairs, with the bad ones collected."""
+    """Reads the pairs of one source and collects bad rows, dialects and remarks."""
 
     def __init__(self, settings: DataSettings, emit: Emit) -> None:
         self.settings = settings
@@ -123,7 +123,7 @@ class _Reading:
         self.remarks = Remarks()
 
     def pairs(self, source: Source) -> Iterator[PreferencePair]:
-        """Yield the pairs to score; after a bad row that is not to be skipped, only look for further ones."""
+        """Yield the pairs to score; unless bad rows are skipped, the first one ends the output, but not the reading."""
         found = self._normalised(source)
         if self.settings.sample is not None:
             total = sum(1 for _ in found)
@@ -148,7 +148,7 @@ class _Reading:
                 yield pair
 
     def keep_good(self, tokenized: Sequence[TokenizedPair | BadRow]) -> list[TokenizedPair]:
-        """Return the tokenized pairs, and collect those that the chat template refused."""
+        """Return the tokenized pairs, and collect the rows that the chat template rejected."""
         self.bad += [item for item in tokenized if isinstance(item, BadRow)]
         good = [item for item in tokenized if not isinstance(item, BadRow)]
         self.left_out.update(name for item in good for name in item.left_out)
@@ -157,10 +157,10 @@ class _Reading:
         return good
 
     def conclude(self, source: Source, pairs: int) -> None:
-        """Say what was recognised.
+        """Emit notes on what was read.
 
         Raises:
-            DataError: There is no pair, or there are bad rows that are not to be skipped.
+            DataError: If there are no pairs, or there are bad rows that are not to be skipped.
         """
         name = source.name
         notes = judge_bad_rows(name, self.bad, pairs, skip=self.settings.skip_bad_rows)
@@ -175,7 +175,7 @@ class _Reading:
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
-    """Yield pairs in lists, of long ones a few: what is tokenized at one time bounds the memory that takes."""
+    """Yield pairs in chunks, limited in number and in characters, to limit the memory of tokenizing them."""
     chunk: list[PreferencePair] = []
     characters = 0
     for pair in pairs:
@@ -191,7 +191,7 @@ def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
 def _ahead(
     tokenize: Callable[[list[PreferencePair]], list[TokenizedPair | BadRow]], chunks: Iterator[list[PreferencePair]]
 ) -> Generator[list[TokenizedPair | BadRow], None, None]:
-    """Yield the tokenized chunks in order, some computed ahead: tokenizers leave Python's lock while they work."""
+    """Yield the tokenized chunks in order, computed ahead in threads: tokenizers release the GIL."""
     stop = threading.Event()
     threads = ThreadPoolExecutor(TOKENIZING_THREADS, initializer=STOPPED.set, initargs=(stop,))
     waiting: deque[Future[list[TokenizedPair | BadRow]]] = deque()
@@ -202,7 +202,7 @@ def _ahead(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # nobody waits for what is left after an error or ctrl+C
+    finally:  # after an error or ctrl+C, nobody needs the rest
         stop.set()
         threads.shutdown(wait=False, cancel_futures=True)
 
@@ -210,7 +210,7 @@ def _ahead(
 def load_tokenizers(
     policy: Checkpoint, ref: Checkpoint | None, models: ModelSettings, emit: Emit
 ) -> tuple[PreTrainedTokenizerBase, dict[int, tuple[str, str]]]:
-    """Return the tokenizer to use, the policy's, and the ids that mean something else to the reference."""
+    """Return the tokenizer to use, normally the policy's, and the token ids with another meaning in the reference."""
     ours = loading.load_tokenizer(policy, models)
     shared = ref is None or ref.same_weights(policy.full)
     theirs = None if shared or ref is None else loading.load_tokenizer(ref, models)
@@ -238,16 +238,16 @@ def _has_tokenizer_config(checkpoint: Checkpoint) -> bool:
 def _beyond_embeddings(
     tokenizer: PreTrainedTokenizerBase, ref: Checkpoint, models: ModelSettings
 ) -> dict[int, tuple[str, str]]:
-    """Return the tokens that the reference has no embedding for: those that an adapter's training added, say."""
+    """Return the tokens for which the reference has no embedding, such as those added when an adapter was trained."""
     config = loading.load_config(ref.full, models).get_text_config()
     size = getattr(config, "vocab_size", None)
-    if ref.base is not None or not isinstance(size, int):  # an adapter can bring embeddings of its own
+    if ref.base is not None or not isinstance(size, int):  # an adapter can have its own embeddings
         return {}
     return {token: (piece, "") for piece, token in tokenizer.get_vocab().items() if token >= size}
 
 
 def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple[str, str]]) -> None:
-    """Refuse a token that the policy and the reference read differently."""
+    """Raise a `VocabularyError` for a token in use that policy and reference read differently."""
     if not differing:
         return
     suspects = np.array(sorted(differing), dtype=np.int32)

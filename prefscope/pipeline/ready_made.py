@@ -1,7 +1,7 @@
-"""Log-probs that somebody computed elsewhere: a file with the four sums becomes a ledger without any model.
+"""Import of log-probs computed elsewhere: a file with the four sums becomes a ledger, without running a model.
 
-The columns are named as in the ledger: `policy_chosen_logps`, `policy_rejected_logps`, and, where there is a reference,
-`ref_chosen_logps` and `ref_rejected_logps`; `chosen_num_tokens` and `rejected_num_tokens` where known.
+Columns are named as in the ledger: `policy_chosen_logps`, `policy_rejected_logps`, and with a reference
+`ref_chosen_logps` and `ref_rejected_logps`; optionally `chosen_num_tokens` and `rejected_num_tokens`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from prefscope.settings import DataSettings
 from prefscope.version import __version__
 
 _ASIDE = ("columns", "file")
-"""What a record has beside the ledger's own columns."""
+"""Keys of a record that are not columns of the ledger."""
 
 
 def offers_logps(settings: DataSettings) -> bool:
-    """Return whether the first row of a data set has the policy's log-probs; standard input is not looked at.
+    """Return whether the first row of a data set has the policy's log-probs; always false for standard input.
 
     Raises:
-        DataError: The data set cannot be read.
+        DataError: If the data set cannot be read.
     """
     if settings.source == "-":
         return False
@@ -50,10 +50,10 @@ def offers_logps(settings: DataSettings) -> bool:
 
 
 def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Callable[[Event], None]) -> Path:
-    """Write the ledger of a file of log-probs and return its path.
+    """Write the ledger of a file of log-probs, and return its path.
 
     Raises:
-        DataError: A row lacks a log-prob or holds something else than a number there, and is not to be skipped.
+        DataError: If bad rows are not to be skipped and a row has a missing or invalid value.
     """
     with closing(open_data(settings)) as source:
         bad: list[BadRow] = []
@@ -86,9 +86,9 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
 
 
 def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], int, bool, list[BadRow]]:
-    """Return the kinds of the data set's own columns, how many rows are good, and whether these have a reference.
+    """Return the kinds of the data set's own columns, the number of good rows, whether they have a reference, and bad rows.
 
-    Rows without a reference are bad ones if any other has it; they are returned last.
+    If any row has a reference, those without one are bad rows.
     """
     found: dict[str, ExtraKind | None] = {}
     rows, without = 0, list[BadRow]()
@@ -151,7 +151,7 @@ def _taken(
 def _records(
     rows: Iterator[SourceRow | BadRow], settings: DataSettings, bad: list[BadRow], unread: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the ledger stores of each good row, and collect the bad ones and those without readable texts."""
+    """Yield a record for each good row; collect bad rows, and the places of rows whose texts cannot be read."""
     for row in rows:
         if isinstance(row, BadRow):
             bad.append(row)
@@ -169,7 +169,7 @@ def _record(row: SourceRow, settings: DataSettings, unread: list[str]) -> dict[s
     except NotAPairError as error:
         if {"chosen", "rejected"} <= row.value.keys():
             unread.append(f"{row.file or 'line'}{':' if row.file else ' '}{row.line}: {error.reason}")
-        # Log-probs need no texts; the whole row then names the pair.
+        # A row of log-probs needs no texts; the pair_id is then derived from the whole row.
         has_texts = False
         pair = PreferencePair(
             row.row, row.line, "", json.dumps(row.value, sort_keys=True, default=str), "", source=row.value

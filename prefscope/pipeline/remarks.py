@@ -1,4 +1,4 @@
-"""What was doubtful in reading a data set, counted and reported once each."""
+"""Collects remarks on doubtful rows, to report each kind once, with a count."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_REMARKS = 10
 
 
 class Remarks:
-    """Remarks on rows with the first place of each, and the layouts of each file."""
+    """Remarks on rows, with the first place of each, and the dialects of each file."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -22,7 +22,7 @@ class Remarks:
         self._layouts: dict[str, dict[str, None]] = {}
 
     def add(self, pair: PreferencePair, dialect: str) -> None:
-        """Take what was remarked of a pair."""
+        """Add the remarks on a pair."""
         for remark in pair.remarks:
             self._counts[remark] += 1
             self._first.setdefault(remark, pair.place)
@@ -30,7 +30,7 @@ class Remarks:
             self._layouts.setdefault(dialect, {}).setdefault(pair.file)
 
     def notes(self, source: Source) -> list[Noted]:
-        """Return what to say of a source and its rows."""
+        """Return the notes on a source and its rows."""
         told = [f"{source.name}: {remark}" for remark in source.remarks]
         if len(self._layouts) > 1:
             told.append(f"{source.name}: its files have several layouts: {'; '.join(map(self._layout, self._layouts))}")

@@ -1,7 +1,7 @@
-"""The one way into a run, for the command line, the worker, Python, the doctor and parity.
+"""Entry points of the pipeline, for the CLI, the worker, the Python API, the doctor and parity.
 
-Either models compute the log-probs (model_run.py), or the file has them already (ready_made.py). torch is loaded for
-models alone.
+Log-probs are either computed by models (model_run.py) or read from the file (ready_made.py). Only the former imports
+torch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
 
     Args:
         settings: What to score and how.
-        ledger: Gives the ledger's path for the run's name (16 hex digits that name data, models and settings).
+        ledger: Returns the ledger's path for the run's name (16 hex digits that identify data, models and settings).
         emit: Called with every event, in this thread.
-        preview: Where to write a ledger without log-probs before anything is computed; the sums then follow in events.
+        preview: Where to write a ledger without log-probs before scoring starts; the sums are then emitted as events.
 
     Raises:
-        PrefscopeError: Anything that a user can fix; what was scored before it is kept.
+        PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
     if settings.dispatch.parts is None and not settings.models.policy and offers_logps(settings.data):
         unmeasured = ", and so no noise floor is measured" if settings.compute.noise_pairs else ""
@@ -44,10 +44,10 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
 
 
 def score_slice(settings: ScoreSettings, emit: Emit) -> float:
-    """Score one slice of the shards into a folder of parts and return the seconds that scoring took.
+    """Score one slice of the shards into a folder of parts, and return the seconds spent on scoring.
 
     Raises:
-        PrefscopeError: Anything that a user can fix; what was scored before it is kept.
+        PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
     settings = with_models(settings, emit)
     from prefscope.pipeline import model_run
@@ -56,7 +56,7 @@ def score_slice(settings: ScoreSettings, emit: Emit) -> float:
 
 
 def plan_parts(folder: str, settings: ScoreSettings, emit: Emit) -> None:
-    """Make the plan of a folder or URL of parts; an existing plan is checked against the settings.
+    """Make the plan of a folder or URL of parts, or check an existing plan against the settings.
 
     Raises:
         PrefscopeError: Anything that a user can fix.
@@ -68,7 +68,7 @@ def plan_parts(folder: str, settings: ScoreSettings, emit: Emit) -> None:
 
 
 def with_models(settings: ScoreSettings, emit: Emit) -> ScoreSettings:
-    """Return the settings with the bundled models if they name none, and announce that torch is being loaded."""
+    """Return the settings, with the bundled models if no policy is set, and announce that torch is being loaded."""
     # Progress bars of tqdm and the hub would garble the output; both libraries read this on import.
     os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
     emit(Progressed("loading torch and transformers", 0))

@@ -1,7 +1,7 @@
-"""Shards scored by models that are resident together: what is planned, what comes back, what is kept.
+"""Scores shards with models that are in memory together: plans batches, and commits results.
 
-Whoever computes the batches (a dispatcher), they are planned and committed here. Nothing here knows which dispatchers
-there are, so that a worker of a cluster can score a shard in the same way.
+Planning and committing happen here, whichever dispatcher computes the batches. As this module does not depend on any
+dispatcher, a worker of a cluster can score a shard in the same way.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from prefscope.settings import ScoreSettings
 
 SUMS_AN_EVENT = 512
 TRIES, TRIES_IN_PIECES = 3, 2
-"""How often a shard may kill its worker before it is taken to pieces, and how often these may."""
+"""How often a shard may crash its worker before it is split into batches, and how often each of its pieces may."""
 MOST_DROPPED = 16
-"""Shards that kill their workers; with more, the shards are not what is wrong."""
+"""With more shards that crash their workers than this, the cause is probably not in the shards."""
 
 
 @dataclass(slots=True)
 class ShardScorer:
-    """Scores shards with models that are resident together."""
+    """Scores shards with models that are in memory together."""
 
     settings: ScoreSettings
     store: LogpStore
@@ -43,27 +43,27 @@ class ShardScorer:
     plan: Plan
     pool: ModelPool
     key: bytes
-    """What a rerun of the same work shares."""
+    """Key of the run, the same when the same work is rerun."""
     emit: Emit
     watched: bool = False
-    """Whether somebody looks at the sums while the run goes on."""
+    """Whether to emit sums while the run is in progress."""
     folder: PartsFolder | None = None
-    """Gets a part of every shard that is done."""
+    """Where to write a part for every finished shard, if anywhere."""
     scoring_seconds: float = 0.0
     crashed: dict[str, set[bytes]] = field(default_factory=dict)
-    """Digests of the sequences that end whatever process computes them, by role."""
+    """Digests of the sequences that crash every process computing them, by role."""
     _models: dict[str, ScoredModel] = field(default_factory=dict)
     _handed_out: dict[str, int] = field(default_factory=dict)
-    """Batches, by role."""
+    """Number of the latest batch, by role."""
 
     def budget(self, model: ScoredModel) -> int:
-        """Return the tokens of a forward pass."""
+        """Return the maximum number of tokens in a forward pass."""
         if model.verdict.alone:
             return 1
         return self.settings.compute.batch_tokens or model.budget.batch_tokens
 
     def left(self, numbers: Sequence[int], models: Sequence[ScoredModel]) -> dict[int, list[ScoredModel]]:
-        """Return which of some shards there is something to score of, each with the models that have no part of it."""
+        """Return the models that still have to score each of some shards; finished shards are left out."""
         folder = self.folder
         if folder is None:
             return {number: [*models] for number in numbers}
@@ -81,16 +81,16 @@ class ShardScorer:
     def score(
         self, models: Sequence[ScoredModel], left: Mapping[int, Sequence[ScoredModel]], dispatcher: Dispatcher
     ) -> None:
-        """Score shards by a dispatcher; what kills its workers is isolated.
+        """Score shards with a dispatcher, isolating sequences that crash its workers.
 
         Args:
-            models: All that are resident.
-            left: The shards, each with the models to score it with.
-            dispatcher: Computes.
+            models: All models in memory.
+            left: The shards, each with the models that have to score it.
+            dispatcher: Computes the batches.
 
         Raises:
-            ResourceError: Too many shards killed their workers.
-            PrefscopeError: What the dispatcher raises; what came back before is kept.
+            ResourceError: If too many shards crashed their workers.
+            PrefscopeError: Any error of the dispatcher; results that have arrived are kept.
         """
         self._models |= {model.role: model for model in models}
         if not self._announce(models, left, dispatcher.width) and self.folder is None:
@@ -111,7 +111,7 @@ class ShardScorer:
             self._write_parts(number, left[number])
 
     def _write_parts(self, number: int, models: Sequence[ScoredModel]) -> None:
-        """Write what the store has of a shard that is done."""
+        """Write the parts of a finished shard from the store."""
         if self.folder is None:
             return
         shard = self.plan.shard(self.spool, number)
@@ -127,13 +127,13 @@ class ShardScorer:
     def _hand_out(
         self, dispatcher: Dispatcher, units: Iterator[Unit], left: Mapping[int, Sequence[ScoredModel]], tries: int
     ) -> list[Unit]:
-        """Commit what comes back of units, and return those that were dropped.
+        """Commit the results of units, and return the units that were dropped.
 
         Args:
-            dispatcher: Computes.
-            units: What it hands out.
-            left: The models of each shard that is done when its unit is.
-            tries: How often a unit may kill its worker.
+            dispatcher: Computes the units.
+            units: The units to compute.
+            left: The models of each shard for which parts are written when its unit is done.
+            tries: How often a unit may crash its worker.
         """
         dropped = []
         for answer in dispatcher.answers(units, tries):
@@ -149,7 +149,7 @@ class ShardScorer:
         return dropped
 
     def _pieces(self, dropped: list[Unit]) -> Iterator[Unit]:
-        """Yield what is left of dropped units in smaller ones; a sequence that is alone is given up."""
+        """Yield the unfinished batches of dropped units in smaller pieces; a single sequence is recorded as crashed."""
         for unit in dropped:
             left = tuple(turn for turn in unit.turns if self._lacks(self._models[turn.role], turn.sequences))
             if not left:
@@ -163,7 +163,7 @@ class ShardScorer:
             yield from pieces
 
     def _turns(self, number: int, models: Sequence[ScoredModel]) -> Iterator[Turn]:
-        """Yield the batches of a shard, policy and reference by turns, that are not committed by their turn."""
+        """Yield the batches of a shard, alternating between models, skipping those committed in the meantime."""
         shard = self.plan.shard(self.spool, number)
         plans = [plan_shard(self.store, self.key, shard, model, self.budget(model)) for model in models]
         for model in models if self.watched else ():
@@ -175,7 +175,7 @@ class ShardScorer:
                     yield Turn(model.role, place, tuple(batch))
 
     def _announce(self, models: Sequence[ScoredModel], left: Mapping[int, object], width: int) -> bool:
-        """Tell what is planned, and return whether there is anything to compute."""
+        """Emit the plan of each model, and return whether there is anything to compute."""
         budgets = [self.budget(model) for model in models]
         amounts = estimate((self.plan.shard(self.spool, number) for number in left), self.store, models, budgets)
         for model, budget, amount in zip(models, budgets, amounts, strict=True):
@@ -200,11 +200,11 @@ class ShardScorer:
         return any(amount.missing for amount in amounts)
 
     def _lacks(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
-        """Return whether a batch is not committed yet, by this process or another."""
+        """Return whether any sequence of a batch has not been committed, by this process or another."""
         return bool(model.lacking(self.store, [sequence.digest() for sequence in batch]))
 
     def _commit(self, scored: Scored, width: int) -> None:
-        """Keep a batch and tell of it."""
+        """Commit the results of a batch and report it."""
         batch, turn = scored.turn.sequences, scored.turn
         model = self._models[turn.role]
         digests = [sequence.digest() for sequence in batch]
@@ -216,13 +216,13 @@ class ShardScorer:
         self._tell(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
 
     def _tell(self, batch: BatchScored, width: int) -> None:
-        """Tell of a batch, whose seconds are shared by as many others as are computed at one time."""
+        """Report a batch; its time is divided by the number of batches computed at the same time."""
         seconds = batch.seconds / width
         self.scoring_seconds += seconds
         self.emit(replace(batch, seconds=seconds))
 
     def _tell_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
-        """Tell the sums of those sequences that the store has, of every role whose model this is."""
+        """Emit the sums of the sequences that are in the store, for every role with this model."""
         same = [one.role for one in self.pool.candidates if one.fingerprint == model.candidate.fingerprint]
         for start in range(0, len(digests), SUMS_AN_EVENT):
             some = digests[start : start + SUMS_AN_EVENT]
@@ -235,7 +235,7 @@ class ShardScorer:
 
 
 def parts_of(model: ScoredModel) -> Mapping[str, KeyOf]:
-    """Return the folders of a model's parts, each with what gives the store's keys of its content."""
+    """Return the folders of a model's parts, each with the function that computes the store keys of its content."""
     scope = model.scope.hex()
     return {scope: sequence_key} | ({f"{scope}{COLLISIONS}": collision_key} if model.collides else {})
 
@@ -243,7 +243,7 @@ def parts_of(model: ScoredModel) -> Mapping[str, KeyOf]:
 def _rows(
     model: ScoredModel, digests: Sequence[bytes], measured: Sequence[NDArray[np.float32]]
 ) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
-    """Yield what the store keeps of a batch: log-probs, and log Σ π² where that was measured."""
+    """Yield the store's rows for a batch: log-probs, and log Σ π² if measured."""
     for digest, found in zip(digests, measured, strict=True):
         yield sequence_key(model.scope, digest), found[:, 0] if model.collides else found
         if model.collides:

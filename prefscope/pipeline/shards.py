@@ -1,9 +1,10 @@
-"""The one plan of a data set: shards of neighbouring pairs, and the batches of each.
+"""The plan of a data set: shards of consecutive pairs, and the batches of each shard.
 
-A shard is what a worker gets at a time. Which sequences it has follows from the data and the seed alone, whoever scores
-it: a sequence belongs to the first shard that has it, first those of a random sample, then those of all other pairs in
-their order. A shard's batches are cut when its turn comes, for what the store lacks by then, and kept until the run is
-finished: an interrupted run goes on with the very same batches, so its numbers are the very same.
+A shard is the unit of work of a worker. Its sequences depend only on the data and the seed, whoever scores it: a
+sequence belongs to the first shard in which it occurs, where shards of a random sample come first, followed by all
+other pairs in order. A shard's batches are planned when its turn comes, from the sequences that are then missing from
+the store, and kept until the run is finished: an interrupted run continues with the same batches, so its numbers are
+the same.
 """
 
 from __future__ import annotations
@@ -23,49 +24,49 @@ from prefscope.scoring.planning import computed_tokens, cut_shards, draw_sample,
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.store import LogpStore, sequence_key
 
-if TYPE_CHECKING:  # it takes torch, and a plan is also read where there is none
+if TYPE_CHECKING:  # needs torch, but plans are also read without torch
     from prefscope.pipeline.model_pool import ScoredModel
 
 SHARDS = 64
-"""A data set is cut into about so many or up to twice as many, as far as the limits allow."""
+"""A data set is cut into about this many shards, up to twice as many, within the limits below."""
 FEWEST_TOKENS = 1 << 13
 MOST_TOKENS = 1 << 23
-"""A shard's sequences are in memory at one time."""
+"""Upper limit, as the sequences of a shard are in memory at the same time."""
 MOST_PAIRS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some pairs, with those of their sequences that no shard before has."""
+    """Some pairs, with those of their sequences that are in no earlier shard."""
 
     number: int
     name: str
-    """16 hex digits that name the sequences."""
+    """16 hex digits that identify the sequences."""
     sequences: tuple[TokenSequence, ...]
     digests: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which pairs and sequences make each shard."""
+    """The pairs and sequences of each shard."""
 
     order: NDArray[np.int64]
-    """The pairs of shard 0 ascending, of shard 1, …; shape (pairs,)."""
+    """Numbers of the pairs, shard by shard, ascending within each shard; shape (pairs,)."""
     starts: NDArray[np.int64]
-    """Where each shard begins in that order, and the end; shape (shards + 1,)."""
+    """Start of each shard in `order`, followed by the number of pairs; shape (shards + 1,)."""
     owners: NDArray[np.int64]
-    """The first sequence, in that order of pairs, with the tokens of each; 2i is chosen of pair i, 2i + 1 rejected."""
+    """For each sequence, the first one in `order` with the same tokens; 2i is chosen of pair i, 2i + 1 is rejected."""
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def pairs(self, number: int) -> NDArray[np.int64]:
-        """Return the pairs of a shard by their numbers in the spool, ascending."""
+        """Return the numbers of a shard's pairs in the spool, ascending."""
         return self.order[self.starts[number] : self.starts[number + 1]]
 
     def owned(self, number: int) -> NDArray[np.int64]:
-        """Return the sequences that a shard has and none before it, by their numbers."""
+        """Return the numbers of the sequences that are in this shard and in no earlier one."""
         return _owned(self.pairs(number), self.owners)
 
     def shard(self, spool: SpooledPairs, number: int) -> Shard:
@@ -82,7 +83,7 @@ class Plan:
 
 
 def make_plan(facts: PairFacts, seed: int) -> Plan:
-    """Return the plan of a data set: shards of a seeded random sample, then of the other pairs."""
+    """Plan a data set: shards of a seeded random sample, then of the other pairs."""
     pairs = len(facts.tokens)
     most_tokens = min(max(_power_of_two(int(facts.tokens.sum()) // SHARDS), FEWEST_TOKENS), MOST_TOKENS)
     sample = draw_sample(pairs, seed)
@@ -105,7 +106,7 @@ def make_plan(facts: PairFacts, seed: int) -> Plan:
 
 
 def _sequences(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sequences of pairs by their numbers: chosen and rejected of the first, of the second, and so on."""
+    """Return the numbers of the sequences of pairs, alternating between chosen and rejected."""
     return np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel()
 
 
@@ -125,7 +126,7 @@ def _name(digests: NDArray[np.uint64]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much a model has to compute."""
+    """The amount of work of a model, in sequences and tokens."""
 
     sequences: int = 0
     missing: int = 0
@@ -135,7 +136,7 @@ class Amount:
     longest: int = 0
 
     def plus(self, other: Amount) -> Amount:
-        """Return both together."""
+        """Return the sum of two amounts."""
         return Amount(
             self.sequences + other.sequences,
             self.missing + other.missing,
@@ -149,20 +150,20 @@ class Amount:
 def plan_shard(
     store: LogpStore, run_key: bytes, shard: Shard, model: ScoredModel, batch_tokens: int
 ) -> NDArray[np.int32]:
-    """Return the batch of each sequence of a shard, -1 for none needed; kept in the store until the run ends."""
+    """Return the batch of each sequence of a shard, -1 if not needed; the plan is stored until the run ends."""
     keys = keys_of(shard, model)
     missing = model.lacking(store, shard.digests)
     known = store.find_plan(run_key, model.role, shard.number)
     if known is not None and len(known) == len(keys):
         lost = [at < 0 and key in missing for at, key in zip(known.tolist(), keys, strict=True)]
-        if not any(lost):  # else its row was damaged or deleted since the shard was planned
+        if not any(lost):  # else a row was damaged or deleted after the shard was planned
             return known
     fresh = _plan(shard, model, batch_tokens, missing)
     return store.publish_plan(run_key, model.role, shard.number, fresh, anew=known is not None)
 
 
 def keys_of(shard: Shard, model: ScoredModel) -> list[bytes]:
-    """Return the store's keys of a shard's sequences under a model."""
+    """Return the store keys of a shard's sequences under a model."""
     return [sequence_key(model.scope, digest) for digest in shard.digests]
 
 
@@ -190,7 +191,7 @@ def batches_of(shard: Shard, plan: NDArray[np.int32]) -> list[list[TokenSequence
 def estimate(
     shards: Iterator[Shard], store: LogpStore, models: Sequence[ScoredModel], budgets: Sequence[int]
 ) -> list[Amount]:
-    """Return how much each model has to compute, by planning every shard."""
+    """Return the amount of work of each model, by planning every shard."""
     amounts = [Amount() for _ in models]
     for shard in shards:
         for i, (model, batch_tokens) in enumerate(zip(models, budgets, strict=True)):

@@ -1,7 +1,7 @@
-"""Pairs on their way from text to log-probs: a temporary file of tokenized pairs, read in constant memory.
+"""The spool: a temporary file of tokenized pairs, read and written in constant memory.
 
-The text of a data set is read, normalised and tokenized once, and lies in an unlinked Arrow file that vanishes with the
-process. It is written and read in chunks of some hundred pairs; some thirty bytes a pair are all that stays in memory.
+The texts of a data set are read, normalised and tokenized once, and kept in an unlinked Arrow file that disappears with
+the process. It is written and read in chunks of some hundred pairs; about thirty bytes per pair stay in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import TokenizedPair
 
 LEAST_SHARED = 16
-"""Pairs that share fewer tokens than this have no prompt in common that would be worth keeping together."""
+"""Prompts with fewer tokens than this are not worth keeping together."""
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -53,37 +53,37 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class PairFacts:
-    """Each pair in a few numbers."""
+    """Numbers per pair, for planning."""
 
     tokens: NDArray[np.int64]
-    """Of both sequences, shape (pairs,)."""
+    """Tokens of both sequences, shape (pairs,)."""
     prompts: NDArray[np.uint64]
-    """What tells one prompt from another, 0 for one of a few tokens, shape (pairs,)."""
+    """Hash of the prompt, or 0 if it is shorter than `LEAST_SHARED`; shape (pairs,)."""
     digests: NDArray[np.uint64]
-    """The beginnings of the digests of chosen and rejected, shape (pairs, 2)."""
+    """First 8 bytes of the digests of chosen and rejected, shape (pairs, 2)."""
 
 
 class SpooledPairs(ABC):
-    """Tokenized pairs in a file, to read."""
+    """Tokenized pairs in a file, for reading."""
 
     num_pairs: int
     chunk_pairs: list[int]
-    """Pairs of each chunk."""
+    """Number of pairs in each chunk."""
     _file: IO[bytes]
     _reader: pa.RecordBatchFileReader
 
     @property
     @abstractmethod
     def extra_kinds(self) -> dict[str, ExtraKind]:
-        """How each of the data set's own columns is stored, by its name in the data set."""
+        """Kinds of the data set's own columns, by name in the data set."""
 
     def close(self) -> None:
-        """Close the file; a temporary one's disk space is given back, and what is not written yet is not missed."""
+        """Close the file and free its disk space if it is temporary; errors of pending writes are ignored."""
         with suppress(OSError):
             self._file.close()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the chunks as they were written."""
+        """Yield the chunks in order."""
         for chunk in range(len(self.chunk_pairs)):
             yield self._batch(chunk)
 
@@ -91,7 +91,7 @@ class SpooledPairs(ABC):
         """Return a chunk.
 
         Raises:
-            ResourceError: It cannot be read; this is no error of what is written meanwhile.
+            ResourceError: If it cannot be read.
         """
         try:
             batch = self._reader.get_batch(chunk)
@@ -104,13 +104,13 @@ class SpooledPairs(ABC):
         return batch
 
     def sequences(self, chunk: int) -> list[TokenSequence]:
-        """Return the sequences of a chunk: chosen and rejected of its first pair, of its second, ..."""
+        """Return the sequences of a chunk, alternating between chosen and rejected."""
         batch = self._batch(chunk)
         sides = (sequences_of(batch, "chosen"), sequences_of(batch, "rejected"))
         return [sequence for pair in zip(*sides, strict=True) for sequence in pair]
 
     def sequences_of_pairs(self, pairs: NDArray[np.int64]) -> Iterator[TokenSequence]:
-        """Yield chosen and rejected of pairs given by their ascending numbers."""
+        """Yield chosen and rejected of the pairs with some numbers, which must be ascending."""
         starts = np.cumsum([0, *self.chunk_pairs])
         chunks = np.searchsorted(starts, pairs, side="right") - 1
         for chunk in np.unique(chunks).tolist():
@@ -119,15 +119,15 @@ class SpooledPairs(ABC):
                 yield from sequences[2 * place : 2 * place + 2]
 
     def some_token_ids(self) -> NDArray[np.int32]:
-        """Return token ids of the first pairs."""
+        """Return the token ids of the first chunk of pairs."""
         return np.concatenate([sequence.token_ids for sequence in self.sequences(0)])
 
 
 class Spool(SpooledPairs):
-    """A growing list of tokenized pairs, then a list to read."""
+    """A spool that is first written, then read."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Start an empty spool in a folder (None: the system's temporary folder)."""
+        """Create an empty spool in a folder (None: the system's temporary folder)."""
         with _told(folder):
             if folder is not None:
                 make_folder(folder)
@@ -141,7 +141,7 @@ class Spool(SpooledPairs):
         self.num_pairs = 0
 
     def write(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Add pairs, as one chunk unless there are none."""
+        """Append pairs as one chunk."""
         if not pairs:
             return
         self.chunk_pairs.append(len(pairs))
@@ -155,43 +155,43 @@ class Spool(SpooledPairs):
         self.num_pairs += len(pairs)
 
     def finish(self) -> None:
-        """End writing, so that the spool can be read."""
+        """Finish writing and open the spool for reading."""
         with _told(self._folder):
             self._writer.close()
             self._file.flush()
             self._reader = _opened(self._file)
 
     def save(self, stream: IO[bytes]) -> None:
-        """Write the finished spool to a file that stays (`SavedSpool`)."""
+        """Copy the finished spool to a stream, to be read as a `SavedSpool`."""
         self._file.seek(0)
         shutil.copyfileobj(self._file, stream)
 
     @property
     def facts(self) -> PairFacts:
-        """What a plan needs to know of all pairs."""
+        """The numbers per pair, for planning."""
         columns = np.concatenate(self._facts).T if self._facts else np.empty((4, 0), dtype=np.uint64)
         return PairFacts(columns[0].astype(np.int64), columns[1], columns[2:].T)
 
     @property
     def extra_kinds(self) -> dict[str, ExtraKind]:
-        """How each of the data set's own columns is stored, by its name in the data set."""
+        """Kinds of the data set's own columns, by name in the data set."""
         return {name: kind or "text" for name, kind in self._kinds.items()}
 
 
 class SavedSpool(SpooledPairs):
-    """A spool that was saved."""
+    """A spool that has been saved to a file."""
 
     def __init__(self, file: IO[bytes], chunk_pairs: Sequence[int], kinds: Mapping[str, ExtraKind]) -> None:
-        """Take the file over: it is closed with the spool.
+        """Open a saved spool; the file is closed with it.
 
         Args:
-            file: What was saved, to read at any position.
-            chunk_pairs: Of the spool.
-            kinds: Its `extra_kinds`.
+            file: The saved spool, seekable.
+            chunk_pairs: The spool's `chunk_pairs`.
+            kinds: The spool's `extra_kinds`.
 
         Raises:
-            OSError: The file cannot be read.
-            pyarrow.ArrowException: It is no spool, or was cut.
+            OSError: If the file cannot be read.
+            pyarrow.ArrowException: If it is not a spool, or is truncated.
         """
         self._file = file
         self._reader = _opened(self._file)
@@ -201,18 +201,18 @@ class SavedSpool(SpooledPairs):
 
     @property
     def extra_kinds(self) -> dict[str, ExtraKind]:
-        """How each of the data set's own columns is stored, by its name in the data set."""
+        """Kinds of the data set's own columns, by name in the data set."""
         return self._kinds
 
 
 def _opened(file: IO[bytes]) -> pa.RecordBatchFileReader:
-    """Return what reads a file without Python: Arrow's threads may outlive the interpreter."""
+    """Open a file for reading without Python: Arrow's threads may outlive the interpreter."""
     descriptor = f"/dev/fd/{file.fileno()}"
     return pa.ipc.open_file(pa.OSFile(descriptor) if os.path.exists(descriptor) else file)  # noqa: PTH110 (no path)
 
 
 def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
-    """Return the sequences of one side of a batch of the spool."""
+    """Return the sequences of one side of a chunk."""
     lists = batch.column(f"{side}_ids")
     flat, offsets = lists.flatten().to_numpy(), lists.offsets.to_numpy()
     offsets = offsets - offsets[0]
@@ -221,7 +221,7 @@ def sequences_of(batch: pa.RecordBatch, side: str) -> list[TokenSequence]:
 
 
 def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str, list[Json]]:
-    """Return the data set's own columns of a batch as the ledger stores them, by their names in the data set."""
+    """Return the data set's own columns of a chunk as stored in the ledger, by name in the data set."""
     try:
         rows = [json.loads(text) for text in batch.column("columns_json").to_pylist()]
         return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
@@ -231,7 +231,7 @@ def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str
 
 
 def _is_sound(batch: pa.RecordBatch) -> bool:
-    """Return whether a batch has all that is read of one."""
+    """Return whether a chunk has the expected columns and no missing values."""
     if not batch.schema.equals(_SCHEMA) or any(column.null_count for column in batch.columns):
         return False
     sides = [(batch.column(f"{side}_start"), batch.column(f"{side}_ids")) for side in ("chosen", "rejected")]
@@ -245,7 +245,7 @@ def _damaged(chunk: int) -> ResourceError:
 
 @contextmanager
 def _told(folder: Path | None) -> Iterator[None]:
-    """Turn what the disk raises into one sentence."""
+    """Turn an `OSError` into a `ResourceError`."""
     try:
         yield
     except OSError as error:
@@ -257,7 +257,7 @@ def _told(folder: Path | None) -> Iterator[None]:
 
 
 def _facts(item: TokenizedPair) -> tuple[int, int, int, int]:
-    """Return tokens, prompt and digests of a pair, as `PairFacts` has them."""
+    """Return a pair's number of tokens, prompt hash and beginnings of digests, as in `PairFacts`."""
     ids, start = item.chosen.token_ids, item.chosen.completion_start
     prompt = hashlib.blake2b(ids[:start].tobytes(), digest_size=8).digest() if start >= LEAST_SHARED else bytes(8)
     digests = (item.chosen.digest(), item.rejected.digest())

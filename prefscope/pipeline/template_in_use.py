@@ -1,4 +1,4 @@
-"""The chat template of a run, with one date in it if it writes the date."""
+"""The chat template of a run; if it writes the date, that is fixed for the whole run."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ASKS = "strftime_now("
-"""How a chat template asks for the time."""
+"""The call by which a chat template gets the current time."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateInUse:
-    """What conversations are rendered with."""
+    """The template that renders conversations."""
 
     settings: TokenizationSettings
-    """Those of the run, a template that was given with its date."""
+    """The run's settings, with the date written into the chat template, if one was passed."""
     hash: str
-    """Of the template with its date; empty without a template."""
+    """Hash of the template with its date; empty without a template."""
     undated_hash: str
     date: str
-    """The date that it writes, as 2026-01-31; empty if it writes none."""
+    """The date that the template writes, such as 2026-01-31; empty if it writes none."""
     asks_still: bool
-    """Whether it writes the time in a way that cannot be fixed."""
+    """Whether it uses the time in a way that cannot be fixed."""
 
     def notes(self) -> Iterator[Noted]:
-        """Yield what a person should know of the date."""
+        """Yield notes on the date in the template."""
         if self.asks_still:
             yield Noted("Warning: the chat template writes the time of rendering, so another run gets other tokens.")
         elif self.date and self.settings.template_date is None:
@@ -44,10 +44,10 @@ class TemplateInUse:
 
 
 def settle_template(tokenizer: PreTrainedTokenizerBase, settings: TokenizationSettings) -> TemplateInUse:
-    """Return the template of a run; from now on the tokenizer's own writes one date.
+    """Fix the date of a run's chat template; this changes the tokenizer's own template.
 
     Raises:
-        UsageError: The requested date is not a date.
+        UsageError: If the requested date is invalid.
     """
     day = run_date(settings.template_date)
     undated = loading.template_hash(tokenizer, settings.chat_template)

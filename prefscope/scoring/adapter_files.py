@@ -1,8 +1,8 @@
-"""What the files of an adapter say about its base: whether it can share it, and what switching it off leaves behind.
+"""What an adapter's files say about its base: whether they can share memory, and what switching it off leaves changed.
 
-No weight is loaded here, and no torch. An adapter is *additive* if PEFT only adds modules of its own beside the base's
-weights: then the base can be scored with the adapter switched off. That is taken for granted of nothing but plain LoRA,
-and proved again each time one is loaded (adapters.py).
+Loads no weights, and does not import torch. An adapter is *additive* if PEFT only adds modules next to the base's
+weights, so that the base can be scored with the adapter switched off. Only plain LoRA is assumed to be additive, and it
+is verified each time an adapter is loaded (adapters.py).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from prefscope.scoring.folder_contents import SCORE_HEADS
 from prefscope.scoring.headers import tensor_shapes
 
 HARMLESS_INITS = (True, False, None, "gaussian")
-"""Values of `init_lora_weights` that leave the base's weights alone."""
+"""Values of `init_lora_weights` that leave the base's weights unchanged."""
 IRREPRODUCIBLE_INITS = ("pissa_niter_", "lora_ga")
-"""Beginnings of those whose residual depends on random numbers or on training data, so that no load restores it."""
+"""Prefixes of initializations that depend on random numbers or training data, so that loading cannot repeat them."""
 WHOLE_MODULES = ("modules_to_save", "trainable_token_indices", "layer_replication")
-"""Settings by which a LoRA adapter is more than LoRA; with any of them its base is loaded apart."""
+"""Settings that make an adapter more than LoRA; with any of them, its base is loaded separately."""
 NOT_LANGUAGE_MODELS = {
     "SEQ_CLS": "a sequence classifier or reward model",
     "TOKEN_CLS": "a token classifier",
@@ -27,14 +27,14 @@ NOT_LANGUAGE_MODELS = {
     "SEQ_2_SEQ_LM": "an encoder-decoder model",
     "FEATURE_EXTRACTION": "an embedding model",
 }
-"""PEFT's task types that have no next-token probabilities, by what they are for."""
+"""PEFT's task types without next-token probabilities, with descriptions."""
 
 
 def is_additive(adapter: Checkpoint) -> bool:
     """Return whether the base can be scored in the same memory, with the adapter switched off.
 
     Raises:
-        ModelError: The adapter's files cannot be read.
+        ModelError: If the adapter's files cannot be read.
     """
     config = read_json(adapter.path / "adapter_config.json")
     return (
@@ -48,10 +48,10 @@ def is_additive(adapter: Checkpoint) -> bool:
 
 
 def what_stays(adapter: Checkpoint) -> str:
-    """Return what of the base stays changed when the adapter is switched off; empty if nothing is known to.
+    """Describe what stays changed in the base when the adapter is switched off; empty if nothing is known to.
 
     Raises:
-        ModelError: The adapter's files cannot be read.
+        ModelError: If the adapter's files cannot be read.
     """
     config = read_json(adapter.path / "adapter_config.json")
     init = str(config.get("init_lora_weights", ""))
@@ -67,9 +67,9 @@ def what_stays(adapter: Checkpoint) -> str:
 
 
 def _has_embeddings(adapter: Checkpoint, saved: list[str]) -> bool:
-    """Return whether the adapter stores whole embeddings or heads that PEFT writes over the base's.
+    """Return whether the adapter stores whole embeddings or heads with which PEFT overwrites the base's.
 
-    Those of `modules_to_save` it keeps apart, and so gives the base's back.
+    Those of `modules_to_save` do not count: PEFT keeps them separate, so the base's are restored.
     """
     names = (name.removesuffix(".weight").removesuffix(".base_layer") for name in tensor_shapes(adapter))
     whole = {name.rsplit(".", 1)[-1] for name in names if "lora_" not in name}
@@ -77,10 +77,10 @@ def _has_embeddings(adapter: Checkpoint, saved: list[str]) -> bool:
 
 
 def refuse_unscorable(adapter: Checkpoint) -> None:
-    """Refuse an adapter that is no language model's, or that no load restores as it was trained.
+    """Raise an error for an adapter that has no log-probs of text, or cannot be restored as it was trained.
 
     Raises:
-        ModelError: It is one, or its config cannot be read.
+        ModelError: If the adapter is of such a kind, or its config cannot be read.
     """
     config = read_json(adapter.path / "adapter_config.json")
     task = str(config.get("task_type"))
@@ -115,11 +115,11 @@ def refuse_unscorable(adapter: Checkpoint) -> None:
 
 
 def stored_rows(adapter: Checkpoint, module_name: str) -> int | None:
-    """Return how many rows an adapter's own copy of an embedding or head has; None if it has none.
+    """Return the number of rows of an adapter's own copy of an embedding or head, or None if it has no copy.
 
     Args:
         adapter: The adapter.
-        module_name: The dotted name of the module in the base model.
+        module_name: Dotted name of the module in the base model.
     """
     for name, shape in tensor_shapes(adapter).items():
         path: Any = name.removesuffix(".weight").removesuffix(".base_layer")

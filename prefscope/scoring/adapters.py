@@ -1,10 +1,11 @@
-"""Adapters on their base, by PEFT, with proof that what is in memory is what the files hold.
+"""Loads adapters onto their base with PEFT, and verifies that memory holds what the files do.
 
-A log-prob is kept under a key made of the checkpoint's files, so the weights that compute it have to be theirs:
+Log-probs are stored under a key made from the checkpoint's files, so the weights that compute them must match the
+files:
 
-- every tensor in an adapter's file is found in memory with the same values, and every one in memory is in the file;
-- PEFT's own forward is that of the module, which is what scores;
-- where a base is scored with its adapter switched off, its weights and its logits are those of before PEFT came.
+- every tensor in an adapter's file is in memory with the same values, and every tensor in memory is in the file;
+- PEFT's forward pass equals that of the module, which is the one used for scoring;
+- if the base is scored with its adapter switched off, its weights and logits are the same as before PEFT was applied.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from prefscope.settings import ModelSettings
 
 PROBED_TOKENS = 16
 CHUNK = 1 << 22
-"""Words of a checksum that are computed at one time."""
+"""Words of a checksum that are processed at once."""
 
 
 def put_on_base(
     adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings, *, scores_base: bool
 ) -> Any:
-    """Return the PEFT model that puts adapters on their base, each under its name.
+    """Load adapters onto their base, and return the PEFT model.
 
     Args:
-        adapters: The adapters, and what PEFT is to call them.
+        adapters: The adapters, and their names in PEFT.
         module: Their base, freshly loaded.
         models: How to load.
         scores_base: Whether the base is scored, too, with the adapters switched off.
 
     Raises:
-        ModelError: An adapter cannot be loaded or scored, or memory does not hold what its files do.
-        MissingExtraError: PEFT is not installed.
+        ModelError: If an adapter cannot be loaded or scored, or memory does not match the files.
+        MissingExtraError: If PEFT is not installed.
     """
     first = next(iter(adapters))
     try:
@@ -79,7 +80,7 @@ def put_on_base(
 
 
 def _resize(adapter: Checkpoint, module: PreTrainedModel) -> None:
-    """Give the base as many tokens as the adapter's own embeddings have, as training that adds tokens does."""
+    """Resize the base's embeddings to those that the adapter stores, for adapters whose training added tokens."""
     layers = {name: layer for name, layer in _embedding_layers(module) if stored_rows(adapter, name) is not None}
     rows = {stored_rows(adapter, name) for name in layers}
     embeddings: Any = module.get_input_embeddings()
@@ -99,7 +100,7 @@ def _resize(adapter: Checkpoint, module: PreTrainedModel) -> None:
 
 
 def _embedding_layers(module: PreTrainedModel) -> Iterator[tuple[str, Any]]:
-    """Yield the embeddings and the head of a model by their names."""
+    """Yield the names and modules of a model's embeddings and head."""
     layers = [module.get_input_embeddings(), module.get_output_embeddings()]
     for name, layer in module.named_modules():
         if any(layer is one for one in layers if one is not None):
@@ -112,10 +113,10 @@ def _is_tied(module: PreTrainedModel) -> bool:
 
 
 def _check_weights(peft: Any, checkpoint: Checkpoint, name: str) -> None:
-    """Refuse an adapter of which memory holds less, more or something else than its file.
+    """Verify that memory holds exactly the adapter's tensors.
 
     Raises:
-        ModelError: It does.
+        ModelError: If tensors are missing, left over or different.
     """
     from peft import get_peft_model_state_dict, load_peft_weights
 
@@ -141,16 +142,16 @@ def _check_weights(peft: Any, checkpoint: Checkpoint, name: str) -> None:
 
 
 def _is_same(loaded: Tensor, stored: Tensor) -> bool:
-    """Return whether a stored tensor is the one in memory, but for the precision that it was cast to."""
+    """Return whether a tensor in memory equals the stored one, after the cast to its dtype."""
     return loaded.shape == stored.shape and bool(torch.equal(loaded.cpu(), stored.to(loaded.dtype)))
 
 
 @torch.inference_mode()
 def _check_forward(peft: Any, module: PreTrainedModel, checkpoint: Checkpoint, name: str) -> None:
-    """Refuse an adapter for which PEFT does more than run the module: that would be left out of its numbers.
+    """Verify that PEFT does no more than run the module, as anything else would be missing from the numbers.
 
     Raises:
-        ModelError: The two differ.
+        ModelError: If the logits differ.
     """
     peft.set_adapter(name)
     with loading_errors(checkpoint, "the adapter"):
@@ -167,7 +168,7 @@ def _check_forward(peft: Any, module: PreTrainedModel, checkpoint: Checkpoint, n
 
 @dataclass(frozen=True, slots=True)
 class _Imprint:
-    """What a model is before an adapter is put on it."""
+    """Weights and logits of a model before an adapter is applied."""
 
     weights: tuple[tuple[str, Tensor, int], ...]
     """Name, tensor and checksum of each parameter and buffer."""
@@ -176,17 +177,17 @@ class _Imprint:
     @classmethod
     @torch.inference_mode()
     def of(cls, module: PreTrainedModel) -> _Imprint:
-        """Return the imprint of a model; weights that are offloaded (on the meta device) are left out."""
+        """Take the imprint of a model; weights that are offloaded (on the meta device) are left out."""
         named = [*module.named_parameters(), *module.named_buffers()]
         weights = tuple((name, tensor, checksum(tensor)) for name, tensor in named if not tensor.is_meta)
         return cls(weights, _logits(module, _probe(module)))
 
     @torch.inference_mode()
     def check(self, module: PreTrainedModel, adapter: Checkpoint) -> None:
-        """Refuse a model that is not what it was.
+        """Verify that a model is unchanged.
 
         Raises:
-            ModelError: A weight or a logit differs.
+            ModelError: If a weight or a logit differs.
         """
         moved = [name for name, tensor, before in self.weights if checksum(tensor) != before]
         if moved or not torch.equal(_logits(module, _probe(module)), self.logits):
@@ -199,12 +200,12 @@ class _Imprint:
 
 
 def checksum(tensor: Tensor) -> int:
-    """Return 64 bits that change with any bit of a tensor, computed where it lies."""
+    """Return a 64-bit checksum that changes with any bit of a tensor, computed on the tensor's device."""
     raw = tensor.detach().contiguous().flatten().view(torch.uint8)
     words = raw[: len(raw) // 8 * 8].view(torch.int64)
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
     places = torch.arange(1, 2 * min(CHUNK, max(len(words), 1)), 2, dtype=torch.int64, device=tensor.device)
-    for start in range(0, len(words), CHUNK):  # odd factors: each word moves the sum by itself
+    for start in range(0, len(words), CHUNK):  # odd factors: a change of any single word changes the sum
         some = words[start : start + CHUNK]
         total = total * 1_000_003 + (some * places[: len(some)]).sum()
     rest = raw[len(words) * 8 :].tolist()

@@ -1,9 +1,10 @@
-"""Attention over a packed row, registered with transformers under a name of its own.
+"""Attention over a packed row, registered with transformers as an implementation of its own.
 
-The linear layers of a model see one dense row; here every segment attends to its ancestors and to itself, and nothing
-else. Keys of a segment are read once for all its descendants: causal attention of the queries from its first token to
-its last descendant's over its own keys is at the same time the segment's own triangle and its descendants' full view
-of it. Each such part comes with its log-sum-exp, by which parts are joined exactly. No mask of a row is ever built.
+A model's linear layers see one dense row; here, every segment attends to its ancestors and itself only. The keys of a
+segment are read once for all its descendants: causal attention over its keys, for all queries from its first token to
+the end of its last descendant, covers both the segment's own triangle and its descendants' full view of it. Each
+partial result comes with its log-sum-exp, so that partial results can be combined exactly. No mask of a whole row is
+built.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from prefscope.scoring.varlen import Level, attend_level, find_varlen, levels_of
 
 NAME = "prefscope_packed"
 HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits"})
-"""Keywords that models hand on to their attention and that change nothing in it."""
+"""Keyword arguments that models pass to their attention and that do not affect the result."""
 QUERY_BLOCK = 256
-"""Queries whose scores exist at one time where no kernel fits."""
+"""Queries whose scores are computed at once if no kernel can be used."""
 
 
 class NotPackableError(PrefscopeError):
-    """The model asks its attention for something that the packed path does not do."""
+    """The model needs something of its attention that packing does not support."""
 
 
 @dataclass(slots=True)
 class Attended:
-    """The row that the attention of a model follows."""
+    """The packed row that a model currently attends over."""
 
     row: PackedRow
     longest: int
     """Tokens of the longest sequence."""
     levels: dict[torch.device, list[Level]] = field(default_factory=dict)
-    """The levels of the row's tree on each device that has asked for them."""
+    """Levels of the row's tree, by device; computed on demand."""
 
 
 _current: ContextVar[Attended | None] = ContextVar("packed_row", default=None)
@@ -53,7 +54,7 @@ _windows: ContextVar[set[int | None] | None] = ContextVar("windows", default=Non
 
 @contextmanager
 def attending(row: PackedRow) -> Iterator[Attended]:
-    """Let the attention of a model follow a packed row."""
+    """Make the attention of models follow a packed row."""
     attended = Attended(row, max((len(path) for path in row.paths), default=0))
     token = _current.set(attended)
     try:
@@ -64,7 +65,7 @@ def attending(row: PackedRow) -> Iterator[Attended]:
 
 @contextmanager
 def watching() -> Iterator[set[int | None]]:
-    """Collect the sliding windows that layers ask for, None for a layer without one."""
+    """Collect the sliding windows that layers pass to their attention; None stands for a layer without one."""
     windows: set[int | None] = set()
     token = _windows.set(windows)
     try:
@@ -88,27 +89,27 @@ def packed_attention(
     is_causal: bool | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """Return the attention output of a packed row, as transformers' attention interface asks for it.
+    """Compute attention over a packed row, through transformers' attention interface.
 
     Args:
         module: The attention layer.
         query: Shape (1, heads, T, width).
         key: Shape (1, key heads, T, width); heads are a multiple of key heads.
         value: Shape (1, key heads, T, value width).
-        attention_mask: Must be None: who sees whom follows from the row.
-        scaling: Of the scores; None: 1/√width.
+        attention_mask: Must be None; the row determines the mask.
+        scaling: Scale of the scores; None for 1/√width.
         dropout: Must be 0.
-        sliding_window: How many tokens a query sees, itself included.
+        sliding_window: Number of tokens that a query sees, including itself.
         softcap: Scores become softcap · tanh(score / softcap).
-        s_aux: A score a head that takes part in the softmax without a value (attention sinks). Shape (heads,).
+        s_aux: Attention sinks: one score per head that takes part in the softmax without a value. Shape (heads,).
         is_causal: Must not be False.
-        others: Refused unless None or known to be harmless.
+        others: Must be None, or known to be harmless.
 
     Returns:
         Shape (1, T, heads, value width), and None in place of attention weights.
 
     Raises:
-        NotPackableError: A keyword asks for what is not done here.
+        NotPackableError: If an argument is not supported, or there is no current row.
     """
     current = _current.get()
     asked = {**{name: others[name] for name in others.keys() - HARMLESS}, "attention_mask": attention_mask}
@@ -125,7 +126,7 @@ def packed_attention(
     if sliding_window is not None or softcap is not None or query.device.type not in KERNELS:
         return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
     width = value.shape[-1]
-    if width != query.shape[-1]:  # kernels want one width, and zeros change nothing
+    if width != query.shape[-1]:  # kernels need equal widths; padding with zeros changes nothing
         widest = max(width, query.shape[-1])
         query, key, value = (functional.pad(part, (0, widest - part.shape[-1])) for part in (query, key, value))
     varlen = find_varlen(query.device, query.dtype, query.shape[-1])
@@ -141,38 +142,40 @@ def packed_attention(
 AttentionInterface.register(NAME, packed_attention)
 
 Kernel = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-"""Causal attention of N queries over the keys of the first M of them, query i over keys 0 to i, and its log-sum-exp:
-(1, heads, N, width), (1, key heads, M, width) twice and the scale give (1, heads, N, width) and (1, heads, N)."""
+"""Causal attention of N queries over M ≤ N keys, where query i attends to keys 0 to i, and its log-sum-exp.
+
+Takes (1, heads, N, width), (1, key heads, M, width) twice and the scale.
+Returns (1, heads, N, width) and (1, heads, N)."""
 
 
 def _cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return attention by PyTorch's flash kernel for CPUs, which takes fewer key heads than heads as they are."""
+    """Use PyTorch's flash kernel for CPUs, which supports fewer key heads than heads."""
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
     found: tuple[Tensor, Tensor] = flash(query, key, value, dropout_p=0.0, is_causal=True, scale=scale)
     return found
 
 
 def _cuda_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return attention by the memory-efficient kernel, for every dtype and causal from the top left."""
+    """Use the memory-efficient kernel, which supports every dtype and aligns the causal mask at the top left."""
     group = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(group, dim=1) for part in (key, value))
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
     options = {"compute_log_sumexp": True, "dropout_p": 0.0, "is_causal": True, "scale": scale}
     output, lse, *_ = efficient(query, key, value, None, **options)
-    return output, lse[:, :, : query.shape[2]]  # it is padded to a multiple of 32
+    return output, lse[:, :, : query.shape[2]]  # padded to a multiple of 32
 
 
 KERNELS: dict[str, Kernel] = {"cpu": _cpu_kernel, "cuda": _cuda_kernel}
-"""By the kind of device; elsewhere scores are written out, block by block."""
+"""Kernels by type of device; on other devices, scores are computed explicitly, block by block."""
 
 
 def _by_segment(
     kernel: Kernel, row: PackedRow, query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return attention, each segment's keys for itself and its descendants at once, and its log-sum-exp.
+    """Compute attention segment by segment, each segment's keys for itself and its descendants at once.
 
     Returns:
-        Shapes (T, heads, width) and (T, heads).
+        Output and log-sum-exp, of shapes (T, heads, width) and (T, heads).
     """
     _, heads, tokens, width = query.shape
     output = torch.empty((tokens, heads, width), dtype=_wide(query.dtype), device=query.device)
@@ -191,7 +194,7 @@ def _by_segment(
 def _by_level(
     varlen: Callable[..., Any], current: Attended, query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the same by variable-length attention, level by level of the row's tree."""
+    """Compute the same as `_by_segment` by variable-length attention, level by level of the row's tree."""
     if query.device not in current.levels:
         current.levels[query.device] = levels_of(current.row, query.device)
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
@@ -207,9 +210,9 @@ def _by_level(
 
 
 def _join(output: Tensor, total: Tensor, part: Tensor, lse: Tensor) -> None:
-    """Join in place what queries got from some keys with what they got from others: the softmax over both.
+    """Combine, in place, attention over some keys with attention of the same queries over other keys.
 
-    Shapes are (N, heads, width) and (N, heads), twice.
+    Shapes are (N, heads, width) and (N, heads), each twice.
     """
     weight = torch.sigmoid(lse.to(total.dtype) - total).unsqueeze(-1)
     output.lerp_(part.to(output.dtype), weight)
@@ -230,7 +233,7 @@ def _by_blocks(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Return attention block of queries by block, scores written out: windows and soft caps, on every device."""
+    """Compute attention by blocks of queries with explicit scores; supports windows and soft caps, on every device."""
     heads, tokens = query.shape[1:3]
     output = torch.empty((1, tokens, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
     for segment in current.row.segments:
@@ -245,7 +248,7 @@ def _by_blocks(
 
 
 def _seen(row: PackedRow, segment: Segment, start: int, stop: int, window: int | None) -> Tensor:
-    """Return the indices of the keys that a segment's queries from `start` to `stop` can see."""
+    """Return the indices of the keys that are visible to a segment's queries from `start` to `stop`."""
     parts = [np.arange(segment.start, stop)]
     while segment.parent >= 0:
         segment = row.segments[segment.parent]
@@ -255,7 +258,7 @@ def _seen(row: PackedRow, segment: Segment, start: int, stop: int, window: int |
 
 
 def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """Return which keys each query sees, the last query being the last key. Shape (queries, keys)."""
+    """Return a mask of the keys that each query sees; the last query is the last key. Shape (queries, keys)."""
     behind = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     return (behind >= 0) if window is None else (behind >= 0) & (behind < window)
 
@@ -269,7 +272,7 @@ def _block(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Return softmax attention of some queries. Shape (heads, queries, value width)."""
+    """Compute softmax attention of a block of queries. Shape (heads, queries, value width)."""
     heads, queries = query.shape[:2]
     grouped = query.reshape(key.shape[0], -1, query.shape[-1])
     scores = (grouped @ key.transpose(1, 2)).reshape(heads, queries, -1).to(_wide(query.dtype)) * scale

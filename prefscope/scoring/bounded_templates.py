@@ -1,7 +1,7 @@
-"""Chat templates rendered within the bounds of template_limits.py, by transformers' own function.
+"""Renders chat templates within the limits of template_limits.py, using transformers' own function.
 
-The environment of jinja2 that transformers renders in is private. Where a rendering of ours compiles a template, it
-gets one of an environment that is the same but for the checks; renderings of anybody else are as they were.
+transformers' jinja2 environment is private. When this program renders, templates are compiled in a copy of that
+environment with checks added; renderings by other code are not affected.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from jinja2.visitor import NodeTransformer
 from prefscope.scoring.template_limits import check_call, check_operation, is_metered, join, metered, spend, weighed
 
 _COUNTED, _JOINED, _WEIGHED = "prefscope counted", "prefscope joined", "prefscope weighed"
-"""Filters that no template can name."""
+"""Names of filters, which no template can contain."""
 _NOT_OFFERED = ("lipsum",)
-"""Functions of jinja2 that write random text of any length."""
+"""jinja2 functions that write random text of any length."""
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Let `apply_chat_template` render within bounds in this block.
+    """Make `apply_chat_template` render within limits in this block.
 
     Raises:
-        TemplateLimitError: The template makes too much of something, or takes too long (a `TemplateTimeError`).
+        TemplateLimitError: If the template exceeds a limit, or takes too long (`TemplateTimeError`).
     """
     _take_over()
     with metered():
@@ -39,10 +39,10 @@ def bounded() -> Iterator[None]:
 
 @cache
 def _take_over() -> None:
-    """Give renderings that are bounded a template that is."""
+    """Patch transformers, so that metered renderings use bounded templates."""
     from transformers.utils import chat_template_utils
 
-    compile_theirs = chat_template_utils._compile_jinja_template  # noqa: SLF001 (nothing public does it)
+    compile_theirs = chat_template_utils._compile_jinja_template  # noqa: SLF001 (there is no public function for this)
 
     @lru_cache(maxsize=64)
     def compile_bounded(chat_template: str) -> Template:
@@ -58,18 +58,18 @@ def _take_over() -> None:
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """An environment whose templates make no value that is too large."""
+    """An environment in which templates cannot create values that are too large."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     concat = staticmethod(join)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Return the result of an operation."""
+        """Return the result of an operation, after checking its size."""
         check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Return the result of a call of a function, a method or a macro."""
+        """Call a function, a method or a macro, and check the size of the result."""
         owner = getattr(function, "__self__", None)
         owner = getattr(getattr(function, "__wrapped__", None), "__self__", None) if owner is None else owner
         if isinstance(owner, str | bytes | int | float | list | tuple | dict):
@@ -84,7 +84,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 def _environment(theirs: Environment) -> BoundedEnvironment:
-    """Return an environment that is as another one, with checks."""
+    """Copy an environment and add checks."""
     ours = BoundedEnvironment.__new__(BoundedEnvironment)
     vars(ours).update(vars(theirs))
     ours.filters = {name: _checked(name, function) for name, function in theirs.filters.items()}
@@ -95,7 +95,7 @@ def _environment(theirs: Environment) -> BoundedEnvironment:
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that refuses what it would make too large."""
+    """Wrap a filter with checks of its size."""
 
     @wraps(function)
     def check(*args: Any, **kwargs: Any) -> Any:
@@ -108,7 +108,7 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Counted:
-    """What a loop goes through, each item a step."""
+    """An iterable of a loop that counts each item as a step."""
 
     def __init__(self, items: Any) -> None:
         self._items = items
@@ -136,7 +136,7 @@ def _weighed(_: Context, value: Any) -> Any:
 
 
 class _Checks(NodeTransformer):
-    """Puts a check around loops, joined texts and lists, none of which an environment can intercept."""
+    """Adds checks to loops, concatenations and literals, which an environment cannot intercept."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 (named by jinja2)
         self.generic_visit(node)

@@ -1,7 +1,7 @@
-"""Where a checkpoint lies and what is in it, told without loading its weights.
+"""Locates checkpoints and describes their content, without loading weights.
 
 A checkpoint is a Hugging Face folder, a hub id, a PEFT adapter folder (with its base) or a GGUF file. This module reads
-configs and file headers only; it imports no torch.
+only configs and file headers; it does not import torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ADAPTER_OFF = "adapter-off"
 """The reference that is the policy with its adapter switched off; see `Checkpoint.off`."""
 CHUNK_BYTES = 1 << 24
 REPLACING_INITS = ("pissa", "olora", "corda", "loftq")
-"""Beginnings of `init_lora_weights` by which PEFT puts a residual in place of the base's weights at every load."""
+"""Prefixes of `init_lora_weights` for which PEFT replaces the base's weights by a residual at every load."""
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 
 
@@ -35,13 +35,13 @@ class Checkpoint:
     """A checkpoint on this machine."""
 
     name: str
-    """What the user called it."""
+    """The name that the user passed."""
     path: Path
     """The folder, or the GGUF file."""
     base: Checkpoint | None = None
-    """An adapter's base model."""
+    """The base model, if this is an adapter."""
     off: bool = False
-    """Whether the adapter is loaded and switched off: what trainers call the reference if they are given none."""
+    """Whether to load the adapter and switch it off, which is what trainers use as reference if they are given none."""
 
     @property
     def is_gguf(self) -> bool:
@@ -59,16 +59,16 @@ class Checkpoint:
 
 
 def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpoint, Checkpoint | None]:
-    """Return the policy and the reference (None without one), adapters with their bases.
+    """Locate the policy and the reference, including the bases of adapters.
 
     Args:
-        models: What the user asked for.
-        note: Called with a sentence when another base than the recorded one is used.
+        models: The user's settings.
+        note: Called with a sentence if a base other than the recorded one is used.
 
     Raises:
-        ModelError: A checkpoint is not there, is not one, or an adapter's base is nowhere.
-        UsageError: The reference is missing or cannot be the adapter's base.
-        ResourceError: The hub cannot be reached.
+        ModelError: If a checkpoint does not exist or is invalid, or an adapter's base is not found.
+        UsageError: If the reference is missing, or requires an adapter that the policy is not.
+        ResourceError: If the hub cannot be reached.
     """
     fallback = models.base or (models.ref if models.ref not in (None, "base", "none", ADAPTER_OFF) else None)
     policy = _locate(models.policy, fallback, models, note)
@@ -96,7 +96,7 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
 def _locate(
     name: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None], *, as_base: bool = False
 ) -> Checkpoint:
-    """Return the checkpoint that a name means; as a base it is no adapter."""
+    """Locate a checkpoint by name; `as_base` refuses adapters."""
     path = Path(name).expanduser()
     if not path.exists():
         path = _download(name, models)
@@ -115,7 +115,7 @@ def _locate(
 
 
 class _AdapterAsBaseError(ModelError):
-    """A base that is itself an adapter."""
+    """The base of an adapter is itself an adapter."""
 
     def __init__(self, base: str) -> None:
         super().__init__(
@@ -126,7 +126,7 @@ class _AdapterAsBaseError(ModelError):
 def _locate_base(
     name: str, path: Path, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
 ) -> Checkpoint:
-    """Return the base of an adapter: the one given, the recorded one, or the reference where that one is gone."""
+    """Locate the base of an adapter: the one that the user named, the recorded one, or the fallback."""
     recorded = str(read_json(path / "adapter_config.json").get("base_model_name_or_path") or "")
     if models.base is None and recorded and Path(recorded).expanduser().resolve() == path.resolve():
         raise ModelError(
@@ -146,14 +146,14 @@ def _locate_base(
 def _locate_recorded_base(
     name: str, recorded: str, fallback: str | None, models: ModelSettings, note: Callable[[str], None]
 ) -> Checkpoint:
-    """Return the base that an adapter records, or the fallback where that one is gone."""
+    """Locate the base that an adapter records, or the fallback if that is not found."""
     try:
         if recorded:
             return _locate(recorded, None, models, note, as_base=True)
     except _AdapterAsBaseError:
         raise
     except (ModelError, ResourceError):
-        pass  # the usual case: the path of another machine
+        pass  # common: the path is from another machine
     if fallback is None:
         raise ModelError(
             f"The adapter's base model {recorded!r} is not here", where=name, hint="Give the base model with --base."
@@ -196,7 +196,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object of a config file.
 
     Raises:
-        ModelError: The file is no JSON object.
+        ModelError: If the file is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -208,10 +208,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(checkpoint: Checkpoint, *, allow_pickle: bool) -> list[Path]:
-    """Return the files that hold a checkpoint's own weights, in a fixed order.
+    """Return the files with a checkpoint's own weights, in a fixed order.
 
     Raises:
-        ModelError: There are none, or only pickled ones that the user did not allow.
+        ModelError: If there are none, or only pickled files, which the user did not allow.
     """
     if checkpoint.is_gguf:
         return [checkpoint.path]
@@ -233,15 +233,15 @@ def weight_files(checkpoint: Checkpoint, *, allow_pickle: bool) -> list[Path]:
 def fingerprint(
     checkpoint: Checkpoint, store: LogpStore, *, allow_pickle: bool, progress: Callable[[int, int], None]
 ) -> str:
-    """Return a hash of the content that decides a model's numbers: configs and weights, an adapter's base included.
+    """Return a hash of everything that determines a model's numbers: configs and weights, including an adapter's base.
 
-    Hashes of files are kept in the store by path, size and the time of the last change.
+    Hashes of files are cached in the store, by path, size and time of the last change.
 
     Args:
-        checkpoint: What to hash.
-        store: Remembers files that were hashed before.
-        allow_pickle: Whether `.bin` weights are admitted.
-        progress: Called with bytes done and bytes in all while a file is read.
+        checkpoint: The checkpoint to hash.
+        store: Caches hashes of files.
+        allow_pickle: Whether to accept `.bin` weights.
+        progress: Called with bytes done and total bytes while a file is read.
     """
     files = weight_files(checkpoint, allow_pickle=allow_pickle)
     files += [file for name in ("config.json", "adapter_config.json") if (file := checkpoint.path / name).is_file()]
@@ -249,9 +249,9 @@ def fingerprint(
     for file in files:
         whole.update(file.name.encode() if not checkpoint.is_gguf else b"gguf")
         whole.update(bytes.fromhex(_file_digest(file, store, progress)))
-    if _replaces_base(checkpoint):  # computed at every load, and another release may compute it otherwise
+    if _replaces_base(checkpoint):  # computed at every load, and may differ between releases of PEFT
         whole.update(_peft_version().encode())
-    if checkpoint.off:  # never the base's own, which what the adapter brings along may differ from
+    if checkpoint.off:  # differs from the base's own hash, as an adapter may change the base even when switched off
         whole.update(ADAPTER_OFF.encode())
     if checkpoint.base is not None:
         whole.update(fingerprint(checkpoint.base, store, allow_pickle=allow_pickle, progress=progress).encode())
@@ -269,20 +269,20 @@ def _peft_version() -> str:
     try:
         return importlib.metadata.version("peft")
     except importlib.metadata.PackageNotFoundError:
-        return ""  # nothing is loaded without it
+        return ""  # without PEFT, nothing is loaded
 
 
 def file_stamps(checkpoint: Checkpoint) -> tuple[FileStamp, ...]:
-    """Return name, size and time of last change of each file that a fingerprint covers, an adapter's base included.
+    """Return name, size and time of the last change of each file covered by a fingerprint, including an adapter's base.
 
-    The time is the inode's (in nanoseconds), which a copy that keeps modification times changes, too.
+    The time is the inode's (in nanoseconds), which also changes when a copy preserves modification times.
     """
     files = [file for one in (checkpoint, checkpoint.full) for file in _named_files(one)]
     return tuple((str(file), stat.st_size, stat.st_ctime_ns) for file in files for stat in [file.stat()])
 
 
 def _named_files(checkpoint: Checkpoint) -> list[Path]:
-    """Return the weight files and the configs of a checkpoint that are there."""
+    """Return the existing weight files and configs of a checkpoint."""
     if checkpoint.is_gguf:
         return [checkpoint.path]
     weights = [file for suffix in ("*.safetensors", "*.bin") for file in checkpoint.path.glob(suffix)]
@@ -291,9 +291,9 @@ def _named_files(checkpoint: Checkpoint) -> list[Path]:
 
 
 def _file_digest(file: Path, store: LogpStore, progress: Callable[[int, int], None]) -> str:
-    """Return the content hash of a file, from the store if its size and the time of its last change are the same.
+    """Return the content hash of a file, from the store if its size and time of the last change are unchanged.
 
-    That time is the inode's, which a copy that keeps modification times (`cp -p`, `rsync -t`) changes, too.
+    The time is the inode's, which also changes when a copy preserves modification times (`cp -p`, `rsync -t`).
     """
     stat = file.stat()
     known = store.file_digest(str(file.resolve()), stat.st_size, stat.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""How many positions a model can read: what its config says, with the scaling of its rotary positions."""
+"""The context length of a model: from its config, including the scaling of rotary positions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from transformers import PretrainedConfig
 
 _LARGEST_FACTOR = 1e6
 _FINAL = ("llama3", "longrope", "su")
-"""Rotary scalings whose `max_position_embeddings` is the length after scaling."""
+"""Types of rotary scaling for which `max_position_embeddings` is the length after scaling."""
 
 
 def context_of(config: PretrainedConfig) -> int | None:
-    """Return how many positions a config gives its model, or None where it does not say.
+    """Return the number of positions of a model, or None if its config does not define it.
 
-    Linear and dynamic scaling multiply `max_position_embeddings`; YaRN multiplies the length before scaling, where
-    a config may have either length as `max_position_embeddings`, so the larger number counts. The others have the
-    final length there, as Gemma 3 does. (vLLM reads configs in the same way.)
+    Linear and dynamic scaling multiply `max_position_embeddings`. YaRN multiplies the length before scaling; as configs
+    use either length as `max_position_embeddings`, the larger number counts. For other types, and for Gemma 3, it is
+    the final length already. (vLLM reads configs in the same way.)
     """
     text = config.get_text_config()
     length = getattr(text, "max_position_embeddings", None)
@@ -30,7 +30,7 @@ def context_of(config: PretrainedConfig) -> int | None:
 
 
 def is_rotary(config: PretrainedConfig) -> bool:
-    """Return whether positions are rotary, so that there is one for any length; tables of positions end."""
+    """Return whether positions are rotary, and so defined for any length, unlike tables of positions."""
     return any(True for _ in _ropes(config.get_text_config()))
 
 
@@ -40,7 +40,7 @@ def varies_with_length(config: PretrainedConfig) -> bool:
 
 
 def forget_lengths(module: nn.Module) -> None:
-    """Reset dynamic rotary frequencies, which keep those of the longest batch, to the state of a fresh model."""
+    """Reset dynamic rotary frequencies, which otherwise stay those of the longest batch, to their initial state."""
     for part in module.modules():
         original: Any = getattr(part, "original_max_seq_len", None)
         if original is None:
@@ -55,7 +55,7 @@ def forget_lengths(module: nn.Module) -> None:
 
 
 def _ropes(text: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rotary parameters of a text model: one set, or one for each kind of layer."""
+    """Yield the rotary parameters of a text model: one set, or one for each type of layer."""
     rope = getattr(text, "rope_parameters", None) or {}
     by_layer = [value for value in rope.values() if isinstance(value, dict)]
     yield from by_layer or ([rope] if rope else [])

@@ -1,1 +1,1 @@
-"""Who computes the batches of a plan: this process, several of this machine, or a Ray cluster."""
+"""Dispatchers, which decide where batches are computed: in this process, in worker processes, or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Which dispatcher a run gets."""
+"""Chooses and opens the dispatcher of a run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 def open_dispatcher(
     asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], emit: Emit
 ) -> Iterator[Dispatcher]:
-    """Give a dispatcher for models that are resident together; its workers are gone afterwards.
+    """Open a dispatcher for models that are in memory together, and end its workers afterwards.
 
     Raises:
-        MissingExtraError: Ray is asked for and not installed.
+        MissingExtraError: If Ray is requested but not installed.
     """
     if asked.engine == "local" and asked.workers is None:
         yield LocalDispatcher(BatchScorer(pool, {model.role: model for model in models}, emit))
@@ -68,7 +68,7 @@ def _open_workers(asked: DispatchSettings, pool: ModelPool, models: Sequence[Sco
 
 
 def _job(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel], threads: int) -> Job:
-    """Return what a worker with so many threads has to know; it computes by itself, whatever was asked of the run."""
+    """Return the job of a worker with some CPU threads; the worker computes locally, however the run is dispatched."""
     settings = replace(pool.settings, dispatch=DispatchSettings(patience=asked.patience))
     return Job(
         settings,
@@ -83,12 +83,12 @@ def _job(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel]
 
 
 def _environment(device: torch.device, number: int, processes: int) -> Mapping[str, str]:
-    """Return the environment of a worker, which sees its share of several GPUs unless one was asked for by its number.
+    """Return the environment of a worker, limited to its share of the GPUs unless a GPU was chosen by number.
 
     Args:
-        device: Of the run.
-        number: Of the worker.
-        processes: How many GPUs it needs.
+        device: The run's device.
+        number: Number of the worker.
+        processes: Number of GPUs that the worker needs.
     """
     if device != torch.device("cuda"):
         return os.environ
@@ -99,11 +99,11 @@ def _environment(device: torch.device, number: int, processes: int) -> Mapping[s
 
 
 def examine_apart(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
-    """Return what `ModelPool.examine` does, found by a process of its own: the first of those that share the model.
+    """Run `ModelPool.examine` in a process of its own, the first of those that share the model.
 
     Raises:
-        ResourceError: It ended without an answer.
-        PrefscopeError: What it raised.
+        ResourceError: If the process died.
+        PrefscopeError: Any error that the process reports.
     """
     job = _job(pool.settings.dispatch, pool, (), os.cpu_count() or 1)
     environment = _environment(pool.device, 0, pool.settings.models.tp)

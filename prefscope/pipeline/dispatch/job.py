@@ -1,4 +1,4 @@
-"""What a worker has to know, and what it gives back."""
+"""Messages to and from workers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 
 TIMES_LONGER = 10
-"""A batch that takes so many times as long as it should hangs."""
+"""A batch that takes this many times its expected duration is considered hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker has to know before its first unit."""
+    """Everything that a worker needs before its first unit."""
 
     settings: ScoreSettings
     device: torch.device
@@ -33,24 +33,24 @@ class Job:
     threads: int
 
     def pool(self, store: LogpStore, emit: Emit) -> ModelPool:
-        """Return the models, none of them loaded."""
+        """Return the pool of the models, none of them loaded."""
         return ModelPool(
             self.settings, store, emit, self.device, self.dtype, self.groups, self.together, self.token_ids
         )
 
     def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
-        """Return what computes the batches."""
+        """Return the scorer of the models."""
         return BatchScorer(self.pool(store, emit), {model.role: model for model in self.models}, emit)
 
     def patience(self, tokens: int) -> float:
-        """Return how many seconds so many tokens may take under any of the models."""
+        """Return the seconds after which a batch of some tokens is considered hung, under the slowest model."""
         speed = min(model.budget.tokens_per_second for model in self.models)
         return max(self.settings.dispatch.patience, TIMES_LONGER * tokens / speed)
 
 
 @dataclass(frozen=True, slots=True)
 class ExamineModel:
-    """A model that a worker is to look at, in place of computing units."""
+    """Asks a worker to examine a model instead of computing units."""
 
     job: Job
     candidate: Candidate
@@ -58,7 +58,7 @@ class ExamineModel:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of the unit in hand came out."""
+    """The result of a worker's next batch."""
 
     found: tuple[NDArray[np.float32], ...]
     seconds: float

@@ -1,4 +1,4 @@
-"""Batches computed in this process; every other dispatcher runs a `BatchScorer` in each of its workers."""
+"""Scoring of batches in this process; all other dispatchers run a `BatchScorer` in each worker."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
 
 SHARE_TO_FIT = 0.75
-"""After a batch that did not fit into memory, larger ones than this share of it are cut before they are tried."""
+"""After a batch did not fit into memory, batches larger than this share of it are split before they are tried."""
 
 
 @dataclass(slots=True)
 class BatchScorer:
-    """The models of a stage, ready to compute batches."""
+    """Computes batches with models that are in memory together."""
 
     pool: ModelPool
     models: Mapping[str, ScoredModel]
-    """By role."""
+    """Models by role."""
     emit: Emit
     _limits: dict[str, int] = field(default_factory=dict)
-    """Tokens that fitted into memory after a batch had to be halved, by role."""
+    """Largest batch to try, in tokens, by role; set after a batch did not fit into memory."""
 
     def load(self) -> None:
-        """Load the models beforehand.
+        """Load the models ahead of the first batch.
 
         Raises:
-            PrefscopeError: One cannot be loaded.
+            PrefscopeError: If a model cannot be loaded.
         """
         for model in self.models.values():
             with self.pool.loaded(model.candidate):
@@ -43,7 +43,7 @@ class BatchScorer:
         """Compute a batch.
 
         Raises:
-            ResourceError: A single sequence does not fit into memory.
+            ResourceError: If a single sequence does not fit into memory.
         """
         model, role = self.models[turn.role], turn.role
         path = model.verdict.path
@@ -65,7 +65,7 @@ class BatchScorer:
 
 
 def _within(batch: Sequence[TokenSequence], limit: int | None, *, packed: bool) -> Iterator[Sequence[TokenSequence]]:
-    """Yield a batch whole, or in halves of halves that are within a limit of tokens."""
+    """Yield a batch, halved repeatedly until each piece is within a limit of tokens."""
     if limit is None or len(batch) == 1 or computed_tokens(batch, packed=packed) <= limit:
         yield batch
     else:
@@ -76,17 +76,17 @@ def _within(batch: Sequence[TokenSequence], limit: int | None, *, packed: bool) 
 
 @dataclass(slots=True)
 class LocalDispatcher:
-    """One batch after the other, in this process."""
+    """Computes one batch after the other, in this process."""
 
     scorer: BatchScorer
 
     @property
     def width(self) -> int:
-        """One."""
+        """The number of batches computed at the same time: 1."""
         return 1
 
-    def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:  # noqa: ARG002 (nobody survives a death)
-        """Yield the batches of each unit and its end."""
+    def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:  # noqa: ARG002 (a crash would end this process)
+        """Yield the results of each unit's batches, then its end."""
         for unit in units:
             for turn in unit.turns:
                 yield self.scorer.score(turn)

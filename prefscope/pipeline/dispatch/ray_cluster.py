@@ -1,8 +1,8 @@
-"""Actors of a Ray cluster: the process that speaks with Ray, as seen by the run. No ray is imported here.
+"""The dispatcher for a Ray cluster. It talks to a separate driver process, so Ray is not imported here.
 
-Without a folder of parts units carry their token ids to the actors, and log-probs come back to be committed here. With
-one, units are the numbers of shards: actors read the plan in the folder and write the parts themselves, so that next to
-nothing passes through this process.
+Without a folder of parts, units carry their token ids to the actors, and log-probs are returned and committed here.
+With one, units are just numbers of shards: actors read the plan in the folder and write the parts themselves, so that
+hardly any data passes through this process.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from prefscope.subprocesses import Child, start_child
 
 COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.ray_driver")
 MOST_TOKENS = 1 << 27
-"""Of all units that carry their token ids: they are in Ray's object store before the first is computed."""
+"""Limit for all units that carry token ids, as Ray's object store holds all of them before the first is computed."""
 SECONDS_TO_END = 15.0
 
 
 @dataclass(slots=True)
 class RayCluster:
-    """Actors that compute units; `close` ends them, and Ray if it was started for them."""
+    """Dispatches to actors of a Ray cluster; `close` ends the actors, and Ray if it was started for them."""
 
     job: RayJob
     asked: DispatchSettings
     device: torch.device
     emit: Emit
     width: int = 1
-    """How many batches are computed at one time, known once the cluster is."""
+    """Number of batches computed at the same time; known once the cluster is."""
     _child: Child | None = None
     _folder: str = ""
     _has_failed: bool = False
-    """Whether the log is worth keeping."""
+    """Whether to keep the log."""
 
     def open(self) -> None:
-        """Start the process that speaks with Ray.
+        """Start the driver process.
 
         Raises:
-            MissingExtraError: Ray is not installed.
+            MissingExtraError: If Ray is not installed.
         """
         if importlib.util.find_spec("ray") is None:
             raise MissingExtraError("--engine ray", "ray")
@@ -67,7 +67,7 @@ class RayCluster:
         self._child = start_child(COMMAND, log, arguments=[self._folder], environment=os.environ | token)
 
     def close(self) -> None:
-        """End Ray's processes, if they are of this run, and delete its files."""
+        """End the driver process, and Ray if it was started for this run, and delete Ray's files."""
         if self._child is not None:
             self._child.connection.close()
             with suppress(subprocess.TimeoutExpired):
@@ -77,12 +77,12 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
-        """Yield what comes back of units, in the order in which it comes.
+        """Yield the results of units, as they arrive.
 
         Raises:
-            UsageError: The units are too much to carry their token ids.
-            ResourceError: Ray cannot go on, or the cluster is too small.
-            PrefscopeError: What an actor raised.
+            UsageError: If the units have too many tokens to be carried.
+            ResourceError: If Ray fails, or the cluster is too small.
+            PrefscopeError: Any error that an actor reports.
         """
         given: list[tuple[Unit, Payload]] = []
         for unit in units:
@@ -107,14 +107,14 @@ class RayCluster:
                 yield Dropped(unit)
 
     def _ask(self, units: tuple[bytes, ...], tries: int, in_flight: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the answers of the process that speaks with Ray, each with the number of its unit."""
+        """Yield the driver's answers, each with the number of its unit."""
         asked = self.asked
         needed = float(self.job.job.settings.models.tp) if self.device.type == "cuda" else 0.0
         gpus = needed if asked.gpus_per_worker is None else asked.gpus_per_worker
         cluster = Cluster(asked.address, asked.workers, gpus, asked.cpus_per_worker, self._folder)
         if self._child is None:
             raise RuntimeError("the cluster is not open")
-        with suppress(OSError):  # if it has died, that is heard next
+        with suppress(OSError):  # if it has died, the next read notices
             self._child.connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
         while (said := self._hear(self._child)) is not None:
             if isinstance(said, int):
@@ -140,7 +140,7 @@ class RayCluster:
 
 
 def _check_amount(payloads: Iterable[Payload]) -> None:
-    """Refuse more tokens than Ray's object store should hold."""
+    """Raise an error if the units carry more tokens than Ray's object store should hold."""
     tokens = sum(turn.tokens for payload in payloads if not isinstance(payload, int) for turn in payload)
     if tokens > MOST_TOKENS:
         raise UsageError(
@@ -152,7 +152,7 @@ def _check_amount(payloads: Iterable[Payload]) -> None:
 def _unpacked(
     unit: Unit, payload: Payload, answer: PrefscopeError | list[Batch] | list[BatchScored]
 ) -> Iterator[Answer]:
-    """Yield what an actor has made of a unit."""
+    """Yield the results in an actor's answer to a unit."""
     if isinstance(answer, PrefscopeError):
         raise answer
     if isinstance(payload, int):

@@ -1,8 +1,8 @@
-"""The process that speaks with Ray: units in, what actors make of them out. The only file that imports ray.
+"""The driver process of Ray: receives units and returns the actors' answers. The only module that imports Ray.
 
-Ray places the actors, gives them their GPUs, starts them again and tries a unit again; what a unit is and when it
-counts as done is not its business. It has a process and a session of its own, because it writes to stdout as it likes
-and leaves processes behind when it is killed: whoever ends the session ends all of them.
+Ray places the actors, assigns GPUs, restarts actors and retries units; it does not know what a unit is or when it is
+done. It runs in a process and session of its own, because it writes to stdout and leaves processes behind when it is
+killed; killing the session ends them all.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ MOST_DEATHS_WHILE_LOADING = 16
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be computed."""
+    """A request to compute units."""
 
     job: bytes
-    """A pickled `RayJob`: unpickled only where the same version runs."""
+    """A pickled `RayJob`; unpickled only after the version has been checked."""
     units: tuple[bytes, ...]
-    """A pickled unit's turns each, or the number of a shard."""
+    """Pickled payloads of the units: turns, or the number of a shard."""
     cluster: Cluster
     tries: int
     in_flight: int
-    """Units that an actor has at a time: one that ends it takes the others along."""
+    """Units that an actor holds at the same time; if one crashes the actor, the others have to be retried, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where, and with what."""
+    """The cluster to use, and its resources per worker."""
 
     address: str | None
-    """Of a cluster that runs; None: one is started here."""
+    """Address of a running cluster; None to start a local one."""
     workers: int | None
-    """Actors; None: as many as the cluster has room for."""
+    """Number of actors; None for as many as fit into the cluster."""
     gpus: float
     cpus: int
     folder: str
-    """For Ray's own files, where it is started here."""
+    """Folder for Ray's own files, if it is started here."""
 
 
 def main() -> int:
-    """Answer one request after the other and return the exit code."""
+    """Answer requests until there are no more, and return the exit code."""
     connection = Connection(int(sys.argv[1]))
     end_with_starter(lambda: _clear_up(sys.argv[2]))
     os.environ |= {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
-        "RAY_USAGE_STATS_ENABLED": "0",  # nothing is uploaded
+        "RAY_USAGE_STATS_ENABLED": "0",  # disables telemetry
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
@@ -81,7 +81,7 @@ def main() -> int:
         return 0
     except PrefscopeError as error:
         connection.send(error)
-    except Exception as error:  # noqa: BLE001 (Ray raises what it likes)
+    except Exception as error:  # noqa: BLE001 (Ray raises errors of any kind)
         traceback.print_exc()
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         connection.send(ResourceError(f"Ray could not go on ({first})", hint="The same command goes on from here."))
@@ -91,10 +91,10 @@ def main() -> int:
 
 
 def _connect(cluster: Cluster) -> int:
-    """Start Ray or join it, once, and return how many workers there are.
+    """Start Ray or join a cluster, unless that is done, and return the number of workers.
 
     Raises:
-        ResourceError: The cluster is not there or too small.
+        ResourceError: If there is no cluster at the address, or it is too small.
     """
     import ray
 
@@ -126,12 +126,12 @@ def _connect(cluster: Cluster) -> int:
 
 
 def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the answer to each unit that did not kill its actors, by its number."""
+    """Yield the answers to units, each with the number of its unit; units that crashed their actors are left out."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a unit that is lost is missed afterwards
+    context.max_errored_blocks = -1  # the caller notices which units have no answer
     if hasattr(context, "max_consecutive_actor_init_deaths"):
         context.max_consecutive_actor_init_deaths = MOST_DEATHS_WHILE_LOADING
     items = [{"number": number, "unit": unit} for number, unit in enumerate(request.units)]
@@ -153,7 +153,7 @@ def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
 
 
 class _ScoreUnits:
-    """An actor: models loaded once, then unit after unit."""
+    """An actor, which loads the models once and then scores units."""
 
     def __init__(self, version: str, job: bytes) -> None:
         self.scorer: Any = None
@@ -169,7 +169,7 @@ class _ScoreUnits:
             self.error = error
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return the answers to units: an error that a user can mend, or what came out."""
+        """Return the answers to units: results, or a `PrefscopeError`."""
         answers = []
         for unit in batch["unit"]:
             try:
@@ -182,13 +182,13 @@ class _ScoreUnits:
 
 
 def _clear_up(folder: str) -> None:
-    """End the session and delete what Ray has written."""
+    """End all other processes of the session, and delete Ray's files."""
     end_session(os.getsid(0), spare=os.getpid())
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def end_session(session: int, spare: int = -1) -> None:
-    """End all processes of a session; some of Ray's do not end with it."""
+    """Kill all processes of a session, except one to spare; some of Ray's processes do not exit by themselves."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError):
             process = int(stat.parent.name)
@@ -197,7 +197,7 @@ def end_session(session: int, spare: int = -1) -> None:
                 os.kill(process, 9)
 
 
-if __name__ == "__main__":  # under its own name, by which the actors find the class
+if __name__ == "__main__":  # imported under its real name, so that actors find the class
     from prefscope.pipeline.dispatch.ray_driver import main as start
     from prefscope.process_exit import run_and_exit
 

@@ -1,4 +1,4 @@
-"""What an actor of a Ray cluster has to know and does; it knows nothing of Ray."""
+"""The job of a Ray actor; this module does not use Ray."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from prefscope.scoring.store import LogpStore
 from prefscope.settings import DispatchSettings
 
 Payload = int | tuple[Turn, ...]
-"""A shard whose parts are to be written, or batches whose log-probs are to come back."""
+"""The number of a shard whose parts to write, or batches whose log-probs to return."""
 
 
 @dataclass(frozen=True, slots=True)
 class RayJob:
-    """What an actor has to know before its first unit."""
+    """Everything that an actor needs before its first unit."""
 
     job: Job
     parts: str | None
-    """Folder or URL of the parts that actors write; None: log-probs go back."""
+    """Folder or URL where actors write parts; None to return log-probs."""
     host: str
-    """The machine that has looked at the models."""
+    """The machine on which the models were examined."""
 
     def scorer(self) -> RayScorer:
-        """Load the models.
+        """Check the node and load the models.
 
         Raises:
-            ModelError: The node would compute other numbers: it has another checkpoint, torch or device.
-            ResourceError: It does not see the folder of parts, or cannot reach the object store.
+            ModelError: If the node would compute other numbers, because its checkpoint, torch or device differ.
+            ResourceError: If the node cannot access the folder of parts or the object store.
         """
         torch.set_num_threads(self.job.threads)
         self._check_node()
@@ -90,7 +90,7 @@ class RayJob:
 
 @dataclass(slots=True)
 class RayScorer:
-    """The models of an actor."""
+    """Scores units with the models of an actor."""
 
     job: Job
     scorer: BatchScorer
@@ -98,7 +98,7 @@ class RayScorer:
     folder: PartsFolder | None
 
     def score(self, payload: Payload) -> list[Batch] | list[BatchScored]:
-        """Compute batches, or write the parts of a shard and tell of its batches."""
+        """Compute batches, or write the parts of a shard and return the events of its batches."""
         if isinstance(payload, int):
             return self._write(payload)
         found = []
@@ -132,5 +132,5 @@ class RayScorer:
         return [event for event in events if isinstance(event, BatchScored)]
 
     def _watch(self, tokens: int) -> None:
-        """End this process if so many tokens take far too long."""
+        """Schedule the exit of this process if some tokens take far longer than expected."""
         faulthandler.dump_traceback_later(self.job.patience(tokens), exit=True, file=sys.__stderr__ or sys.stderr)

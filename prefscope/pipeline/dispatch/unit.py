@@ -1,4 +1,4 @@
-"""What is handed out and what comes back: the same for every dispatcher."""
+"""Units of work and their results, the same for every dispatcher."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class Turn:
     role: str
     """`policy` or `ref`."""
     number: int
-    """How many batches of the role were handed out before."""
+    """Number of the role's batches before this one."""
     sequences: tuple[TokenSequence, ...]
 
     @property
     def tokens(self) -> int:
-        """Of all sequences."""
+        """Total number of tokens of the sequences."""
         return sum(len(sequence.token_ids) for sequence in self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a worker gets at a time: the batches of a shard, or what is left of them."""
+    """The batches that a worker receives at once: those of a shard that are not yet scored, or some of them."""
 
     shard: int
     turns: Iterable[Turn]
-    """In their order; made when they are asked for."""
+    """The batches in order; may be generated lazily."""
     is_whole: bool = False
-    """Whether this is all that is left of the shard."""
+    """Whether this is everything that is left of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A batch came back."""
+    """The result of a batch."""
 
     turn: Turn
     found: tuple[NDArray[np.float32], ...]
@@ -54,41 +54,41 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """All batches of a unit came back."""
+    """All batches of a unit are finished."""
 
     unit: Unit
     is_written: bool = False
-    """Whether the worker has written its parts."""
+    """Whether the worker has written the parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A unit killed its worker as often as it was tried; some of its batches may have come back before."""
+    """A unit was given up because it crashed its workers too often; some of its batches may be finished."""
 
     unit: Unit
 
 
 Answer: TypeAlias = Scored | BatchScored | Done | Dropped
-"""A `BatchScored` is told of a batch that does not come back, because the worker writes it into a part."""
+"""A `BatchScored` reports a batch whose results are not returned, as the worker writes them into a part."""
 
 
 class Dispatcher(Protocol):
-    """Hands units out and yields what comes back, in any order; batches of one unit come in theirs."""
+    """Distributes units to workers and yields results as they arrive; batches of one unit arrive in order."""
 
     @property
     def width(self) -> int:
-        """How many batches are computed at one time."""
+        """Number of batches computed at the same time."""
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
-        """Yield the answers to all units; one that kills its worker so many times is dropped.
+        """Yield the results of all units; a unit that crashes its worker `tries` times is dropped.
 
         Raises:
-            PrefscopeError: What a user can mend; what came back before is kept.
+            PrefscopeError: Anything that a user can fix; results that have arrived are kept.
         """
 
 
 def finer(unit: Unit) -> list[Unit]:
-    """Return a unit in pieces, none if it is a single sequence: each batch by itself, or each sequence of a batch."""
+    """Split a unit into its batches, or a batch into its sequences; empty if it is a single sequence."""
     turns = tuple(unit.turns)
     if len(turns) > 1:
         return [Unit(unit.shard, (turn,)) for turn in turns]

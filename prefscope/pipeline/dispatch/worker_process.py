@@ -1,8 +1,8 @@
-"""One of the processes of `--workers`: units in, log-probs out.
+"""The main program of a worker process (`--workers`): receives units, returns log-probs.
 
-It is told what to do over a socket, whose number is the argument, and holds models but no data: what it was computing
-when it dies is given to another. It ends when its starter is gone, which the end of stdin tells, and when a batch takes
-far longer than it should. What it prints goes to a log.
+It communicates over a socket whose file descriptor is its argument. It holds models but no data: if it dies, another
+worker gets its unit. It exits when its parent does, which it notices by the end of stdin, and when a batch takes far
+longer than expected. Its output goes to a log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXIT_BUG = 70
 
 
 def main() -> int:
-    """Compute units until there are no more and return the exit code."""
+    """Compute units until there are no more, and return the exit code."""
     end_with_starter()
     connection = Connection(int(sys.argv[1]))
     try:
@@ -46,9 +46,9 @@ def main() -> int:
                     connection.send(Batch(scored.found, scored.seconds))
     except PrefscopeError as error:
         connection.send(error)
-    except (EOFError, OSError):  # the starter has no more, or is gone
+    except (EOFError, OSError):  # the parent has no more units, or is gone
         return 0
-    except Exception:  # noqa: BLE001 (one sequence may be to blame: the starter tries others)
+    except Exception:  # noqa: BLE001 (one sequence may have caused it: the parent tries the others)
         traceback.print_exc()
         return EXIT_BUG
     return 0

@@ -1,7 +1,7 @@
-"""Several processes of this machine, each with the models on a device of its own as far as there are several.
+"""Worker processes on this machine, each with its own copy of the models, on its own GPU where there are several.
 
-A process that dies is started again and its unit goes on with the next batch; a unit that kills it again and again is
-dropped, and told to be.
+A worker that dies is restarted and its unit continues with the next batch. A unit that keeps crashing its worker is
+dropped and reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEATHS_WHILE_LOADING = 3
 
 @dataclass(slots=True)
 class _Worker:
-    """A process, and what it has in hand."""
+    """A worker process and its current unit."""
 
     number: int
     child: Child
@@ -35,29 +35,29 @@ class _Worker:
     """Whether its models are loaded."""
     unit: Unit | None = None
     left: deque[Turn] = field(default_factory=deque)
-    """The batches of the unit that have not come back."""
+    """The unit's batches that are not finished."""
     tries: int = 0
 
     def hand_over(self) -> None:
-        """Send what is in hand."""
-        with suppress(OSError):  # it has died in the meantime, which is heard next
+        """Send the unit's batches to the process."""
+        with suppress(OSError):  # if it has died, the next read notices
             self.child.connection.send(tuple(self.left))
 
 
 @dataclass(slots=True)
 class Workers:
-    """Processes of this machine; `close` ends them."""
+    """Dispatches to worker processes on this machine; `close` ends them."""
 
     job: Job
     environments: tuple[Mapping[str, str], ...]
-    """Of each process."""
+    """Environment of each process."""
     emit: Emit
     _alive: dict[int, _Worker] = field(default_factory=dict)
     _deaths_while_loading: int = 0
 
     @property
     def width(self) -> int:
-        """How many batches are computed at one time."""
+        """Number of batches computed at the same time."""
         return len(self.environments)
 
     def close(self) -> None:
@@ -67,11 +67,11 @@ class Workers:
         self._alive.clear()
 
     def answers(self, units: Iterable[Unit], tries: int) -> Iterator[Answer]:
-        """Yield what comes back of units, in the order in which it comes.
+        """Yield the results of units, as they arrive.
 
         Raises:
-            ResourceError: Workers die before they have loaded the models.
-            PrefscopeError: What a worker raised.
+            ResourceError: If workers keep dying while they load the models.
+            PrefscopeError: Any error that a worker reports.
         """
         fresh, again = iter(units), deque[tuple[Unit, tuple[Turn, ...], int]]()
         while True:
@@ -86,7 +86,7 @@ class Workers:
     def _employ(
         self, number: int, fresh: Iterator[Unit], again: deque[tuple[Unit, tuple[Turn, ...], int]]
     ) -> Iterator[Answer]:
-        """Give an idle worker something to do, and start it if need be; units without batches are done at once."""
+        """Give an idle worker its next unit, starting the worker if needed; units without batches are done at once."""
         worker = self._alive.get(number)
         if worker is not None and worker.unit is not None:
             return
@@ -104,7 +104,7 @@ class Workers:
         if worker is None:
             worker = self._alive[number] = self._start(number)
         worker.unit, worker.left, worker.tries = unit, deque(turns), tries
-        if worker.is_ready:  # one that still loads would not take a large unit, and keep this process waiting
+        if worker.is_ready:  # a worker that is still loading would not read a large unit, and sending it would block
             worker.hand_over()
 
     def _start(self, number: int) -> _Worker:
@@ -114,7 +114,7 @@ class Workers:
         return worker
 
     def _hear(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
-        """Take what a worker says, or the news of its death."""
+        """Handle a message of a worker, or its death."""
         try:
             said = worker.child.connection.recv()
         except (EOFError, OSError):
@@ -133,13 +133,13 @@ class Workers:
                 if not worker.left and worker.unit is not None:
                     unit, worker.unit = worker.unit, None
                     yield Done(unit)
-            case _:  # which step of loading it is at concerns nobody
+            case _:  # steps of loading are not shown
                 pass
 
     def _handle_death(
         self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
     ) -> Iterator[Answer]:
-        """Put what a dead worker had in hand back, or drop it."""
+        """Queue the unit of a dead worker again, or drop it."""
         how = told(self._alive.pop(worker.number).child.end())
         unit, left = worker.unit, tuple(worker.left)
         if not worker.is_ready:

@@ -1,1 +1,1 @@
-"""Is this policy, this reference and this data set what they are taken for? Asked of a sample of pairs."""
+"""The doctor: scores a sample of pairs and checks that policy, reference and data set fit together."""

@@ -1,4 +1,4 @@
-"""The doctor's checks: pure functions of a scored sample, each with the threshold that it judges by."""
+"""The doctor's checks: pure functions of a scored sample, each with its thresholds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prefscope.scoring.profiles import TRL
 from prefscope.statistics import upper_tail
 
 MOST = 0.5
-"""A flag on so many of the pairs is no oddity of some rows but of the set-up."""
+"""A flag on at least this share of the pairs points to the set-up rather than to single rows."""
 SFT_NATS = 0.5
-"""DPO moves a response by less a token: 0.02 to 0.15 nats on the bundled models, and rather down than up. Supervised
-fine-tuning, which lies between a base model and the right reference, raises the chosen responses by more."""
+"""DPO moves a response by less than this per token: by 0.02 to 0.15 nats on the bundled models, more often down than up.
+Supervised fine-tuning, which separates a base model from the right reference, raises the chosen responses by more."""
 MUCH_NATS = 0.2
 COARSE = 0.1
-"""Rounding of more than this share of the median margin is worth a warning."""
+"""Warn if rounding changes margins by more than this share of the median margin."""
 SATURATED_LOSS = 1e-3
-"""At beta 0.1 a difference of 69 nats; nothing is left to learn from such a pair."""
+"""At beta 0.1, a difference of 69 nats; the gradient of such a pair is practically 0."""
 UNLIKELY = 0.01
 OF_ALL = f"fails from {MOST:.0%} of the pairs on, warns from the first"
 
@@ -32,7 +32,7 @@ OF_ALL = f"fails from {MOST:.0%} of the pairs on, warns from the first"
     rule="fails where a token id in use means something else to the reference, warns where only unused ones do",
 )
 def check_tokenizers(evidence: Evidence) -> Judgement:
-    """Fail where a token in use means something else to the reference."""
+    """Fail if a token id in use has another meaning in the reference."""
     if isinstance(evidence.refusal, VocabularyError):
         return "fail", evidence.refusal.what
     differing = evidence.tokenizers.differing
@@ -51,7 +51,7 @@ def check_tokenizers(evidence: Evidence) -> Judgement:
     "reference has none",
 )
 def check_chat_template(evidence: Evidence) -> Judgement:
-    """Fail where there is none for conversations, or the two models have each their own."""
+    """Fail if conversations have no chat template, or the two models have different ones."""
     if isinstance(evidence.refusal, TemplateError):
         return "fail", evidence.refusal.what
     if evidence.refusal is not None:
@@ -72,7 +72,7 @@ def check_chat_template(evidence: Evidence) -> Judgement:
     rule="fails where the weights are the same, or every log-ratio is exactly 0",
 )
 def check_same_model(evidence: Evidence) -> Judgement:
-    """Fail where the policy is the reference, so that every reward is 0."""
+    """Fail if policy and reference are the same, so that every reward is 0."""
     models = evidence.manifest["models"]
     if models["policy"]["fingerprint"] == models["ref"]["fingerprint"]:
         return "fail", "policy and reference have the same weights, so every reward is 0"
@@ -90,7 +90,7 @@ def check_same_model(evidence: Evidence) -> Judgement:
     f"positive that chance would do it less often than {UNLIKELY:.0%}",
 )
 def check_swapped(evidence: Evidence) -> Judgement:
-    """Fail where the policy is the base and the reference its adapter."""
+    """Fail if the policy is the base model and the reference its adapter; warn if too few margins are positive."""
     if "swapped" in evidence.oddities:
         return "fail", "the policy is the base model, and the reference is an adapter of it"
     differences = evidence.differences[evidence.differences != 0]
@@ -107,7 +107,7 @@ def check_swapped(evidence: Evidence) -> Judgement:
     rule="warns where the policy's adapter changes its base and the reference is that base as published",
 )
 def check_adapter_base(evidence: Evidence) -> Judgement:
-    """Warn where a trainer may have had another reference than the adapter's base."""
+    """Warn if the trainer may have used a reference other than the adapter's base."""
     found = evidence.oddities.get("adapter_base")
     return ("ok", "the reference is what it seems") if found is None else ("warn", found)
 
@@ -118,7 +118,7 @@ def check_adapter_base(evidence: Evidence) -> Judgement:
     rule="warns where a policy or reference has a value head beside its language model",
 )
 def check_value_head(evidence: Evidence) -> Judgement:
-    """Warn where a checkpoint may be a reward model."""
+    """Warn if a checkpoint may be a reward model."""
     found = evidence.oddities.get("value_head")
     return ("ok", "neither model has a value head") if found is None else ("warn", found)
 
@@ -129,13 +129,13 @@ def check_value_head(evidence: Evidence) -> Judgement:
     rule="fails where a folder has both a single weight file and shards with an index",
 )
 def check_stale_weights(evidence: Evidence) -> Judgement:
-    """Fail where it is not clear which weights are meant."""
+    """Fail if a folder has two sets of weights."""
     found = evidence.oddities.get("stale_weights")
     return ("ok", "each folder holds one set of weights") if found is None else ("fail", found)
 
 
 def _chosen_nats(evidence: Evidence) -> float:
-    """Return the median log-ratio a token of the chosen responses, in nats."""
+    """Return the median log-ratio per token of the chosen responses, in nats."""
     found = evidence.per_token("chosen")
     return float(np.median(found)) if found.size else 0.0
 
@@ -147,10 +147,10 @@ def _chosen_nats(evidence: Evidence) -> float:
     rule=f"the median log-ratio a token of chosen responses: fails above {SFT_NATS:g} nats, warns above {MUCH_NATS:g}",
 )
 def check_reference(evidence: Evidence) -> Judgement:
-    """Fail where the policy likes the chosen responses better than preference training would make it.
+    """Fail if the policy prefers the chosen responses by more than preference training would explain.
 
-    The difference that DPO trains is as well had by lowering the rejected response, and mostly is (Razin et al. 2024,
-    arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228), so the chosen one moves little a token, and rather down.
+    DPO can increase the difference just as well by lowering the rejected response, and mostly does (Razin et al. 2024,
+    arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228). The chosen response moves little per token, and rather down.
     """
     chosen = _chosen_nats(evidence)
     rejected = evidence.per_token("rejected")
@@ -166,13 +166,13 @@ def check_reference(evidence: Evidence) -> Judgement:
 
 
 def _judge_share(found: int, pairs: int, told: str) -> Judgement:
-    """Return what a share of pairs means: fail for most of them, warn for some."""
+    """Judge a number of affected pairs: fail for most of the pairs, warn for some."""
     state: State = "ok" if not found else "fail" if found >= MOST * pairs else "warn"
     return state, f"{found or 'none'} of {pairs} {told}"
 
 
 def _judge_flag(evidence: Evidence, flag: str, told: str) -> Judgement:
-    """Return what the share of flagged pairs means."""
+    """Judge the share of pairs with a flag."""
     flagged = evidence.flagged(flag)
     return _judge_share(int(flagged.sum()), len(flagged), f"pairs {told}")
 
@@ -183,7 +183,7 @@ def _judge_flag(evidence: Evidence, flag: str, told: str) -> Judgement:
     rule=OF_ALL,
 )
 def check_double_bos(evidence: Evidence) -> Judgement:
-    """Fail where sequences begin with two BOS tokens."""
+    """Fail if most sequences begin with two BOS tokens."""
     return _judge_flag(evidence, "double_bos", "begin with two BOS tokens")
 
 
@@ -193,7 +193,7 @@ def check_double_bos(evidence: Evidence) -> Judgement:
     rule=f"{OF_ALL}; of those that are not truncated",
 )
 def check_missing_eos(evidence: Evidence) -> Judgement:
-    """Fail where responses that are not cut do not end with an end token."""
+    """Fail if most responses that are not truncated do not end with an end token."""
     whole = ~evidence.flagged("truncated")
     if not whole.any():
         return "skip", "every pair is truncated"
@@ -207,7 +207,7 @@ def check_missing_eos(evidence: Evidence) -> Judgement:
     rule=f"{OF_ALL}; a profile that adds an end token always is as its stack does",
 )
 def check_double_eos(evidence: Evidence) -> Judgement:
-    """Fail where responses end with the same end token twice."""
+    """Fail if most responses end with the same end token twice."""
     profile = evidence.manifest["tokenization"]["profile"]
     if profile != TRL and evidence.flagged("double_eos").any():
         return "ok", f"responses end with an end token twice, as the rules of {profile} have it"
@@ -233,7 +233,7 @@ def check_not_rendered(evidence: Evidence) -> Judgement:
     rule=OF_ALL,
 )
 def check_prefix_mismatch(evidence: Evidence) -> Judgement:
-    """Fail where prompt and response together do not begin with the prompt's tokens."""
+    """Fail if prompt and response, tokenized together, do not begin with the prompt's tokens for most pairs."""
     return _judge_flag(evidence, "prefix_mismatch", "begin with other tokens than their prompt")
 
 
@@ -243,7 +243,7 @@ def check_prefix_mismatch(evidence: Evidence) -> Judgement:
     rule=OF_ALL,
 )
 def check_truncation(evidence: Evidence) -> Judgement:
-    """Fail where most pairs are cut."""
+    """Fail if most pairs are truncated."""
     limit = evidence.manifest["tokenization"]["max_length"]
     return _judge_flag(evidence, "truncated", f"are cut to {limit:,} tokens" if limit else "are cut")
 
@@ -255,7 +255,7 @@ def check_truncation(evidence: Evidence) -> Judgement:
     f"bits made weights equal; warns from {COARSE:.0%} of the median |h| on",
 )
 def check_dtype(evidence: Evidence) -> Judgement:
-    """Fail where rounding moves a margin by as much as the margins are large."""
+    """Fail if rounding changes margins by as much as their typical size."""
     dtype, noise = evidence.manifest["compute"]["dtype"], evidence.manifest["noise"]
     weights = evidence.manifest.get("weights")
     if weights and weights["erased"]:
@@ -279,7 +279,7 @@ def check_dtype(evidence: Evidence) -> Judgement:
     rule=f"fails where the median DPO loss is below {SATURATED_LOSS:g}; skipped where wrong_reference fails",
 )
 def check_saturated_loss(evidence: Evidence) -> Judgement:
-    """Fail where the loss of most pairs is all but 0, unless a wrong reference made it so."""
+    """Fail if the loss of most pairs is close to 0, unless a wrong reference explains it."""
     if _chosen_nats(evidence) > SFT_NATS:
         return "skip", "margins mean little with a wrong reference"
     losses = evidence.numbers["dpo_loss"]

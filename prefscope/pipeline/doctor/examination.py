@@ -1,4 +1,4 @@
-"""A sample of pairs is scored as `score` would, and the checks look at what came out."""
+"""Run the doctor: score a sample of pairs as `score` would, and run the checks on the result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from prefscope.settings import LossChoice, PreferenceSettings, ScoreSettings
 
 JSON_SCHEMA = 1
 NOISE_PAIRS = 4
-"""Computed twice, so few: the floor only has to be told from the margins."""
+"""Pairs computed twice. A few are enough, as the noise floor only has to be distinguished from the margins."""
 MOST_PAIRS, FEWEST_PAIRS = 32, 8
-"""Looked at where nobody asks for a number."""
+"""Limits of the sample size if none is requested."""
 FIRST_ROWS = 64
 OPERATIONS_A_CORE = 1.5e12
-"""Half a minute of a core of a CPU, or a bit less."""
+"""Operations of one CPU core in at most half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What the doctor's checks say of a data set, a policy and a reference."""
+    """The results of the doctor's checks on a data set, a policy and a reference."""
 
     data: str
     policy: str
@@ -40,11 +40,11 @@ class DoctorReport:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a check failed."""
+        """Whether any check failed."""
         return any(verdict.state == "fail" for verdict in self.verdicts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the diagnosis as JSON values."""
+        """Return the report as JSON values."""
         return {
             "schema": JSON_SCHEMA,
             "data": self.data,
@@ -64,12 +64,18 @@ class DoctorReport:
 
 
 def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Callable[[Event], None]) -> DoctorReport:
-    """Return what the checks say of so many pairs, drawn at random; None: as many as take a minute, 8 to 32.
+    """Run the checks on a random sample of pairs.
+
+    Args:
+        settings: What to score and how.
+        pairs: Size of the sample; None for as many pairs as take about a minute, from 8 to 32.
+        beta: The beta of the DPO loss.
+        emit: Called with progress.
 
     Raises:
-        UsageError: No reference is wanted, or beta is out of range.
-        PrefscopeError: What `run.score` raises, but for policy and reference that do not share a vocabulary and a
-            missing chat template: these are verdicts.
+        UsageError: If there is to be no reference, or beta is out of range.
+        PrefscopeError: As in `run.score`, except that a vocabulary mismatch and a missing chat template are reported by
+            the checks.
     """
     if settings.models.ref == "none":
         raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
@@ -97,7 +103,7 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
 
 
 def _affordable(settings: ScoreSettings) -> int:
-    """Return how many pairs a CPU scores in half a minute, going by the length of the first ones."""
+    """Return how many pairs a CPU scores in half a minute, estimated from the length of the first rows."""
     from prefscope.pipeline.reader import read_pairs
     from prefscope.pipeline.spool import Spool
     from prefscope.scoring import models as loading
@@ -107,12 +113,12 @@ def _affordable(settings: ScoreSettings) -> int:
     few = replace(settings, data=replace(settings.data, limit=FIRST_ROWS, skip_bad_rows=True))
     try:
         if settings.data.source == "-" or loading.pick_device(settings.models.device).type != "cpu":
-            return MOST_PAIRS  # standard input can be read but once
+            return MOST_PAIRS  # standard input can only be read once
         policy, ref = resolve(settings.models, lambda _: None)
         with closing(Spool(None)) as spool:
             read_pairs(few, policy, ref, spool, lambda _: None)
             tokens = float(spool.facts.tokens.mean())
-    except PrefscopeError:  # the run itself meets it, and tells
+    except PrefscopeError:  # the run itself will raise and report it
         return MOST_PAIRS
     weights = sum(num_weights(one.full) or 0 for one in (policy, ref) if one is not None)
     room = OPERATIONS_A_CORE * (settings.compute.threads or os.cpu_count() or 1)
@@ -120,7 +126,7 @@ def _affordable(settings: ScoreSettings) -> int:
 
 
 def _oddities(settings: ScoreSettings) -> dict[str, str]:
-    """Return what is odd about the checkpoints, by the check that it is for."""
+    """Return what is unusual about the checkpoints, by the name of the check that reports it."""
     from prefscope.scoring.checkpoints import resolve
     from prefscope.scoring.inspection import inspect
 
@@ -128,7 +134,7 @@ def _oddities(settings: ScoreSettings) -> dict[str, str]:
 
 
 def _compare_tokenizers(settings: ScoreSettings) -> Tokenizers:
-    """Return how the tokenizers and chat templates of the two models differ."""
+    """Compare the tokenizers and chat templates of the two models."""
     from prefscope.scoring import models as loading
     from prefscope.scoring.checkpoints import resolve
 

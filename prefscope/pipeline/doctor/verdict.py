@@ -1,4 +1,4 @@
-"""What the doctor's checks are given, and what they say."""
+"""Input and output of the doctor's checks, and their registry."""
 
 from __future__ import annotations
 
@@ -22,40 +22,44 @@ State = Literal["fail", "warn", "ok", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check says."""
+    """The result of one check."""
 
     name: str
     state: State
     told: str
-    """What was seen, as a sentence without a full stop."""
+    """What was found, as a sentence without a full stop."""
     advice: str
-    """What to do about it; empty where nothing is to be done."""
+    """What to do about it; empty if the check passed or was skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenizers:
-    """How the policy's tokenizer differs from the reference's; both are the same where there is only one."""
+    """How the policy's tokenizer differs from the reference's; with only one tokenizer, nothing differs."""
 
     differing: int
-    """Token ids that mean something else to the reference."""
+    """Number of token ids with another meaning in the reference."""
     templates: Literal["same", "differing", "none in the reference", "given"]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A scored sample of pairs, or why it could not be scored."""
+    """A scored sample of pairs, or the reason why it could not be scored."""
 
     tokenizers: Tokenizers
     oddities: Mapping[str, str]
-    """What is odd about the checkpoints, by the check that it is for (scoring/inspection.py)."""
+    """What is unusual about the checkpoints, by the name of the check that reports it (scoring/inspection.py)."""
     refusal: PrefscopeError | None
-    """What stopped the run, where that is itself an answer."""
+    """The error that stopped the run, if a check can report it."""
     scored: Ledger | None
     beta: float
 
     @property
     def ledger(self) -> Ledger:
-        """The scored sample; there is one where nothing was refused."""
+        """The scored sample.
+
+        Raises:
+            ValueError: If nothing was scored.
+        """
         if self.scored is None:
             raise ValueError(f"nothing was scored: {self.refusal}")
         return self.scored
@@ -67,13 +71,13 @@ class Evidence:
 
     @property
     def differences(self) -> NDArray[np.float64]:
-        """Chosen minus rejected log-ratio of the pairs where it is finite, in nats."""
+        """Chosen minus rejected log-ratio in nats, for the pairs where it is finite."""
         found = self.numbers["chosen_logratios"] - self.numbers["rejected_logratios"]
         finite: NDArray[np.float64] = found[np.isfinite(found)]
         return finite
 
     def per_token(self, side: str) -> NDArray[np.float64]:
-        """Return a side's log-ratio a scored token, in nats, of the pairs where it is finite."""
+        """Return the log-ratio per scored token of one side in nats, for the pairs where it is finite."""
         counts = self.ledger.stored[NUM_TOKENS[side == "rejected"]]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = self.numbers[f"{side}_logratios"] / counts
@@ -81,12 +85,12 @@ class Evidence:
         return finite
 
     def flagged(self, flag: str) -> NDArray[np.bool_]:
-        """Return which pairs carry a flag."""
+        """Return a mask of the pairs that have a flag."""
         return np.array([flag in split_flags(flags) for flags in self.ledger.stored["flags"]], dtype=np.bool_)
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """How the sample was scored."""
+        """The manifest of the scored sample."""
         return self.ledger.manifest
 
 
@@ -96,25 +100,25 @@ DoctorCheck: TypeAlias = Callable[[Evidence], Judgement]
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A check with what is told of it."""
+    """A check and its descriptions."""
 
     advice: str
-    """What to do where it fails or warns."""
+    """What to do if it fails or warns."""
     rule: str
-    """By which thresholds it judges."""
+    """Its thresholds, in words."""
     answers_refusals: bool
-    """Whether it is asked even where nothing could be scored."""
+    """Whether to run it even if nothing could be scored."""
     check: DoctorCheck
 
 
 CHECKS: dict[str, Registered] = {}
-"""Every check by its name, in the order in which verdicts are told; doctor/checks.py fills it."""
+"""All checks by name, in the order in which results are listed; filled by doctor/checks.py."""
 
 
 def doctor_check(
     name: str, advice: str, *, rule: str, answers_refusals: bool = False
 ) -> Callable[[DoctorCheck], DoctorCheck]:
-    """Register a check under its name; what else it takes is told by `Registered`."""
+    """Register a check under a name; see `Registered` for the other arguments."""
 
     def register(check: DoctorCheck) -> DoctorCheck:
         CHECKS[name] = Registered(advice, rule, answers_refusals, check)
@@ -124,7 +128,7 @@ def doctor_check(
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, ...]:
-    """Return what every check says, in the order of their registration."""
+    """Run all checks, in the order of their registration."""
     verdicts = []
     for name, registered in CHECKS.items():
         if evidence.refusal is not None and not registered.answers_refusals:

@@ -1,1 +1,1 @@
-"""A folder that many processes fill: a plan made once, and a part for every shard and model."""
+"""A folder of parts, shared by many processes: a plan, and a part for each shard and model."""

@@ -1,4 +1,4 @@
-"""A run and the plan of its folder: made if there is none, refused if it is of something else."""
+"""Makes the plan of a folder of parts, or checks that an existing plan matches a run's settings."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Emit = Callable[[Event], None]
 
 
 def agree(folder: str, settings: ScoreSettings, emit: Emit) -> None:
-    """Make the plan of a folder or URL; one that is there is checked against the settings.
+    """Make the plan of a folder or URL, or check an existing plan against the settings.
 
     Raises:
-        PrefscopeError: What `open_or_make` raises, or a checkpoint is not there.
+        PrefscopeError: As in `open_or_make`, or if a checkpoint does not exist.
     """
     place = place_of(folder)
     policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
@@ -51,7 +51,7 @@ def agree(folder: str, settings: ScoreSettings, emit: Emit) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AgreedPlan:
-    """A plan, and what was read when it was made."""
+    """A plan, and the summary of the data from which it was made."""
 
     opened: OpenedPlan
     data: DataSummary
@@ -60,20 +60,20 @@ class AgreedPlan:
 def open_or_make(
     folder: PartsFolder, settings: ScoreSettings, policy: Checkpoint, ref: Checkpoint | None, spool: Spool, emit: Emit
 ) -> AgreedPlan:
-    """Return the plan of a folder; made now where there is none.
+    """Open the plan of a folder, making it first if there is none.
 
     Args:
-        folder: Of the parts.
+        folder: The folder of parts.
         settings: What to score and how.
         policy: The policy's checkpoint.
-        ref: The reference's, None without one.
-        spool: Empty; takes the pairs if they have to be read.
-        emit: Called with what is noted.
+        ref: The reference's checkpoint, if any.
+        spool: An empty spool, which receives the pairs if they have to be read.
+        emit: Called with notes.
 
     Raises:
-        UsageError: The plan is of other data or of another tokenization.
-        ResourceError: The folder cannot be read or written.
-        PrefscopeError: What `read_pairs` raises.
+        UsageError: If the plan was made from other data or another tokenization.
+        ResourceError: If the folder cannot be read or written.
+        PrefscopeError: As in `read_pairs`.
     """
     if settings.data.source == "-":
         raise UsageError("Several processes cannot share standard input", hint="Save it to a file.")
@@ -95,10 +95,10 @@ def _checked(
     ref: Checkpoint | None,
     emit: Emit,
 ) -> DataSummary:
-    """Return what was read when the plan was made, or refuse settings that would have given another."""
+    """Return the data summary of a plan, after checking that the settings would result in the same plan."""
     tokenizer, _ = load_tokenizers(policy, ref, settings.models, emit)
     kept = DataSummary(**opened.content["data"], tokenizer=tokenizer)
-    # Whoever works by a plan writes the date of the plan, whatever day it is.
+    # Templates use the date stored in the plan, whatever the day on which a slice runs.
     template = settle_template(tokenizer, replace(settings.tokenization, template_date=kept.template_date or None))
     now = replace(
         kept,

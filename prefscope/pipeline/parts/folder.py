@@ -1,11 +1,11 @@
-"""The folder's files: parts under names that tell their content, and what each run is made of.
+"""The files of a folder of parts: parts, named by their content, and records of runs.
 
-    plan/                           what there is to do (plan_file.py)
-    parts/<scope>/<shard>.parquet   per-token log-probs of a shard's sequences under one model
-    runs/<run>.json                 which models make a ledger together, and its manifest
+      plan/                           the plan (plan_file.py)
+      parts/<scope>/<shard>.parquet   per-token log-probs of a shard's sequences under one model
+      runs/<run>.json                 record of a run: the models of a ledger, and its manifest
 
-A file appears whole or not at all (places.py). A part's name tells its content, so whoever writes it twice writes the
-same.
+Files are written atomically (places.py). As a part's name identifies its content, a part that is written twice has the
+same content both times.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from prefscope.scoring.sequences import DIGEST_BYTES
 
 FORMAT_VERSION = 1
 COLLISIONS = "-collisions"
-"""After a model's folder: that of log Σ π² in place of the log-probs."""
+"""Suffix of the folder with a model's log Σ π²."""
 _METADATA_KEY = b"prefscope_part"
 _DIGEST_KEY = "digest"
 _SCHEMA = pa.schema([("digest", pa.binary(DIGEST_BYTES)), ("logps", pa.list_(pa.float32()))])
 
 
 class DamagedPartError(ResourceError):
-    """A part that is not as it was written."""
+    """A part whose content is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """Which models make a ledger together."""
+    """The record of a run: which models make up a ledger."""
 
     name: str
     scopes: Mapping[str, str]
-    """The folder of the parts, by role."""
+    """Folder of the parts, by role."""
     manifest: Mapping[str, Any]
-    """The ledger's."""
+    """The ledger's manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartsFolder:
-    """The parts and runs of a folder, wherever that is."""
+    """The parts and records of runs in a folder or an object store."""
 
     place: Place
 
     def listed(self) -> dict[str, set[str]]:
-        """Return the names of the shards that have a part, by the models under which they have it."""
+        """Return the names of the shards that have a part, by scope."""
         found: dict[str, set[str]] = {}
         for path in self.place.files("parts"):
             scope, _, name = path.rpartition("/")
@@ -64,11 +64,11 @@ class PartsFolder:
         return found
 
     def written(self, scope: str, shards: Collection[str]) -> set[str]:
-        """Return those shards that have a part under a model, written to its end; values are not read.
+        """Return the shards that have a complete part under a model; does not read the values.
 
         Args:
             scope: The model's scope (`ScoredModel.scope`) in hex digits.
-            shards: Their names.
+            shards: Names of the shards.
         """
         listed = _shards_of(self.place.files(f"parts/{scope}")).intersection(shards)
         return listed if self.place.is_sound else {shard for shard in listed if self._has_end(scope, shard)}
@@ -82,10 +82,10 @@ class PartsFolder:
             return False
 
     def write_part(self, scope: str, shard: str, found: Mapping[bytes, MaybeLogps]) -> None:
-        """Keep the log-probs of all sequences of a shard, by their digests.
+        """Write the part of a shard: the log-probs of all its sequences, by digest.
 
         Raises:
-            ResourceError: It cannot be written.
+            ResourceError: If the part cannot be written.
         """
         content = {"format": FORMAT_VERSION, "scope": scope, "shard": shard, "sequences": len(found)}
         schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(content).encode()})
@@ -95,11 +95,11 @@ class PartsFolder:
         self.place.publish(part_path(scope, shard), memoryview(stream.getvalue()))
 
     def read_part(self, scope: str, shard: str) -> dict[bytes, MaybeLogps]:
-        """Return the log-probs of a shard's sequences by their digests.
+        """Return the log-probs of a shard's sequences, by digest.
 
         Raises:
-            DamagedPartError: It is damaged.
-            ResourceError: There is no such part, or it cannot be fetched.
+            DamagedPartError: If the part is damaged.
+            ResourceError: If there is no such part, or it cannot be fetched.
         """
         path = part_path(scope, shard)
         try:
@@ -124,29 +124,29 @@ class PartsFolder:
         return dict(zip(table["digest"].to_pylist(), vectors, strict=True))
 
     def damaged_part(self, scope: str, shard: str) -> DamagedPartError:
-        """Return the sentence for a part that is not as it was written."""
+        """Return the error for a damaged part."""
         hint = "`prefscope parts verify --delete` removes such parts; then run their slices again."
         return DamagedPartError("This part is damaged", where=self.place.shown(part_path(scope, shard)), hint=hint)
 
     def damaged_record(self, run: str) -> ResourceError:
-        """Return the sentence for a record of a run that is not as it was written."""
+        """Return the error for a damaged record of a run."""
         hint = "Delete it, and run one of the slices again: it writes the file anew."
         return ResourceError("This record of a run is damaged", where=self.place.shown(f"runs/{run}.json"), hint=hint)
 
     def publish_run(self, name: str, scopes: Mapping[str, str], manifest: Mapping[str, Any]) -> None:
-        """Keep what makes a ledger, unless it is there.
+        """Write the record of a run, unless it exists.
 
         Raises:
-            ResourceError: It cannot be written.
+            ResourceError: If the record cannot be written.
         """
         if f"{name}.json" not in self.place.files("runs"):
             self.place.publish(f"runs/{name}.json", sealed_json({"scopes": scopes, "manifest": manifest}, indent=1))
 
     def runs(self) -> list[RunRecord]:
-        """Return what makes the ledgers of this folder.
+        """Return the records of all runs in this folder.
 
         Raises:
-            ResourceError: A record is damaged.
+            ResourceError: If a record is damaged.
         """
         found = []
         for name in self.place.files("runs"):
@@ -166,20 +166,20 @@ class PartsFolder:
 
 
 def _shards_of(names: Iterable[str]) -> set[str]:
-    """Return the shards of which these are the parts; files that are still being written are none."""
+    """Return the names of the shards from file names, ignoring files that are still being written."""
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and name[0] != "."}
 
 
 def sealed_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Return JSON that carries a digest of its own values."""
+    """Return JSON that includes a digest of its values."""
     return json.dumps({**value, _DIGEST_KEY: _digest(value)}, ensure_ascii=False, indent=indent).encode()
 
 
 def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was sealed, without the digest; what is from before there was one is returned as it is.
+    """Return the values of sealed JSON without the digest; JSON of older versions, without a digest, is accepted.
 
     Raises:
-        ValueError: It is not as it was written.
+        ValueError: If the digest does not match the values.
     """
     content = {key: item for key, item in value.items() if key != _DIGEST_KEY}
     if value.get(_DIGEST_KEY, found := _digest(content)) != found:
@@ -192,7 +192,7 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 
 def part_path(scope: str, shard: str) -> str:
-    """Return where the part of a shard under a model is.
+    """Return the path of the part of a shard under a model.
 
     Args:
         scope: The model's scope (`ScoredModel.scope`) in hex digits.

@@ -1,4 +1,4 @@
-"""The parts as the source of a ledger's log-probs, read in the order of the pairs."""
+"""Reads the log-probs of a ledger from parts, in the order of the pairs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from prefscope.pipeline.shards import Plan
 from prefscope.scoring.sequences import TokenSequence
 
 KEPT_BYTES = 1 << 29
-"""Of the parts that were read last: neighbouring pairs need the same few, those of the sample among them."""
+"""Size of the cache of recently read parts; consecutive pairs need the same few parts."""
 
 
 @dataclass(slots=True)
 class PartLogps:
-    """The log-probs of all sequences of a plan, from parts."""
+    """The log-probs of all sequences of a plan, read from parts."""
 
     folder: PartsFolder
     plan: Plan
     scopes: Mapping[str, str]
-    """The folder of each role's parts."""
+    """Folder of the parts, by role."""
     _shards: NDArray[np.int32] = field(init=False)
     """The shard of each pair."""
     _read: OrderedDict[tuple[str, int], dict[bytes, MaybeLogps]] = field(default_factory=OrderedDict)
@@ -38,19 +38,19 @@ class PartLogps:
 
     @property
     def roles(self) -> Collection[str]:
-        """Of the models that were run."""
+        """Roles of the models with log-probs."""
         return self.scopes
 
     def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
-        """Return the log-probs of one side of neighbouring pairs, the first of which has the number `start`.
+        """Return the log-probs of one side of consecutive pairs; `start` is the number of the first pair.
 
         Raises:
-            ResourceError: A part is not there, or damaged.
+            ResourceError: If a part is missing or damaged.
         """
         return self._find(self.scopes[role], side, start, sequences)
 
     def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
-        """Return log Σ π² in their place; raises as `logps` does."""
+        """Return log Σ π² per token; arguments and errors as in `logps`."""
         return self._find(f"{self.scopes[role]}{COLLISIONS}", side, start, sequences)
 
     def _find(self, scope: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:
@@ -59,10 +59,10 @@ class PartLogps:
         return [self._logps_of(scope, shard, one) for shard, one in zip(shards, sequences, strict=True)]
 
     def _logps_of(self, scope: str, shard: int, sequence: TokenSequence) -> MaybeLogps:
-        """Return the log-probs of a sequence from the part that has them.
+        """Return the log-probs of a sequence from the part of a shard.
 
         Raises:
-            DamagedPartError: It has none of this sequence, or not as many as it has scored tokens.
+            DamagedPartError: If the part does not have the sequence, or has the wrong number of values for it.
         """
         part, digest = self._part(scope, shard), sequence.digest()
         found = part.get(digest)
@@ -71,7 +71,7 @@ class PartLogps:
         return found
 
     def _part(self, scope: str, shard: int) -> dict[bytes, MaybeLogps]:
-        """Return a part, which is read if it is not among those that were read last."""
+        """Return a part, from the cache or from the folder."""
         place = (scope, shard)
         if place in self._read:
             self._read.move_to_end(place)

@@ -1,6 +1,6 @@
-"""What became of a folder of parts: how far it is, whether it is sound, and the ledger that it makes.
+"""Progress, verification and merging of a folder of parts.
 
-All of it takes neither models nor torch.
+None of this needs a model or torch.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ Emit = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many of the plan's shards have a part under a model, or of all models of a run."""
+    """How many shards of the plan have a part, under one model."""
 
     shards: int
     tokens: int
-    """Of the pairs of these shards."""
+    """Tokens of the pairs of these shards."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run that a folder has a record of."""
+    """The progress of a run that has a record in the folder."""
 
     record: RunRecord
     progress: dict[str, Progress]
     """By role."""
 
     def lacks(self, total: int) -> int:
-        """Return how many parts are missing of a plan of so many shards."""
+        """Return how many parts are missing, if the plan has `total` shards."""
         return sum(total - one.shards for one in self.progress.values())
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStatus:
-    """How far the parts of a folder are."""
+    """The progress of a folder of parts."""
 
     pairs: int
     shards: int
     tokens: int
     runs: tuple[RunStatus, ...]
     others: dict[str, Progress]
-    """Models that no run is recorded of yet, by their scopes: their first slice is not finished."""
+    """Models without a record of a run, by scope: no slice of their run is finished yet."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -85,11 +85,11 @@ def _name(record: RunRecord, role: str) -> str:
 
 
 def status_of(folder: PartsFolder) -> FolderStatus:
-    """Return how far a folder is, from the names in it alone.
+    """Return the progress of a folder; reads only the plan, the records and the names of parts.
 
     Raises:
-        UsageError: It has no plan.
-        ResourceError: Its plan or a record is damaged.
+        UsageError: If the folder has no plan.
+        ResourceError: If the plan or a record is damaged.
     """
     content = plan_content(folder)
     shards, runs = content["shards"], folder.runs()
@@ -112,11 +112,11 @@ def _progress(shards: Sequence[dict[str, Any]], listed: Collection[str]) -> Prog
 
 
 def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[str]:
-    """Yield the paths of the parts that are not as they were written, or not of the folder's plan; all are read.
+    """Read all parts, and yield the paths of those that are damaged or do not belong to the plan.
 
     Raises:
-        UsageError: The folder has no plan.
-        ResourceError: Its plan is damaged, or a part cannot be fetched.
+        UsageError: If the folder has no plan.
+        ResourceError: If the plan is damaged, or a part cannot be fetched.
     """
     sizes = {shard["name"]: shard["sequences"] for shard in plan_content(folder)["shards"]}
     parts = [(scope, name) for scope, names in folder.listed().items() for name in sorted(names)]
@@ -131,17 +131,17 @@ def damaged_parts(folder: PartsFolder, emit: Emit) -> Iterator[str]:
 
 
 def merge(folder: PartsFolder, run: str | None, ledger: Callable[[str, str], Path], emit: Emit) -> Path:
-    """Write the ledger of a folder whose parts are all there, in the order of the pairs, and return its path.
+    """Write the ledger of a folder with complete parts, in the order of the pairs, and return its path.
 
     Args:
-        folder: Of the parts.
-        run: The name of a run, or its beginning; None where there is but one.
-        ledger: Gives the ledger's path for the data set's name and the run's.
+        folder: The folder of parts.
+        run: The name of a run or its beginning; None if there is only one run.
+        ledger: Returns the ledger's path for the names of the data set and the run.
         emit: Called with progress.
 
     Raises:
-        UsageError: There is no plan or no run, or several runs and none is named.
-        ResourceError: Parts are missing or damaged, or the ledger cannot be written.
+        UsageError: If there is no plan, no matching run, or more than one.
+        ResourceError: If parts are missing or damaged, or the ledger cannot be written.
     """
     names = [shard["name"] for shard in plan_content(folder)["shards"]]
     record = _choose(folder, run)
@@ -174,7 +174,7 @@ def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
 
 
 def _check_complete(folder: PartsFolder, names: Sequence[str], record: RunRecord) -> None:
-    """Refuse to merge as long as the part of a shard is missing."""
+    """Raise an error if a shard has no part under any of the run's models."""
     listed = folder.listed()
     for role, scope in record.scopes.items():
         missing = [number for number, name in enumerate(names) if name not in listed.get(scope, ())]
@@ -190,7 +190,7 @@ def _check_complete(folder: PartsFolder, names: Sequence[str], record: RunRecord
 
 @dataclass(frozen=True, slots=True)
 class _KnownTexts:
-    """What each token looks like, from a plan."""
+    """The token texts stored in a plan."""
 
     known: Sequence[str]
 

@@ -1,7 +1,7 @@
-"""Parts in an object store, through pyarrow: a file is one PUT, and nobody sees half of it.
+"""Parts in an object store, through pyarrow. A file is written with one PUT, which is atomic.
 
-There is no renaming. Files that belong together lie in a folder that is named by the content of their index, and the
-index is written last: whichever of two writers at one time is second, what is read is of one of them.
+Object stores cannot rename. Files that belong together are in a folder named after the content of their index, and the
+index is written last: with two concurrent writers, readers see the files of one of them, never a mixture.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class ObjectStore:
     prefix: str
     """Bucket and folder."""
     url: str
-    """Without credentials."""
+    """URL without credentials."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether a file is known to be as it was written: a PUT is whole, and stores keep checksums."""
+        """Always true: a PUT is atomic, and object stores keep checksums."""
         return True
 
     def shown(self, path: str = "") -> str:
@@ -50,9 +50,9 @@ class ObjectStore:
         return f"{self.url.partition('?')[0].rstrip('/')}/{path}" if path else self.url
 
     def files(self, folder: str) -> list[str]:
-        """Return the paths of all files below a folder, relative to it and sorted: a request for every thousand.
+        """Return the paths of all files below a folder, relative to it and sorted; one request per thousand files.
 
-        Empty ones are none: nothing of ours is empty, and some stores have empty files for folders.
+        Empty files are ignored: this program writes none, and some stores represent folders as empty files.
         """
         top = f"{self.prefix}/{folder}/"
         with self._told(folder, "listed"):
@@ -60,7 +60,7 @@ class ObjectStore:
         return sorted(one.path.removeprefix(top) for one in found if one.type == fs.FileType.File and one.size)
 
     def open(self, path: str) -> IO[bytes]:
-        """Fetch a file into an unlinked temporary one, which vanishes with the process."""
+        """Fetch a file into an unlinked temporary file, which is freed when it is closed."""
         with self._told(path, "read", FileNotFoundError):
             fetched = tempfile.TemporaryFile(prefix="prefscope-")  # noqa: SIM115 (the caller closes it)
             try:
@@ -73,12 +73,12 @@ class ObjectStore:
         return fetched
 
     def publish(self, path: str, content: bytes | memoryview) -> None:
-        """Write a file."""
+        """Write a file atomically."""
         with self._told(path, "written"), self.filesystem.open_output_stream(f"{self.prefix}/{path}") as stream:
-            stream.write(content)  # at once: a stream that is left in the middle is closed, and what it has is kept
+            stream.write(content)  # in one call: closing a stream halfway would publish a partial file
 
     def publish_together(self, folder: str, index: str, files: Mapping[str, Fill]) -> None:
-        """Write files as temporary ones that vanish with the process, and from there into the store, the index last."""
+        """Write files to temporary storage, then upload them, the index last; an existing index is kept."""
         with self._told(folder, "written"), ExitStack() as opened:
             made = {name: opened.enter_context(_filled(fill)) for name, fill in files.items()}
             content = bytes(made.pop(index))
@@ -89,17 +89,17 @@ class ObjectStore:
                 self.publish(f"{folder}/{index}", content)
 
     def beside(self, index: str, content: bytes) -> str:
-        """Return the folder that the content of an index names."""
+        """Return the folder that is named after the content of an index."""
         return f"{index.rpartition('/')[0]}/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
     def delete(self, path: str) -> None:
-        """Delete a file, which may be gone by now."""
+        """Delete a file, if it exists."""
         with suppress(FileNotFoundError), self._told(path, "deleted", FileNotFoundError):
             self.filesystem.delete_file(f"{self.prefix}/{path}")
 
     @contextmanager
     def _told(self, path: str, done: str, *passed: type[OSError]) -> Iterator[None]:
-        """Turn what a store, the network or the temporary folder raises into one sentence, but for what is passed."""
+        """Turn errors of the store, the network or the temporary folder into `ResourceError`, except those `passed`."""
         try:
             yield
         except passed:
@@ -114,7 +114,7 @@ class ObjectStore:
 
 @contextmanager
 def _filled(fill: Fill) -> Iterator[memoryview]:
-    """Give the content of a file, which may be larger than memory."""
+    """Provide the content of a file as a memory map, as it may be larger than memory."""
     with tempfile.TemporaryFile(prefix="prefscope-") as stream:
         fill(stream)
         stream.flush()
@@ -123,11 +123,11 @@ def _filled(fill: Fill) -> Iterator[memoryview]:
 
 
 def open_store(url: str) -> ObjectStore:
-    """Return the place that a URL names.
+    """Open the object store and folder of a URL.
 
     Raises:
-        UsageError: It cannot be read as one.
-        ResourceError: The store cannot be reached, or has no such bucket.
+        UsageError: If the URL is invalid.
+        ResourceError: If the store cannot be reached, or the bucket does not exist.
     """
     shown = without_secrets(url)
     try:
@@ -136,7 +136,7 @@ def open_store(url: str) -> ObjectStore:
         if not bucket:
             raise UsageError("This URL names no bucket", where=shown, hint="Write s3://BUCKET/FOLDER.")
         is_there = True
-        with suppress(OSError):  # who may use a part of a bucket need not be allowed to look at all of it
+        with suppress(OSError):  # access to part of a bucket does not imply access to the bucket itself
             is_there = filesystem.get_file_info(bucket).type != fs.FileType.NotFound
     except pa.ArrowInvalid as error:
         raise UsageError(
@@ -155,7 +155,7 @@ def open_store(url: str) -> ObjectStore:
 
 
 def _filesystem(url: str) -> Any:
-    """Return what pyarrow makes of a URL, filesystem and path; small files in one request each, where it knows how."""
+    """Return pyarrow's file system and path for a URL; for S3, small files are written in one request if supported."""
     if url.lower().startswith("s3:"):
         with suppress(pa.ArrowInvalid):
             return fs.FileSystem.from_uri(f"{url}{'&' if '?' in url else '?'}{_SINGLE_PUT}")
@@ -163,6 +163,6 @@ def _filesystem(url: str) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what pyarrow says, without credentials and in short."""
+    """Return pyarrow's error message without credentials, shortened."""
     text = _NOISE.sub("", without_secrets(str(error))).strip().rstrip(".")
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"

@@ -1,6 +1,6 @@
-"""Where the files of parts are: a folder of this machine, or an object store (object_store.py).
+"""Where parts are stored: a local or shared folder, or an object store (object_store.py).
 
-A file appears whole or not at all. Paths are relative, with slashes.
+Files are written atomically. Paths are relative, with slashes.
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ from prefscope.errors import ResourceError
 from prefscope.private import FOLDER_MODE, make_folder, open_file
 
 Fill = Callable[[IO[bytes]], object]
-"""Writes a file's content."""
+"""Writes the content of a file to a stream."""
 _SECRETS = re.compile(r"((?:s3|gs|\w+(?=://)):/*).*@", re.IGNORECASE | re.DOTALL)
 _OPTIONS = re.compile(r"(?<=[?&])(?!(?:region|scheme|endpoint_override|retry_limit_seconds)=)([^=&\s]*)=[^&\s'\"]*")
 
 
 class Place(Protocol):
-    """Files by their paths."""
+    """A folder of files, addressed by relative paths."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether a file that is listed is known to be as it was written, so that it need not be looked into."""
+        """Whether every listed file is known to be intact, so that it need not be opened to check."""
 
     def shown(self, path: str = "") -> str:
-        """Return how a file, or the place itself, is called in messages: without anything secret."""
+        """Return the display name of a file, or of the place itself, without credentials."""
 
     def files(self, folder: str) -> list[str]:
-        """Return the paths of all files below a folder, relative to it and sorted; none if it is not there."""
+        """Return the paths of all files below a folder, relative to it and sorted; empty if there is no such folder."""
 
     def open(self, path: str) -> IO[bytes]:
-        """Return a file to read at any position; what was fetched for it goes when it is closed.
+        """Open a file for reading, seekable; a temporary copy, if any, is deleted when it is closed.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: If the file does not exist.
         """
 
     def publish(self, path: str, content: bytes | memoryview) -> None:
-        """Write a file, whole or not at all; one of that name is replaced.
+        """Write a file atomically, replacing an existing one.
 
         Raises:
-            ResourceError: It cannot be written.
+            ResourceError: If the file cannot be written.
         """
 
     def publish_together(self, folder: str, index: str, files: Mapping[str, Fill]) -> None:
-        """Write the files of a folder, of which one, the index, tells that all are there; if it is there, it stays.
+        """Write all files of a folder, including an index that marks the folder as complete; an existing index is kept.
 
         Args:
-            folder: Theirs alone.
-            index: The name of one of them.
-            files: What writes each of them, by name.
+            folder: The folder, which has no other files.
+            index: Name of the index, one of the files.
+            files: Functions that write the files, by name.
 
         Raises:
-            ResourceError: They cannot be written.
+            ResourceError: If the files cannot be written.
         """
 
     def beside(self, index: str, content: bytes) -> str:
-        """Return the folder of the files that were published together with an index, given by its path and content."""
+        """Return the folder of the files that were published with an index, from the index's path and content."""
 
     def delete(self, path: str) -> None:
-        """Delete a file, which may be gone by now."""
+        """Delete a file, if it exists."""
 
 
 def without_secrets(text: str) -> str:
-    """Return text with the credentials of its URLs left out: what is before an @, and unknown options.
+    """Mask the credentials of URLs in a text: everything before an @, and the values of unknown options.
 
     >>> without_secrets("cannot parse 's3://key:sec/ret@bucket/run?region=x&token=y'")
     "cannot parse 's3://…@bucket/run?region=x&token=…'"
@@ -80,16 +80,16 @@ def without_secrets(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder of this machine, or one that several machines share.
+    """A folder on this machine, or one that several machines share.
 
-    A file is written under another name, forced to the disk and renamed.
+    A file is written under a temporary name, flushed to disk, and renamed.
     """
 
     path: Path
 
     @property
     def is_sound(self) -> bool:
-        """Whether a file is known to be as it was written: a disk may have lost the end of it."""
+        """Always false: after a crash, the end of a file may be missing."""
         return False
 
     def shown(self, path: str = "") -> str:
@@ -97,16 +97,16 @@ class LocalFolder:
         return str(self.path / path)
 
     def files(self, folder: str) -> list[str]:
-        """Return the paths of all files below a folder, relative to it and sorted."""
+        """Return the paths of all files below a folder, relative to it and sorted; empty if there is no such folder."""
         top = self.path / folder
         return sorted(one.relative_to(top).as_posix() for one in top.rglob("*") if one.is_file())
 
     def open(self, path: str) -> IO[bytes]:
-        """Return a file to read."""
+        """Open a file for reading."""
         return (self.path / path).open("rb")
 
     def publish(self, path: str, content: bytes | memoryview) -> None:
-        """Write a file under another name and give it its own; what a killed writer of it left goes."""
+        """Write a file under a temporary name and rename it; removes leftovers of killed writers."""
         final = self.path / path
         temporary = final.with_name(f".{final.name}.{_writer_name()}")
         try:
@@ -118,11 +118,11 @@ class LocalFolder:
                 _remove(final.parent.glob(f".{final.name}.*"))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and final.exists():
-                return  # another writer of the same content was quicker, and took this one's file for a leftover
+                return  # another writer of the same content was faster, and removed this file as a leftover
             raise _refusal(final, error) from error
 
     def publish_together(self, folder: str, index: str, files: Mapping[str, Fill]) -> None:
-        """Write files into a folder that is renamed when all are there."""
+        """Write files into a temporary folder, which is renamed when it is complete."""
         temporary = self.path / f".{folder}.{_writer_name()}"
         try:
             make_folder(temporary.parent)
@@ -130,7 +130,7 @@ class LocalFolder:
             try:
                 for name, fill in files.items():
                     _write(temporary / name, fill)
-                temporary.rename(self.path / folder)  # fails if it is there: of two at one time the second does
+                temporary.rename(self.path / folder)  # fails if the folder exists: only one of two writers succeeds
             finally:
                 for leftover in self.path.glob(f".{folder}.*"):
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -143,17 +143,17 @@ class LocalFolder:
         return index.rpartition("/")[0]
 
     def delete(self, path: str) -> None:
-        """Delete a file, which may be gone by now."""
+        """Delete a file, if it exists."""
         (self.path / path).unlink(missing_ok=True)
 
 
 def _writer_name() -> str:
-    """Return what tells the files that this process is writing from those of others."""
+    """Return a suffix for the files that this process is writing, distinct from those of other processes."""
     return f"{socket.gethostname()}-{os.getpid()}.writing"
 
 
 def _write(path: Path, fill: Fill) -> None:
-    """Write a file and force it to the disk."""
+    """Write a file and flush it to disk."""
     with open_file(path) as stream:
         fill(stream)
         stream.flush()
@@ -161,13 +161,13 @@ def _write(path: Path, fill: Fill) -> None:
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    """Delete files, some of which may be gone by now."""
+    """Delete files, if they still exist."""
     for path in paths:
         path.unlink(missing_ok=True)
 
 
 def _refusal(path: Path, error: OSError) -> ResourceError:
-    """Return the sentence for a file that the disk refuses."""
+    """Return the error for a file that cannot be written."""
     return ResourceError(
         f"The folder of parts cannot be written ({error.strerror or error})",
         where=str(path),

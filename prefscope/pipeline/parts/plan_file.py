@@ -1,7 +1,7 @@
-"""The plan of a folder of parts: the tokenized pairs, and which of them make each shard.
+"""The plan of a folder of parts: the tokenized pairs, and how they are divided into shards.
 
-It is made once, whole or not at all, and never changed: all slices work by the same. To read it takes neither tokenizer
-nor torch.
+It is written atomically and never changed, so all slices use the same plan. Reading it takes neither a tokenizer nor
+torch.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ INDEX, PAIRS, ORDER, TEXTS = "plan.json", "pairs.arrow", "order.npz", "tokens.js
 
 @dataclass(frozen=True, slots=True)
 class OpenedPlan:
-    """A plan to work by."""
+    """A plan that has been opened."""
 
     spool: SavedSpool
     plan: Plan
     content: Mapping[str, Any]
-    """Of plan.json."""
+    """Content of plan.json."""
     texts: Sequence[str]
-    """What each token looks like, by its id."""
+    """The text of each token, by id."""
 
 
 def publish_plan(
     folder: PartsFolder, settings: ScoreSettings, spool: Spool, data: DataSummary, texts: Sequence[str]
 ) -> None:
-    """Write the plan of tokenized pairs; one that is there by then stays.
+    """Write the plan of tokenized pairs, unless a plan already exists.
 
     Args:
-        folder: Of the parts.
-        settings: Which pairs these are, and how they were tokenized.
-        spool: The tokenized pairs, finished.
-        data: Their summary.
-        texts: What each token looks like, by its id.
+        folder: The folder of parts.
+        settings: How the pairs were selected and tokenized.
+        spool: The tokenized pairs; it must be finished.
+        data: Summary of the data.
+        texts: The text of each token, by id.
 
     Raises:
-        ResourceError: It cannot be written.
+        ResourceError: If the plan cannot be written.
     """
     facts = spool.facts
     plan = make_plan(facts, settings.data.seed)
@@ -94,26 +94,26 @@ def publish_plan(
 
 
 def has_plan(folder: PartsFolder) -> bool:
-    """Return whether a folder has a plan."""
+    """Return whether the plan of a folder has been published."""
     return INDEX in folder.place.files(PLAN)
 
 
 def plan_content(folder: PartsFolder) -> Mapping[str, Any]:
-    """Return what the plan of a folder says of its shards, without the pairs.
+    """Return the content of plan.json, which describes the shards; does not read the pairs.
 
     Raises:
-        UsageError: There is none, or a newer version has made it.
-        ResourceError: It is damaged.
+        UsageError: If there is no plan, or it was made by a newer version.
+        ResourceError: If the plan is damaged.
     """
     return _read_index(folder)[0]
 
 
 def open_plan(folder: PartsFolder) -> OpenedPlan:
-    """Return the plan of a folder; what has to be fetched for it goes when its spool is closed.
+    """Open the plan of a folder; temporary copies are deleted when its spool is closed.
 
     Raises:
-        UsageError: There is none, or a newer version has made it.
-        ResourceError: It is damaged, or it cannot be fetched.
+        UsageError: If there is no plan, or it was made by a newer version.
+        ResourceError: If the plan is damaged or cannot be fetched.
     """
     content, beside = _read_index(folder)
     place = folder.place
@@ -144,10 +144,10 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
 
 
 def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -> None:
-    """Compare the files of a plan with their digests, where it has them.
+    """Compare the files of a plan with their digests, if it has digests.
 
     Raises:
-        ResourceError: One is not as it was written.
+        ResourceError: If a file is not as it was written.
     """
     for name, written in content.get("digests", {}).items():
         with folder.place.open(f"{beside}/{name}") as stream:
@@ -156,10 +156,10 @@ def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -
 
 
 def _digest_of(fill: Fill) -> str:
-    """Return the digest of what a file will hold.
+    """Return the digest of a file's content before it is published.
 
     Raises:
-        ResourceError: The temporary folder cannot hold it meanwhile.
+        ResourceError: If the temporary folder cannot hold the file.
     """
     try:
         with tempfile.TemporaryFile(prefix="prefscope-") as stream:
@@ -182,7 +182,7 @@ def _digest(stream: IO[bytes]) -> str:
 
 
 def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
-    """Return the content of plan.json, and the folder of the files that belong to it."""
+    """Return the content of plan.json, and the folder of the plan's other files."""
     place, index = folder.place, f"{PLAN}/{INDEX}"
     try:
         with place.open(index) as stream:
@@ -212,18 +212,18 @@ def _damaged(folder: PartsFolder, name: str = "") -> ResourceError:
 
 
 def asked_of(settings: ScoreSettings) -> dict[str, Any]:
-    """Return the options that decide which tokens are scored, as JSON gives them back."""
+    """Return the options that determine which tokens are scored, as JSON values."""
     asked = asdict(settings.data) | asdict(settings.tokenization)
-    del asked["source"], asked["more"]  # where the files are may differ from machine to machine
+    del asked["source"], asked["more"]  # paths may differ between machines
     return dict(json.loads(json.dumps(asked)))
 
 
 def size_of(data: DataSettings) -> int | None:
-    """Return the bytes of the data files, None of another source or where one is not on this machine."""
+    """Return the size of the data files in bytes, or None if a source is not a local file."""
     paths = [Path(name) for name in (data.source, *data.more)]
     return sum(path.stat().st_size for path in paths) if all(path.is_file() for path in paths) else None
 
 
 def _plain(data: DataSummary) -> dict[str, Any]:
-    """Return what a plan keeps of a summary: all but the tokenizer itself."""
+    """Return the summary without the tokenizer, for plan.json."""
     return {field.name: getattr(data, field.name) for field in fields(data) if field.name != "tokenizer"}

@@ -1,4 +1,4 @@
-"""Folders and URLs of parts: what they name, and how they are shown."""
+"""Folders and URLs of parts: parsing and display."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SCHEME = re.compile(r"(s3|gs|file|[a-z][a-z0-9+.-]*(?=://)):", re.IGNORECASE)
 
 
 def place_of(text: str) -> Place:
-    """Return the place that a folder or URL names.
+    """Return the place of a folder or URL.
 
     Raises:
-        UsageError: No such URL can be used.
-        ResourceError: The object store cannot be reached, or has no such bucket.
+        UsageError: If the URL is invalid or its scheme is not supported.
+        ResourceError: If the object store cannot be reached, or the bucket does not exist.
     """
     scheme = scheme_of(text)
     if scheme is None:
@@ -37,17 +37,17 @@ def place_of(text: str) -> Place:
 
 
 def address(text: str) -> str:
-    """Return a folder or URL as another process can use it, wherever that was started."""
+    """Return a folder as an absolute path, and a URL unchanged, for use in other processes."""
     return text if scheme_of(text) in STORES else str(Path(_local_path(text)).resolve())
 
 
 def shown_place(text: str) -> str:
-    """Return how a folder or URL is called in messages."""
+    """Return the display name of a folder or URL, without credentials."""
     return without_secrets(text) if scheme_of(text) in STORES else str(Path(_local_path(text)))
 
 
 def scheme_of(text: str) -> str | None:
-    """Return the scheme of a URL in small letters, None for a folder.
+    """Return the scheme of a URL in lower case, or None for a folder.
 
     >>> scheme_of("S3://bucket/run"), scheme_of("/shared/run"), scheme_of("s3/run")
     ('s3', None, None)
@@ -57,7 +57,7 @@ def scheme_of(text: str) -> str | None:
 
 
 def _local_path(text: str) -> str:
-    """Return the path of a folder, or of a file URL."""
+    """Return the path of a folder or a file URL."""
     if scheme_of(text) != "file":
         return text
     parts = urllib.parse.urlsplit(text)

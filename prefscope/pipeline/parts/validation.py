@@ -1,4 +1,4 @@
-"""What the files of a folder of parts have to be like for their readers to rely on them, whoever wrote them."""
+"""Validation of the files of a folder of parts, which anyone may have written."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _DATA: Mapping[str, type | tuple[type, ...]] = {
     "max_length": (int, NoneType),
 }
 _LATER_DATA: Mapping[str, type] = {"left_out": dict, "template_date": str, "files": list}
-"""What plans from before do not have."""
+"""Fields that plans of older versions do not have."""
 
 
 def is_plan(content: Any) -> bool:
-    """Return whether the content of plan.json has what its readers need."""
+    """Return whether the content of plan.json has all required fields, with valid types."""
     return (
         isinstance(content, dict)
         and type(content.get("format")) is int
@@ -45,7 +45,7 @@ def is_plan(content: Any) -> bool:
 
 
 def is_record(scopes: Any, manifest: Any) -> bool:
-    """Return whether a record of a run names a model for each folder of parts."""
+    """Return whether a record of a run is valid: its manifest names a model for each folder of parts."""
     if not (_is_texts(scopes) and isinstance(manifest, dict) and "policy" in scopes and scopes.keys() <= {*ROLES}):
         return False
     models = manifest.get("models")
@@ -54,7 +54,7 @@ def is_record(scopes: Any, manifest: Any) -> bool:
 
 
 def makes_a_ledger(manifest: Mapping[str, Any]) -> bool:
-    """Return whether the manifest of a record is one that a ledger can have."""
+    """Return whether the manifest of a record is a valid manifest of a ledger."""
     settings = manifest.get("settings")
     compute = settings.get("compute") if isinstance(settings, dict) else None
     switches = [compute.get(name) for name in ("keep_tokens", "collisions")] if isinstance(compute, dict) else [None]
@@ -62,7 +62,7 @@ def makes_a_ledger(manifest: Mapping[str, Any]) -> bool:
 
 
 def is_order(plan: Plan, pairs: int) -> bool:
-    """Return whether a plan hands out every pair once, and every sequence to one that there is."""
+    """Return whether a plan has every pair exactly once, and the owner of every sequence exists."""
     whole = all(one.ndim == 1 and one.dtype.kind == "i" for one in (plan.order, plan.starts, plan.owners))
     return bool(
         whole
