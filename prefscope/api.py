@@ -1,4 +1,4 @@
-"""The Python front end: `prefscope.score` in a notebook or a script."""
+"""The Python API: `prefscope.score`, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def score(
 
     Args:
         data: A file or a hub id.
-        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id. None: the log-probs in the file, or the
-            bundled tiny models if it has none.
-        ref: The same, or `base`, `adapter-off` or `none`; None is the base of an adapter.
-        data_settings: Which rows to read and how; its source gives way to `data`.
-        model_settings: How to load; its checkpoints give way to `policy` and `ref`.
-        tokenization: How text becomes tokens.
-        compute: How to spend the machine.
-        dispatch: Who computes: several processes, a Ray cluster.
-        output: Where the ledger goes; None is the user's data folder.
+        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id. None: use the log-probs in the file, or
+            the bundled tiny models if it has none.
+        ref: The same, or `base`, `adapter-off` or `none`; None means the base of an adapter.
+        data_settings: Which rows to read, and how; its source is replaced by `data`.
+        model_settings: How to load models; its checkpoints are replaced by `policy` and `ref`.
+        tokenization: How to convert texts to tokens.
+        compute: Batches, caching and other settings of the computation.
+        dispatch: Where to compute: in several processes, or on a Ray cluster.
+        output: Path of the ledger; None for a file in the user's data folder.
         emit: Called with every event of the run.
 
     Raises:
-        PrefscopeError: What a user can mend; its text says how.
+        PrefscopeError: Anything that a user can fix; the message says how.
 
     >>> from prefscope import sample_data, score
     >>> folder = sample_data()

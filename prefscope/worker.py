@@ -1,16 +1,17 @@
-"""The pipeline in its own process: settings in, events out, a JSON object a line (`python -m prefscope.worker`).
+"""Runs the pipeline in its own process, controlled by JSON lines on stdin and stdout (`python -m prefscope.worker`).
 
-The first line of stdin is `{"settings": ScoreSettings.to_json(), "ledger": path, "preview": path}`. A null ledger goes
-to the default place; a preview, which may be left out, is a ledger without log-probs that is there before scoring is.
-stdout holds events and nothing else; whatever else is printed goes to `folders.worker_log`.
+The first line of stdin is `{"settings": ScoreSettings.to_json(), "ledger": path, "preview": path}`. If the ledger is
+null, the default path is used. The preview is optional: a ledger without log-probs that is written before scoring
+starts. stdout carries events only; all other output goes to `folders.worker_log`.
 
-The process ends at once, whatever it computes, at SIGTERM, SIGINT and SIGHUP, and as by SIGHUP when stdin ends or
-nobody reads stdout any more; committed batches are kept. The signals keep the system's own action: a handler of
-Python's would wait for the kernel or the import that is running, and a mask would be inherited by child processes.
-Where the worker leads its process group, the group's other processes go with it when its reader goes away.
+The process ends immediately, whatever it is doing, on SIGTERM, SIGINT and SIGHUP, and as by SIGHUP when stdin ends or
+stdout is closed by its reader; committed batches are kept. The signals keep their default action: a Python handler
+would have to wait for the kernel or import that is running, and a mask would be inherited by child processes. If the
+worker leads its process group, the group's other processes are killed with it when its reader goes away.
 
-Exit codes: 0 finished; after `Failed` the error's own, or 70 for a bug; otherwise death by signal, to a shell 143, 130
-or 129. A starter that closes stdin before the process ends can see SIGHUP in place of any; the last event stands.
+Exit codes: 0 if finished; after `Failed`, the code of the error, or 70 for a bug; otherwise death by signal, which a
+shell shows as 143, 130 or 129. If the parent closes stdin before the process ends, it may see SIGHUP instead of any of
+these; the last event is decisive.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ LOG_DAYS = 30
 
 
 def main() -> int:
-    """Do the run that stdin asks for and return the exit code."""
-    for number in SIGNALS:  # the starter may ignore or block some, and Python handles SIGINT itself
+    """Run the request on stdin, and return the exit code."""
+    for number in SIGNALS:  # the parent may ignore or block some, and Python handles SIGINT itself
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     log = worker_log(os.getpid())
@@ -60,7 +61,7 @@ def main() -> int:
     try:
         _run(stdin, stdout, emit)
         code = 0
-    except Exception as error:  # noqa: BLE001 (whatever it is, the starter has to hear of it)
+    except Exception as error:  # noqa: BLE001 (any error has to be reported to the parent)
         code = _report(error, emit, log)
     with suppress(OSError):
         sys.stdout.flush()
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def _report(error: Exception, emit: Callable[[Event], None], log: Path) -> int:
-    """Emit what went wrong and return the exit code."""
+    """Emit a `Failed` event, and return the exit code."""
     refusal = refusal_of(error)
     if refusal is not None:
         emit(Failed(str(refusal), refusal.exit_code))
@@ -82,17 +83,17 @@ def _report(error: Exception, emit: Callable[[Event], None], log: Path) -> int:
 
 
 def _take_streams(log: Path) -> tuple[BinaryIO, BinaryIO]:
-    """Return the starter's streams; file descriptors 0 to 2 become an empty input and the log, C libraries' too."""
+    """Take over stdin and stdout for messages; descriptors 0 to 2 become an empty input and the log, for C code too."""
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     try:
         make_folder(log.parent)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError:
-        target = os.dup(2)  # the run matters more than its log
+        target = os.dup(2)  # the run is more important than its log
     for source, taken in ((os.open(os.devnull, os.O_RDONLY), 0), (target, 1), (target, 2)):
         os.dup2(source, taken)
     faulthandler.enable()
-    with suppress(OSError):  # another worker is at it too
+    with suppress(OSError):  # another worker may be deleting the same files
         for old in log.parent.glob(worker_log("*").name):
             if time.time() - old.stat().st_mtime > LOG_DAYS * 86_400:
                 old.unlink()
@@ -100,7 +101,7 @@ def _take_streams(log: Path) -> tuple[BinaryIO, BinaryIO]:
 
 
 def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> None:
-    """Read the settings, then score; raises what a user can mend as `PrefscopeError`."""
+    """Read the settings and score; raises `PrefscopeError` for anything that a user can fix."""
     settings, asked, preview = _read_request(stdin)
     threading.Thread(target=_watch, args=(stdin.fileno(), stdout.fileno()), daemon=True).start()
 
@@ -115,10 +116,10 @@ def _run(stdin: BinaryIO, stdout: BinaryIO, emit: Callable[[Event], None]) -> No
 
 
 def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None, Path | None]:
-    """Return the settings of the first line of stdin, and the paths of ledger and preview if it names them.
+    """Return the settings in the first line of stdin, and the paths of ledger and preview, if any.
 
     Raises:
-        UsageError: The line is something else.
+        UsageError: If the line is invalid.
     """
     line = stdin.readline()
     if not line.endswith(b"\n"):
@@ -139,7 +140,7 @@ def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None, Path | N
 
 
 def _watch(stdin: int, stdout: int) -> None:
-    """Hang up when stdin ends or nobody reads stdout any more; the latter is seen between two events, too."""
+    """Hang up when stdin ends or the reader of stdout is gone, which is noticed even between two events."""
     poll = select.poll()
     poll.register(stdin, select.POLLIN)
     poll.register(stdout, 0)  # errors are always reported
@@ -151,15 +152,15 @@ def _watch(stdin: int, stdout: int) -> None:
 
 
 def _hang_up() -> None:
-    """End this process as a terminal that went away would, and its children where it leads its own group."""
+    """End this process as if its terminal had closed, along with its process group if it leads one."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGHUP)
-    # To the main thread, so that it also interrupts a write that nobody reads.
+    # Sent to the main thread, so that it also interrupts a blocked write.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
 
 
 def _remove_at_signals(part: Path) -> None:
-    """Have a signal remove a file before it ends the process; from now on no kernel can hold it up for long."""
+    """Make signals remove a file before they end the process; from here on, no long-running kernel can delay them."""
 
     def finish(number: int, _: object) -> None:
         with suppress(OSError):

@@ -33,7 +33,7 @@ class Candidate:
     """The machine on which the fingerprint was taken."""
 
     def has_changed(self) -> bool:
-        """Return whether its files changed after the fingerprint was taken; other machines cannot know and return False."""
+        """Return whether its files changed after the fingerprint was taken; always false on other machines."""
         return self.host == socket.gethostname() and file_stamps(self.checkpoint) != self.stamps
 
 

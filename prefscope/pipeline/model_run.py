@@ -51,8 +51,8 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
         settings: What to score and how.
         ledger: Returns the ledger's path for the run's name (16 hex digits that identify data, models and settings).
         emit: Called with every event, in this thread.
-        preview: Where to write a ledger without log-probs before scoring starts; the sums are then emitted as they become
-            known.
+        preview: Where to write a ledger without log-probs before scoring starts; the sums are then emitted as they
+            become known.
 
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.

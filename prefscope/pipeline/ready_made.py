@@ -86,7 +86,7 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
 
 
 def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], int, bool, list[BadRow]]:
-    """Return the kinds of the data set's own columns, the number of good rows, whether they have a reference, and bad rows.
+    """Return the kinds of the data set's own columns, how many rows are good, whether these have a reference, bad rows.
 
     If any row has a reference, those without one are bad rows.
     """

@@ -1,9 +1,9 @@
-"""The forward pass: token sequences in, per-token log-probs out.
+"""The forward pass: computes per-token log-probs of token sequences.
 
-Two paths give the same numbers. `packed` computes one row of real tokens in which a shared beginning stands once
+Two forward modes give the same numbers. `packed` computes one row without padding, in which a shared prefix occurs once
 (packing.py, attention.py). `padded` computes the sequences side by side, padded on the right, with the model's own
-attention: the path of models for which packing was found to be wrong (self_check.py). On both the vocabulary head runs
-only at positions that predict a scored token (head.py), so (batch, sequence, vocabulary) never exists.
+attention, and is used for models that fail the self-check of packing (self_check.py). In both, the vocabulary head runs
+only at positions that predict a scored token (head.py), so no (batch, sequence, vocabulary) tensor ever exists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
 NUMERICS_VERSION = 4
-"""Part of every store key; raised when a change of this package may move a number."""
+"""Part of every store key; to be incremented when a change of this package may change a number."""
 
 Logps = list[NDArray[np.float32]]
 
@@ -41,9 +41,9 @@ Logps = list[NDArray[np.float32]]
 def compute_scope(
     *, fingerprint: str, dtype: str, device: torch.device, path: ForwardMode, attention: str, processes: int
 ) -> bytes:
-    """Return the hash of everything but the tokens that determines a log-prob: the first part of its store key.
+    """Return a hash of everything but the tokens that determines a log-prob, used as the scope of store keys.
 
-    The processes that share a model count: sums over its parts are rounded in another way.
+    It includes the number of processes that share a model, as sums over its parts are rounded differently.
     """
     torch_minor = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     products = matrix_products(device, dtype)[0]
@@ -58,20 +58,20 @@ def score_batch(
     halved: Callable[[Sequence[TokenSequence]], None],
     measure: Measure = token_logps,
 ) -> Logps:
-    """Return the log-prob of every scored token of each sequence, in nats, in the order given.
+    """Return the log-prob of every scored token of each sequence, in nats, in the given order.
 
     Args:
-        model: A loaded model, whose attention is that of the path (`self_check.follow`).
-        path: How to compute.
-        sequences: What to score; they share one forward pass.
-        halved: Called with those sequences for which memory ran out, before they are tried again in halves.
-        measure: What to take of each position.
+        model: A loaded model whose attention is set for the forward mode (`self_check.follow`).
+        path: The forward mode.
+        sequences: The sequences to score in one forward pass.
+        halved: Called with the sequences for which memory ran out, before they are retried in halves.
+        measure: Computes the numbers of each position from its logits.
 
     Returns:
-        One array a sequence, shape (num_scored,), or (num_scored, 2) where two numbers of a position are measured.
+        One array per sequence, of shape (num_scored,), or (num_scored, 2) if `measure` returns two numbers each.
 
     Raises:
-        ResourceError: A single sequence does not fit into memory.
+        ResourceError: If a single sequence does not fit into memory.
     """
     try:
         return forward(model, path, sequences, measure)
@@ -83,7 +83,7 @@ def score_batch(
                 f"A sequence of {len(sequences[0].token_ids)} tokens does not fit into memory",
                 hint="Shorten it with --max-length, or use a narrower --dtype.",
             ) from error
-    # Outside the handler: the exception's traceback holds the tensors of the failed pass.
+    # Outside the handler, because the exception's traceback holds the tensors of the failed pass.
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     halved(sequences)
@@ -93,7 +93,7 @@ def score_batch(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch ran out of memory, on whatever device."""
+    """Return whether an error means that a device ran out of memory."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
 
@@ -106,9 +106,9 @@ def forward(
     measure: Measure = token_logps,
     poisoned: NDArray[np.int64] | None = None,
 ) -> Logps:
-    """Return what `score_batch` does, from one forward pass, or fail for want of memory.
+    """Compute the same as `score_batch` in one forward pass, without handling a lack of memory.
 
-    The embeddings at `poisoned` positions of the input become NaN.
+    The embeddings at the `poisoned` positions of the input are replaced by NaN.
     """
     if sum(sequence.num_scored for sequence in sequences) == 0:
         width = () if measure is token_logps else (2,)
@@ -118,19 +118,19 @@ def forward(
     compute = {"packed": _packed, "padded": _padded}[path]
     part = model.part
     followed: AbstractContextManager[None] = nullcontext()
-    if part is not None and part.ranks is not None:  # the processes that have the other parts run the same pass
+    if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
         followed = part.ranks.followed(part.number, path, sequences, measure, poisoned)
     with _poisoning(model, poisoned), followed, products:
         return compute(model, sequences, _measuring(part, measure))
 
 
 def _measuring(part: Part | None, measure: Measure) -> Measure:
-    """Return what measures the logits that this process has, which may be those of a slice of the vocabulary."""
+    """Return a function that measures this process's logits, which may be those of a slice of the vocabulary."""
     if part is None or part.slice_width == 0:
         return measure
 
     def measuring(logits: Tensor, token_ids: Tensor) -> Tensor:
-        if logits.shape[-1] != part.slice_width:  # a head that gathers them by itself
+        if logits.shape[-1] != part.slice_width:  # the head gathers its logits by itself
             return measure(logits, token_ids)
         return SPLIT[measure](logits, token_ids, part.slice_start)
 
@@ -139,7 +139,7 @@ def _measuring(part: Part | None, measure: Measure) -> Measure:
 
 @contextmanager
 def _poisoning(model: LanguageModel, positions: NDArray[np.int64] | None) -> Iterator[None]:
-    """Let the embeddings at some positions become NaN."""
+    """Replace the embeddings at some positions by NaN."""
     if positions is None:
         yield
         return
@@ -149,7 +149,7 @@ def _poisoning(model: LanguageModel, positions: NDArray[np.int64] | None) -> Ite
 
 
 def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -> Tensor:
-    if embedded.shape[1] <= int(indices.max()):  # a model that embeds once more for its head, and drops that
+    if embedded.shape[1] <= int(indices.max()):  # from a model that embeds again for its head, and drops the result
         return embedded
     return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
 
@@ -190,7 +190,7 @@ def _placed(indices: NDArray[np.int64], model: LanguageModel) -> Tensor:
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
-    """Refuse token ids that the model has no embedding for, which a GPU would report as a crash."""
+    """Raise an error for token ids without an embedding, which would crash a GPU."""
     embeddings: Any = model.module.get_input_embeddings()
     known = int(embeddings.weight.shape[0])
     largest = max(int(sequence.token_ids.max(initial=0)) for sequence in sequences)
@@ -202,10 +202,10 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
 
 
 def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
-    """Return token ids and attention mask, padded on the right; masks come from lengths, never from ids.
+    """Return token ids and attention mask, padded on the right; the mask is derived from lengths, not from ids.
 
     Returns:
-        Two int64 tensors of shape (sequences, longest).
+        Two int64 tensors of shape (sequences, length of the longest sequence).
     """
     longest = max(len(sequence.token_ids) for sequence in sequences)
     input_ids = torch.zeros((len(sequences), longest), dtype=torch.long)

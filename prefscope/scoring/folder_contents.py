@@ -1,4 +1,4 @@
-"""What a folder holds that is no checkpoint to load as it is, and what to do about it."""
+"""Recognises folders that cannot be loaded as a checkpoint, and says what to do about them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ STEP = re.compile(r"(?:checkpoint-|step_?|global_step_?|epoch_?)(\d+)")
 CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
 REWARD_CLASS = re.compile(r"Reward|ValueHead|ForScore|Classifier")
 SCORE_HEADS = ("score", "v_head", "value_head", "reward_head", "regression_head", "classifier", "rm_head")
-"""First parts of the names that reward models and classifiers give their heads."""
+"""First parts of the names of heads in reward models and classifiers."""
 VALUE_HEAD = "v_head.summary."
-"""Beside a whole language model, in PPO checkpoints of TRL and in reward models of LLaMA-Factory."""
+"""Prefix of a value head beside a language model, in PPO checkpoints of TRL and in reward models of LLaMA-Factory."""
 VALUE_HEAD_FILES = "value_head.*"
 FEWEST_TOKENS = 16
-"""A head with fewer outputs gives scores, not tokens."""
+"""A head with fewer outputs than this returns scores, not tokens."""
 
 
 def refuse_pointers(folder: Path) -> None:
-    """Refuse a folder in which Git LFS has left pointers in place of files.
+    """Raise an error if a folder contains Git LFS pointers instead of files.
 
     Raises:
-        ModelError: There is one.
+        ModelError: If it does.
     """
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.stat().st_size <= LONGEST_POINTER and _begins_as_pointer(file):
@@ -45,7 +45,7 @@ def _begins_as_pointer(file: Path) -> bool:
         with file.open("rb") as stream:
             return stream.read(len(LFS_BEGINNING)) == LFS_BEGINNING
     except OSError:
-        return False  # whoever needs the file will say what is wrong with it
+        return False  # reported by the code that needs the file
 
 
 def no_checkpoint(folder: Path, name: str) -> ModelError:
@@ -60,7 +60,7 @@ def no_weights(folder: Path, name: str) -> ModelError:
 
 
 def _instead(folder: Path, name: str) -> ModelError | None:
-    """Return the error that names what a folder holds in place of weights, None if that is nothing known."""
+    """Return an error that describes what a folder contains instead of weights; None if nothing is recognised."""
     if steps := _steps(folder):
         return ModelError(
             "This is the output folder of a training, whose checkpoints are in folders of their own",
@@ -73,14 +73,14 @@ def _instead(folder: Path, name: str) -> ModelError | None:
 
 
 def refuse_empty_weights(name: str, tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights of which some have no elements, as DeepSpeed ZeRO-3 leaves them if it does not gather them.
+    """Raise an error for empty tensors, which DeepSpeed ZeRO-3 saves if it does not gather the weights.
 
     Args:
-        name: What the user called the checkpoint.
-        tensors: The shape of each weight by its name.
+        name: The name of the checkpoint that the user passed.
+        tensors: Shapes of the weights, by name.
 
     Raises:
-        ModelError: There are such weights.
+        ModelError: If a tensor is empty.
     """
     empty = [tensor for tensor, shape in tensors.items() if 0 in shape]
     if empty:
@@ -93,13 +93,13 @@ def refuse_empty_weights(name: str, tensors: Mapping[str, tuple[int, ...]]) -> N
 
 
 def _steps(folder: Path) -> list[str]:
-    """Return the names of a training's checkpoints in the order of their steps."""
+    """Return the names of a training run's checkpoints, in the order of their steps."""
     found = [(int(match[1]), entry.name) for entry in folder.iterdir() if (match := STEP.fullmatch(entry.name))]
     return [name for _, name in sorted(found) if any((folder / name).glob("*config.json"))]
 
 
 def _shards(folder: Path) -> tuple[str, str] | None:
-    """Return which sharded training state a folder holds, and how to make a checkpoint of it."""
+    """Return the kind of sharded training state in a folder, and how to convert it to a checkpoint."""
     deepspeed = (
         "DeepSpeed shards",
         (
@@ -126,15 +126,15 @@ def _found(folder: Path, patterns: Iterable[str]) -> Iterable[Path]:
 
 
 def refuse_too_many_layers(name: str, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a config with more layers than the checkpoint has weights: building such a model may never end.
+    """Raise an error for a config with more layers than there are weights: building such a model may take forever.
 
     Args:
-        name: What the user called the checkpoint.
-        config: Its config.json.
-        tensors: The shape of each weight by its name; nothing is known of pickled ones.
+        name: The name of the checkpoint that the user passed.
+        config: Content of its config.json.
+        tensors: Shapes of the weights, by name; empty for pickled weights.
 
     Raises:
-        ModelError: It has.
+        ModelError: If the config has too many layers.
     """
     text = config.get("text_config")
     for part in (config, text if isinstance(text, Mapping) else {}):
@@ -148,9 +148,9 @@ def refuse_too_many_layers(name: str, config: Mapping[str, Any], tensors: Mappin
 
 
 def loaded_weights(folder: Path, *, is_adapter: bool) -> list[Path]:
-    """Return the safetensors files of a folder that PEFT or transformers loads.
+    """Return the safetensors files of a folder that PEFT or transformers would load.
 
-    Of a single file and shards with an index, transformers loads the single file.
+    If there are both a single file and shards with an index, transformers loads the single file.
     """
     files = sorted(folder.glob("*.safetensors"))
     adapters = [file for file in files if file.name.startswith(ADAPTER_FILE)]
@@ -164,7 +164,7 @@ def loaded_weights(folder: Path, *, is_adapter: bool) -> list[Path]:
 
 
 def stale_weights(folder: Path) -> str:
-    """Return that a folder holds both a single weight file and shards, and which are newer; empty if it does not."""
+    """Describe a folder that has both a single weight file and shards, and which are newer; empty if it does not."""
     single, index = folder / SINGLE_FILE, folder / INDEX
     if not (single.is_file() and index.is_file()):
         return ""
@@ -173,20 +173,20 @@ def stale_weights(folder: Path) -> str:
 
 
 def has_value_head(folder: Path, tensors: Iterable[str]) -> bool:
-    """Return whether a value head lies beside a language model, by the files of a folder or the names of weights."""
+    """Return whether there is a value head next to a language model, from file names or names of weights."""
     return any(True for _ in folder.glob(VALUE_HEAD_FILES)) or any(name.startswith(VALUE_HEAD) for name in tensors)
 
 
 def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a full checkpoint that is no language model: a classifier, a reward model, a masked language model.
+    """Raise an error for a checkpoint that is no causal language model, such as a classifier or a reward model.
 
     Args:
-        name: What the user called it.
-        config: Its config.json.
-        tensors: The shape of each weight by its name.
+        name: The name of the checkpoint that the user passed.
+        config: Content of its config.json.
+        tensors: Shapes of the weights, by name.
 
     Raises:
-        ModelError: It is one, by its architecture, or by the name or the shape of its head; or its config is damaged.
+        ModelError: If its architecture, or the name or shape of its head, is of such a model; or its config is damaged.
     """
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):

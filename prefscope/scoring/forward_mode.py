@@ -1,4 +1,4 @@
-"""How a batch goes through a model, and who goes through it together: types that engine, models and ranks share."""
+"""Types shared by engine, models and ranks: the forward mode, and the interface to other ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefscope.scoring.head import Measure
 from prefscope.scoring.sequences import TokenSequence
 
 ForwardMode: TypeAlias = Literal["packed", "padded"]
-"""Sequences end to end in one row without padding, or a row each with padding."""
+"""Packed: sequences end to end in one row, without padding. Padded: one row per sequence."""
 
 
 class OtherRanks(Protocol):
@@ -27,4 +27,4 @@ class OtherRanks(Protocol):
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
     ) -> AbstractContextManager[None]:
-        """Let the others run their part of a forward pass while this process runs its own."""
+        """Make the other processes run their part of a forward pass while this process runs its own."""

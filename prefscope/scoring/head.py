@@ -1,4 +1,4 @@
-"""The vocabulary head: log-probs of given tokens from final hidden states, without the logits of anything else."""
+"""The vocabulary head: computes log-probs of tokens from final hidden states, in chunks that limit memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from prefscope.errors import ModelError
 from prefscope.scoring.logps import token_logps
 
 CHUNK_LOGITS = 1 << 22
-"""Logits that exist at one time: few enough that their softmax still finds them in the cache of a CPU."""
+"""Logits computed at once: few enough that their softmax finds them in the cache of a CPU."""
 CHUNK_LOGITS_GPU = 1 << 26
-"""The same for a GPU, which wants large products."""
+"""The same for a GPU, which is faster with large products."""
 FEWEST_ROWS = 64
 Measure = Callable[[Tensor, Tensor], Tensor]
-"""Takes logits and the tokens that came next; see `token_logps` and `token_logps_and_collisions`."""
+"""Takes logits and the next tokens, as `token_logps` and `token_logps_and_collisions` do."""
 
 
 def decoder_of(module: PreTrainedModel) -> nn.Module:
-    """Return the part of a causal language model that ends in final hidden states.
+    """Return the part of a causal language model that computes the final hidden states.
 
     Raises:
-        ModelError: The model has no such part.
+        ModelError: If the model has no such part.
     """
-    # Llama 4 names it in no way that transformers looks for; ModernBERT calls its head so.
+    # transformers does not find Llama 4's decoder, and for ModernBERT it returns the head.
     candidates = (module.get_decoder(), module.base_model, getattr(module, "model", module))
     for candidate in candidates:
         if candidate is not module and not isinstance(candidate, nn.Linear):
@@ -48,21 +48,21 @@ def head_logps(
     targets: Tensor,
     measure: Measure = token_logps,
 ) -> NDArray[np.float32]:
-    """Return the log-prob of one target token a position, from final hidden states.
+    """Return the log-prob of one target token per position, from final hidden states.
 
-    The model's own forward turns the hidden states into logits, with its decoder's answer put in place: soft caps,
-    scales and biases of the head are so the model's own, whatever its family.
+    The logits are computed by the model's own forward method, with its decoder replaced by one that returns the hidden
+    states. So the soft caps, scales and biases of any model family's head are applied.
 
     Args:
         module: The causal language model.
         decoder: Its decoder, which ends in the final norm.
-        output: What the decoder returned; its other fields are passed on.
+        output: The decoder's output; its other fields are passed on.
         hidden: Shape (N, hidden size).
         targets: Token ids, shape (N,).
-        measure: What to take of the logits.
+        measure: Computes the results from the logits.
 
     Returns:
-        What `measure` gives: shape (N,) or (N, 2), in nats.
+        The result of `measure`, in nats: shape (N,) or (N, 2).
     """
     embeddings: Any = module.get_output_embeddings()
     logits_at_once = CHUNK_LOGITS if hidden.device.type == "cpu" else CHUNK_LOGITS_GPU
@@ -83,8 +83,8 @@ def head_logps(
 
 @contextmanager
 def _answering(decoder: nn.Module, answer: Any) -> Iterator[None]:
-    """Let a module answer every call with a given value."""
-    former = decoder.__dict__.get("forward")  # accelerate puts its hooks there
+    """Make a module return a fixed value from every call."""
+    former = decoder.__dict__.get("forward")  # accelerate stores its hooks here
     decoder.forward = lambda *_, **__: answer
     try:
         yield

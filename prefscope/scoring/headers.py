@@ -1,4 +1,4 @@
-"""What the headers of weight files say: how wide the weights are, and how many. No weight is read, and no torch."""
+"""Reads dtypes, shapes and numbers of weights from the headers of weight files, without importing torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prefscope.scoring.folder_contents import loaded_weights
 _WIDTHS = {"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)}
 BYTES = dict(_WIDTHS.values())
 _LONGEST_NAME = 80
-MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (a router's bias, say) does not decide
+MINOR_SHARE = 0.01  # a dtype with a smaller share of the weights (of a router's bias, say) is ignored
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
-    """Return the widest floating dtype that holds at least 1% of the weights, from the file headers alone.
+    """Return the widest floating-point dtype with at least 1% of the weights, from the file headers.
 
-    GGUF weights are dequantized to float32 on loading, so they count as float32; so do pickled weights, which have no
-    header to read.
+    GGUF weights count as float32, because they are dequantized to float32 when loaded; so do pickled weights, which
+    have no header.
     """
     counts = _count(checkpoint)
     main = [dtype for dtype, count in counts.items() if count >= MINOR_SHARE * sum(counts.values())]
@@ -28,12 +28,12 @@ def stored_dtype(checkpoint: Checkpoint) -> str:
 
 
 def num_weights(checkpoint: Checkpoint) -> int | None:
-    """Return how many weights a full checkpoint has, from its file headers; None where they do not say."""
+    """Return the number of weights of a full checkpoint, or None if its files have no headers."""
     return sum(_count(checkpoint).values()) or None
 
 
 def _count(checkpoint: Checkpoint) -> dict[str, int]:
-    """Return how many weights of each floating dtype a full checkpoint's safetensors files hold."""
+    """Return the number of weights of each floating-point dtype in a full checkpoint's safetensors files."""
     counts: dict[str, int] = {}
     for file in header_files(checkpoint.full):
         for tensor in _safetensors_header(file).values():
@@ -45,10 +45,10 @@ def _count(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor that a checkpoint's own safetensors files hold, by name.
+    """Return the shape of each tensor in a checkpoint's own safetensors files, by name.
 
     Raises:
-        ModelError: A file is cut off or is no safetensors file.
+        ModelError: If a file is truncated or is not a safetensors file.
     """
     return {
         name: tuple(tensor["shape"])
@@ -58,15 +58,15 @@ def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 
 
 def header_files(checkpoint: Checkpoint) -> list[Path]:
-    """Return the files of a checkpoint's own weights that have a header to read."""
+    """Return the files of a checkpoint's own weights that have a header."""
     return [] if checkpoint.is_gguf else loaded_weights(checkpoint.path, is_adapter=checkpoint.base is not None)
 
 
 def _safetensors_header(file: Path) -> dict[str, Any]:
-    """Return the tensor table of a safetensors file: 8 bytes of length, JSON, and as many bytes as that says.
+    """Return the tensor table of a safetensors file, which starts with 8 bytes of length, then JSON of that length.
 
     Raises:
-        ModelError: The file is cut off or is no safetensors file.
+        ModelError: If the file is truncated or is not a safetensors file.
     """
     try:
         size = file.stat().st_size
@@ -91,7 +91,7 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Return whether an entry of a header has a dtype, a shape, and a place in the file."""
+    """Return whether an entry of a header has a valid dtype, shape and offsets."""
     if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
         return False
     shape, offsets = value.get("shape"), value.get("data_offsets")

@@ -1,7 +1,7 @@
-"""A policy and its reference, looked at before anything is read in full: what is no language model, and what is odd.
+"""Checks a policy and its reference before anything is read in full: rejects invalid ones, reports likely mistakes.
 
-Only configs and file headers are read. What makes a number meaningless is refused; what may be a mistake is an oddity,
-which a run warns about and the doctor fails on.
+Reads only configs and file headers. Anything that makes the numbers meaningless is an error; likely mistakes are
+oddities, which runs report as warnings and the doctor's checks judge.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ OddityName = Literal["adapter_base", "swapped", "stale_weights", "value_head"]
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """Something about the checkpoints that may be a mistake."""
+    """A likely mistake in the choice of checkpoints."""
 
     name: OddityName
-    """Which of the doctor's checks it is for."""
+    """Name of the doctor's check that reports it."""
     what: str
     """What was found, as a sentence without a full stop."""
     follows: str
-    """What follows and what to do, as sentences."""
+    """Consequences and advice, as sentences."""
 
 
 def inspect(policy: Checkpoint, ref: Checkpoint | None) -> tuple[Oddity, ...]:
-    """Return what is odd about a policy and its reference.
+    """Return the oddities of a policy and its reference.
 
     Raises:
-        ModelError: One of them is no causal language model, cannot be restored as it was trained, has empty weights, or
-            a file of it is cut off.
+        ModelError: If one of them is not a causal language model, cannot be restored as it was trained, or has empty
+            weights or a truncated file.
     """
     checkpoints = [policy] if ref is None else [policy, ref]
     for checkpoint in checkpoints:
@@ -87,7 +87,7 @@ def _value_head(checkpoint: Checkpoint) -> Oddity | None:
 
 
 def _changed_base(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
-    """Return that switching the policy's adapter off would not give back the base that is its reference."""
+    """Report if switching the policy's adapter off would not restore the base that is used as its reference."""
     if policy.base is None or not policy.base.same_weights(ref):
         return None
     reason = what_stays(policy)
@@ -102,7 +102,7 @@ def _changed_base(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
 
 
 def _swapped(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
-    """Return that the policy is the base of its reference, which is an adapter."""
+    """Report if the policy is the base of its reference, which is an adapter."""
     if ref.base is None or ref.off or not ref.base.same_weights(policy):
         return None
     return Oddity(

@@ -1,7 +1,7 @@
-"""Matrix products in float32 on x86 CPUs by oneDNN, which PyTorch leaves to MKL; and how many of its kernels are kept.
+"""Float32 matrix products on x86 CPUs by oneDNN instead of PyTorch's default, MKL; also limits the kernel caches.
 
-MKL runs a slower code path on processors of other makers: on an AMD EPYC with AVX-512, oneDNN did 200 GFLOP/s where
-MKL did 140 (tests/benchmarks/README.md). The numbers are full float32 products either way.
+MKL runs a slower code path on processors of other vendors: on an AMD EPYC with AVX-512, oneDNN reached 200 GFLOP/s and
+MKL 140 (tests/benchmarks/README.md). Both compute full float32 products.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-# oneDNN, and PyTorch once more, keep 1,024 kernels of a megabyte or two, some for every size that a batch ever had. A
-# batch needs some ten, the same in each layer. Both read this at their first product.
+# By default, oneDNN and PyTorch each cache 1,024 kernels of one or two megabytes, some for every batch size that ever
+# occurred. A batch needs about ten, the same in each layer. Both libraries read these at their first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "24")
 
 
 class OneDnnLinear(TorchFunctionMode):
-    """While active, linear layers on float32 tensors of the CPU are computed by oneDNN."""
+    """A context in which linear layers on float32 CPU tensors are computed by oneDNN."""
 
     def __torch_function__(
         self,
@@ -33,7 +33,7 @@ class OneDnnLinear(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one torch function."""
+        """Run a torch function, replacing linear layers."""
         if func is functional.linear and not kwargs and _is_plain(args[0], args[1]):
             values, weight, bias = (*args, None)[:3]
             return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")  # noqa: SLF001
@@ -51,7 +51,7 @@ def _is_plain(values: Tensor, weight: Tensor) -> bool:
 
 
 def matrix_products(device: torch.device, dtype: str) -> tuple[str, AbstractContextManager[Any]]:
-    """Return the name of what computes linear layers best here, and a context in which it does."""
+    """Return the name of the fastest library for linear layers here, and a context that uses it."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     if x86 and device.type == "cpu" and dtype == "float32" and torch._C._has_mkldnn:  # noqa: SLF001
         return "onednn", OneDnnLinear()

@@ -1,4 +1,4 @@
-"""Errors of transformers, PEFT and safetensors, as one sentence that names the checkpoint."""
+"""Converts errors of transformers, PEFT and safetensors into single sentences that name the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _OLD_BUFFER = re.compile(r"\.(?:inv_freq|masked_bias|attn\.bias|attention\.bias)
 
 @contextlib.contextmanager
 def loading_errors(checkpoint: Checkpoint, what: str) -> Iterator[None]:
-    """Turn errors into ones that name the checkpoint, and keep the libraries' warnings off stderr.
+    """Convert errors to errors that name the checkpoint, and suppress the libraries' warnings.
 
     Args:
-        checkpoint: What is loaded.
-        what: Which part of it, with its article: `the tokenizer`.
+        checkpoint: The checkpoint that is loaded.
+        what: The part that is loaded, with its article, such as `the tokenizer`.
 
     Raises:
-        ModelError: Something cannot be loaded.
-        MissingExtraError: An optional package is missing.
-        ResourceError: The device has too little memory.
+        ModelError: If something cannot be loaded.
+        MissingExtraError: If an optional package is missing.
+        ResourceError: If the device has too little memory.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -46,25 +46,25 @@ def loading_errors(checkpoint: Checkpoint, what: str) -> Iterator[None]:
         ) from error
     except PrefscopeError:
         raise
-    except Exception as error:  # files of a stranger make the libraries raise anything, as unpickling does
+    except Exception as error:  # libraries raise errors of any kind on invalid files, as unpickling does
         raise ModelError(f"{what.capitalize()} cannot be loaded: {first_line(error)}", where=checkpoint.name) from error
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says first that a person can use, without a full stop."""
-    if "ignore_mismatched_sizes" in str(error):  # transformers points at a report that nobody sees
+    """Return the first informative line of an error, without a full stop."""
+    if "ignore_mismatched_sizes" in str(error):  # transformers refers to a report that is not shown
         return "some weights have another shape than the config says"
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):  # torch's list begins below
+    if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):  # torch's list starts on the next line
         return lines[1].rstrip(".")
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
-    """Refuse a checkpoint without some of its weights: the loaders would fill them with random numbers.
+    """Raise an error for missing weights, which the loaders would otherwise fill with random numbers.
 
     Raises:
-        ModelError: There are such names.
+        ModelError: If names are missing.
     """
     if names:
         raise ModelError(
@@ -75,18 +75,18 @@ def refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
 
 
 def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrainedModel) -> None:
-    """Refuse a checkpoint with weights of the model that its config has no place for: loading drops them.
+    """Raise an error for weights that belong to the model but were dropped because its config has no place for them.
 
-    Buffers that old releases saved, the layers that predict further tokens, and other towers than the text model's are
-    no part of the forward pass.
+    Ignored are buffers saved by old releases, layers that predict further tokens, and towers other than the text
+    model's, which are not part of the forward pass.
 
     Args:
-        checkpoint: What was loaded.
-        names: The tensors that loading left out.
+        checkpoint: The checkpoint that was loaded.
+        names: Names of the tensors that loading dropped.
         module: The model that the config describes.
 
     Raises:
-        ModelError: There are such weights.
+        ModelError: If there are such weights.
     """
     config = module.config.get_text_config()
     stacks = {found[1] for name, _ in module.named_parameters() if (found := _LAYER.match(name))}

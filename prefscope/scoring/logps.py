@@ -14,20 +14,20 @@ from torch import Tensor
 
 IGNORE_INDEX = -100
 CACHED_LOGITS = 1 << 19
-"""Logits of a CPU's softmax at one time: their float32 copies stay in the cache, which is 2 to 6 times as fast."""
+"""Logits in a CPU's softmax at once: their float32 copies stay in the cache, which is 2 to 6 times as fast."""
 FEWEST_SUMMED, MOST_SUMMED = 512, 2048
-"""Exponentials that a CPU's softmax adds up at one time. It adds one after the other, and what that loses grows with
-their number and leans to one side: over a vocabulary of 150,000 it is 5e-6 nats a token on average."""
+"""Limits for the number of exponentials in one sum of a CPU's softmax. It adds them one after the other, with an error
+that grows with their number and is biased: over a vocabulary of 150,000, it is 5e-6 nats per token on average."""
 
 
 def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
-    """Return the log-prob of one token a position, in nats.
+    """Return the log-prob of one token per position, in nats.
 
-    Definition: logits[n, token] − logsumexp(logits[n]), in float32 whatever the model's dtype (float64 stays).
+    Definition: logits[n, token] − logsumexp(logits[n]), in float32 whatever the model's dtype (float64 is kept).
 
     Args:
         logits: Scores of the vocabulary. Shape (N, V).
-        token_ids: The token that came next at each position. Shape (N,).
+        token_ids: The next token at each position. Shape (N,).
 
     Returns:
         Shape (N,), float32 (float64 for float64 logits).
@@ -36,16 +36,16 @@ def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def token_logps_and_collisions(logits: Tensor, token_ids: Tensor) -> Tensor:
-    """Return beside each token's log-prob how sure the model was: log Σ_v P(v)², in nats.
+    """Return each token's log-prob and log Σ_v P(v)², a measure of the model's confidence; both in nats.
 
-    It is the log-probability that two draws from the vocabulary are the same token, 0 where the model is certain.
+    The latter is the log-probability that two draws from the vocabulary are equal; it is 0 if the model is certain.
 
     Args:
         logits: Scores of the vocabulary. Shape (N, V).
-        token_ids: The token that came next at each position. Shape (N,).
+        token_ids: The next token at each position. Shape (N,).
 
     Returns:
-        Shape (N, 2), of the dtype that `token_logps` has; its first column is what that gives.
+        Shape (N, 2), with the dtype of `token_logps`; the first column equals its result.
     """
     both = []
     for wide, ids in _at_once(logits, token_ids):
@@ -55,10 +55,10 @@ def token_logps_and_collisions(logits: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def _log_totals(logits: Tensor) -> Tensor:
-    """Return the logarithm of the sum of exponentials of each row, in the logits' own dtype.
+    """Return the logarithm of the sum of exponentials of each row, in the logits' dtype.
 
-    On CPUs from log-softmaxes of slices of the vocabulary, the largest score of each less its log-probability: a fused
-    pass over all of them takes half the time of torch's logsumexp, and slices keep its sums short.
+    On CPUs, it is derived from log-softmaxes of slices of the vocabulary, as each slice's largest score minus its
+    log-probability: fused kernels take half the time of torch's logsumexp, and slices keep the sums short.
 
     Args:
         logits: Shape (N, V).
@@ -85,14 +85,14 @@ def _log_total(scores: Tensor) -> Tensor:
 
 @functools.lru_cache
 def _slice_width(size: int) -> int:
-    """Return how wide slices of a vocabulary are: of equal width if they can be."""
+    """Return the width of slices of the vocabulary, which are of equal width if possible."""
     if size <= MOST_SUMMED:
         return size
     return next((width for width in range(MOST_SUMMED, FEWEST_SUMMED - 1, -1) if size % width == 0), MOST_SUMMED)
 
 
 def _at_once(logits: Tensor, token_ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield logits of some positions with their tokens, at one time what fits into the cache of a CPU."""
+    """Yield logits and tokens of some positions at a time, on CPUs as many as fit into the cache."""
     at_once = max(CACHED_LOGITS // logits.shape[-1], 1) if logits.device.type == "cpu" else max(len(logits), 1)
     for part, ids in zip(torch.split(logits, at_once), torch.split(token_ids, at_once), strict=True):
         yield widened(part), ids
@@ -103,7 +103,7 @@ def _taken(logps: Tensor, token_ids: Tensor) -> Tensor:
 
 
 def widened(logits: Tensor) -> Tensor:
-    """Return logits in float32, float64 as they are."""
+    """Convert logits to float32, unless they are float64."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -114,13 +114,13 @@ def sequence_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: Scores of the vocabulary. Shape (B, T, V).
-        labels: Token ids; −100 where a token is not scored (prompt, padding). Shape (B, T).
+        labels: Token ids; −100 for tokens that are not scored (prompt, padding). Shape (B, T).
 
     Returns:
-        Shape (B,), summed in float64 where the device has it.
+        Shape (B,), summed in float64 if the device supports it.
 
     Raises:
-        ValueError: The shapes do not fit together.
+        ValueError: If the shapes do not match.
 
     >>> round(sequence_log_prob(torch.zeros(1, 3, 4), torch.tensor([[0, 1, -100]])).item(), 6)
     -1.386294

@@ -1,4 +1,4 @@
-"""How much memory there is and how much weights take."""
+"""Available memory, and the memory that scoring needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prefscope.scoring.attention import QUERY_BLOCK
 from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
 
 LIBRARY_BYTES = 650 << 20
-"""Python, torch, transformers, tokenizer and the kernels that are kept."""
+"""Python, torch, transformers, tokenizer and cached kernels."""
 SHARD_BYTES = 200 << 20
-"""The sequences of one shard (pipeline/shards.py), twice: token ids, digests and plan."""
+"""Two copies of the sequences of a shard (pipeline/shards.py): token ids, digests and plan."""
 
 
 def available_bytes(device: torch.device) -> int:
-    """Return how much memory of a device could be used now; on a CPU within the limit of the container, if any."""
+    """Return a device's free memory in bytes; for CPUs, within the limit of the container, if any."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -31,7 +31,7 @@ def _free_ram() -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: all of it is the best guess
+    except (OSError, StopIteration):  # not Linux: total memory is the best guess
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -45,7 +45,7 @@ def _container_room() -> int:
 
 
 def resident_bytes(module: nn.Module) -> int:
-    """Return how many bytes the weights and buffers of a module take."""
+    """Return the size of a module's weights and buffers in bytes."""
     tensors = [*module.parameters(), *module.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -53,22 +53,22 @@ def resident_bytes(module: nn.Module) -> int:
 def bytes_beside_weights(
     config: PretrainedConfig, tokens: int, longest: int, *, device: torch.device, width: int, writes_scores: bool
 ) -> int:
-    """Return how much a process takes beside the weights at most: libraries, one shard of token ids, one forward pass.
+    """Return the maximum memory beside the weights, in bytes: libraries, token ids of one shard, one forward pass.
 
     Args:
-        config: The model's.
-        tokens: Of the largest forward pass.
+        config: The model's config.
+        tokens: Tokens of the largest forward pass.
         longest: Tokens of the longest sequence.
-        device: Where it is computed.
-        width: Bytes of a number.
-        writes_scores: Whether attention has the scores of every query and key in memory at one time (`eager`).
+        device: The device of the model.
+        width: Bytes per number.
+        writes_scores: Whether attention holds the scores of all queries and keys in memory at the same time (`eager`).
     """
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 0))
     inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
     heads = int(getattr(text, "num_attention_heads", 0) or 0)
     logits = CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU
-    # Alive at one time in a layer: residual, normed, query, key, value, output and its float32 join, three of the MLP.
+    # Alive at once in a layer: residual, normed, query, key, value, output, its float32 join, and three of the MLP.
     activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
     queries = tokens if writes_scores else min(tokens, QUERY_BLOCK)
     scores = 4 * heads * queries * longest * max(width, 4)  # as computed, capped, masked, and as weights

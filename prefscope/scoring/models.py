@@ -1,6 +1,6 @@
-"""All loading of checkpoints: tokenizers, configs and weights, by transformers.
+"""Loads tokenizers, configs and weights with transformers.
 
-safetensors only and no remote code, unless the user says otherwise.
+Loads only safetensors and no remote code, unless the user allows it.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ transformers.utils.logging.disable_progress_bar()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What this process has of a model that is split among several (ranks.py)."""
+    """The part of a split model that this process holds (ranks.py)."""
 
     slice_start: int
     """First token of the vocabulary whose logits are computed here."""
     slice_width: int
-    """How many tokens from there; 0: all logits are."""
+    """Number of tokens whose logits are computed here; 0 if all are."""
     number: int = 0
-    """How many models were loaded before."""
+    """Number of models that were loaded before this one."""
     ranks: OtherRanks | None = None
-    """The other processes, in the one that they follow."""
+    """The other processes, in the process that leads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,17 @@ class LanguageModel:
     peft: Any
     """The PEFT wrapper around the module, or None."""
     device: torch.device
-    """Where its inputs go."""
+    """Device of its inputs."""
     dtype: str
     attention: str
     """The attention implementation that transformers chose."""
     adapters: Mapping[Checkpoint, str] = field(default_factory=dict)
-    """The name that PEFT knows each adapter by."""
+    """PEFT's name of each adapter."""
     part: Part | None = None
-    """None: all of the model is here."""
+    """None if the whole model is in this process."""
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
-        """Return a context in which an adapter is on for its own checkpoint, and none is for the base model."""
+        """Return a context in which a checkpoint's adapter is on, or all are off for a base model."""
         if self.peft is not None and (checkpoint.base is None or checkpoint.off):
             return self.peft.disable_adapter()  # type: ignore[no-any-return]
         if len(self.adapters) > 1:
@@ -88,10 +88,10 @@ class LanguageModel:
 
 
 def pick_device(asked: str) -> torch.device:
-    """Return the device to compute on; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device to use; `auto` prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ModelError: The device is not known or not there.
+        ModelError: If the device is unknown or not available.
     """
     if asked == "auto":
         if torch.cuda.is_available():
@@ -107,18 +107,18 @@ def pick_device(asked: str) -> torch.device:
 
 
 def pick_dtype(asked: Dtype, device: torch.device, checkpoints: list[Checkpoint]) -> str:
-    """Return the one dtype to compute in: `auto` is the widest that a model is stored in, on a CPU float32 at least."""
+    """Return the dtype to compute in; `auto` is the widest that a model is stored in, on CPUs at least float32."""
     if asked != "auto":
         return asked
     stored = {stored_dtype(checkpoint) for checkpoint in checkpoints}
     widest = max(stored, key=BYTES.__getitem__)
-    if widest == "float64" and device.type != "mps":  # which has none
+    if widest == "float64" and device.type != "mps":  # MPS has no float64
         return widest
     return widest if device.type != "cpu" and stored in ({"float16"}, {"bfloat16"}) else "float32"
 
 
 def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` that say where a full checkpoint lies."""
+    """Return the arguments of `from_pretrained` that locate a full checkpoint."""
     arguments: dict[str, Any] = {"trust_remote_code": models.trust_remote_code}
     if checkpoint.is_gguf:
         return {
@@ -130,12 +130,12 @@ def _source(checkpoint: Checkpoint, models: ModelSettings) -> dict[str, Any]:
 
 
 def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedTokenizerBase | None:
-    """Return the checkpoint's tokenizer, an adapter's own before its base's; None where it has none.
+    """Load a checkpoint's tokenizer, preferring an adapter's own to its base's; None if there is none.
 
-    A chat template that only the processor of a vision-language model has (chat_template.json) becomes the tokenizer's.
+    If only the processor of a vision-language model has a chat template (chat_template.json), the tokenizer gets it.
 
     Raises:
-        ModelError: The tokenizer files cannot be read.
+        ModelError: If the tokenizer files cannot be read.
     """
     if not has_vocabulary(checkpoint):
         return load_tokenizer(checkpoint.base, models) if checkpoint.base is not None else None
@@ -154,16 +154,16 @@ def load_tokenizer(checkpoint: Checkpoint, models: ModelSettings) -> PreTrainedT
 
 
 def has_vocabulary(checkpoint: Checkpoint) -> bool:
-    """Return whether a tokenizer can be loaded from a checkpoint itself: a config alone is none."""
+    """Return whether the checkpoint itself has a tokenizer; a tokenizer config alone is not enough."""
     return checkpoint.is_gguf or any(True for pattern in VOCABULARIES for _ in checkpoint.path.glob(pattern))
 
 
-@functools.lru_cache(maxsize=4)  # a GGUF file's config takes seconds
+@functools.lru_cache(maxsize=4)  # reading a GGUF file's config takes seconds
 def load_config(checkpoint: Checkpoint, models: ModelSettings) -> PretrainedConfig:
-    """Return the config of a full checkpoint.
+    """Load the config of a full checkpoint.
 
     Raises:
-        ModelError: The config cannot be read.
+        ModelError: If the config cannot be read.
     """
     with loading_errors(checkpoint, "the config"):
         config: PretrainedConfig = AutoConfig.from_pretrained(**_source(checkpoint, models))
@@ -181,10 +181,10 @@ def attention_of(checkpoint: Checkpoint, models: ModelSettings) -> str:
 
 
 def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
-    """Return what loads a language model by its config; of a vision-language model, the text part is scored.
+    """Return the class that loads a language model with some config; vision-language models are scored as text models.
 
     Raises:
-        ModelError: The config is that of another kind of model.
+        ModelError: If the config is of another kind of model.
     """
     if config.is_encoder_decoder:
         raise ModelError(
@@ -197,12 +197,12 @@ def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
 
 
 def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
-    """Return how many positions the model was made for, or None where its config does not say."""
+    """Return the number of positions of a model, or None if its config does not define it."""
     return context_of(load_config(checkpoint.full, models))
 
 
 def rope_limit(config: PretrainedConfig) -> int | None:
-    """Return the length beyond which a model changes to its second set of rotary frequencies; None without one."""
+    """Return the length from which a model uses a second set of rotary frequencies; None if it has only one."""
     rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
     every = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     limits = [one.get("original_max_position_embeddings") for one in every if one.get("rope_type") == "longrope"]
@@ -210,7 +210,7 @@ def rope_limit(config: PretrainedConfig) -> int | None:
 
 
 def end_tokens(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the ids that end a response: the tokenizer's EOS and those of the generation config."""
+    """Return the token ids that end a response: the tokenizer's EOS and those of the generation config."""
     found = {tokenizer.eos_token_id}
     file = checkpoint.full.path / "generation_config.json"
     if file.is_file():
@@ -220,20 +220,20 @@ def end_tokens(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> fr
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> str:
-    """Return a hash of the chat template in use, empty without one."""
+    """Return a hash of the chat template in use; empty without a template."""
     template = chat_template if chat_template is not None else tokenizer.chat_template
     return hashlib.sha256(repr(template).encode()).hexdigest()[:16] if template else ""
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a hash of what decides token ids: the whole fast tokenizer, or the vocabulary of a slow one."""
+    """Return a hash of everything that determines token ids: the fast tokenizer, or the vocabulary of a slow one."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differing_ids(policy: PreTrainedTokenizerBase, ref: PreTrainedTokenizerBase) -> dict[int, tuple[str, str]]:
-    """Return the ids that mean another token to the reference than to the policy, with both meanings."""
+    """Return the ids that stand for different tokens in policy and reference, with both tokens."""
     ours = {token: piece for piece, token in policy.get_vocab().items()}
     theirs = {token: piece for piece, token in ref.get_vocab().items()}
     return {token: (piece, theirs.get(token, "")) for token, piece in ours.items() if theirs.get(token) != piece}
@@ -248,20 +248,20 @@ def load_model(
     others: Sequence[Checkpoint] = (),
     with_base: bool = False,
 ) -> LanguageModel:
-    """Return the model of a checkpoint on a device, in evaluation mode; an adapter sits on its base.
+    """Load the model of a checkpoint in evaluation mode; an adapter is loaded with its base.
 
     Args:
-        checkpoint: What to load.
+        checkpoint: The checkpoint to load.
         models: How to load it.
-        device: Where to.
-        dtype: What its weights become.
-        others: More adapters to put on the base of an adapter.
+        device: The device to load it to.
+        dtype: The dtype of its weights.
+        others: More adapters for the same base.
         with_base: Whether the adapter's base is scored from the same memory, with the adapter switched off.
 
     Raises:
-        ModelError: transformers or PEFT cannot load it, or memory does not hold what its files do.
-        MissingExtraError: It needs a package that is not installed.
-        ResourceError: Its weights do not fit into memory.
+        ModelError: If transformers or PEFT cannot load it, or memory does not match the files.
+        MissingExtraError: If a required package is not installed.
+        ResourceError: If the weights do not fit into memory.
     """
     full = checkpoint.full
     arguments = _source(full, models)
@@ -279,7 +279,7 @@ def load_model(
         arguments |= split_arguments(load_config(full, models), models.tp)
     elif models.device_map is not None:
         arguments["device_map"] = models.device_map
-    elif quantized:  # such weights are made on their device and cannot be moved
+    elif quantized:  # quantized weights are created on their device and cannot be moved
         arguments["device_map"] = {"": str(device)}
     with loading_errors(full, "the model"):
         loaded: Any = loader.from_pretrained(**arguments, output_loading_info=True)
@@ -289,7 +289,7 @@ def load_model(
         if not {"device_map", "distributed_config"} & arguments.keys():
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     refuse_missing(full, missing)
-    if not quantized:  # which adds scales of its own
+    if not quantized:  # quantization adds scales
         refuse_unused(full, unexpected, module)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
     peft = put_on_base(adapters, module, models, scores_base=with_base) if adapters else None

@@ -1,11 +1,11 @@
-"""One row of real tokens for many sequences: what they share at their beginnings stands once.
+"""Packs sequences into one row without padding, in which shared prefixes occur once.
 
     prompt ─┬─ chosen            row        prompt | chosen | rejected | prompt' | …
             └─ rejected          positions  0 … p-1  p …      p …        0 …
 
-Sorted by their tokens, sequences are the leaves of a tree whose every edge is a segment of the row. A segment continues
-its parent, so it sees the tokens of its ancestors and its own; its descendants follow it without a gap. This module
-imports no torch.
+Sorted by their tokens, sequences are the leaves of a tree, whose edges are the segments of the row. A segment continues
+its parent, so its tokens attend to its ancestors and to itself; its descendants follow it directly in the row. This
+module does not import torch.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from prefscope.scoring.sequences import TokenSequence
 Ints = NDArray[np.int64]
 
 SHARING_GAIN = 32
-"""A shared segment costs every token below it one more attention step, about 1/32 of what a token costs."""
+"""A shared segment costs each token below it another attention step, about 1/32 of the cost of a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring tokens of a row with the same ancestors."""
+    """Consecutive tokens of a row with the same ancestors."""
 
     start: int
     stop: int
     """End of its own tokens."""
     subtree_stop: int
-    """End of its descendants' tokens, which follow its own."""
+    """End of its descendants' tokens, which directly follow its own."""
     parent: int
-    """Number of the segment that it continues, -1 for none."""
+    """Number of the segment that it continues, or -1."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """The tokens of many sequences as one row; T is its length."""
+    """The tokens of many sequences in one row of length T."""
 
     token_ids: Ints
     """Shape (T,)."""
     positions: Ints
-    """Place of each token in its sequence, from 0. Shape (T,)."""
+    """Position of each token in its sequence, from 0. Shape (T,)."""
     predecessors: Ints
-    """Index in the row of the token before, whose hidden state predicts this one; -1 for a first token. Shape (T,)."""
+    """Index in the row of the previous token, whose hidden state predicts this one; -1 for first tokens. Shape (T,)."""
     scored: NDArray[np.bool_]
-    """Whether some sequence wants the token's log-prob. Shape (T,)."""
+    """Whether the token's log-prob is needed for any sequence. Shape (T,)."""
     segments: tuple[Segment, ...]
-    """In the order of the row, parents before children."""
+    """Segments in the order of the row, parents before children."""
     paths: tuple[Ints, ...]
-    """For each sequence, in the order given, the indices of its tokens in the row."""
+    """For each sequence, in the given order, the indices of its tokens in the row."""
 
 
 def pack(sequences: Sequence[TokenSequence]) -> PackedRow:
-    """Return the row that holds all sequences, at least one of which has a token; what they share stands once."""
+    """Pack sequences, at least one of which has a token, into a row; shared prefixes occur once."""
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids.astype(">i4").tobytes())
     ids = [sequences[i].token_ids for i in order]
     spans, leaves = _grow(ids)
@@ -83,7 +83,7 @@ def pack(sequences: Sequence[TokenSequence]) -> PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """An edge of the tree: tokens start to stop of a sorted sequence, and the edge that it continues."""
+    """An edge of the tree: a range of tokens of a sorted sequence, and the edge that it continues."""
 
     source: int
     start: int
@@ -97,7 +97,7 @@ def _grow(ids: list[NDArray[np.int32]]) -> tuple[list[_Span], list[int]]:
     lengths = np.array([len(sequence) for sequence in ids])
     spans: list[_Span] = []
     leaves = [-1] * len(ids)
-    waiting = [(0, len(ids), 0, -1)]  # sequences from, to; their tokens so far; the edge that holds those
+    waiting = [(0, len(ids), 0, -1)]  # first and last sequence; number of their tokens so far; the edge of those tokens
     while waiting:
         low, high, start, parent = waiting.pop()
         inner = shared[low + 1 : high]
@@ -136,7 +136,7 @@ def _path(segments: tuple[Segment, ...], leaf: int) -> Ints:
 
 
 def shared_length(some: NDArray[np.int32], others: NDArray[np.int32]) -> int:
-    """Return how many leading tokens two arrays share."""
+    """Return the number of leading tokens that two arrays share."""
     length = min(len(some), len(others))
     differing = some[:length] != others[:length]
     return int(differing.argmax()) if differing.any() else length

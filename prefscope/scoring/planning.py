@@ -1,9 +1,9 @@
-"""Which sequences share a forward pass.
+"""Plans which sequences share a forward pass.
 
-Planning is arithmetic on token ids. A seeded random sample of the data set goes first, so that early figures are right
-within bounds; then come the other pairs in their order. Both are cut into shards of neighbours, so that memory does not
-grow with the data set and several workers can share it. Within each shard the longest go first, so that memory trouble
-and over-long estimates show at once. This module imports no torch.
+Planning is arithmetic on token ids. A seeded random sample of the data set is scored first, so that early figures are
+representative; the other pairs follow in order. Both are cut into shards of consecutive pairs, which limits memory and
+lets workers share the data set. Within a shard, the longest sequences come first, so that a lack of memory and too long
+estimates show early. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from prefscope.scoring.sequences import TokenSequence
 
 SAMPLE_PAIRS = 256
 TRAINER_ROWS = 16
-"""Rows of a trainer's evaluation batch at its default: chosen and rejected of 8 pairs."""
+"""Rows of a trainer's evaluation batch by default: chosen and rejected of 8 pairs."""
 
 
 def draw_sample(pairs: int, seed: int) -> NDArray[np.int64]:
-    """Return the numbers of the pairs that are scored first, ascending: all of a small data set."""
+    """Return the numbers of the pairs to score first, ascending; for small data sets, all pairs."""
     if pairs <= SAMPLE_PAIRS:
         return np.arange(pairs)
     return np.sort(np.random.default_rng(seed).choice(pairs, SAMPLE_PAIRS, replace=False)).astype(np.int64)
@@ -32,16 +32,16 @@ def draw_sample(pairs: int, seed: int) -> NDArray[np.int64]:
 def plan_batches(
     sequences: Sequence[TokenSequence], *, packed: bool, batch_tokens: int, rope_limit: int | None = None
 ) -> NDArray[np.int32]:
-    """Return the number of the batch of each sequence.
+    """Assign each sequence to a batch, and return the numbers of the batches.
 
-    A batch is closed before it would exceed the budget; a sequence longer than the budget is a batch by itself.
+    A batch does not exceed the budget, except for a single sequence that is longer than the budget.
 
     Args:
-        sequences: What to place, without repetition.
-        packed: Whether the forward pass packs, so that sequences of one prompt belong together, or pads.
-        batch_tokens: The budget: tokens of the row, or of the padded rows.
-        rope_limit: Sequences longer than this are kept apart from the others: in one batch with a longer one, a model
-            with two sets of rotary frequencies would compute the shorter with those of the longer.
+        sequences: The sequences to assign, without repetition.
+        packed: Whether the forward pass packs, so that sequences with the same prompt should share a batch, or pads.
+        batch_tokens: The budget: tokens of the packed row, or of the padded rows.
+        rope_limit: Sequences longer than this are not mixed with shorter ones, because a model with two sets of rotary
+            frequencies would compute the shorter ones with the set for the longer.
     """
     batches = np.empty(len(sequences), dtype=np.int32)
     number = -1
@@ -61,9 +61,9 @@ def shuffled_batches(
     rope_limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[list[int]]:
-    """Yield batches of sequences, by their numbers, drawn at random: other company than `plan_batches` gives them.
+    """Yield random batches of sequences, given by number, which differ from those of `plan_batches`.
 
-    The arguments are those of `plan_batches`; responses of one prompt are parted.
+    The arguments are those of `plan_batches`; responses to one prompt are not kept together.
     """
     random = np.random.default_rng(seed)
     for members in _by_rope(sequences, rope_limit):
@@ -79,7 +79,7 @@ def shuffled_batches(
 
 
 def _by_rope(sequences: Sequence[TokenSequence], rope_limit: int | None) -> Iterable[list[int]]:
-    """Yield the sequences that may share a batch, by their numbers."""
+    """Return groups of sequences that may share a batch, given by number."""
     everyone = range(len(sequences))
     if rope_limit is None:
         return [list(everyone)]
@@ -101,7 +101,7 @@ def _fill_padded(sequences: Sequence[TokenSequence], members: list[int], batch_t
 
 
 def _fill_packed(sequences: Sequence[TokenSequence], members: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield batches of whole prompts with all their responses, the longest first; one that is too long is cut."""
+    """Yield batches of whole prompts with all their responses, the longest first; prompts over the budget are split."""
     prompts: dict[bytes, list[int]] = {}
     for i in members:
         prompts.setdefault(sequences[i].token_ids[: sequences[i].completion_start].tobytes(), []).append(i)
@@ -125,7 +125,7 @@ def _fill_packed(sequences: Sequence[TokenSequence], members: list[int], batch_t
 
 
 def _costs(sequences: Sequence[TokenSequence], members: list[int]) -> list[tuple[int, int]]:
-    """Return sequences in the order of their tokens, with how many each does not share with the one before."""
+    """Return sequences in the order of their tokens, and the number of tokens not shared with the previous one."""
     order = sorted(members, key=lambda i: sequences[i].token_ids.astype(">i4").tobytes())
     costs = [len(sequences[order[0]].token_ids)]
     for before, i in pairwise(order):
@@ -135,14 +135,14 @@ def _costs(sequences: Sequence[TokenSequence], members: list[int]) -> list[tuple
 
 
 def computed_tokens(sequences: Sequence[TokenSequence], *, packed: bool) -> int:
-    """Return how many tokens a batch computes: those of its tree of prefixes, or its rows with their padding."""
+    """Return the number of tokens that a batch computes: those of its prefix tree, or of its rows including padding."""
     if packed:
         return sum(cost for _, cost in _costs(sequences, list(range(len(sequences)))))
     return len(sequences) * max(len(sequence.token_ids) for sequence in sequences)
 
 
 def trainer_tokens(sequences: Iterable[TokenSequence]) -> int:
-    """Return how many tokens a trainer's evaluation computes: rows in the order given, padded batch by batch."""
+    """Return the number of tokens that a trainer's evaluation computes: rows in order, padded batch by batch."""
     lengths = [len(sequence.token_ids) for sequence in sequences]
     return sum(len(rows) * max(rows) for rows in _chunked(lengths, TRAINER_ROWS))
 
@@ -155,13 +155,13 @@ def _chunked(lengths: list[int], size: int) -> Iterator[list[int]]:
 def cut_shards(
     tokens: NDArray[np.int64], begins: NDArray[np.bool_], most_tokens: int, most_pairs: int
 ) -> NDArray[np.int32]:
-    """Return the number of the shard of each pair: neighbours within the limits, cut only where a prompt begins.
+    """Assign pairs to shards of consecutive pairs, which are cut only where a new prompt begins.
 
     Args:
-        tokens: Of both sequences of each pair, shape (pairs,).
-        begins: Whether a pair has another prompt than the pair before it, shape (pairs,).
-        most_tokens: Of a shard; the pairs of a single prompt may have more.
-        most_pairs: The same for pairs; those of a single prompt are cut there.
+        tokens: Tokens of both sequences of each pair, shape (pairs,).
+        begins: Whether a pair has another prompt than the previous pair, shape (pairs,).
+        most_tokens: Token limit of a shard; the pairs of a single prompt may exceed it.
+        most_pairs: Pair limit of a shard; the pairs of a single prompt are split at this number.
     """
     heads = np.flatnonzero(begins | (np.arange(len(tokens)) % most_pairs == 0))
     sizes = np.add.reduceat(tokens, heads) if len(heads) else tokens

@@ -1,7 +1,7 @@
-"""How many tokens a forward pass should have on this device, and how fast it is: found once for a model.
+"""Determines how many tokens a forward pass should have on a device, and how fast it is; done once per model.
 
-The budget follows from the kind of device and its free memory alone, never from a clock, so that two runs on one
-machine compute the same batches and so the same digits.
+The budget depends only on the kind of device and its free memory, not on timings, so that two runs on one machine
+compute the same batches and get identical numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.sequences import TokenSequence
 
 MOST_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
-"""More gains nothing: on a CPU activations leave the cache, on a GPU the products are as fast as they get."""
+"""Larger passes gain nothing: on a CPU, activations no longer fit into the cache; GPUs are at full speed."""
 FEWEST_TOKENS = 256
 OPERATIONS_ON_CPU = 8e12
-"""Of one forward pass at most: half a minute of two cores, so that little is lost when a run is interrupted."""
+"""Maximum of one forward pass: half a minute of two cores, so that little is lost when a run is interrupted."""
 FIRST_TOKENS = 64
 LONGEST = 512
 ENOUGH_SECONDS = 0.5
@@ -33,22 +33,22 @@ SHARE_OF_FREE_MEMORY = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a forward pass may be, and how fast one was."""
+    """The maximum number of tokens of a forward pass, and the measured speed."""
 
     batch_tokens: int
     tokens_per_second: float
 
 
 def probe(model: LanguageModel, path: ForwardMode, token_ids: NDArray[np.int32]) -> Budget:
-    """Return the budget of a model, from a few forward passes of growing size.
+    """Determine the budget of a model from a few forward passes of growing size.
 
     Args:
-        model: A loaded model whose attention is that of the path.
-        path: How it is computed.
-        token_ids: Some tokens of the data set, of which the probes are made.
+        model: A loaded model whose attention is set for the forward mode.
+        path: The forward mode.
+        token_ids: Some tokens of the data set, used for the probes.
 
     Raises:
-        torch.OutOfMemoryError: Not even the shortest pass fits into memory.
+        torch.OutOfMemoryError: If not even the shortest pass fits into memory.
     """
     most = MOST_TOKENS.get(model.device.type, MOST_TOKENS["cpu"])
     if model.device.type == "cpu":
@@ -70,7 +70,7 @@ def probe(model: LanguageModel, path: ForwardMode, token_ids: NDArray[np.int32])
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What a forward pass took; no bytes where the device does not tell."""
+    """Time and peak memory of a forward pass; 0 bytes if the device does not report them."""
 
     seconds: float
     peak_bytes: int
@@ -89,12 +89,12 @@ def _try(model: LanguageModel, path: ForwardMode, token_ids: NDArray[np.int32], 
 
 
 def _power_of_two(most: float) -> int:
-    """Return the largest power of two up to a number: small changes of free memory then change nothing."""
+    """Return the largest power of two up to a number, so that small changes of free memory have no effect."""
     return 1 << max(int(most).bit_length() - 1, 0)
 
 
 def _rows(token_ids: NDArray[np.int32], tokens: int, context: int | None) -> list[TokenSequence]:
-    """Return unrelated sequences of so many tokens in all, three quarters of them scored."""
+    """Return unrelated sequences with about `tokens` tokens in total, three quarters of them scored."""
     length = min(tokens, LONGEST, context or LONGEST)
     drawn = np.random.default_rng(0).choice(np.unique(token_ids), size=(max(tokens // length, 1), length))
     return [TokenSequence(ids.astype(np.int32), length // 4) for ids in drawn]

@@ -1,7 +1,7 @@
-"""How other training stacks make token ids of a pair: same row, other tokens, another reward.
+"""Tokenization rules of other training stacks, which turn the same row into other tokens and so another reward.
 
-The default, `trl`, is in tokenization.py. A profile says how prompt and responses become texts, how these become ids,
-and how they are cut. Each was read in that project's source; none of it is run here.
+The default, `trl`, is in tokenization.py. A profile defines how prompt and responses become texts, how these are
+tokenized, and how they are truncated. The rules were taken from each project's source; none of their code is run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Messages = list[Any]
 
 
 class NotForProfileError(ValueError):
-    """A pair that a stack refuses."""
+    """A pair that a stack would reject."""
 
 
 class Render(Protocol):
-    """Writes messages as the chat template has them."""
+    """Renders messages with the chat template."""
 
     def __call__(self, messages: Messages, **options: bool) -> str:
         """Return the text; options are those of transformers' `apply_chat_template`."""
@@ -34,7 +34,7 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A prompt and its two responses, each as a text of its own."""
+    """A prompt and its two responses, as separate texts."""
 
     prompt: str
     chosen: str
@@ -43,29 +43,29 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The ids of a prompt and of one response to it."""
+    """The token ids of a prompt and of one response to it."""
 
     prompt: list[int]
     response: list[int]
     merges: bool = False
-    """Whether tokens of the prompt alone differ from those it has before the response."""
+    """Whether the prompt has other tokens by itself than before the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The rules of one stack."""
+    """The tokenization rules of a training stack."""
 
     name: str
     stack: str
     rules: str
-    """In a line, for people."""
+    """Summary in one line."""
     max_length: int
-    """Longest sequence by default."""
+    """Default maximum length of a sequence."""
     max_prompt_length: int
     write: Callable[[PreferencePair, Render, PreTrainedTokenizerBase], Texts]
     split: Callable[[PreTrainedTokenizerBase, str, str], Split]
     cut: Callable[[tuple[Split, Split], int, int], tuple[Split, Split]]
-    """Takes chosen and rejected, the longest length and the longest prompt."""
+    """Takes chosen and rejected, the maximum length of a sequence, and the maximum length of a prompt."""
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -77,11 +77,11 @@ def _is_plain(pair: PreferencePair) -> bool:
     return isinstance(pair.prompt, str)
 
 
-# TRL 0.12 to 0.28: prompt and responses are tokenized apart.
+# TRL 0.12 to 0.28: prompt and responses are tokenized separately.
 
 
 def _write_as_trl_0_24(pair: PreferencePair, render: Render, _: PreTrainedTokenizerBase) -> Texts:
-    """Return the prompt with its generation prompt, as far as both conversations begin with it, and what follows."""
+    """Render the prompt, up to where the conversations stop agreeing with it, and the rest of each conversation."""
     if _is_plain(pair):
         return Texts(str(pair.prompt), str(pair.chosen), str(pair.rejected))
     messages = text_to_json(pair.prompt)
@@ -89,20 +89,20 @@ def _write_as_trl_0_24(pair: PreferencePair, render: Render, _: PreTrainedTokeni
     prompt = render(messages, add_generation_prompt=not goes_on, continue_final_message=goes_on)
     wholes = [render(messages + text_to_json(response)) for response in (pair.chosen, pair.rejected)]
     rests = []
-    for whole in wholes:  # the prompt that chosen leaves is what rejected is held against
+    for whole in wholes:  # the prompt as cut for chosen is then compared with rejected
         prompt = "".join(one for one, _ in takewhile(lambda both: both[0] == both[1], zip(prompt, whole, strict=False)))
         rests.append(whole[len(prompt) :])
     return Texts(prompt, *rests)
 
 
 def _split_apart(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Split:
-    """Return both tokenized on their own, without special tokens; the end-of-sequence token always follows."""
+    """Tokenize both separately, without special tokens; always append the end-of-sequence token."""
     end = tokenizer.eos_token_id
     return Split(_ids(tokenizer, prompt), _ids(tokenizer, response) + ([end] if end is not None else []))
 
 
 def _cut_at_the_front(sides: tuple[Split, Split], longest: int, longest_prompt: int) -> tuple[Split, Split]:
-    """Return the last tokens of the prompt, then the last tokens of the whole."""
+    """Keep the last tokens of the prompt, then the last tokens of the whole sequence."""
 
     def cut(side: Split) -> Split:
         prompt = side.prompt[-longest_prompt:]
@@ -112,11 +112,11 @@ def _cut_at_the_front(sides: tuple[Split, Split], longest: int, longest_prompt: 
     return cut(sides[0]), cut(sides[1])
 
 
-# SimPO, and TRL up to 0.11: prompt and response are tokenized together, then parted.
+# SimPO, and TRL up to 0.11: prompt and response are tokenized together, then split.
 
 
 def _write_as_simpo(pair: PreferencePair, render: Render, tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Return the prompt without a generation prompt, and each response rendered as a conversation of its own."""
+    """Render the prompt without a generation prompt, and each response as a conversation of its own."""
     if _is_plain(pair):
         return Texts(str(pair.prompt), str(pair.chosen), str(pair.rejected))
     messages = text_to_json(pair.prompt)
@@ -130,7 +130,7 @@ def _write_as_simpo(pair: PreferencePair, render: Render, tokenizer: PreTrainedT
 
 
 def _split_merged(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Split:
-    """Return what both give together, parted after as many tokens as the prompt has, or one less where these merge."""
+    """Tokenize both together, and split after the tokens of the prompt alone, or one earlier if they merge."""
     alone, whole = _ids(tokenizer, prompt), _ids(tokenizer, prompt + response)
     merges = alone != whole[: len(alone)]
     start = max(len(alone) - merges, 0)
@@ -138,7 +138,7 @@ def _split_merged(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str
 
 
 def _split_for_simpo(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Split:
-    """Return them with beginning and end of sequence where these are not there already."""
+    """Add beginning-of-sequence and end-of-sequence tokens where they are missing."""
     found = _split_merged(tokenizer, prompt, response)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     first = [bos] if bos is not None and found.prompt[:1] != [bos] else []
@@ -147,7 +147,7 @@ def _split_for_simpo(tokenizer: PreTrainedTokenizerBase, prompt: str, response: 
 
 
 def _cut_prompt_then_response(sides: tuple[Split, Split], longest: int, longest_prompt: int) -> tuple[Split, Split]:
-    """Return what fits beside the longer response: of the prompt its end, and if that is not enough, less response."""
+    """Fit both sides to the longer response: keep the end of the prompt; if that is not enough, truncate responses."""
     longer = max(len(side.response) for side in sides)
 
     def cut(side: Split) -> Split:
@@ -165,12 +165,12 @@ def _cut_prompt_then_response(sides: tuple[Split, Split], longest: int, longest_
 
 
 def _write_as_rewardbench(pair: PreferencePair, render: Render, _: PreTrainedTokenizerBase) -> Texts:
-    """Return the prompt without a generation prompt, and what is left of each conversation when it is taken out.
+    """Render the prompt without a generation prompt, and remove it from each rendered conversation.
 
-    A plain prompt becomes a user's turn; turns of a conversation become user and assistant by their places.
+    A plain prompt becomes a user's turn; turns of a conversation alternate between user and assistant.
 
     Raises:
-        NotForProfileError: The last turn would be the assistant's, as after a system message.
+        NotForProfileError: If a turn has no content, or the last would be the assistant's (after a system message).
     """
     turns = [turn for text in (pair.prompt, pair.chosen, pair.rejected) if not isinstance(text, str) for turn in text]
     if any(turn.content is None for turn in turns):
@@ -191,7 +191,7 @@ def _write_as_rewardbench(pair: PreferencePair, render: Render, _: PreTrainedTok
 
 
 def _split_for_rewardbench(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> Split:
-    """Return them with beginning and end of sequence, whether these are there already or not."""
+    """Add beginning-of-sequence and end-of-sequence tokens, even if they are present already."""
     found = _split_merged(tokenizer, prompt, response)
     eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else eos
@@ -199,7 +199,7 @@ def _split_for_rewardbench(tokenizer: PreTrainedTokenizerBase, prompt: str, resp
 
 
 TRL = "trl"
-"""The default; its rules are those of tokenization.py."""
+"""The default profile, whose rules are in tokenization.py."""
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         one.name: one
@@ -237,14 +237,14 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         )
     }
 )
-"""Those that differ from the default, by name."""
+"""All profiles except the default, by name."""
 
 
 def find_profile(name: str) -> Profile | None:
-    """Return a profile by its name, None for the default.
+    """Return a profile by name, or None for the default.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: If there is no such profile.
     """
     if name == TRL:
         return None

@@ -1,4 +1,4 @@
-"""A process that holds a part of every model of rank 0 (ranks.py) and does what that does, until it is gone."""
+"""The main program of a process that holds a part of each model and follows rank 0 (ranks.py) until that exits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefscope.subprocesses import end_with_starter
 
 
 def main() -> int:
-    """Do one call after the other and return the exit code."""
+    """Run calls until rank 0 is gone, and return the exit code."""
     end_with_starter()
     connection = Connection(int(sys.argv[1]))
     try:
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> bool:
-    """Do what rank 0 does, and return whether it failed: then it should have failed there, too."""
+    """Run a call, and return whether it failed; it should then have failed in rank 0, too."""
     try:
         if isinstance(call, Load):
             models.append(load_part(call, device)[0])
@@ -43,8 +43,8 @@ def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> boo
             follow(model, call.path)
             forward(model, call.path, call.sequences, call.measure, call.poisoned)
         if device.type == "cuda":
-            torch.cuda.synchronize()  # a sum that the others never joined would wait here
-    except Exception:  # noqa: BLE001 (whatever it is, rank 0 decides what follows)
+            torch.cuda.synchronize()  # a reduction that the other ranks never joined would block here
+    except Exception:  # noqa: BLE001 (rank 0 decides how to go on after any error)
         traceback.print_exc()
         return True
     return False

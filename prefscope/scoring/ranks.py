@@ -1,9 +1,9 @@
-"""A model that is split among processes of one machine: this one, rank 0, and those that do what it does.
+"""Models split among processes on one machine: rank 0, which is this process, and the ranks that follow it.
 
-No part computes anything alone: all have to run the same pass, on the same tokens, at one time. Rank 0 decides, and
-tells the others what it is about to do (rank_process.py). Each says afterwards how that ended, because one that failed
-alone would leave its share of a sum behind for the next pass to find; and where one dies, rank 0 dies too, as it may be
-waiting for it in the middle of a layer. So rank 0 is always a process that another has started and can start again.
+No part computes anything alone: all ranks must run the same pass, on the same tokens, at the same time. Rank 0 decides,
+and announces each call to the others (rank_process.py). Each rank then reports whether the call failed, because a rank
+that failed alone would leave its share of a reduction behind for the next pass. If a rank dies, rank 0 exits too, as it
+may be waiting for that rank in the middle of a layer. So rank 0 must be a process that another one starts and restarts.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ COMMAND = (sys.executable, "-m", "prefscope.scoring.rank_process")
 HOST = "127.0.0.1"
 LONGEST_LOAD = timedelta(hours=2)
 SECONDS_APART = 60.0
-"""Between the ends of one pass in two processes, at most."""
+"""Maximum time between the ends of one pass in two processes."""
 EXIT_RANK_LOST = 75
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """Which of the processes one is, and how they find each other."""
+    """The rank of a process, and how the processes connect to each other."""
 
     rank: int
     ranks: int
     port: int
     device: str
-    """The kind of device."""
+    """Type of the device."""
     threads: int
 
     def device_here(self) -> torch.device:
-        """Return the device of this process: each has one of its own, except for CPUs."""
+        """Return the device of this process: on GPUs, each process has its own."""
         return torch.device(self.device) if self.device == "cpu" else torch.device(self.device, self.rank)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a part of a model."""
+    """Loads a part of a model."""
 
     checkpoint: Checkpoint
     models: ModelSettings
@@ -67,10 +67,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Run a part of a forward pass; the fields are arguments of `engine.forward`."""
+    """Runs a part of a forward pass; the fields are arguments of `engine.forward`."""
 
     model: int
-    """How many were loaded before."""
+    """Number of the model, in the order of loading."""
     path: ForwardMode
     sequences: Sequence[TokenSequence]
     measure: Measure
@@ -81,14 +81,14 @@ Call: TypeAlias = Load | Forward
 
 
 class Ranks:
-    """The other processes, as rank 0 sees them; they end with it."""
+    """The other ranks, as seen by rank 0; they exit when rank 0 does."""
 
     def __init__(self, ranks: int, device: torch.device) -> None:
-        """Start them and meet them.
+        """Start the other ranks and connect to them.
 
         Args:
-            ranks: How many processes there are, this one included.
-            device: The kind of device to compute on.
+            ranks: Number of processes, including this one.
+            device: The type of device to compute on.
         """
         store = TCPStore(HOST, 0, ranks, is_master=True, wait_for_workers=False)
         here = RankPlace(0, ranks, store.port, device.type, torch.get_num_threads())
@@ -103,7 +103,7 @@ class Ranks:
         self.device = here.device_here()
 
     def load(self, call: Load) -> LanguageModel:
-        """Return this process's part of a model; raises what `load_model` does, and is of no use afterwards."""
+        """Load this process's part of a model; raises as `load_model`, after which no more models can be loaded."""
         self._tell(call)
         model, part = load_part(call, self.device)
         self._check_ends(has_failed=False)
@@ -119,7 +119,7 @@ class Ranks:
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
     ) -> Iterator[None]:
-        """Let the others run their part of a forward pass while this process runs its own; see `Forward`."""
+        """Make the others run their part of a forward pass while this process runs its own; see `Forward`."""
         self._tell(Forward(model, path, tuple(sequences), measure, poisoned))
         try:
             yield
@@ -134,7 +134,7 @@ class Ranks:
                 child.connection.send(call)
 
     def _check_ends(self, *, has_failed: bool) -> None:
-        """End this process unless the same happened in all."""
+        """Exit this process unless the call ended in the same way in all processes."""
         for rank, child in enumerate(self._others, start=1):
             with _ending_if_one_is_gone():
                 if not child.connection.poll(SECONDS_APART) or child.connection.recv() != has_failed:
@@ -143,14 +143,14 @@ class Ranks:
 
 
 def join(place: RankPlace, store: TCPStore) -> None:
-    """Meet the other processes."""
-    os.environ["LOCAL_RANK"] = str(place.rank)  # by which transformers chooses the device
+    """Connect to the other processes."""
+    os.environ["LOCAL_RANK"] = str(place.rank)  # transformers chooses the device by this
     backend = {"cpu": "gloo", "cuda": "nccl"}[place.device]
     device = place.device_here()
     if place.device == "cuda":
         torch.cuda.set_device(device)
     elif sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else it looks the host's name up, which may lead nowhere
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks up the host name, which may fail
     dist.init_process_group(
         backend,
         store=store,
@@ -162,7 +162,7 @@ def join(place: RankPlace, store: TCPStore) -> None:
 
 
 def load_part(call: Load, device: torch.device) -> tuple[LanguageModel, Part]:
-    """Return this process's part of a model, when all processes load theirs; raises what `load_model` does."""
+    """Load this process's part of a model, while all other processes load theirs; raises as `load_model`."""
     model = load_model(call.checkpoint, call.models, device=device, dtype=call.dtype)
     weight = getattr(model.module.get_output_embeddings(), "weight", None)
     width = weight.to_local().shape[0] if isinstance(weight, DTensor) else 0
@@ -182,6 +182,6 @@ def _ending_if_one_is_gone() -> Iterator[None]:
 
 
 def _end_with(child: Child) -> None:
-    """End this process when another rank is gone."""
+    """Exit this process when another rank has exited."""
     child.process.wait()
     os._exit(EXIT_RANK_LOST)

@@ -1,7 +1,8 @@
-"""What of a pair does not appear in its rendered text: a chat template may drop reasoning, tool calls or a whole turn.
+"""Detects what is missing from a pair's rendered text: chat templates may drop reasoning, tool calls or whole turns.
 
-Most pieces are found in the rendered text as they are. Where one is not, because a template escapes, trims or drops it,
-the pair is rendered once more with a mark in every such piece: a piece whose mark does not come through is left out.
+Most pieces of a pair occur literally in the rendered text. If one does not, because a template escapes, trims or drops
+it, the pair is rendered again with a mark in each such piece: pieces whose marks are missing from the output are left
+out.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 from prefscope.data.records import Json, Message, PreferencePair, Text
 
 Rendered = tuple[str, str, str]
-"""The texts of a prompt, and of chosen and rejected with or without the prompt before them."""
+"""Rendered prompt, chosen and rejected; the latter two with or without the prompt."""
 Write = Callable[[PreferencePair], Rendered]
 
 REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 CALLS = ("tool_calls", "function_call")
 NO_TEXT = frozenset({"id", "index", "type", "role", "call_id", "tool_call_id"})
-"""Keys of calls and messages that say nothing to a reader; few templates write them."""
+"""Keys of calls and messages without text for a reader; few templates render them."""
 LONG = 12
-"""A text of so many characters is found in a rendered text only where it was rendered."""
+"""A text of at least this many characters does not occur in a rendered text by chance."""
 _CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning|reason|scratchpad)>|\[/THINK\]", re.IGNORECASE)
 _OPENING = re.compile(r"<(?:think|thinking|thought|reasoning|reason|scratchpad)>|\[THINK\]", re.IGNORECASE)
 _BOUNDS = re.compile(r"(\n+|</?\w+>|\[/?THINK\])", re.IGNORECASE)
@@ -31,7 +32,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def left_out(pair: PreferencePair, texts: Rendered, write: Write) -> tuple[str, ...]:
-    """Return what of a conversation is not in its rendered texts, as `response: reasoning`; nothing for plain text.
+    """Return what is missing from a conversation's rendered texts, such as `response: reasoning`; empty for plain text.
 
     Args:
         pair: The pair.
@@ -52,7 +53,7 @@ def left_out(pair: PreferencePair, texts: Rendered, write: Write) -> tuple[str, 
 
 
 def _is_missing(pair: PreferencePair, texts: Rendered, write: Write, number: int) -> bool:
-    """Return whether one piece alone is left out; a template that refuses a change of it has read it."""
+    """Return whether a single piece is left out; if changing it makes the template fail, the template has read it."""
     marks = _Marks(only=number)
     suspicious = marks.marked(pair, texts)
     try:
@@ -63,20 +64,20 @@ def _is_missing(pair: PreferencePair, texts: Rendered, write: Write, number: int
 
 @dataclass(slots=True)
 class _Marks:
-    """The pieces that cannot be seen to be rendered, by the numbers of their marks."""
+    """The pieces not found in the rendered texts, and their marks, which are numbered."""
 
     only: int | None = None
-    """Mark no other piece than this one."""
+    """If set, only this piece gets a mark."""
     names: list[str] = field(default_factory=list)
 
     def missing(self, rendered: str) -> list[int]:
-        """Return the marks that were set and are not in a text."""
+        """Return the marks that were set but are missing from a text."""
         numbers = range(len(self.names)) if self.only is None else [self.only]
         found = rendered.casefold()
         return [number for number in numbers if _mark(number) not in found]
 
     def marked(self, pair: PreferencePair, texts: Rendered) -> PreferencePair:
-        """Return a pair with a mark in every piece that is not plainly in its texts."""
+        """Return the pair with a mark in each piece that does not occur literally in its texts."""
         prompt, chosen, rejected = texts
         return replace(
             pair,
@@ -92,17 +93,17 @@ class _Marks:
         return tuple(self._turn(message, part, rendered) for message in text)
 
     def _turn(self, message: Message, part: str, rendered: str) -> Message:
-        """Return a turn with its marks; of reasoning in the prompt there are none: templates drop it by design."""
+        """Return a turn with marks; reasoning in the prompt gets none, because templates drop it by design."""
         extra = {key: self._extra(key, value, part, rendered) for key, value in message.extra.items()}
         content = message.content or ""
-        # Beside calls or reasoning, a short text could be found inside these.
+        # Next to calls or reasoning, a short text might be found inside those.
         alone = len(content) >= LONG or not message.extra.keys() & {*CALLS, *REASONING}
         if not content.strip() or (alone and _squeezed(content) in rendered):
             return replace(message, extra=extra)
         return replace(message, content="".join(self._pieces(content, part)), extra=extra)
 
     def _pieces(self, content: str, part: str) -> Iterator[str]:
-        """Yield a content in pieces, with a mark after each that has words."""
+        """Split content into pieces, and append a mark to each piece with words."""
         closing = [found.end() for found in _CLOSING.finditer(content)]
         opening = _OPENING.search(content)
         first, last = (opening.start() if opening and closing else 0), max(closing, default=0)
@@ -117,7 +118,7 @@ class _Marks:
                 yield f"{text}{self._set(part, 'reasoning' if thinking else 'content')}{piece[len(text) :]}"
 
     def _extra(self, key: str, value: Json, part: str, rendered: str) -> Json:
-        """Return a further key of a turn with its marks: calls, and in responses whatever carries text."""
+        """Return the value of another key of a turn with marks: calls, and in responses everything with text."""
         if key in CALLS:
             return self._calls(value, part, key)
         if part == "prompt" or key in NO_TEXT:
@@ -130,7 +131,7 @@ class _Marks:
         return f"{value}{self._set(part, key)}"
 
     def _calls(self, value: Json, part: str, key: str) -> Json:
-        """Return calls with a mark in the name and in every argument of each."""
+        """Return calls with a mark in the name and in each argument."""
 
         def change(text: str) -> str:
             return f"{text}{self._set(part, key)}"
@@ -150,7 +151,7 @@ class _Marks:
         return found
 
     def _tools(self, tools: Sequence[Json] | None, rendered: str) -> Sequence[Json] | None:
-        """Return tool definitions with a mark in the name of each that is not plainly there."""
+        """Return tool definitions with a mark in the name of each that is not found in the text."""
         if not tools:
             return tools
         return [self._tool(tool, rendered) for tool in tools]
@@ -167,7 +168,7 @@ class _Marks:
         return tool if described and name in rendered else {**tool, "name": f"{name}{self._set('prompt', 'tools')}"}
 
     def _set(self, part: str, what: str) -> str:
-        """Return the next mark; nothing where only another one is wanted."""
+        """Return the next mark, or an empty text if only another mark is wanted."""
         self.names.append(f"{part}: {what}")
         number = len(self.names) - 1
         return _mark(number) if self.only in (None, number) else ""
@@ -178,7 +179,7 @@ def _mark(number: int) -> str:
 
 
 def _after(prompt: str, whole: str) -> str:
-    """Return what follows in a text after that with which the prompt begins, too."""
+    """Return the rest of a text after what it has in common with the beginning of the prompt."""
     if whole.startswith(prompt):
         return whole[len(prompt) :]
     pairs = enumerate(zip(prompt, whole, strict=False))
@@ -186,12 +187,12 @@ def _after(prompt: str, whole: str) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """Return a text with every stretch of white space as one space."""
+    """Return a text with each run of white space replaced by a space."""
     return " ".join(text.split())
 
 
 def _changed(value: Json, change: Callable[[str], str]) -> Json:
-    """Return a JSON value with all its texts changed but for ids and the like."""
+    """Return a JSON value with all its texts changed, except ids and similar keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -202,7 +203,7 @@ def _changed(value: Json, change: Callable[[str], str]) -> Json:
 
 
 def _changed_arguments(value: Json, change: Callable[[str], str]) -> Json:
-    """Return arguments with every leaf changed; those in a JSON text stay one."""
+    """Return arguments with every leaf changed; arguments in a JSON string are returned as a JSON string."""
     if isinstance(value, str):
         try:
             parsed: Any = json.loads(value)

@@ -1,12 +1,13 @@
-"""Is the packed path right for this model? Asked of every model before its first batch.
+"""The self-check: tests whether packing is right for a model, before its first batch.
 
-First the leak probe. In one packed row of two responses to a prompt and a stranger, the embeddings of one response
-become NaN: whatever depends on them, by however little, turns NaN too, in any dtype. The log-probs of the others must
-stay as they are. Recurrent and convolutional layers fail here: they run without an error and give wrong numbers.
-Then the packed log-probs must be those of the plain forward, one sequence at a time, in float32 where that fits.
+First, the leak probe: in a packed row of two responses to one prompt and an unrelated sequence, the embeddings of one
+response are set to NaN. Everything that depends on them, however slightly, becomes NaN, in any dtype; the log-probs of
+the other sequences must stay finite. Recurrent and convolutional layers fail this test: packed, they run without an
+error but give wrong numbers. Second, packed log-probs must match those of a plain forward pass of each sequence, in
+float32 if that fits into memory.
 
-A model that is computed in padded rows, with its own attention, must not look ahead: a later token may not change the
-log-probs of earlier ones. Masked language models do, and have no log-probs of a response.
+Models that are computed in padded rows, with their own attention, must be causal: a later token must not change the
+log-probs of earlier ones. Masked language models fail this test, and have no log-probs of a response.
 """
 
 from __future__ import annotations
@@ -34,35 +35,35 @@ from prefscope.scoring.sequences import TokenSequence
 
 UNIT = 16
 NATS_A_TOKEN = 2e-4
-"""Largest difference from the plain forward in float32, and as much again for every 50 nats of the log-prob."""
+"""Maximum difference from the plain forward pass in float32, and as much again for every 50 nats of the log-prob."""
 NATS_A_TOKEN_16_BIT = 0.5
-"""The same in 16 bits, where only gross errors can be told from rounding."""
+"""The same in 16 bits, where only gross errors can be distinguished from rounding."""
 SPARE = 0.2
-"""Memory to leave free, as a share of the weights, when a model is computed in float32 for its check."""
+"""Memory to leave free, as a share of the weights, when a model is checked in float32."""
 SIXTEEN_BIT = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardChoice:
-    """How a model is to be computed."""
+    """The forward mode of a model, with the reason."""
 
     path: ForwardMode
     reason: str
-    """Why it is not packed; empty where it is."""
+    """Why the model is not packed; empty if it is."""
     alone: bool = False
-    """Whether even padding moves its numbers, so that every sequence has to be a batch by itself."""
+    """Whether even padding changes its numbers, so that every sequence needs a batch of its own."""
 
 
 def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> ForwardChoice:
-    """Return the path that gives this model's numbers, and leave its attention set to that path.
+    """Choose a model's forward mode, and set its attention for it.
 
     Args:
         model: A loaded model.
-        token_ids: Some tokens of the data set, of which the probes are made.
-        own_attention: Whether the user named an attention implementation, which the packed path would replace.
+        token_ids: Some tokens of the data set, used for the probes.
+        own_attention: Whether the user chose an attention implementation, which packing would replace.
 
     Raises:
-        ModelError: The model is not causal.
+        ModelError: If the model is not causal.
     """
     probes = _probes(token_ids, context_of(model.module.config))
     varies = varies_with_length(model.module.config)
@@ -83,14 +84,14 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
 
 
 def follow(model: LanguageModel, path: ForwardMode) -> None:
-    """Set the attention of a model to that of a path."""
+    """Set the attention of a model for a forward mode."""
     wanted = NAME if path == "packed" else model.attention
     if model.module.config._attn_implementation != wanted:  # noqa: SLF001 (transformers names it nowhere else)
         model.module.set_attn_implementation(wanted)
 
 
 def _unsuitable(module: PreTrainedModel) -> str:
-    """Return what in a model's class or config rules packing out, empty for nothing."""
+    """Return what rules out packing in a model's class or config; empty if nothing does."""
     if not module._can_set_attn_implementation():  # noqa: SLF001
         return "its attention is its own"
     kinds = set(getattr(module.config.get_text_config(), "layer_types", None) or ())
@@ -99,7 +100,7 @@ def _unsuitable(module: PreTrainedModel) -> str:
 
 
 def _probes(token_ids: NDArray[np.int32], context: int | None) -> list[TokenSequence]:
-    """Return two responses to one prompt and a stranger, drawn from the tokens in use."""
+    """Return two responses to one prompt and an unrelated sequence, drawn from the tokens in use."""
     unit = max(min(UNIT, (context or 3 * UNIT) // 3), 1)
     pool = np.unique(np.append(token_ids, [0, 1]).astype(np.int32))
     drawn = np.random.default_rng(0).choice(pool, size=(6, unit)).astype(np.int32)
@@ -112,7 +113,7 @@ def _probes(token_ids: NDArray[np.int32], context: int | None) -> list[TokenSequ
 
 
 def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
-    """Return how the packed path goes wrong with a model, empty where it does not."""
+    """Return how packing fails for a model; empty if it works."""
     try:
         with _in_float32(model) as limit:
             follow(model, "padded")
@@ -133,7 +134,7 @@ def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
 
 
 def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
-    """Return how padded rows side by side go wrong with a model, empty where they do not."""
+    """Return how padded rows fail for a model; empty if they work."""
     with _in_float32(model) as limit:
         plain = [forward(model, "padded", [probe])[0] for probe in probes]
         wrong = _deviates(plain, forward(model, "padded", probes), limit)
@@ -141,10 +142,10 @@ def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
 
 
 def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> None:
-    """Refuse a model in which the last token changes what the others are given.
+    """Raise an error for a model in which the last token changes the log-probs of earlier ones.
 
     Raises:
-        ModelError: It does.
+        ModelError: If it does.
     """
     for probe in probes:
         others = probe.token_ids.copy()
@@ -160,12 +161,12 @@ def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> 
 
 
 def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
-    """Return how one response reaches into the others in a packed row, empty where it does not."""
+    """Return how one response affects others in a packed row; empty if it does not."""
     paths = pack(probes).paths
-    for number in range(len(probes)):  # each in turn: what comes last in the row has nothing to leak into
+    for number in range(len(probes)):  # each in turn, as the last sequence of the row has nothing to leak into
         own = np.setdiff1d(paths[number], np.concatenate([*paths[:number], *paths[number + 1 :]]))
         found = forward(model, "packed", probes, poisoned=own)
-        if np.isfinite(found.pop(number)[1:]).any():  # its first token is predicted by the prompt
+        if np.isfinite(found.pop(number)[1:]).any():  # the first token is predicted by the prompt
             return "it reads its tokens past their embeddings"
         if not all(np.isfinite(logps).all() for logps in found):
             return "in a packed row one response leaks into others"
@@ -173,7 +174,7 @@ def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
 
 
 def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
-    """Return by how much the packed log-probs miss the plain ones, empty where they do not."""
+    """Return by how much packed log-probs differ from plain ones; empty if within the limit."""
     expected, found = np.concatenate(plain), np.concatenate(packed)
     difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
     difference[np.isnan(expected) & np.isnan(found)] = 0.0
@@ -183,7 +184,7 @@ def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
 
 
 def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
-    """Return whether the config has a sliding window that no layer told its attention of; empty where all is well."""
+    """Report a sliding window in the config that no layer passes to its attention; empty if there is none."""
     config = module.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     has_window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
@@ -193,13 +194,13 @@ def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
 
 
 def widened_bytes(model: LanguageModel) -> int:
-    """Return how much memory the check of a model takes beside its weights: as much again for one in 16 bits."""
+    """Return the bytes that a model's self-check needs beside its weights: as much again if they are in 16 bits."""
     return resident_bytes(model.module) if _in_16_bit(model.module) and _can_widen(model) else 0
 
 
 @contextmanager
 def _in_float32(model: LanguageModel) -> Iterator[float]:
-    """Let a 16-bit model compute in float32 for a while, where that fits; yield the limit that then holds."""
+    """Convert a 16-bit model to float32 temporarily, if that fits, and yield the limit that applies."""
     tensors = _in_16_bit(model.module)
     if not tensors:
         yield NATS_A_TOKEN

@@ -1,7 +1,7 @@
-"""Log-probs of tokens where each process has the logits of a slice of the vocabulary: no logits are gathered.
+"""Log-probs of tokens if each process has the logits of a slice of the vocabulary; logits are not gathered.
 
-What travels is three numbers a position: the largest logit, and the sums of what each slice adds to the softmax's
-denominator and to the logit of the token that came next.
+Only a few numbers per position are exchanged: the largest logit, and the sums of each slice's contribution to the
+denominator of the softmax and to the logit of the next token.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from prefscope.scoring.logps import token_logps, token_logps_and_collisions, wid
 
 
 def split_token_logps(logits: Tensor, token_ids: Tensor, start: int) -> Tensor:
-    """Return what `token_logps` does, in every process.
+    """Compute the result of `token_logps`, in every process.
 
     Args:
         logits: Scores of this process's slice of the vocabulary. Shape (N, V / processes).
-        token_ids: The token that came next at each position. Shape (N,).
-        start: The first token of the slice.
+        token_ids: The next token at each position. Shape (N,).
+        start: First token of the slice.
     """
     scores = _below_largest(logits)
     total, taken = _summed(scores.exp().sum(-1), _own(scores, token_ids - start)).unbind()
@@ -30,7 +30,7 @@ def split_token_logps(logits: Tensor, token_ids: Tensor, start: int) -> Tensor:
 
 
 def split_token_logps_and_collisions(logits: Tensor, token_ids: Tensor, start: int) -> Tensor:
-    """Return what `token_logps_and_collisions` does, in every process; the arguments are those of the former."""
+    """Compute the result of `token_logps_and_collisions`, in every process; arguments as in `split_token_logps`."""
     scores = _below_largest(logits)
     total, squares, taken = _summed(scores.exp().sum(-1), (2 * scores).exp().sum(-1), _own(scores, token_ids - start))
     return torch.stack([taken - total.log(), squares.log() - 2 * total.log()], dim=-1)
@@ -40,11 +40,11 @@ SPLIT: Mapping[Measure, Callable[[Tensor, Tensor, int], Tensor]] = {
     token_logps: split_token_logps,
     token_logps_and_collisions: split_token_logps_and_collisions,
 }
-"""What measures a slice of the vocabulary as each function measures all of it."""
+"""For each function on the whole vocabulary, its counterpart for a slice."""
 
 
 def _below_largest(logits: Tensor) -> Tensor:
-    """Return scores less the largest of all slices, so that their exponentials stay finite."""
+    """Subtract the largest score of all slices, so that exponentials stay finite."""
     wide = widened(logits)
     largest = wide.amax(-1)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -52,14 +52,14 @@ def _below_largest(logits: Tensor) -> Tensor:
 
 
 def _own(scores: Tensor, places: Tensor) -> Tensor:
-    """Return the score of each token that is of this slice, 0 for one of another."""
+    """Return the score of each token in this slice, and 0 for tokens of other slices."""
     width = scores.shape[-1]
     found = scores.gather(-1, places.clamp(0, width - 1).unsqueeze(-1)).squeeze(-1)
     return torch.where((places >= 0) & (places < width), found, torch.zeros_like(found))
 
 
 def _summed(*parts: Tensor) -> Tensor:
-    """Return sums over all processes, one row a part."""
+    """Return sums over all processes, one row per argument."""
     rows = torch.stack(parts)
     dist.all_reduce(rows)
     return rows

@@ -1,4 +1,4 @@
-"""Whether and how a model can be split among processes: by transformers' tensor-parallel plan of its family."""
+"""Splitting of models among processes, using the tensor-parallel plans of transformers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import Checkpoint
 
 GATHERED, APART = "colwise_gather_output", "colwise"
-"""Styles of a layer whose outputs are split: gathered afterwards, or left where they are."""
+"""Styles of a layer whose outputs are split: gathered afterwards, or kept split."""
 MERGE = "Merge the adapter into its base (PEFT's merge_and_unload) and score that, or take --device-map auto."
 
 
 def split_arguments(config: PretrainedConfig, processes: int) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` that load this process's part of a model.
+    """Return the arguments of `from_pretrained` to load this process's part of a model.
 
-    The vocabulary head keeps its outputs apart (split_vocabulary.py), where the family's plan gathers them.
+    The outputs of the vocabulary head are kept split (split_vocabulary.py), even if the family's plan gathers them.
     """
     plan = getattr(_model_class(config), "_tp_plan", None) or {}
     apart = {name: APART for name, style in plan.items() if style == GATHERED}
@@ -30,10 +30,10 @@ def split_arguments(config: PretrainedConfig, processes: int) -> dict[str, Any]:
 
 
 def refuse_machine(device: torch.device, processes: int) -> None:
-    """Refuse a machine on which so many processes cannot share a model.
+    """Raise an error for a machine on which `processes` processes cannot share a model.
 
     Raises:
-        ModelError: A package is missing or too old, or devices are too few or not those that transformers would choose.
+        ModelError: If a package is missing or too old, or there are too few or the wrong devices.
     """
     if "tp_size" not in inspect.signature(DistributedConfig).parameters:
         raise ModelError(
@@ -55,10 +55,10 @@ def refuse_machine(device: torch.device, processes: int) -> None:
 
 
 def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, processes: int) -> None:
-    """Refuse a model that cannot be split among so many processes.
+    """Raise an error for a model that cannot be split among `processes` processes.
 
     Raises:
-        ModelError: It is an adapter or a GGUF file, its family's plan splits no layer, or its heads do not divide.
+        ModelError: If it is an adapter or a GGUF file, its family's plan splits no layer, or its heads do not divide.
     """
     where = checkpoint.name
     if checkpoint.base is not None:
@@ -87,8 +87,8 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
 def splits_layers(config: PretrainedConfig) -> bool:
     """Return whether the tensor-parallel plan of a text config splits weights inside the layers.
 
-    Some plans, such as gpt_oss's in transformers 5.24, split only the embeddings: right, but of no use to a model
-    that is too large for one GPU.
+    Some plans, such as that of gpt_oss in transformers 5.24, split only the embeddings: correct, but useless for a
+    model that is too large for one GPU.
     """
     plan = getattr(config, "base_model_tp_plan", None) or {}
     return any(name.startswith("layers.") for name in plan)

@@ -1,9 +1,9 @@
-"""The log-prob store: what was computed once is never computed again.
+"""The log-prob store: caches scored sequences, so that nothing is computed twice.
 
-One SQLite file holds a row for every scored sequence, and the plans of unfinished runs. A key names everything that
-determines a number (see `sequence_key`), so a row never goes stale; a batch is committed in one transaction, so a
-killed run loses at most the batch in flight. A row carries a checksum: one that is not as it was written counts as
-missing, so that it is computed again. This module imports no torch: a UI can look up while a worker writes.
+An SQLite file has a row for every scored sequence, and the plans of unfinished runs. A key identifies everything that
+determines a number (see `sequence_key`), so rows never become stale. A batch is committed in one transaction, so a
+killed run loses at most the current batch. Each row has a checksum; damaged rows count as missing and are computed
+again. This module does not import torch: a UI can look up log-probs while a worker writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prefscope.scoring.store_file import Layout, advise, open_database, set_asid
 
 KEY_BYTES = 16
 SCHEMA_VERSION = 2
-MAX_PARAMETERS = 500  # keys of one SELECT; old SQLite builds admit 999
+MAX_PARAMETERS = 500  # keys per SELECT; old SQLite builds allow 999
 LOGPS = "logps"
 
 _SCHEMA = """
@@ -44,28 +44,28 @@ _INSERT = "INSERT {} INTO sequences (key, names, vectors, checksum) VALUES (?, ?
 
 
 def sequence_key(scope: bytes, digest: bytes) -> bytes:
-    """Return the store's key of a sequence.
+    """Return the store key of a sequence's log-probs.
 
     Args:
-        scope: Hash of the model's content, dtype, device type, attention path, torch version and numerics version.
+        scope: Hash of the model's content, dtype, device type, forward mode, torch version and numerics version.
         digest: `TokenSequence.digest()`.
     """
     return hashlib.blake2b(scope + digest, digest_size=KEY_BYTES).digest()
 
 
 def collision_key(scope: bytes, digest: bytes) -> bytes:
-    """Return the store's key of what WPO needs besides a sequence's log-probs; the arguments are `sequence_key`'s."""
+    """Return the store key of a sequence's log Σ π², which WPO needs; arguments as in `sequence_key`."""
     return sequence_key(scope + b"collisions", digest)
 
 
 class LogpStore:
-    """An open store; use it as a context manager."""
+    """An open log-prob store; use it as a context manager."""
 
     def __init__(self, path: Path | None) -> None:
         """Open the store in a file, or in memory (None).
 
-        A file is made if missing. One that is damaged, no database at all or of an older version is set aside, which
-        `set_aside` then tells; that never happens to a file that is busy or cannot be read.
+        A missing file is created. A file that is damaged, not a database, or of an older version is set aside, as
+        reported in `set_aside`; this never happens to a file that is busy or cannot be read.
         """
         self.path = path
         with _told(path):
@@ -73,7 +73,7 @@ class LogpStore:
         self._db = self._file.connection
         self.journal = self._file.journal
         self.set_aside: str | None = self._file.set_aside
-        """A sentence that whoever runs the program should see."""
+        """A sentence about the file that was set aside, to be shown to the user."""
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +87,13 @@ class LogpStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Hold the write lock from the start: a plain BEGIN would fail when a read turns into a write."""
+        """Hold the write lock from the start, as a plain BEGIN would fail when a read is followed by a write."""
         with _told(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk has already rolled back
+                if self._db.in_transaction:  # SQLite has already rolled back if the disk is full
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
@@ -101,20 +101,20 @@ class LogpStore:
     # Scored sequences
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """Return the per-token log-probs, in nats, of those sequences that were scored; shape (num_scored,) each."""
+        """Return the per-token log-probs in nats of those sequences that are stored; shape (num_scored,) each."""
         return {
             key: np.frombuffer(vectors, dtype="<f4").astype(np.float32, copy=False)
             for key, vectors in self._sound_rows(set(keys))
         }
 
     def missing(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Return those keys that were not scored yet, or whose row is damaged."""
+        """Return the keys that are not stored, or whose row is damaged."""
         left = set(keys)
         left.difference_update([key for key, _ in self._sound_rows(left)])
         return left
 
     def commit(self, scored: Iterable[tuple[bytes, NDArray[np.float32]]]) -> None:
-        """Keep the per-token log-probs of a batch, all or none; what is there already stays, unless it is damaged."""
+        """Store the per-token log-probs of a batch, all or none; existing rows are kept unless they are damaged."""
         rows = []
         for key, logps in scored:
             vectors = np.ascontiguousarray(logps, dtype="<f4").tobytes()
@@ -124,17 +124,17 @@ class LogpStore:
                 self._replace_damaged({row[0]: row for row in rows})
 
     def _replace_damaged(self, rows: dict[bytes, tuple[bytes, str, bytes, int]]) -> None:
-        """Put rows, by their keys, in the place of those that are not sound."""
+        """Replace those of some rows, given by key, that are damaged in the file."""
         missing = self.missing(rows)
         damaged = [row for key, row in rows.items() if key in missing]
         self._db.executemany("DELETE FROM sequences WHERE key = ?", [row[:1] for row in damaged])
         self._db.executemany(_INSERT.format(""), damaged)
 
     def _sound_rows(self, keys: AbstractSet[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Yield key and vectors of every row asked for that is as it was written.
+        """Yield key and vectors of the requested rows that are not damaged.
 
-        Keys are random, so the rows' places are found first and the rows fetched in the order of the file: asked for in
-        windows of 32,768, 1,000,000 cold rows take 13 s instead of 33 s.
+        As keys are random, the ids of the rows are looked up first, and the rows fetched in the order of the file: in
+        windows of 32,768 keys, 1,000,000 rows take 13 s instead of 33 s if the file is not cached.
         """
         with _told(self.path):
             query = "SELECT id FROM sequences WHERE key IN ({})"
@@ -145,7 +145,7 @@ class LogpStore:
                     yield key, vectors
 
     def _select(self, query: str, values: Sequence[bytes] | Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query about values, in as many statements as these need."""
+        """Yield the rows of a query about some values, in as many statements as necessary."""
         for start in range(0, len(values), MAX_PARAMETERS):
             part = values[start : start + MAX_PARAMETERS]
             yield from self._db.execute(query.format(",".join("?" * len(part))), part)
@@ -153,9 +153,9 @@ class LogpStore:
     # Plans of unfinished runs
 
     def find_plan(self, run_key: bytes, role: str, part: int) -> NDArray[np.int32] | None:
-        """Return the batch of each sequence of a part, if the part was planned and its plan is sound.
+        """Return the batch of each sequence of a part of a run, or None if there is no valid plan.
 
-        -1 stands for no batch. No sound plan has more batches than sequences.
+        A batch of -1 means none. Plans with more batches than sequences are invalid.
         """
         query = "SELECT batches FROM plans WHERE run_key = ? AND role = ? AND part = ?"
         with _told(self.path):
@@ -169,9 +169,9 @@ class LogpStore:
     def publish_plan(
         self, run_key: bytes, role: str, part: int, batches: NDArray[np.int32], *, anew: bool = False
     ) -> NDArray[np.int32]:
-        """Keep the plan of a part and return it.
+        """Store the plan of a part of a run, and return it.
 
-        One that another process published first stays and is returned, unless the plan is made anew.
+        If another process has stored one before, that is returned instead, unless `anew` is true.
         """
         row = (run_key, role, part, batches.astype("<i4").tobytes())
         with self._transaction():
@@ -181,56 +181,56 @@ class LogpStore:
         return batches if published is None else published
 
     def has_plan(self, run_key: bytes, role: str) -> bool:
-        """Return whether some part of a run was planned."""
+        """Return whether any part of a run has a plan."""
         with _told(self.path):
             query = "SELECT EXISTS (SELECT 1 FROM plans WHERE run_key = ? AND role = ?)"
             return bool(self._db.execute(query, (run_key, role)).fetchone()[0])
 
     def drop_plan(self, run_key: bytes) -> None:
-        """Forget the plans of a finished run."""
+        """Delete the plans of a finished run."""
         with self._transaction():
             self._db.execute("DELETE FROM plans WHERE run_key = ?", (run_key,))
 
-    # How each model is to be computed
+    # Forward mode and budget of each model
 
     def find_verdict(self, key: bytes) -> str | None:
-        """Return what was kept under a key."""
+        """Return the JSON text stored under a key, or None."""
         with _told(self.path):
             row = self._db.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def keep_verdict(self, key: bytes, verdict: str) -> None:
-        """Keep how a model is to be computed, as JSON."""
+        """Store a model's forward mode and budget, as JSON."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", (key, verdict))
 
     # Hashes of checkpoint files
 
     def file_digest(self, path: str, size: int, mtime_ns: int) -> str | None:
-        """Return the remembered content hash of a file of that size and modification time."""
+        """Return the cached content hash of a file with some size and modification time, or None."""
         query = "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?"
         with _told(self.path):
             row = self._db.execute(query, (path, size, mtime_ns)).fetchone()
         return None if row is None else str(row[0])
 
     def remember_file_digest(self, path: str, size: int, mtime_ns: int, digest: str) -> None:
-        """Keep the content hash of a file."""
+        """Cache the content hash of a file."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (path, size, mtime_ns, digest))
 
-    # Upkeep
+    # Maintenance
 
     def counts(self) -> tuple[int, int]:
-        """Return how many sequences are stored, and how many runs are unfinished."""
+        """Return the number of stored sequences and the number of unfinished runs."""
         with _told(self.path):
             sequences = self._db.execute("SELECT COUNT(*) FROM sequences").fetchone()[0]
             return int(sequences), int(self._db.execute("SELECT COUNT(DISTINCT run_key) FROM plans").fetchone()[0])
 
     def clear(self) -> None:
-        """Delete everything, what was set aside included, and give the disk space back."""
+        """Delete everything, including files that were set aside, and free the disk space."""
         with self._transaction():
             for table in ("sequences", "plans", "verdicts", "files"):
-                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (names written here)
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (names from this module)
         with _told(self.path):
             self._db.execute("VACUUM")
             for file in set_aside_files(self.path) if self.path is not None else []:
@@ -238,13 +238,13 @@ class LogpStore:
 
 
 def _checksum(key: bytes, vectors: bytes) -> int:
-    """Return what tells a row as it was written from one that was damaged: SQLite's pages have no checksums."""
+    """Return a checksum of a row; SQLite's pages have none."""
     return zlib.crc32(vectors, zlib.crc32(key))
 
 
 @contextmanager
 def _told(path: Path | None) -> Iterator[None]:
-    """Turn what SQLite raises into one sentence that names the file."""
+    """Turn an SQLite error or an `OSError` into a `ResourceError` that names the file."""
     try:
         yield
     except sqlite3.DatabaseError as error:

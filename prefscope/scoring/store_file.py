@@ -1,7 +1,8 @@
-"""The file of the log-prob store: it is opened, made, or set aside when it cannot be trusted.
+"""Opens the file of the log-prob store, creating it if missing and setting it aside if it is damaged.
 
-Renaming a database under an open connection would let that connection write into its successor's journal. So whoever
-has the store open shares a lock on an empty file beside it, and only who holds that lock alone makes or renames files.
+If a database were renamed under an open connection, that connection would write into its successor's journal. So every
+process that has the store open shares a lock on an empty file next to it, and creating or renaming files needs that
+lock exclusively.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from prefscope.private import make_folder
 
 BUSY_SECONDS = 120
 ALONE_MILLISECONDS = 250
-TRIES = 20  # others open the file for an instant, and replace it themselves, or use it for hours
-CHECKPOINT_PAGES = 8000  # random keys touch the same index pages again and again: half the time of 1000 pages
-PARTS = ("-wal", "-shm", "-journal", "")  # the database goes last: until then it is known to be bad
+TRIES = 20  # other processes hold the lock briefly, or replace the file themselves, or use it for hours
+CHECKPOINT_PAGES = 8000  # random keys touch the same index pages repeatedly: half the time of 1000 pages
+PARTS = ("-wal", "-shm", "-journal", "")  # the database last: until then it is known to be bad
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ADVICE = {
@@ -32,11 +33,11 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a store file must hold."""
+    """The schema of a store file."""
 
     version: int
     schema: str
-    """SQL statements, each ended by a semicolon and a newline."""
+    """SQL statements, each followed by a semicolon and a newline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +46,25 @@ class Database:
 
     connection: sqlite3.Connection
     lock: sqlite3.Connection | None
-    """Shared as long as the file is open; a database in memory has none."""
+    """Shared lock, held as long as the file is open; None for a database in memory."""
     journal: str
     set_aside: str | None
-    """Tells, as a sentence, which file could not be trusted and where it is now."""
+    """A sentence about the file that was set aside and its new name, if any."""
 
     def close(self) -> None:
-        """Close the file and let go of it."""
+        """Close the file and release the lock."""
         self.connection.close()
         if self.lock is not None:
             self.lock.close()
 
 
 def open_database(path: Path | None, layout: Layout) -> Database:
-    """Open the store in a file, which is made if missing and replaced if it cannot be trusted, or in memory (None).
+    """Open the store in a file, or in memory (None); a missing file is created, a damaged one replaced.
 
     Raises:
-        ResourceError: The file is a newer prefscope's or another program's, or it must be replaced while it is in use.
-        sqlite3.DatabaseError: The file cannot be opened, which says nothing against what it holds.
-        OSError: The folder cannot be made.
+        ResourceError: If the file is from a newer prefscope or another program, or must be replaced while it is in use.
+        sqlite3.DatabaseError: If the file cannot be opened, which does not mean that it is damaged.
+        OSError: If the folder cannot be created.
     """
     if path is None:
         memory = _connect(":memory:")
@@ -85,12 +86,12 @@ def open_database(path: Path | None, layout: Layout) -> Database:
 
 
 def set_aside_files(path: Path) -> list[Path]:
-    """Return the files that were set aside, with their journals."""
+    """Return the files that were set aside, including their journals."""
     return sorted(path.parent.glob(f"{path.name}.set-aside-*"))
 
 
 def advise(path: Path | None, error: sqlite3.DatabaseError) -> str:
-    """Return what to do about an error, and leave word of damage for the next opening."""
+    """Return advice about an error; if the file is damaged, leave a marker for the next time it is opened."""
     code = _primary_code(error)
     if path is not None and code in _DAMAGED:
         with suppress(OSError):
@@ -101,16 +102,16 @@ def advise(path: Path | None, error: sqlite3.DatabaseError) -> str:
 
 def _connect(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    # A flipped bit can turn bytes into text that is none; it must come through to be recognised.
+    # A flipped bit can make a text invalid; it must be readable to be recognised as damaged.
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     return connection
 
 
 def _share(path: Path, lock: sqlite3.Connection, layout: Layout) -> str | None:
-    """Share the lock on a sound file, made or replaced if need be; return a sentence about one that was replaced.
+    """Share the lock on a valid file, creating or replacing it if necessary; return a sentence if one was replaced.
 
     Raises:
-        ResourceError: It must be replaced, and another run uses it.
+        ResourceError: If the file must be replaced while another run uses it.
     """
     told: str | None = None
     fault: str | None = None
@@ -134,7 +135,7 @@ def _share(path: Path, lock: sqlite3.Connection, layout: Layout) -> str | None:
 
 
 def _is_alone(lock: sqlite3.Connection) -> bool:
-    """Take the lock for this process alone if that can be had soon."""
+    """Try to get the lock exclusively within a short time, and return whether that succeeded."""
     lock.execute(f"PRAGMA busy_timeout = {ALONE_MILLISECONDS}")
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -148,13 +149,13 @@ def _is_alone(lock: sqlite3.Connection) -> bool:
 
 
 def _fault(path: Path, layout: Layout) -> str | None:
-    """Say what is wrong with a file: nothing (None), that there is none yet (an empty string), or as "is damaged".
+    """Return what is wrong with a file: None for nothing, an empty string if there is none, or a verb phrase.
 
-    Reads a page or two: checking all of 1,000,000 rows would take 12 s, so every row carries its own checksum instead.
+    Reads only a page or two. Checking 1,000,000 rows would take 12 s, so each row has a checksum instead.
 
     Raises:
-        ResourceError: It was written by a newer prefscope, or by another program.
-        sqlite3.DatabaseError: It is locked or cannot be read.
+        ResourceError: If the file was written by a newer prefscope or another program.
+        sqlite3.DatabaseError: If the file is locked or cannot be read.
     """
     if not path.exists():
         return ""
@@ -185,13 +186,13 @@ def _fault(path: Path, layout: Layout) -> str | None:
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return tables and indexes, by name, with the statements that made them."""
+    """Return the SQL statements of tables and indexes, by name."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     return {str(name): str(sql) for name, sql in connection.execute(query)}
 
 
 def _replace(path: Path, layout: Layout) -> str | None:
-    """Set the file aside and make a new one, unless another process was faster; return a sentence about it."""
+    """Set the file aside and create a new one, unless another process has done so; return a sentence about it."""
     fault = _fault(path, layout)
     told = _set_aside(path, fault) if fault else None
     if fault is not None:
@@ -200,7 +201,7 @@ def _replace(path: Path, layout: Layout) -> str | None:
 
 
 def _set_aside(path: Path, fault: str) -> str:
-    """Rename the file with its journals, which must not be replayed into a new one."""
+    """Rename the file and its journals, which must not be replayed into a new file."""
     aside = path.with_name(f"{path.name}.set-aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     for part in PARTS:
         with suppress(FileNotFoundError):
@@ -212,7 +213,7 @@ def _set_aside(path: Path, fault: str) -> str:
 
 
 def _make(path: Path, layout: Layout) -> None:
-    """Make a new file; network file systems may refuse a write-ahead log and get a rollback journal."""
+    """Create a new file; falls back to a rollback journal on network file systems that do not support WAL."""
     _marker(path).unlink(missing_ok=True)
     for journal in ("WAL", "DELETE"):
         for part in ("-wal", "-journal", ""):
@@ -221,7 +222,7 @@ def _make(path: Path, layout: Layout) -> None:
             connection.execute("PRAGMA page_size = 8192")
             try:
                 connection.execute(f"PRAGMA journal_mode = {journal}")
-                _fill(connection, layout)  # only a write shows whether the log can be had
+                _fill(connection, layout)  # only a write shows whether WAL works
             except sqlite3.OperationalError:
                 if journal == "DELETE":
                     raise
@@ -230,7 +231,7 @@ def _make(path: Path, layout: Layout) -> None:
 
 
 def _fill(connection: sqlite3.Connection, layout: Layout) -> None:
-    """Make the tables, all or none."""
+    """Create all tables in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     for statement in layout.schema.split(";\n"):
         if statement.strip():
@@ -240,10 +241,10 @@ def _fill(connection: sqlite3.Connection, layout: Layout) -> None:
 
 
 def _marker(path: Path) -> Path:
-    """Return the file in which a process that met damage leaves word of it."""
+    """Return the path of the marker file that reports damage."""
     return Path(f"{path}.damaged")
 
 
 def _primary_code(error: sqlite3.DatabaseError) -> int:
-    """Return SQLite's error code without its details; errors of Python's own have none."""
+    """Return SQLite's error code without its details, or 0 if Python raised the error."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -1,6 +1,6 @@
-"""The date that a chat template writes: one for a whole run, in the template's text, and so in its hash.
+"""Fixes the date that a chat template writes for a whole run; it becomes part of the template's text and hash.
 
-transformers gives templates `strftime_now(format)`. Rendered as it is, the same pair has other tokens on another day.
+transformers provides `strftime_now(format)` to templates. Without a fixed date, a pair has other tokens on another day.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _CALL = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>(?:\\.|(?!(?P=
 
 
 def run_date(asked: str | None) -> dt.date:
-    """Return the date of a run: the one asked for, or today's.
+    """Return the date of a run: the requested one, or today's.
 
     Raises:
-        UsageError: It is no date.
+        UsageError: If the requested date is invalid.
     """
     if asked is None:
         return dt.datetime.now().astimezone().date()
@@ -31,7 +31,7 @@ def run_date(asked: str | None) -> dt.date:
 
 
 def write_date(template: str, date: dt.date) -> str:
-    """Return a template with a date in place of its calls for today's.
+    """Replace a template's calls of `strftime_now` by a date.
 
     >>> write_date("{{ strftime_now('%d %b %Y') }}", dt.date(2026, 1, 31))
     "{{ '31 Jan 2026' }}"
@@ -41,13 +41,13 @@ def write_date(template: str, date: dt.date) -> str:
 
 
 def templates_of(tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> list[str]:
-    """Return the templates that a run may use: the given one, or the tokenizer's, which may be several."""
+    """Return the templates that a run may use: the one passed, or the tokenizer's, which may have several."""
     found: Any = chat_template if chat_template is not None else tokenizer.chat_template
     return [*found.values()] if isinstance(found, dict) else [found] if found else []
 
 
 def set_date(tokenizer: PreTrainedTokenizerBase, date: dt.date) -> None:
-    """Let the tokenizer's own templates write a date."""
+    """Write a date into the tokenizer's own templates."""
     found: Any = tokenizer.chat_template
     if isinstance(found, dict):
         tokenizer.chat_template = {name: write_date(text, date) for name, text in found.items()}

@@ -1,7 +1,7 @@
-"""Bounds of a chat template: the processor time of one rendering, and the size of every value that it makes.
+"""Limits of chat templates: processor time of a rendering, and size of each value that it creates.
 
-A chat template is a program of whoever published the model. Operations of Python that grow without bound hold the
-interpreter, so nothing could interrupt them: their size is checked before they run.
+A chat template is a program by whoever published the model. Python operations of unlimited size hold the interpreter
+and cannot be interrupted, so their size is checked before they run.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from threading import Event
 from typing import Any
 
 LARGEST = 1 << 24
-"""Characters and items of a value, those within it included."""
+"""Maximum number of characters and items of a value, including nested ones."""
 LARGEST_BITS = 1 << 14
-"""Of a whole number: 4,900 digits."""
+"""Maximum size of an integer: 4,900 digits."""
 LARGEST_WIDTH = 100_000
 SECONDS = 5.0
-"""Processor time of one rendering; a long conversation takes a hundredth of a second."""
+"""Maximum processor time of a rendering; a long conversation takes a hundredth of a second."""
 CHECK_EVERY = 512
-"""Steps between two looks at the clock."""
+"""Number of steps between checks of the time."""
 STOPPED: ContextVar[Event | None] = ContextVar("stopped", default=None)
-"""Set in a thread that renders: when the event is set, the rendering ends."""
+"""An event that ends the renderings of this thread when it is set."""
 
 _WIDE = re.compile(r"\d{6}")
 _REPEATING = frozenset(
     {"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "to_bytes"}
 )
-"""Functions whose result is as large as their input times a number."""
+"""Functions whose result may be as large as their input times a number."""
 _SLOW = frozenset({"striptags", "urlize"})
 """Functions whose time grows with the square of their input."""
 
 
 class TemplateLimitError(Exception):
-    """A chat template made a value that is too large."""
+    """A chat template created a value that is too large."""
 
 
 class TemplateTimeError(TemplateLimitError):
-    """A chat template takes too long, or nobody waits for it any more."""
+    """A chat template took too long, or its rendering was cancelled."""
 
 
 class _Meter:
-    """What one rendering has used."""
+    """Counts the steps of a rendering and checks its time."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -63,13 +63,13 @@ _METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
 
 
 def is_metered() -> bool:
-    """Return whether a rendering of this thread is bounded."""
+    """Return whether the current rendering is limited."""
     return _METER.get() is not None
 
 
 @contextmanager
 def metered() -> Iterator[None]:
-    """Bound the rendering that happens in this block."""
+    """Limit the rendering in this block."""
     meter = _Meter()
     token = _METER.set(meter)
     try:
@@ -80,10 +80,10 @@ def metered() -> Iterator[None]:
 
 
 def spend(steps: int = 1) -> None:
-    """Count steps of the rendering.
+    """Count steps of the current rendering.
 
     Raises:
-        TemplateTimeError: It has taken too long.
+        TemplateTimeError: If the rendering has taken too long.
     """
     meter = _METER.get()
     if meter is not None:
@@ -93,20 +93,20 @@ def spend(steps: int = 1) -> None:
 
 
 def check_size(size: int) -> None:
-    """Refuse a value of a size.
+    """Check the size of a value.
 
     Raises:
-        TemplateLimitError: It is too large.
+        TemplateLimitError: If it is too large.
     """
     if size > LARGEST:
         raise TemplateLimitError(f"it makes a text or list of more than {LARGEST:,} characters or items")
 
 
 def weight(value: Any) -> int:
-    """Return the characters and items in a value, those that it holds more than once counted as often.
+    """Return the number of characters and items in a value, counting repeated ones each time.
 
     Raises:
-        TemplateLimitError: There are too many.
+        TemplateLimitError: If there are too many.
     """
     if isinstance(value, str | bytes):
         return len(value) + 1
@@ -124,7 +124,7 @@ def weight(value: Any) -> int:
 
 
 def weighed(value: Any) -> Any:
-    """Return a value that is not too large."""
+    """Return a value unchanged, after checking its size."""
     if isinstance(value, str):
         check_size(len(value))
     elif isinstance(value, list | tuple | Mapping | set | frozenset | bytes):
@@ -135,7 +135,7 @@ def weighed(value: Any) -> Any:
 
 
 def join(pieces: Iterable[str]) -> str:
-    """Return texts as one."""
+    """Concatenate texts, checking the total size."""
     found: list[str] = []
     size = 0
     for piece in pieces:
@@ -147,10 +147,10 @@ def join(pieces: Iterable[str]) -> str:
 
 
 def check_operation(operator: str, left: Any, right: Any) -> None:
-    """Refuse an operation of a template whose result would be too large.
+    """Check the size of an operation's result before the operation runs.
 
     Raises:
-        TemplateLimitError: It would be.
+        TemplateLimitError: If the result would be too large.
     """
     spend()
     if operator == "+":
@@ -170,15 +170,15 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
 
 
 def check_call(name: str, value: Any, arguments: Sequence[Any]) -> None:
-    """Refuse a call of a filter or a method whose result would be too large.
+    """Check the size of the result of a filter or method before it is called.
 
     Args:
         name: The filter or method.
-        value: What it is applied to.
-        arguments: The others, those with names included.
+        value: The value that it is applied to.
+        arguments: The other arguments, including keyword arguments.
 
     Raises:
-        TemplateLimitError: It would be too large.
+        TemplateLimitError: If the result would be too large.
     """
     spend()
     numbers = [argument for argument in arguments if isinstance(argument, int)]
@@ -218,7 +218,7 @@ def _check_replacement(value: Any, arguments: Sequence[Any]) -> None:
 
 
 def _check_format(layout: Any, sign: str, arguments: Sequence[Any]) -> None:
-    """Refuse a layout of `%` or `str.format` with a wide field, or of many fields that repeat much."""
+    """Check a format text of `%` or `str.format` for wide fields, and for many fields with long values."""
     text = layout if isinstance(layout, str) else str(layout)
     if _WIDE.search(text) or any(abs(one) > LARGEST_WIDTH for one in _numbers(arguments) if "*" in text or "{" in text):
         raise TemplateLimitError("it writes a field of six digits' width")

@@ -1,4 +1,4 @@
-"""The variables that a row passes to the chat template; what would change how the template is called is no variable."""
+"""The variables that a row passes to the chat template, excluding those that would change how it is called."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VARIABLES = frozenset({"documents"})
-"""Parameters of `apply_chat_template` that do nothing but reach the template."""
+"""Parameters of `apply_chat_template` that are only passed on to the template."""
 OURS = frozenset({"messages", "conversations", "tools", "chat_template", "tokenize", "add_generation_prompt"})
-"""Names that mean something whatever the signature of `apply_chat_template`."""
+"""Names with a meaning whatever the signature of `apply_chat_template`."""
 FUNCTIONS = frozenset({"raise_exception", "strftime_now", "namespace", "range", "dict", "joiner", "cycler", "lipsum"})
-"""Functions of every template."""
+"""Functions available in every template."""
 
 
 class NotAVariableError(Exception):
-    """A row names something else than a variable of the chat template."""
+    """A row passes something that is not a variable of the chat template."""
 
 
 def template_variables(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair) -> dict[str, Json]:
     """Return the template variables of a pair.
 
     Raises:
-        NotAVariableError: The row names an argument of `apply_chat_template`, a special token or a function.
+        NotAVariableError: If the row names an argument of `apply_chat_template`, a special token or a function.
     """
     variables = dict(pair.chat_template_kwargs or {})
     arguments = _arguments()
@@ -44,7 +44,7 @@ def template_variables(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair)
 
 @cache
 def _arguments() -> frozenset[str]:
-    """Return the names of what says how a template is called and its text is tokenized."""
+    """Return the names of arguments that determine how a template is called and its text tokenized."""
     from transformers import PreTrainedTokenizerBase
     from transformers.utils.chat_template_utils import render_jinja_template
 

@@ -1,4 +1,4 @@
-"""How many tokens a text has, told by a checkpoint's tokenizer file alone: neither torch nor transformers is loaded."""
+"""Counts tokens with a checkpoint's tokenizer file alone, without importing torch or transformers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def token_counter(name: str) -> Callable[[str], int]:
-    """Return a function that counts a text's tokens, without those that a tokenizer adds by itself.
+    """Return a function that counts a text's tokens, without special tokens that the tokenizer would add.
 
     Args:
         name: A checkpoint folder, its `tokenizer.json`, or a hub id.
 
     Raises:
-        ModelError: There is no such file, or it is no tokenizer.
-        ResourceError: The hub cannot be reached.
+        ModelError: If the file does not exist or is not a tokenizer.
+        ResourceError: If the hub cannot be reached.
     """
     from tokenizers import Tokenizer
 

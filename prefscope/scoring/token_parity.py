@@ -1,4 +1,4 @@
-"""Where the token ids of the same pairs differ under two profiles."""
+"""Compares the token ids of the same pairs under two profiles."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Sides = tuple[TokenSequence, TokenSequence]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Tokens at a place where the two profiles do not have the same."""
+    """A difference between the tokens of two profiles."""
 
     place: str
-    """`first`, `within` or `last` of the completion, or of the `prompt` before it."""
+    """`first`, `within` or `last` of the completion, with the prefix `prompt, ` for the prompt."""
     a: str
-    """The text of A's tokens, empty for none."""
+    """Text of the tokens under the first profile; empty if there are none."""
     b: str
     pairs: int
-    """In so many pairs."""
+    """Number of pairs with this difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenParity:
-    """The pairs that both profiles take."""
+    """Differences in the pairs that both profiles accept."""
 
     shared: int
     equal: int
-    """Pairs with the same tokens and the same completions."""
+    """Number of pairs with the same tokens and the same completions."""
     differences: tuple[Difference, ...]
-    """The most frequent first."""
+    """The differences, most frequent first."""
 
 
 def compare_tokens(a: Mapping[int, Sides], b: Mapping[int, Sides], texts: Callable[[Ids], list[str]]) -> TokenParity:
-    """Return where the tokens of pairs differ.
+    """Compare the tokens of pairs under two profiles.
 
     Args:
-        a: The sequences of pairs by their rows, under the first profile.
-        b: The same under the second.
-        texts: Gives the text of each token id.
+        a: The sequences of pairs under the first profile, by row.
+        b: The same under the second profile.
+        texts: Returns the text of each token id.
     """
     shared = [row for row in a if row in b]
     found: Counter[tuple[str, Ids, Ids]] = Counter()

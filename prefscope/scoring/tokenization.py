@@ -1,7 +1,7 @@
-"""Text to token ids, by the rules of TRL 1.16 or another profile's, with every oddity as a flag on its pair.
+"""Tokenizes pairs by the rules of TRL 1.16 or of another profile, and flags anything unusual.
 
 A conversation is rendered by the chat template, the prompt with its generation prompt; plain text gets the tokenizer's
-own special tokens and an end-of-sequence token. The completion starts where ids(prompt) stops agreeing with
+own special tokens and an end-of-sequence token. The completion starts where ids(prompt) first differs from
 ids(prompt + chosen) or ids(prompt + rejected), whichever comes first.
 """
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
-    """The two sequences of a pair, and what is odd about them."""
+    """The two sequences of a pair, and its flags."""
 
     pair: PreferencePair
     chosen: TokenSequence
     rejected: TokenSequence
     flags: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """What of the pair is not in its rendered text (rendering.py)."""
+    """What is missing from the pair's rendered text (rendering.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class PairTokenizer:
     tokenizer: PreTrainedTokenizerBase
     settings: TokenizationSettings
     max_length: int | None
-    """Longest sequence, in tokens: the user's limit or the model's context."""
+    """Maximum length of a sequence in tokens: the user's limit or the model's context."""
     eos_ids: frozenset[int]
     """Tokens that end a response, for the `no_eos` flag."""
 
     def tokenize(self, pairs: Sequence[PreferencePair]) -> list[TokenizedPair | BadRow]:
-        """Return each pair's token ids, or why its chat template refused it, in the order given.
+        """Tokenize pairs, in order; a pair that its chat template rejects becomes a `BadRow`.
 
         Raises:
-            TemplateError: The pairs are conversations and the tokenizer has no chat template.
-            ModelError: The chat template is broken.
+            TemplateError: If there are conversations but the tokenizer has no chat template.
+            ModelError: If the chat template is broken.
         """
         if (profile := find_profile(self.settings.profile)) is not None:
             return [self._by_profile(profile, pair) for pair in pairs]
@@ -78,7 +78,7 @@ class PairTokenizer:
             flat = [text for _, texts in items for text in texts]
             if not flat:
                 continue
-            # A chat template writes its own special tokens; plain text gets the tokenizer's.
+            # Chat templates write their own special tokens; for plain text, the tokenizer adds them.
             ids = self.tokenizer(flat, add_special_tokens=not conversational, verbose=False)["input_ids"]
             for k, (i, texts) in enumerate(items):
                 if not (ids[3 * k + 1] and ids[3 * k + 2]):
@@ -89,7 +89,7 @@ class PairTokenizer:
         return [result for result in results if result is not None]
 
     def _by_profile(self, profile: Profile, pair: PreferencePair) -> TokenizedPair | BadRow:
-        """Return a pair's token ids by the rules of another stack."""
+        """Tokenize a pair by the rules of another stack."""
 
         def write(pair: PreferencePair) -> Rendered:
             texts = profile.write(pair, self._renderer(pair), self.tokenizer)
@@ -115,7 +115,7 @@ class PairTokenizer:
         )
 
     def _render(self, pair: PreferencePair) -> Rendered:
-        """Return prompt, prompt + chosen and prompt + rejected as the chat template writes them."""
+        """Render prompt, prompt + chosen and prompt + rejected with the chat template."""
         render, prompt = self._renderer(pair), text_to_json(pair.prompt)
         return (
             render(prompt, add_generation_prompt=True),
@@ -124,7 +124,7 @@ class PairTokenizer:
         )
 
     def _renderer(self, pair: PreferencePair) -> Render:
-        """Return what writes messages of a pair as the chat template has them."""
+        """Return a function that renders messages of a pair with the chat template."""
         given: dict[str, Any] = {"tools": pair.tools, **template_variables(self.tokenizer, pair)}
         if self.settings.chat_template is not None:
             given["chat_template"] = self.settings.chat_template
@@ -148,7 +148,7 @@ class PairTokenizer:
         return render
 
     def _plain_texts(self, pair: PreferencePair) -> Rendered:
-        """Return prompt, prompt + chosen and prompt + rejected, the responses ended by the end-of-sequence token."""
+        """Return prompt, prompt + chosen and prompt + rejected, with an end-of-sequence token after each response."""
         eos = str(self.tokenizer.eos_token or "")
         prompt, chosen, rejected = str(pair.prompt), str(pair.chosen), str(pair.rejected)
         return (
@@ -158,7 +158,7 @@ class PairTokenizer:
         )
 
     def _assemble(self, pair: PreferencePair, ids: list[list[int]], missing: tuple[str, ...]) -> TokenizedPair:
-        """Return the pair's sequences, cut to the longest length, with their flags."""
+        """Return the pair's sequences, truncated to the maximum length, with its flags."""
         prompt, with_chosen, with_rejected = ids
         start = min(common_prefix_length(prompt, with_chosen), common_prefix_length(prompt, with_rejected))
         whole = [TokenSequence(np.asarray(ids, dtype=np.int32), start) for ids in (with_chosen, with_rejected)]
@@ -180,7 +180,7 @@ class PairTokenizer:
         moves_boundary: bool,
         missing: tuple[str, ...],
     ) -> TokenizedPair:
-        """Return a pair with its flags, by its sequences and what these were before any cut."""
+        """Return a pair with its flags, from its sequences and the token ids before truncation."""
         chosen, rejected = sequences
         found = TokenEvidence(
             pair=pair,
@@ -195,7 +195,7 @@ class PairTokenizer:
         return TokenizedPair(pair, chosen, rejected, token_flags(found), missing)
 
     def _truncate(self, sequence: TokenSequence) -> TokenSequence:
-        """Return the sequence without what is over the longest length."""
+        """Truncate a sequence to the maximum length."""
         excess = len(sequence.token_ids) - self.max_length if self.max_length is not None else 0
         if excess <= 0:
             return sequence
@@ -205,7 +205,7 @@ class PairTokenizer:
         return TokenSequence(sequence.token_ids[excess:], max(sequence.completion_start - excess, 0))
 
     def _ends(self, sequence: TokenSequence) -> list[int]:
-        """Return the end tokens at the end of the scored ones, two at most, white space aside."""
+        """Return the end tokens at the end of the scored tokens, at most two, ignoring white space."""
         found: list[int] = []
         for token in reversed(sequence.scored_ids.tolist()):
             if token in self.eos_ids:
@@ -222,7 +222,11 @@ def _sequence(side: Split) -> TokenSequence:
 
 
 def _readable(text: str) -> str:
-    """Return a rendered text that a tokenizer can read."""
+    """Return a rendered text, after checking that a tokenizer can encode it.
+
+    Raises:
+        ValueError: If it contains half a surrogate pair.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -232,7 +236,7 @@ def _readable(text: str) -> str:
 
 
 def _broken(pair: PreferencePair, error: Exception) -> Exception:
-    """Return what to raise for a template that no run can go on with."""
+    """Return the error to raise for a template with which no run can continue."""
     if not isinstance(error, TemplateTimeError):
         return error
     return ModelError(
@@ -249,7 +253,7 @@ def _refused(pair: PreferencePair, error: Exception) -> BadRow:
 
 
 def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Return how many leading tokens two lists share."""
+    """Return the number of leading tokens that two lists share."""
     for i, (token, other) in enumerate(zip(ids, others, strict=False)):
         if token != other:
             return i
@@ -258,7 +262,7 @@ def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TokenTexts:
-    """What each token id looks like, so that nobody needs the tokenizer to read a ledger."""
+    """The text of each token id, so that a ledger can be read without the tokenizer."""
 
     tokenizer: PreTrainedTokenizerBase
     byte_level: bool
@@ -271,7 +275,7 @@ class TokenTexts:
         return cls(tokenizer, byte_level="ByteLevel" in repr(getattr(backend, "decoder", "")), seen={})
 
     def texts(self, ids: NDArray[np.int32]) -> list[str]:
-        r"""Return the text of each token; bytes that are no whole character are written as `\xe2`."""
+        r"""Return the text of each token; bytes that are not a complete character are written as `\xe2`."""
         return [self._text(token) for token in ids.tolist()]
 
     def _text(self, token: int) -> str:
@@ -295,7 +299,7 @@ class TokenTexts:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the byte that each character of a byte-level vocabulary stands for (GPT-2's table)."""
+    """Return the byte of each character in a byte-level vocabulary (GPT-2's table)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in set(printable)]

@@ -1,8 +1,8 @@
-"""Attention over a packed row by variable-length flash attention: a few launches a layer for any number of segments.
+"""Attention over a packed row by variable-length flash attention: a few launches per layer for any number of segments.
 
-First every segment attends to itself. Then, level by level of the tree, the descendants of a level's segments attend to
-those segments' keys, and what they get is joined by the log-sum-exp. For 16-bit tensors on CUDA where this torch has
-such a function.
+First, every segment attends to itself. Then, level by level of the tree, the descendants of a level's segments attend
+to the keys of those segments, and the results are combined by their log-sum-exp. For 16-bit tensors on CUDA, if this
+version of torch has such a function.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Level:
     keys: Tensor
     """Indices in the row, shape (K,)."""
     query_starts: Tensor
-    """Where each segment's queries start, then Q. int32, shape (segments + 1,)."""
+    """Start of each segment's queries, followed by Q. int32, shape (segments + 1,)."""
     key_starts: Tensor
     longest_query: int
     longest_key: int
@@ -41,7 +41,7 @@ class Level:
 
 
 def find_varlen(device: torch.device, dtype: torch.dtype, width: int) -> Callable[..., Any] | None:
-    """Return torch's variable-length attention where it serves heads of this width and takes all that is needed."""
+    """Return torch's variable-length attention, or None if it does not support this device, dtype or width of heads."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or width > WIDEST_HEAD or width % 8:
         return None
     if torch.cuda.get_device_capability(device) < FIRST_CAPABLE:
@@ -54,7 +54,7 @@ def find_varlen(device: torch.device, dtype: torch.dtype, width: int) -> Callabl
 
 
 def levels_of(row: PackedRow, device: torch.device) -> list[Level]:
-    """Return the levels of a row's tree: every segment by itself, then ancestors from the root on."""
+    """Return the levels of a row's tree: all segments by themselves, then ancestors, from the roots down."""
     every = [(range(s.start, s.stop), range(s.start, s.stop)) for s in row.segments]
     levels = [_level(every, CAUSAL, device)]
     depths: list[int] = []
@@ -91,15 +91,15 @@ def _starts(ranges: list[range], device: torch.device) -> Tensor:
 def attend_level(
     varlen: Callable[..., Any], level: Level, query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the attention output of a level's queries and its log-sum-exp.
+    """Compute the attention output of a level's queries, and its log-sum-exp.
 
     Args:
         varlen: torch's variable-length attention.
-        level: Who attends to whom.
+        level: Queries and keys.
         query: Shape (T, heads, width).
         key: Shape (T, key heads, width).
         value: Shape (T, key heads, width).
-        scale: Of the scores.
+        scale: Scale of the scores.
 
     Returns:
         Shapes (Q, heads, width) and (Q, heads).
@@ -121,4 +121,4 @@ def attend_level(
         return_aux=AuxRequest(lse=True),
         **options,
     )
-    return output, lse.T if lse.shape[0] == query.shape[1] else lse  # heads come first, whatever the documentation says
+    return output, lse.T if lse.shape[0] == query.shape[1] else lse  # heads come first, contrary to the documentation

@@ -1,4 +1,4 @@
-"""How far the weights of two checkpoints are equal, by their files."""
+"""Compares the weights of two checkpoints, using their files."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ ERASED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How far the policy's weights equal the reference's once both are loaded; by a sample of rows of every tensor."""
+    """The share of equal weights in policy and reference once loaded, from a sample of rows of every tensor."""
 
     equal: float
-    """Share of all weights."""
+    """Share of all weights that are equal."""
     equal_where_trained: float
-    """The same among weights that differ as they are stored, and in 16-bit files, where rounding may have come before
-    storing, among rows with one that differs; 0 where there are none."""
+    """The same share of the weights that training changed: those that differ in the files; for 16-bit files, which may
+    have been rounded before they were saved, the rows with a weight that differs. 0 if there are none."""
 
     @property
     def erased(self) -> bool:
-        """Whether rounding has made most weights equal that training moved."""
+        """Whether rounding has made most of the weights equal that training changed."""
         return self.equal_where_trained >= ERASED_SHARE
 
 
 def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
-    """Return how far two full checkpoints are equal in a dtype, read from their files.
+    """Compare the weights of two full checkpoints in a dtype, reading their files.
 
-    None for an adapter, for the same checkpoint twice, and where the files do not name the same tensors.
+    Returns None for adapters, if both are the same checkpoint, or if the tensors in the files do not match.
     """
     if policy.base is not None or ref.base is not None or policy.same_weights(ref):
         return None
@@ -61,7 +61,7 @@ def overlap(policy: Checkpoint, ref: Checkpoint, dtype: str) -> Overlap | None:
 
 
 def _moved(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return which weights training moved, as far as what is stored can tell; shape (rows, width), as both."""
+    """Return which weights training changed, judging by the files; shape (rows, width), as both tensors."""
     moved = ours.double() != theirs.double()
     in_16_bit = ours.element_size() == theirs.element_size() == 2  # noqa: PLR2004 (bytes)
     return moved.any(-1, keepdim=True).expand_as(moved) if in_16_bit else moved
@@ -72,7 +72,7 @@ def _mean(flags: Tensor) -> float:
 
 
 def _tensors(files: list[Path], stack: ExitStack) -> dict[str, Callable[[], tuple[int, Tensor]]]:
-    """Return by name what reads some rows of each tensor, with the tensor's size."""
+    """Return, by name, functions that read some rows of each tensor and its size."""
     readers: dict[str, Callable[[], tuple[int, Tensor]]] = {}
     for file in files:
         opened = stack.enter_context(safe_open(file, framework="pt"))
@@ -82,7 +82,7 @@ def _tensors(files: list[Path], stack: ExitStack) -> dict[str, Callable[[], tupl
 
 
 def _sample(tensor: Any) -> tuple[int, Tensor]:
-    """Return the size of a stored tensor and evenly spaced rows of it, of a vector one row; shape (rows, width)."""
+    """Return the size of a stored tensor and evenly spaced rows of it, shape (rows, width); a vector has one row."""
     shape = tensor.get_shape()
     if not shape or not math.prod(shape):
         return math.prod(shape), tensor[...].reshape(1, -1)

@@ -14,8 +14,9 @@ from prefscope.statistics import upper_tail
 MOST = 0.5
 """A flag on at least this share of the pairs points to the set-up rather than to single rows."""
 SFT_NATS = 0.5
-"""DPO moves a response by less than this per token: by 0.02 to 0.15 nats on the bundled models, more often down than up.
-Supervised fine-tuning, which separates a base model from the right reference, raises the chosen responses by more."""
+"""DPO moves a response by less than this per token: by 0.02 to 0.15 nats on the bundled models, more often down than
+up. Supervised fine-tuning, which separates a base model from the right reference, raises the chosen responses by
+more."""
 MUCH_NATS = 0.2
 COARSE = 0.1
 """Warn if rounding changes margins by more than this share of the median margin."""
