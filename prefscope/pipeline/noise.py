@@ -36,7 +36,7 @@ class Noise:
     floor: float
     """Change in other batches, in the run's dtype."""
     float32_floor: float | None
-    """Change from float32 to the run's dtype; None if that is at least as wide, or float32 does not fit into memory."""
+    """Change from float32 to the run's dtype; None if that is float32 or wider, or float32 does not fit."""
 
     def to_json(self) -> dict[str, float | int | None]:
         """Return the values for the manifest."""

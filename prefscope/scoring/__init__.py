@@ -1,1 +1,1 @@
-"""Log-probs: tokenization, checkpoints, the forward passes and the store that keeps their results."""
+"""Computing log-probs: tokenization, loading of checkpoints, forward passes, and the store of their results."""

@@ -58,7 +58,7 @@ class Part:
     number: int = 0
     """Number of models that were loaded before this one."""
     ranks: OtherRanks | None = None
-    """The other processes, in the process that leads them."""
+    """The other ranks; None except in rank 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def context_length(checkpoint: Checkpoint, models: ModelSettings) -> int | None:
 
 
 def rope_limit(config: PretrainedConfig) -> int | None:
-    """Return the length from which a model uses a second set of rotary frequencies; None if it has only one."""
+    """Return the length beyond which a model uses a second set of rotary frequencies; None if it has only one."""
     rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
     every = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     limits = [one.get("original_max_position_embeddings") for one in every if one.get("rope_type") == "longrope"]

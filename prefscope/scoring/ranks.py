@@ -103,7 +103,7 @@ class Ranks:
         self.device = here.device_here()
 
     def load(self, call: Load) -> LanguageModel:
-        """Load this process's part of a model; raises as `load_model`, after which no more models can be loaded."""
+        """Load this process's part of a model; raises as `load_model`, and cannot be used again if it does."""
         self._tell(call)
         model, part = load_part(call, self.device)
         self._check_ends(has_failed=False)

@@ -1,6 +1,6 @@
 """Log-probs of tokens if each process has the logits of a slice of the vocabulary; logits are not gathered.
 
-Only a few numbers per position are exchanged: the largest logit, and the sums of each slice's contribution to the
+Only three numbers per position are exchanged: the largest logit, and the sums of each slice's contribution to the
 denominator of the softmax and to the logit of the next token.
 """
 

@@ -47,7 +47,7 @@ def sequence_key(scope: bytes, digest: bytes) -> bytes:
     """Return the store key of a sequence's log-probs.
 
     Args:
-        scope: Hash of the model's content, dtype, device type, forward mode, torch version and numerics version.
+        scope: Hash of everything but the tokens that determines a number (`engine.compute_scope`).
         digest: `TokenSequence.digest()`.
     """
     return hashlib.blake2b(scope + digest, digest_size=KEY_BYTES).digest()

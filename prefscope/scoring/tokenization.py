@@ -1,8 +1,8 @@
 """Tokenizes pairs by the rules of TRL 1.16 or of another profile, and flags anything unusual.
 
 A conversation is rendered by the chat template, the prompt with its generation prompt; plain text gets the tokenizer's
-own special tokens and an end-of-sequence token. The completion starts where ids(prompt) first differs from
-ids(prompt + chosen) or ids(prompt + rejected), whichever comes first.
+own special tokens and an end-of-sequence token. The completion starts after the leading tokens that
+ids(prompt) shares with both ids(prompt + chosen) and ids(prompt + rejected).
 """
 
 from __future__ import annotations

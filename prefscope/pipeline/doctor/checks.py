@@ -184,7 +184,7 @@ def _judge_flag(evidence: Evidence, flag: str, told: str) -> Judgement:
     rule=OF_ALL,
 )
 def check_double_bos(evidence: Evidence) -> Judgement:
-    """Fail if most sequences begin with two BOS tokens."""
+    """Fail if most pairs begin with two BOS tokens."""
     return _judge_flag(evidence, "double_bos", "begin with two BOS tokens")
 
 
@@ -194,7 +194,7 @@ def check_double_bos(evidence: Evidence) -> Judgement:
     rule=f"{OF_ALL}; of those that are not truncated",
 )
 def check_missing_eos(evidence: Evidence) -> Judgement:
-    """Fail if most responses that are not truncated do not end with an end token."""
+    """Fail if most pairs that are not truncated have a response without an end token."""
     whole = ~evidence.flagged("truncated")
     if not whole.any():
         return "skip", "every pair is truncated"
@@ -208,7 +208,7 @@ def check_missing_eos(evidence: Evidence) -> Judgement:
     rule=f"{OF_ALL}; a profile that adds an end token always is as its stack does",
 )
 def check_double_eos(evidence: Evidence) -> Judgement:
-    """Fail if most responses end with the same end token twice."""
+    """Fail if most pairs have a response that ends with the same end token twice."""
     profile = evidence.manifest["tokenization"]["profile"]
     if profile != TRL and evidence.flagged("double_eos").any():
         return "ok", f"responses end with an end token twice, as the rules of {profile} have it"
@@ -222,7 +222,7 @@ def check_double_eos(evidence: Evidence) -> Judgement:
     rule=OF_ALL,
 )
 def check_not_rendered(evidence: Evidence) -> Judgement:
-    """Fail where the chat template leaves out parts of most pairs."""
+    """Fail if the chat template leaves out parts of most pairs."""
     left_out = describe_left_out(evidence.manifest["tokenization"])
     return _judge_flag(evidence, "not_rendered", f"are not rendered in full{left_out and f': {left_out}'}")
 

@@ -25,7 +25,7 @@ MOST_PAIRS, FEWEST_PAIRS = 32, 8
 """Limits of the sample size if none is requested."""
 FIRST_ROWS = 64
 OPERATIONS_A_CORE = 1.5e12
-"""Operations of one CPU core in at most half a minute."""
+"""Operations of one CPU core in half a minute, or a little less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
         settings: What to score and how.
         pairs: Size of the sample; None for as many pairs as take about a minute, from 8 to 32.
         beta: The beta of the DPO loss.
-        emit: Called with progress.
+        emit: Called with every event of the run.
 
     Raises:
         UsageError: If there is to be no reference, or beta is out of range.
@@ -79,7 +79,7 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
     """
     if settings.models.ref == "none":
         raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
-    resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # refuses a beta before anything is computed
+    resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # rejects an invalid beta before scoring
     settings = run.with_models(settings, emit)
     from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
 

@@ -1,8 +1,8 @@
 """The files of a folder of parts: parts, named by their content, and records of runs.
 
-      plan/                           the plan (plan_file.py)
-      parts/<scope>/<shard>.parquet   per-token log-probs of a shard's sequences under one model
-      runs/<run>.json                 record of a run: the models of a ledger, and its manifest
+    plan/                           the plan (plan_file.py)
+    parts/<scope>/<shard>.parquet   per-token log-probs of a shard's sequences under one model
+    runs/<run>.json                 record of a run: the models of a ledger, and its manifest
 
 Files are written atomically (places.py). As a part's name identifies its content, a part that is written twice has the
 same content both times.
