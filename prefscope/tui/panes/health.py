@@ -39,7 +39,7 @@ from prefscope.tui.panes.pane import Pane
 FEW = 500
 """Up to this many pairs, tokens are read and texts are linted at once: the delay is not noticeable."""
 WIDTHS = (2, 20, 31)
-"""Widths in cells of all columns but the last, which takes the rest; the text below the table shows rows in full."""
+"""Widths in cells of all columns but the last, which takes the rest; the current row is shown in full below."""
 LEAST = 20
 
 

@@ -62,7 +62,7 @@ class OverviewPane(Pane, can_focus=True):
         yield Grid(*plots, id="plots")
 
     def draw(self) -> None:
-        """Draw all figures and plots."""
+        """Draw the cards and plots."""
         view = self.session.view
         for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
             widget.update(_card(card))

@@ -201,7 +201,7 @@ class PairPane(MarkingPane):
             self.call_after_refresh(self._draw_sums)
 
     def _added(self) -> list[NDArray[np.float64]]:
-        """Return what each token adds to its response's reward (log-prob, without a reference): chosen, then rejected."""
+        """Return what each token adds to its response's reward (without a reference: log-prob), chosen first."""
         beta = self.session.preferences.beta if self.session.ledger.has_reference else 1.0
         return [beta * self._responses[side].strengths for side in SIDES]
 

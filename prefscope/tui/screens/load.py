@@ -272,7 +272,7 @@ class LoadScreen(Screen[None]):
             self.dismiss()
 
     def action_help(self) -> None:
-        """Show or hide the keys."""
+        """Show or hide the help panel with the keys."""
         if self.query(HelpPanel):
             self.app.action_hide_help_panel()
         else:
