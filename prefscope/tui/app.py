@@ -181,12 +181,12 @@ class PrefscopeApp(App[None]):
             self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.idle_timer))
 
     def _leave_with_the_terminal(self) -> None:
-        """Exit if the terminal has closed: without a signal, reads from the closed terminal would return at once forever."""
+        """Exit if the terminal has closed without a signal: reading from it would then spin forever."""
         if not os.isatty(0):
             self.exit()
 
     def _load_screen(self) -> Screen[None]:
-        from prefscope.tui.screens.load import LoadScreen  # imports the readers of data sets, which showing a ledger does not need
+        from prefscope.tui.screens.load import LoadScreen  # imports the readers of data sets
 
         return LoadScreen(self._settings, self._ledger)
 
