@@ -190,7 +190,7 @@ def _recognise_checkpoint(checkpoint: Checkpoint) -> ModelFound:
 
 
 def estimate(data: DataFound, policy: ModelFound, ref: ModelFound) -> str:
-    """Return an estimate of the tokens to compute, the memory needed and, without a GPU, the time on this CPU."""
+    """Return an estimate of the tokens and memory per model and, without a GPU, the total time on this CPU."""
     if not data.characters:
         return ""
     tokens = data.characters / CHARACTERS_A_TOKEN * UNIQUE_SHARE

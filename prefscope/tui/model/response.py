@@ -23,7 +23,7 @@ SURPRISE_STEPS: Steps = (1.0, 3.0, 6.0)
 STRONG_LOGRATIO, STRONG_SURPRISE = 1.5, 6.0
 """Nats above which the absolute log-ratio or, without a reference, log-prob of a token is strong (underlined)."""
 RANK_STEPS = (3, 10, 30)
-"""Highest ranks that are coloured strongly, clearly and weakly."""
+"""Ranks up to which tokens are coloured strongly, clearly and weakly."""
 STRONG = 3
 TOP = 10
 """The number of top-ranked tokens that always count as extreme."""
