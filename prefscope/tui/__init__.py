@@ -1,1 +1,1 @@
-"""The terminal UI. It imports no torch: scoring runs in a process of its own (prefscope/worker.py)."""
+"""The terminal UI. It does not import torch: scoring runs in a separate process (prefscope/worker.py)."""

@@ -1,4 +1,4 @@
-"""The app: themes, filters of what is painted, and the one main screen."""
+"""The Textual app: themes, filters on rendered lines, and switching between the load screen and the main screen."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ from prefscope.tui.theme import (
 )
 
 KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
-"""Where Textual has a glyph."""
+"""Names of keys that Textual would show as a glyph."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_BEGIN = 1.0
-"""After which most of what stays is there."""
+"""Seconds after the start by which most long-lived objects exist."""
 
 
 class PrefscopeApp(App[None]):
-    """Prefscope on a terminal."""
+    """The terminal app."""
 
     TITLE = "prefscope"
     CSS_PATH = "prefscope.tcss"
@@ -81,27 +81,27 @@ class PrefscopeApp(App[None]):
         palette: Palette | None = None,
         keys: Mapping[str, str] | None = None,
     ) -> None:
-        """Make the app.
+        """Set up the app.
 
         Args:
-            session: What to look at; None to begin with the load screen.
-            settings: What the load screen begins with.
-            ledger: Where the ledger of a run goes; None for the default place.
-            preferences: The knobs of what is opened.
-            ascii_only: Whether to draw with ASCII characters alone.
-            theme: Its name; None for the one that is remembered.
-            palette: Colours of the signs; None for those that are remembered.
-            keys: Other keys for bindings, by their ids (keymap.py).
+            session: What to show; None: start with the load screen.
+            settings: Initial values of the load screen.
+            ledger: Where a run writes its ledger; None: the default path.
+            preferences: Initial beta and losses of the ledgers that are opened.
+            ascii_only: Whether to draw with ASCII characters only.
+            theme: Name of the theme; None: the one used last.
+            palette: Colours of positive and negative values; None: the palette used last.
+            keys: Keys that replace those of bindings, by binding id (keymap.py).
 
         Raises:
-            UsageError: There is no such theme.
+            UsageError: If the theme is unknown.
         """
         remembered = recall()
         chosen = theme or remembered.theme or DEFAULT_THEME
         former = remembered.palette if remembered.palette in PALETTES else DEFAULT_PALETTE
         self.palette: Palette = palette or cast("Palette", former)
-        """The colours of what is positive and what is negative."""
-        # Textual paints black on black with an ansi theme and NO_COLOR unless the terminal's own colours are kept.
+        """The colours of positive and negative values."""
+        # With an ansi theme and NO_COLOR, Textual paints black on black unless it keeps the terminal's own colours.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
         self.idle_timer = IdleTimer()
         self.session = session
@@ -120,17 +120,17 @@ class PrefscopeApp(App[None]):
         self.set_keymap(keys or {})
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Return our variables for themes that lack them."""
+        """Return the variables that are used if a theme does not define them."""
         return VARIABLES
 
     def get_css_variables(self) -> dict[str, str]:
-        """Return the variables of the theme with the colours of the signs."""
+        """Return the CSS variables of the theme, with the colours of positive and negative values from the palette."""
         colours = sign_colours(self.palette, dark=self.current_theme.dark)
         self.theme_variables = super().get_css_variables() | colours
         return self.theme_variables
 
     def set_palette(self, palette: Palette) -> None:
-        """Paint signs in other colours, and remember it."""
+        """Change the colours of positive and negative values, and remember the choice."""
         self.palette = palette
         self.set_class(palette == "mono", MONO_CLASS)
         self.refresh_css(animate=False)
@@ -138,11 +138,11 @@ class PrefscopeApp(App[None]):
         remember(replace(recall(), palette=palette))
 
     def save_picture(self) -> None:
-        """Write what is shown to an SVG file in the working folder, as soon as the list of commands is gone."""
+        """Write the screen to an SVG file in the working folder, once the command palette has closed."""
         self.set_timer(0.1, self._write_picture)
 
     def _write_picture(self) -> None:
-        from prefscope.report.tables import picture_of  # with what draws tables
+        from prefscope.report.tables import picture_of  # imports the libraries that draw tables
 
         path = Path(f"prefscope-{datetime.now().astimezone():%Y%m%d-%H%M%S}.svg").absolute()
         try:
@@ -154,25 +154,25 @@ class PrefscopeApp(App[None]):
         self.notify(visible(f"Screenshot: {path}"), markup=False)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return the filters of painted lines, ours last."""
+        """Return the filters applied to rendered lines; the app's own come last."""
         return [*super().get_line_filters(), *self._safety]
 
     def get_key_display(self, binding: Binding) -> str:
-        """Return the name of a key in words that every terminal can show."""
+        """Return the name of a key, as a word if its glyph is not available in every terminal."""
         return KEY_NAMES.get(binding.key_display or binding.key) or super().get_key_display(binding)
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Copy a text; what UTF-8 cannot hold, which names of files can, becomes question marks."""
+        """Copy text; characters that UTF-8 cannot encode, as in some file names, become question marks."""
         super().copy_to_clipboard(text.encode(errors="replace").decode())
 
     async def on_event(self, event: Event) -> None:
-        """Note that somebody did something, before anything is made of it."""
+        """Reset the idle timer on every key or mouse event, before the event is handled."""
         if isinstance(event, InputEvent):
             self.idle_timer.move()
         await super().on_event(event)
 
     def on_ready(self) -> None:
-        """Show the first screen: Textual paints nothing before."""
+        """Show the first screen and start the periodic tasks; Textual paints nothing before this event."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
@@ -181,12 +181,12 @@ class PrefscopeApp(App[None]):
             self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.idle_timer))
 
     def _leave_with_the_terminal(self) -> None:
-        """End when the terminal is gone: where no signal tells, reading from what is left of it never blocks again."""
+        """Exit if the terminal has closed without a signal: reading from it would then spin forever."""
         if not os.isatty(0):
             self.exit()
 
     def _load_screen(self) -> Screen[None]:
-        from prefscope.tui.screens.load import LoadScreen  # what reads data sets is not needed to look at a ledger
+        from prefscope.tui.screens.load import LoadScreen  # imports the readers of data sets
 
         return LoadScreen(self._settings, self._ledger)
 
@@ -195,14 +195,14 @@ class PrefscopeApp(App[None]):
         return MainScreen(session, run, self.idle_timer)
 
     def _remember_theme(self, theme: Theme) -> None:
-        if theme.name == self._known_theme:  # other colours, but no other theme
+        if theme.name == self._known_theme:  # the palette changed, not the theme
             return
         self._known_theme = theme.name
         remember(replace(recall(), theme=theme.name))
 
     @on(Chosen)
     async def _open(self, asked: Chosen) -> None:
-        """Go over from the load screen to what was opened there."""
+        """Show the ledger or run that was chosen on the load screen."""
         run = asked.run
         try:
             if run is not None and not run.is_running:
@@ -212,21 +212,21 @@ class PrefscopeApp(App[None]):
             self.push_screen(ErrorScreen("Not opened", str(error)))
             return
         remember(recall().with_opened(asked.opened))
-        while len(self.screen_stack) > 2:  # noqa: PLR2004 (Textual's own screen, and one of ours)
+        while len(self.screen_stack) > 2:  # noqa: PLR2004 (Textual's default screen and one of the app's)
             await self.pop_screen()
         self.switch_screen(self._main_screen(self.session, run if run is not None and run.is_running else None))
 
     @on(OpenAsked)
     def _choose(self) -> None:
-        """Go to the load screen, from which one can come back."""
+        """Open the load screen on top of the current one, so that the user can go back."""
         self.push_screen(self._load_screen())
 
 
 def _ledger_of(asked: Chosen) -> Ledger:
-    """Return what is to be looked at: a run's pairs as they come, what it has written, or a ledger by its name.
+    """Return the ledger to show: the live ledger of a run, the file that a finished run wrote, or a chosen file.
 
     Raises:
-        LedgerError: It cannot be opened.
+        LedgerError: If it cannot be opened.
     """
     if asked.run is None:
         return load_ledger(Path(asked.opened.data).expanduser())

@@ -1,4 +1,4 @@
-"""The command palette: everything that can be done on the present screen, as `noun: verb`."""
+"""The command palette: everything that can be done on the current screen, as `noun: verb`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something that can be done."""
+    """An entry of the command palette."""
 
     name: str
     help: str
@@ -41,10 +41,10 @@ class Command:
 
 
 class Commands(Provider):
-    """Finds commands by any letters of their names."""
+    """Provides the commands of the current screen, with fuzzy search over their names."""
 
     async def startup(self) -> None:
-        """Find once what can be done: it stays the same while one types."""
+        """Collect the commands once; they do not change while the user types."""
         screen, app = self.screen, cast("PrefscopeApp", self.app)
         active = screen.active_bindings.values()
         found = [*_keys((one for one in active if one.binding.show), app)]
@@ -60,7 +60,7 @@ class Commands(Provider):
             yield DiscoveryHit(Content(one.name), one.run, one.name, escape(one.help))
 
     async def search(self, query: str) -> Hits:
-        """Yield the commands that match."""
+        """Yield the commands whose names match the query."""
         matcher = self.matcher(query)
         for one in self._commands:
             score, offsets = matcher.fuzzy_search.match(query, one.name)
@@ -72,7 +72,7 @@ class Commands(Provider):
 
 
 def _keys(active: Iterable[ActiveBinding], app: PrefscopeApp) -> Iterator[Command]:
-    """Yield what keys do now; those of Textual's own widgets and of the tabs are left out."""
+    """Yield the commands of the active key bindings, except those of Textual's own widgets and of the tabs."""
     known: set[str] = set()
     for node, binding, enabled, _ in active:
         if not binding.id or not enabled or binding.action in known or binding.id.startswith("show-"):
@@ -138,7 +138,7 @@ def _columns(screen: MainScreen) -> Iterator[Command]:
 
 
 def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
-    """Yield the ledgers that were opened lately."""
+    """Yield commands that open the recently used ledgers."""
     for opened in recall().opened:
         path = Path(opened.data).expanduser()
         if path.suffix == ".parquet" and path != shown and path.is_file():
@@ -148,7 +148,7 @@ def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
 
 def _looks(app: PrefscopeApp) -> Iterator[Command]:
     for name, theme in app.available_themes.items():
-        if name != app.theme and not (theme.ansi and app.no_color):  # these would be black on black
+        if name != app.theme and not (theme.ansi and app.no_color):  # ansi themes would be black on black
             yield Command(f"theme: {name}", "dark" if theme.dark else "light", partial(setattr, app, "theme", name))
     for palette in get_args(Palette):
         if palette != app.palette:

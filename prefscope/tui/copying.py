@@ -1,4 +1,4 @@
-"""Copying: the terminal is asked to take a text, also over SSH; whether it does it does not say."""
+"""Copying through the terminal, which also works over SSH. The terminal does not report whether it succeeded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from textual.app import App
 from prefscope.report.visible import visible
 
 LONG = 50_000
-"""Characters of which some terminals refuse more."""
+"""Characters above which some terminals refuse to copy."""
 
 
 def copy(app: App[Any], text: str, what: str) -> None:
-    """Send a text to the terminal's clipboard (OSC 52), and tell what was sent and what may keep it from arriving."""
+    """Copy text to the terminal's clipboard (OSC 52), and notify the user what was sent and what may block it."""
     app.copy_to_clipboard(text)
     told = [f"Copied: {visible(what)}"]
     if os.environ.get("TMUX"):

@@ -1,4 +1,4 @@
-"""Other keys for the bindings, by their ids: `[keys]` of prefscope.toml."""
+"""User-defined keys for bindings, by binding id: `[keys]` of prefscope.toml."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ TOGETHER: Sequence[Sequence[type[DOMNode]]] = (
     (PrefscopeApp, LoadScreen),
     *((dialog,) for dialog in DIALOGS),
 )
-"""What hears keys at the same time; where two have the same key, one would never hear it."""
+"""Groups of nodes that receive keys at the same time: within a group, two bindings must not share a key."""
 
 
 def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
-    """Return the keys of bindings by their ids, as Textual's keymap takes them: separated by commas.
+    """Validate user-defined keys and return them in the form of Textual's keymap: binding id to comma-separated keys.
 
     Raises:
-        UsageError: There is no such binding, its keys are no texts, or another binding has the same key.
+        UsageError: If a binding is unknown, its keys are not strings, or another binding has the same key.
     """
     keymap: dict[str, str] = {}
     known = {one.id for nodes in TOGETHER for one in _bindings(nodes) if one.id}
@@ -77,7 +77,7 @@ def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
 
 
 def _bindings(nodes: Sequence[type[DOMNode]]) -> Iterator[Binding]:
-    """Yield the bindings of our own among those that some widgets have."""
+    """Yield prefscope's own bindings of some node classes, without those inherited from Textual."""
     for node in nodes:
         for one in node.__mro__:
             if one.__module__.startswith("prefscope."):
@@ -85,7 +85,7 @@ def _bindings(nodes: Sequence[type[DOMNode]]) -> Iterator[Binding]:
 
 
 def _refuse_clashes(bindings: list[Binding], keymap: Mapping[str, str]) -> None:
-    """Raise UsageError where a key that was set is that of another binding, too."""
+    """Raise UsageError if a user-defined key is also the key of another binding."""
     keys_of = {one.id: set[str]() for one in bindings if one.id}
     for one in bindings:
         if one.id:

@@ -1,4 +1,4 @@
-"""What panes tell the main screen, and screens the app."""
+"""Messages from panes to the main screen, and from screens to the app."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from prefscope.tui.model.worker_run import Scoring
 
 
 class SessionChanged(Message):
-    """Filter, order, knobs or marks have changed."""
+    """The filter, sort order, knobs or marks have changed."""
 
 
 class PairOpened(Message):
-    """The pair under the cursor is to be shown by itself."""
+    """A request to show the pair under the cursor on the Pair screen."""
 
 
 @dataclass
 class PairsAsked(Message):
-    """The pairs that match an expression are to be shown."""
+    """A request to list the pairs that match a filter expression."""
 
     expression: str
 
 
 class OpenAsked(Message):
-    """Something else is to be looked at."""
+    """A request to go to the load screen."""
 
 
 @dataclass
 class Chosen(Message):
-    """What is to be looked at has been chosen: a run that was started, or a ledger."""
+    """The user has chosen what to show: a ledger, or a run that was started."""
 
     opened: Opened
     run: Scoring | None

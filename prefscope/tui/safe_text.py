@@ -1,6 +1,6 @@
-"""The last line of defence: what reaches the terminal has neither control characters nor, where asked, non-ASCII.
+"""Last line of defence: no control characters reach the terminal and, in ASCII mode, no non-ASCII characters.
 
-Texts are made visible where they are put on the screen (report/visible.py); these filters see every painted line.
+Texts are escaped where they are put on the screen (report/visible.py); these filters see every rendered line.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _ASCII = str.maketrans({one: plain for plain, alike in _LOOKALIKES.items() for o
 
 
 class ControlFilter(LineFilter):
-    """Shows control characters that somebody forgot to make visible."""
+    """Replaces control characters that were not escaped earlier."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return the segments without control characters in their text, each as wide as before."""
+        """Return the segments with control characters replaced; widths do not change."""
         del background
         return [segment if _is_safe(segment.text) else _replaced(segment) for segment in segments]
 
 
 class AsciiFilter(LineFilter):
-    """Shows ASCII alone, for terminals that cannot show more."""
+    """Replaces non-ASCII characters, for terminals that cannot show them."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return the segments in ASCII, each as wide as before."""
+        """Return the segments in ASCII; widths do not change."""
         del background
         return [
             segment if segment.text.isascii() else Segment(_to_ascii(segment.text), segment.style, segment.control)
@@ -62,7 +62,7 @@ def _is_safe(text: str) -> bool:
 
 
 def _replaced(segment: Segment) -> Segment:
-    """Return a segment without its dangerous characters, as wide as before."""
+    """Return a segment with unsafe characters replaced by question marks; its width does not change."""
     text = "".join(one if visible(one) == one else "?" * cell_len(one) for one in segment.text)
     return Segment(text, segment.style, segment.control)
 

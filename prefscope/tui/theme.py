@@ -1,7 +1,7 @@
-"""Colours: the themes, and the two colours of a sign.
+"""Themes, and the colours of positive and negative values.
 
-Sky is positive or chosen, orange negative or rejected: told apart with every kind of colour blindness. Their luma is
-equal, so that greyscale shows no sign: a sign is always a glyph too.
+Sky blue is positive or chosen, orange is negative or rejected: they can be distinguished with every kind of colour
+blindness. Their luma is equal, so they look the same in greyscale: every sign is also shown by a glyph.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ PALETTES: Mapping[Palette, tuple[tuple[str, str], tuple[str, str]]] = {
     "blue-red": (("#6aa9dc", "#e0745f"), ("#2166ac", "#b2182b")),
     "mono": (("#e4e6e8", "#8d9299"), ("#24282d", "#7d838b")),
 }
-"""Colours of positive and negative on dark themes, and on light ones."""
+"""(positive, negative) colours on dark themes, then on light themes."""
 MONO_CLASS = "-mono"
-"""Of the app: colours tell no sign."""
+"""CSS class of the app when colours do not distinguish signs."""
 VARIABLES = {"positive": SKY, "negative": ORANGE, "quiet": "#868c96"}
-"""What themes of others do not define."""
+"""Variables that third-party themes do not define."""
 
 
 def sign_colours(palette: Palette, *, dark: bool) -> dict[str, str]:
-    """Return the variables of a theme for what is positive and what is negative."""
+    """Return the theme variables `positive` and `negative` of a palette."""
     positive, negative = PALETTES[palette][not dark]
     return {"positive": positive, "negative": negative}

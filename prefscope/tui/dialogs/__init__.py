@@ -1,1 +1,1 @@
-"""Dialogs that a screen opens over itself."""
+"""Modal dialogs."""

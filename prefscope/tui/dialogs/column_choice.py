@@ -1,4 +1,4 @@
-"""The dialog that chooses by which column the pairs are grouped."""
+"""The dialog for choosing the column to group pairs by."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer
 
 OURS = ("flags", *NUM_TOKENS, "quadrant")
-"""Columns of the ledger that are worth grouping by."""
+"""Columns of the ledger that are useful to group by."""
 
 
 class ColumnChoice(ModalScreen[str | None]):
-    """Returns the column that was chosen, None for none."""
+    """Returns the chosen column, or None if cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,b", "dismiss(None)", "Back", id="column-choice-back"),
@@ -45,7 +45,7 @@ class ColumnChoice(ModalScreen[str | None]):
         self._count = len(own)
 
     def compose(self) -> ComposeResult:
-        """Make the list, the data set's own columns first."""
+        """Create the list of columns, the data set's own first."""
         options = OptionList(*(Option(self._line(number)) for number in range(len(self._columns))), markup=False)
         options.border_title = "group pairs by"
         yield options
@@ -60,7 +60,7 @@ class ColumnChoice(ModalScreen[str | None]):
         self.dismiss(self._columns[event.option_index])
 
     def action_step(self, direction: str) -> None:
-        """Move the highlight as the arrow keys do."""
+        """Move the highlight up or down."""
         options = self.query_one(OptionList)
         if direction == "down":
             options.action_cursor_down()

@@ -1,4 +1,4 @@
-"""The dialog that chooses the columns of the table of pairs."""
+"""The dialog for choosing the columns of the table of pairs."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The columns to show; None for those that fit best."""
+    """The columns to show; None: chosen automatically."""
 
     columns: tuple[str, ...] | None
 
 
 def chosen_columns(session: Session) -> set[str]:
-    """Return the names of the columns that were chosen, or of those that are shown where none were."""
+    """Return the names of the chosen columns, or of the automatic ones if none were chosen."""
     return set(session.columns) if session.columns is not None else {one.name for one in pair_columns(session)}
 
 
 def with_chosen(session: Session, chosen: set[str]) -> Choice:
-    """Return the choice of some columns; what was chosen before and this ledger lacks stays chosen."""
+    """Return a choice of columns; previously chosen columns that this ledger does not have stay chosen."""
     names = [column.name for column in offered(session)]
     others = [name for name in session.columns or () if name not in names]
     return Choice((*(name for name in names if name in chosen), *others))
 
 
 class ColumnsDialog(ModalScreen[Choice | None]):
-    """Returns which columns to show, None to leave them as they are."""
+    """Returns the chosen columns, or None if cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", "Show these", priority=True, id="columns-keep"),
@@ -67,7 +67,7 @@ class ColumnsDialog(ModalScreen[Choice | None]):
         self._chosen = chosen_columns(session)
 
     def compose(self) -> ComposeResult:
-        """Make the list."""
+        """Create the list of columns."""
         options = OptionList(*(Option(self._line(column)) for column in self._offered), markup=False)
         options.border_title = "columns"
         yield options
@@ -88,7 +88,7 @@ class ColumnsDialog(ModalScreen[Choice | None]):
         return meanings.get(name) or f"{method} {'gradient weight' if what == 'weight' else what}"
 
     def action_turn(self) -> None:
-        """Show the column under the cursor, or leave it out."""
+        """Tick or untick the column under the cursor."""
         options = self.query_one(OptionList)
         if options.highlighted is not None:
             column = self._offered[options.highlighted]
@@ -100,15 +100,15 @@ class ColumnsDialog(ModalScreen[Choice | None]):
         self.action_turn()
 
     def action_keep(self) -> None:
-        """Show what is ticked."""
+        """Show the ticked columns."""
         self.dismiss(with_chosen(self.session, self._chosen))
 
     def action_automatic(self) -> None:
-        """Show the columns that fit best."""
+        """Choose the columns automatically."""
         self.dismiss(Choice(None))
 
     def action_step(self, direction: str) -> None:
-        """Move the highlight as the arrow keys do."""
+        """Move the highlight up or down."""
         options = self.query_one(OptionList)
         if direction == "down":
             options.action_cursor_down()

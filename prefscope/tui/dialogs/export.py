@@ -1,4 +1,4 @@
-"""The dialog that writes pairs into a file: where to, which, in what form, and the command line that does the same."""
+"""The dialog for exporting pairs: the file, the pairs, the format, and the equivalent command line."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from prefscope.tui.widgets.footer import Footer
 
 MARKED = "mark(any)"
 STARTED_SECONDS, FAILED_SECONDS = 2.0, 15.0
-"""How long is told that a file is being written, and why one was not, which takes longer to read."""
+"""Seconds to show the notifications of a started and of a failed export; errors take longer to read."""
 
 
 class ExportDialog(ModalScreen[None]):
-    """Asks what to write where, and has it written beside the screens."""
+    """Asks which pairs to write where, and starts the export in the background."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "enter", "Export", priority=True, id="export-write"),
@@ -68,12 +68,12 @@ class ExportDialog(ModalScreen[None]):
         self._masks = {name: session.view.filter(where) for name, where in self._wheres.items()}
         self._dropped, self._swapped = (session.view.marked(mark) for mark in ("drop", "swap"))
         self._offered = self._beside("view.csv")
-        """The path that the dialog put into the field: it follows the choices until another one is typed."""
+        """The path suggested in the field: it follows the choices until the user types another one."""
         self._confirmed: Path | None = None
-        """The file that is to be replaced, once that was said."""
+        """The existing file that the user was warned about: exporting again replaces it."""
 
     def compose(self) -> ComposeResult:
-        """Make the fields and the buttons."""
+        """Create the fields and the buttons."""
         counts = {name: f"{np.count_nonzero(mask):,}" for name, mask in self._masks.items()}
         view = f"the view {counts['view']}   {visible(self.session.expression) or 'no filter'}"
         with VerticalScroll(id="export", can_focus=False) as box:
@@ -103,7 +103,7 @@ class ExportDialog(ModalScreen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Show what the first choices come to."""
+        """Show the result of the initial choices."""
         self._draw()
 
     def _is_picked(self, name: str) -> bool:
@@ -111,12 +111,12 @@ class ExportDialog(ModalScreen[None]):
 
     @property
     def rows(self) -> str:
-        """Which pairs are picked: those of the `view`, the `marked` ones, or `all`."""
+        """Which pairs are selected: `view`, `marked` or `all`."""
         return next(name for name in self._wheres if self._is_picked(name))
 
     @property
     def request(self) -> ExportRequest:
-        """What is asked for."""
+        """The export described by the fields."""
         return ExportRequest(
             ledger=self.session.ledger,
             preferences=self.session.preferences,
@@ -135,7 +135,7 @@ class ExportDialog(ModalScreen[None]):
         self._draw()
 
     def _draw(self) -> None:
-        """Show what the choices come to, and what is wrong with them."""
+        """Show the number of pairs, the command line, and any problem with the choices."""
         self._offer()
         request = self.request
         self.query_one("#ticks").visible = not request.curated
@@ -150,7 +150,7 @@ class ExportDialog(ModalScreen[None]):
         button.label = "Replace" if self._confirmed else "Export"
 
     def _offer(self) -> None:
-        """Put a file beside the ledger into the field, unless another was typed there."""
+        """Update the suggested path, unless the user has typed another one."""
         field = self.query_one(Input)
         if field.value == self._offered:
             self._offered = self._beside("curated.jsonl" if self._is_picked("curated") else f"{self.rows}.csv")
@@ -158,13 +158,13 @@ class ExportDialog(ModalScreen[None]):
                 field.value = self._offered
 
     def _beside(self, ending: str) -> str:
-        """Return a path beside the ledger, or in the working folder where nothing may be written there."""
+        """Return a path next to the ledger, or in the working folder if the ledger's folder is not writable."""
         ledger = self.session.ledger.path
         folder = ledger.parent if os.access(ledger.parent, os.W_OK) else Path()
         return visible(str(folder / f"{ledger.stem}-{ending}"))
 
     def _counts(self, request: ExportRequest) -> tuple[int, int, int]:
-        """Return how many of the picked pairs the file will have, and how many of them are dropped and swapped."""
+        """Return how many of the selected pairs will be written, dropped and swapped."""
         picked = self._masks[self.rows]
         pairs = int(np.count_nonzero(picked))
         if not request.curated:
@@ -173,7 +173,7 @@ class ExportDialog(ModalScreen[None]):
         return pairs - dropped, dropped, swapped
 
     def _verdict(self, request: ExportRequest) -> tuple[str, str]:
-        """Return what to tell below the path, after the class that it is told in: `-wrong`, `-warns` or none."""
+        """Return the CSS class (`-wrong`, `-warns` or empty) and the text of the message below the path."""
         try:
             request.check()
         except UsageError as error:
@@ -187,15 +187,15 @@ class ExportDialog(ModalScreen[None]):
         return "-warns", f"⚠ This file is there: {once_more}."
 
     def action_enter(self) -> None:
-        """Write the file wherever the focus is, but for another button."""
+        """Write the file, or press the focused button."""
         if isinstance(self.focused, Button):
             self.focused.press()
         elif self.focused is not None:
-            self.focused.call_later(self._write)  # after the keys that the field has yet to take
+            self.focused.call_later(self._write)  # after the field has processed pending keys
 
     @on(Button.Pressed, "#write")
     def _write(self) -> None:
-        """Write the file; one that is there is replaced the second time."""
+        """Write the file; an existing file is replaced only when confirmed by a second press."""
         request = self.request
         kind, _ = self._verdict(request)
         if kind == "-warns" and self._confirmed != request.output:
@@ -216,7 +216,7 @@ class ExportDialog(ModalScreen[None]):
 
 
 def start_export(app: App[Any], request: ExportRequest, pairs: int) -> None:
-    """Have a file written while the screens go on; a notice tells when it is there, or why it is not."""
+    """Start an export in a background thread; notifications report its start and its end or failure."""
     app.notify(visible(f"Writing {request.output}"), timeout=STARTED_SECONDS, markup=False)
     write = partial(_export, app, request, pairs)
     app.run_worker(write, group="export", thread=True, exit_on_error=False)
@@ -232,7 +232,7 @@ def _export(app: App[Any], request: ExportRequest, pairs: int) -> None:
 def _path(text: str) -> Path:
     try:
         return Path(text.strip()).expanduser()
-    except RuntimeError:  # a user that is not there
+    except RuntimeError:  # `~user` of an unknown user
         return Path(text.strip())
 
 

@@ -1,4 +1,4 @@
-"""What the pair screen opens: whole texts, the top tokens, a note."""
+"""Dialogs of the Pair pane: full texts, top tokens, and the note."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from prefscope.tui.widgets.token_view import TokenView
 MOST_TOKENS = 100
 
 TokenPlace = tuple[Side, int]
-"""A side and the index of a token in it."""
+"""A side, and the index of a token in its response."""
 
 
 class TextsDialog(ModalScreen[None]):
-    """Whole texts, one at a time."""
+    """Full texts of the pair, one at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "turn(1)", "Next text", priority=True, id="texts-next"),
@@ -48,7 +48,7 @@ class TextsDialog(ModalScreen[None]):
         self._at = 0
 
     def compose(self) -> ComposeResult:
-        """Make the view and the footer."""
+        """Create the text view and the footer."""
         yield TokenView(line_break="")
         yield Footer()
 
@@ -57,7 +57,7 @@ class TextsDialog(ModalScreen[None]):
         self.action_turn(0)
 
     def action_turn(self, step: int) -> None:
-        """Show the next (1) or the former (−1) text."""
+        """Show the next (1) or the previous (−1) text."""
         self._at = (self._at + step) % len(self._texts)
         view = self.query_one(TokenView)
         _, text = self._texts[self._at]
@@ -72,7 +72,10 @@ class TextsDialog(ModalScreen[None]):
 
 
 class TopTokensDialog(ModalScreen[TokenPlace | None]):
-    """The tokens that matter most; enter goes to one."""
+    """A table of the tokens with the largest |Δ| or, without a reference, the most surprising ones.
+
+    Returns the token to go to, or None if cancelled.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "down", "Down", show=False, id="top-down"),
@@ -99,12 +102,12 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
         self._places: list[TokenPlace] = []
 
     def compose(self) -> ComposeResult:
-        """Make the table."""
+        """Create the table."""
         yield DataTable[Text](cursor_type="row", zebra_stripes=True)
         yield Footer()
 
     def on_mount(self) -> None:
-        """Fill the table with the tokens of both responses, the strongest first."""
+        """Fill the table with the top tokens of both responses, the strongest first."""
         table = self.query_one(DataTable)
         has_reference = self._responses[0].ref_logps is not None
         columns = ("token", "side", "at", *(("Δ", "to margin") if has_reference else ()), "log π")
@@ -121,7 +124,7 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
         table.border_subtitle = Content("enter goes there")
 
     def _row(self, response: Response, at: int) -> list[str]:
-        """Return the cells of a token."""
+        """Return the cells of a token's row."""
         sign = "+" if response.side == "chosen" else "−"
         cells = [named(response.tokens[at]), f"{sign} {response.side}", f"{at + 1:,}"]
         if response.logratios is None or response.ref_logps is None:
@@ -142,12 +145,12 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
         self.query_one(DataTable).action_cursor_down()
 
     def action_up(self) -> None:
-        """Go to the former token."""
+        """Go to the previous token."""
         self.query_one(DataTable).action_cursor_up()
 
 
 class NoteDialog(ModalScreen[str | None]):
-    """The note of a pair's mark; an empty one takes it away."""
+    """Edits the note on a pair; an empty note removes it. Returns the note, or None if cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", id="note-back")]
     DEFAULT_CSS = """
@@ -160,12 +163,12 @@ class NoteDialog(ModalScreen[str | None]):
         self._note = note
 
     def compose(self) -> ComposeResult:
-        """Make the field."""
+        """Create the input field."""
         yield Input(visible(self._note), placeholder="what is to be said about this pair")
         yield Footer()
 
     def on_mount(self) -> None:
-        """Say what the field is for."""
+        """Label the field."""
         field = self.query_one(Input)
         field.border_title = Content("note")
         field.border_subtitle = Content("enter keeps it")

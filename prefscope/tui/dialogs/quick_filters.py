@@ -1,4 +1,4 @@
-"""A list of filters that people ask for again and again."""
+"""The dialog with common filters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prefscope.tui.widgets.pair_columns import short_name
 
 @dataclass(frozen=True, slots=True)
 class QuickFilter:
-    """A filter with a name."""
+    """A named filter and the number of pairs that match it."""
 
     title: str
     expression: str
@@ -33,7 +33,7 @@ class QuickFilter:
 
 
 def quick_filters(session: Session) -> list[QuickFilter]:
-    """Return the filters that make sense for a session, with how many pairs each finds."""
+    """Return the common filters that apply to a session, with the number of matching pairs."""
     view = session.view
     chosen, rejected = (short_name(view.names, f"{side}_num_tokens") for side in ("chosen", "rejected"))
     wanted = {"every pair": ""}
@@ -60,7 +60,7 @@ def quick_filters(session: Session) -> list[QuickFilter]:
 
 
 class QuickFilters(ModalScreen[str | None]):
-    """Returns the expression that was chosen, None for none."""
+    """Returns the chosen filter expression, or None if cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f", "dismiss(None)", "Back", id="quick-filters-back"),
@@ -82,7 +82,7 @@ class QuickFilters(ModalScreen[str | None]):
         self._current = session.expression
 
     def compose(self) -> ComposeResult:
-        """Make the list, the filter that is set highlighted."""
+        """Create the list of filters, with the current one highlighted."""
         options = OptionList(*map(_option, self._filters), markup=False)
         options.border_title = "quick filters"
         options.border_subtitle = "enter sets it"
@@ -96,7 +96,7 @@ class QuickFilters(ModalScreen[str | None]):
         self.dismiss(self._filters[event.option_index].expression)
 
     def action_step(self, direction: str) -> None:
-        """Move the highlight as the arrow keys do."""
+        """Move the highlight up or down."""
         options = self.query_one(OptionList)
         if direction == "down":
             options.action_cursor_down()

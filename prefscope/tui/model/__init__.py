@@ -1,1 +1,1 @@
-"""What the screens show, without Textual: sessions, runs, knobs, and text for cells and rows."""
+"""The data behind the screens, without Textual: sessions, runs, knobs, and the text of cells and rows."""

@@ -1,4 +1,4 @@
-"""Texts and numbers for the cells of a grid: each takes up exactly the cells that it is given."""
+"""Format text and numbers to an exact width in terminal cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from prefscope.report.visible import visible
 
 ABSENT = "·"
-"""Stands where there is no number."""
+"""Shown for a missing number."""
 
 _BEFORE_THE_USER = re.compile(r"\A(?:\[system\]\n.*?\n\n)?\[user\]\n", re.DOTALL)
 _UNSTEADY: dict[int, str | None] = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400)])
@@ -20,21 +20,21 @@ _UNSTEADY |= {0x1F1E6 + at: letter for at, letter in enumerate(string.ascii_uppe
 
 
 def steady(text: str) -> str:
-    """Return text without joiners, variation selectors and skin tones, and with flags as their letters.
+    """Return text without joiners, variation selectors and skin tones, and with emoji flags as letters.
 
-    Terminals do not agree on the width of what these make.
+    Terminals disagree on the width of such sequences.
     """
     return text.translate(_UNSTEADY)
 
 
 @functools.lru_cache(maxsize=4096)
 def one_line(text: str) -> str:
-    """Return text on one line, safe to show and of a width that terminals agree on."""
+    """Return text on one line, with unsafe characters escaped and a width that all terminals agree on."""
     return visible(steady(text))
 
 
 def without_roles(prompt: str) -> str:
-    r"""Return a conversation from the user's first words on: system prompts are the same for pair after pair.
+    r"""Return a conversation without its system prompt and first role header: system prompts repeat from pair to pair.
 
     >>> without_roles("[system]\nBe brief.\n\n[user]\nWhy?"), without_roles("Why?")
     ('Why?', 'Why?')
@@ -43,7 +43,7 @@ def without_roles(prompt: str) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """Return text that takes up exactly so many cells, with an ellipsis where it was cut.
+    """Pad or truncate text to exactly `width` cells, with an ellipsis if it is truncated.
 
     >>> fit("日本語", 5), fit("ab", 4)
     ('日本…', 'ab  ')
@@ -56,7 +56,7 @@ def fit(text: str, width: int) -> str:
 
 
 def number(value: float, width: int, decimals: int, *, signed: bool = False) -> str:
-    """Return a number at the right end of so many cells, with fewer decimals where it would not fit.
+    """Format a number right-aligned in `width` cells, or `·` if it is nan; uses fewer decimals if it does not fit.
 
     >>> number(-0.667, 7, 2, signed=True), number(123456.7, 6, 3), number(float("nan"), 3, 2)
     ('  -0.67', '123457', '  ·')

@@ -1,4 +1,4 @@
-"""What is to be written where: checked, told as a command line, and written by running it."""
+"""An export of pairs to a file: validated, shown as a command line, and run in a subprocess."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from prefscope.settings import PreferenceSettings
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Some pairs of a ledger for a file: the flat table, or the data set as it is marked."""
+    """A request to write pairs of a ledger to a file: as a flat table, or as a data set curated by its marks."""
 
     ledger: Ledger
     preferences: PreferenceSettings
     output: Path
     where: str = ""
-    """The expression that picks the pairs; empty for all of them."""
+    """Filter expression that selects the pairs; empty: all pairs."""
     curated: bool = False
     texts: bool = False
     weights: bool = False
@@ -49,27 +49,27 @@ class ExportRequest:
         yield from ("-o", str(self.output))
 
     def _knobs(self) -> Iterator[str]:
-        """Yield beta and the losses, all of them: settings and environment may have other defaults."""
+        """Yield options for beta and every loss, since settings files and the environment may change the defaults."""
         yield from ("--beta", str(float(self.preferences.beta)))
         for choice in self.ledger.usable_losses(self.preferences):
             given = choice.parameters
-            if not find_loss(choice.name).needs_reference:  # options of the command line are its defaults
+            if not find_loss(choice.name).needs_reference:  # its defaults are command-line options
                 given = resolve_parameters(choice, self.preferences)
             parameters = ",".join(f"{name}={float(value)}" for name, value in given.items())
             yield from ("--loss", f"{choice.name}:{parameters}" if parameters else choice.name)
 
     def check(self) -> None:
-        """Refuse what could not be written.
+        """Check that the file can be written.
 
         Raises:
-            UsageError: The file cannot be written there, is one that is read, or has no format's suffix.
+            UsageError: If the path is not writable, is an input of the export, or has an unknown suffix.
         """
         if not self.output.name:
             raise UsageError("A file has to be named", hint="For example pairs.csv.")
         (curated_suffix if self.curated else export_suffix)(self.output.name)
         try:
             self._check_place()
-        except OSError as error:  # a name too long, a folder that may not be looked into
+        except OSError as error:  # the name is too long, or the folder is not accessible
             raise UsageError(f"This path cannot be used ({error.strerror})", hint="Name another.") from error
 
     def _check_place(self) -> None:
@@ -83,15 +83,15 @@ class ExportRequest:
         refuse_sources(self.output, self.ledger)
 
     def write(self) -> str:
-        """Write the file by running the command line, and return what went wrong as sentences; nothing did if empty.
+        """Write the file by running the command line; return an error message, empty on success.
 
-        A process of its own leaves the screens all of theirs: long loops do not hold them up, and pyarrow, which
-        imports pandas to write Parquet, does so elsewhere.
+        A separate process keeps the screens responsive during long loops, and keeps pandas, which pyarrow imports to
+        write Parquet, out of this process.
         """
-        command = [sys.executable, "-P", "-m", *self._words()]  # -P: no module is taken from the working folder
+        command = [sys.executable, "-P", "-m", *self._words()]  # -P: import no modules from the working folder
         environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
         try:
-            done = subprocess.run(  # noqa: S603 (no shell, and the program is our own)
+            done = subprocess.run(  # noqa: S603 (no shell, and the program is prefscope itself)
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False
             )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What the rows of Health say: findings, flags, and the subsets of a column."""
+"""Rows of the Health screen: diagnostics, flags, lint findings, and the subsets of a column."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from prefscope.tui.model.numbers import minus
 if TYPE_CHECKING:
     from prefscope.data.checks import LintFinding, LintReport
 
-"""Flags of pairs whose numbers say little or nothing."""
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
 TOKENS = "concentration"
-"""The diagnostic that has to read the tokens of pairs."""
+"""The diagnostic that needs the tokens of pairs."""
 LINT = "lint"
-"""The row that stands for all checks of the data before they have looked."""
+"""Key of the row shown until the data set has been linted; prefix of the keys of lint findings."""
 EXAMPLE = 400
-"""Characters of each text of an example."""
+"""Maximum length of each text in an example, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthRow:
-    """A row, what it tells where there is more room, and which pairs it is about."""
+    """A row of the table, its long description, and the filter expression of its pairs (empty: none)."""
 
     key: str
     glyph: str
@@ -45,7 +44,7 @@ class HealthRow:
 
 
 def finding_row(view: View, finding: Finding) -> HealthRow:
-    """Return the row of a finding."""
+    """Return the row for a finding of a diagnostic."""
     told, one = finding.conclusion, finding.diagnostic
 
     def detail() -> str:
@@ -63,7 +62,7 @@ def finding_row(view: View, finding: Finding) -> HealthRow:
 
 
 def unread_row(view: View) -> HealthRow:
-    """Return the row of what the tokens would tell, before they are read."""
+    """Return the placeholder row of the diagnostic that needs tokens, before they are read."""
     one = DIAGNOSTICS[TOKENS]
     count = min(MOST_READ, view.ledger.num_pairs)
     meaning = f"Enter reads the tokens of {count:,} pairs"
@@ -71,7 +70,7 @@ def unread_row(view: View) -> HealthRow:
 
 
 def count_flags(view: View) -> Counter[str]:
-    """Return how many pairs carry each flag that occurs."""
+    """Return the number of pairs with each known flag that occurs."""
     counts: Counter[str] = Counter()
     for joined, count in Counter(view.ledger.stored["flags"].tolist()).items():
         counts.update(dict.fromkeys(set(split_flags(joined)) & FLAGS.keys(), count))
@@ -79,7 +78,7 @@ def count_flags(view: View) -> Counter[str]:
 
 
 def flag_rows(view: View, *, clean: bool) -> Iterator[HealthRow]:
-    """Yield a row for every flag that occurs, the most frequent first; `clean`: for the others, too."""
+    """Yield a row for every flag that occurs, the most frequent first; with `clean`, also for the other flags."""
     counts = count_flags(view)
     total = max(view.ledger.num_pairs, 1)
     for flag in sorted(FLAGS, key=lambda flag: (-counts[flag], flag)):
@@ -91,7 +90,7 @@ def flag_rows(view: View, *, clean: bool) -> Iterator[HealthRow]:
 
 
 def _example(view: View, flag: str) -> Callable[[], str]:
-    """Return what tells the first pair that carries a flag."""
+    """Return a function that describes the first pair with a flag."""
 
     def detail() -> str:
         found = np.flatnonzero(view.flagged(flag))
@@ -107,7 +106,7 @@ def _example(view: View, flag: str) -> Callable[[], str]:
 
 
 def lint_rows(report: LintReport) -> Iterator[HealthRow]:
-    """Yield a row for everything that the checks of the data found, the severe first."""
+    """Yield a row for every lint finding, sorted by severity."""
     found = (one for one in report.findings if not one.is_clean)
     for finding in sorted(found, key=lambda one: one.check.severity):
         check, count = finding.check, len(finding.found.rows)
@@ -120,7 +119,7 @@ def lint_rows(report: LintReport) -> Iterator[HealthRow]:
 
 
 def unlinted_row(view: View, *, is_running: bool) -> HealthRow:
-    """Return the row of what the checks of the data would tell, before they have looked."""
+    """Return the placeholder row of the lint checks, before they have run."""
     count = view.ledger.num_pairs
     meaning = f"Looking at {count:,} pairs …" if is_running else f"Enter looks at the texts of {count:,} pairs"
 
@@ -147,7 +146,7 @@ def _lint_detail(finding: LintFinding) -> Callable[[], str]:
 
 
 def subset_rows(grouping: Grouping) -> Iterator[HealthRow]:
-    """Yield a row for every group of a column."""
+    """Yield a row for every subset of the pairs."""
     for number, group in enumerate(grouping.groups):
         one = group.subset
         right = f"{one.accuracy:.1%} ({100 * one.accuracy_low:.0f}–{one.accuracy_high:.0%})"
@@ -161,7 +160,7 @@ def subset_rows(grouping: Grouping) -> Iterator[HealthRow]:
 
 
 def _told(grouping: Grouping, group: Group) -> Callable[[], str]:
-    """Return what tells a group in full."""
+    """Return a function that describes a subset in full."""
     unlike = "Its accuracy is unlike that of the other pairs, beyond chance." if group.subset.differs else ""
     listed = "Enter lists its pairs." if group.expression else "No filter can name its pairs."
     lines = [f"{visible(grouping.title)}: {visible(group.label)}", unlike, listed]

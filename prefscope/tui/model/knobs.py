@@ -1,4 +1,4 @@
-"""What the losses would be with other parameters: plain arithmetic on a ledger, no model."""
+"""Knobs: loss parameters that can be changed. Losses are recomputed from the ledger, without a model."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from prefscope.settings import PreferenceSettings
 
 POINTS = 41
 SAMPLED_PAIRS = 20_000
-"""Curves are means of so many pairs, evenly spaced, where there are more: a knob has to answer at once."""
+"""Approximate number of evenly spaced pairs that curves average in large ledgers, so that they respond at once."""
 STEPS_A_DECADE = 20
 STEPS_OF_A_RANGE = 50
 WIDEST = {"log": 1000.0, "linear": 10.0}
-"""A log knob spans such a factor at most, and a linear one such a range, around its default."""
+"""Widest span: the ratio of the ends of a log knob; the distance from the default of a linear knob."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A parameter that can be moved: of one loss, or of the rewards and all losses with a reference."""
+    """An adjustable parameter of one loss, or the beta shared by the rewards and all losses with a reference."""
 
     loss: str | None
-    """None for the beta that they share."""
+    """Name of the loss; None for the shared beta."""
     parameter: Parameter
 
     @property
     def name(self) -> str:
-        """What it is called on the screen."""
+        """Name of the knob on the screen."""
         return self.parameter.name if self.loss is None else f"{self.loss} {self.parameter.name}"
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the greatest value that the knob reaches."""
+        """The lowest and highest value of the knob."""
         one, spread = self.parameter, WIDEST[self.parameter.scale]
         if one.scale == "log":
             around = math.sqrt(spread)
@@ -46,14 +46,14 @@ class Knob:
         return max(one.low, one.default - spread), min(one.high, one.default + spread)
 
     def value(self, preferences: PreferenceSettings) -> float:
-        """Return where the knob stands."""
+        """Return the knob's current value."""
         if self.loss is None:
             return preferences.beta
         choice = next(choice for choice in preferences.losses if choice.name == self.loss)
         return resolve_parameters(choice, preferences)[self.parameter.name]
 
     def at(self, preferences: PreferenceSettings, value: float) -> PreferenceSettings:
-        """Return the preferences with the knob at a value."""
+        """Return the preferences with the knob set to a value."""
         if self.loss is None:
             return replace(preferences, beta=value)
         losses = tuple(
@@ -65,7 +65,7 @@ class Knob:
         return replace(preferences, losses=losses)
 
     def moved(self, preferences: PreferenceSettings, steps: int) -> PreferenceSettings:
-        """Return the preferences with the knob some steps further, within its span."""
+        """Return the preferences with the knob moved by a number of steps, within its span."""
         low, high = self.span
         value = self.value(preferences)
         if self.parameter.scale == "log":
@@ -76,14 +76,14 @@ class Knob:
         return self.at(preferences, min(max(float(f"{value:.3g}"), low), high))
 
     def share(self, value: float) -> float:
-        """Return where in its span a value lies, from 0 to 1."""
+        """Return a value's position in the span, from 0 to 1."""
         low, high = self.span
         if self.parameter.scale == "log":
             low, high, value = math.log(low), math.log(high), math.log(max(value, low))
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
     def values(self) -> NDArray[np.float64]:
-        """Return values over the span, evenly spaced on the knob's scale."""
+        """Return values across the span, evenly spaced on the knob's scale. Shape (POINTS,)."""
         low, high = self.span
         if self.parameter.scale == "log":
             return np.clip(np.logspace(math.log10(low), math.log10(high), POINTS), low, high)
@@ -91,7 +91,7 @@ class Knob:
 
 
 def knobs(view: View) -> Iterator[Knob]:
-    """Yield every knob of the losses that are shown, the shared beta first."""
+    """Yield the knobs of the losses in a view, the shared beta first."""
     choices = view.ledger.usable_losses(view.preferences)
     shared = next((find_loss(choice.name) for choice in choices if find_loss(choice.name).needs_reference), None)
     if shared is not None:
@@ -103,7 +103,7 @@ def knobs(view: View) -> Iterator[Knob]:
 
 
 def mean_losses(view: View, name: str, knob: Knob) -> NDArray[np.float64]:
-    """Return the mean of a loss over the span of a knob, the other knobs standing where they are."""
+    """Return the mean of a loss at each of `knob.values()`, with all other knobs unchanged. Shape (POINTS,)."""
     finite = np.flatnonzero(finite_pairs(view.ledger))
     sample = finite[:: max(len(finite) // SAMPLED_PAIRS, 1)]
     loss = find_loss(name)
@@ -120,13 +120,14 @@ def mean_losses(view: View, name: str, knob: Knob) -> NDArray[np.float64]:
 
 
 def carried(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the share of the whole gradient weight that the heaviest pairs carry, and the share of pairs with half.
+    """Return how much of the total gradient weight the heaviest pairs carry, and the share of pairs that carry half.
 
     Args:
-        weights: Of each pair; those that are not finite are left out.
+        weights: Gradient weight of each pair; non-finite weights are ignored.
 
     Returns:
-        The cumulative shares, heaviest first, shape (finite pairs,), and a share from 0 to 1; nan without a weight.
+        Cumulative shares of the total weight, heaviest pair first, shape (finite pairs,), and the share of pairs, from
+            0 to 1, that carries half of it; an empty array and nan if the total is zero.
     """
     known = np.sort(np.abs(weights[np.isfinite(weights)]))[::-1]
     total = known.sum()

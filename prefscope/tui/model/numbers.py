@@ -1,4 +1,4 @@
-"""Numbers as the screens write them: signed with a true minus."""
+"""Number formats of the screens, with a true minus sign."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Return a number with its sign and so many decimals.
+    """Format a number with its sign and a fixed number of decimals.
 
     >>> signed(-3.276), signed(0.5), signed(float("nan"))
     ('−3.28', '+0.50', 'nan')
@@ -15,7 +15,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def figure(value: float, form: str) -> str:
-    """Return a number in a format, a dot where there is none.
+    """Format a number, or return `·` if it is nan.
 
     >>> figure(-0.5, ".1f"), figure(float("nan"), ".1%")
     ('−0.5', '·')
@@ -24,5 +24,5 @@ def figure(value: float, form: str) -> str:
 
 
 def minus(text: str) -> str:
-    """Return the text of a number with a true minus."""
+    """Replace hyphens in the text of a number with true minus signs."""
     return text.replace("-", "−")

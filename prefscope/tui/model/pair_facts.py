@@ -1,4 +1,4 @@
-"""What is known of one pair, as texts: a line or two for the screen, all of it for reading."""
+"""Text that describes one pair: short lines for the Pair screen, and full texts for reading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_SCORED, NOT_YET = "not scored", "not scored yet"
 
 
 def side_title(session: Session, side: Side) -> str:
-    """Return a response's reward and sums of log-probs."""
+    """Return the title of a response: its reward and sums of log-probs."""
     at, view = session.position, session.view
     policy = float(view.column(f"policy_{side}_logps")[at])
     if math.isnan(policy):
@@ -41,7 +41,7 @@ def side_title(session: Session, side: Side) -> str:
 
 
 def numbers_line(session: Session) -> str:
-    """Return the pair's place, outcome, margin, flags and losses."""
+    """Return a line with the pair's place in the order, outcome, margin, flags and losses."""
     at, view = session.position, session.view
     parts = [f"{session.place + 1:,}/{session.order.size:,}", f"row {session.ledger.stored['row'][at]}"]
     if is_scored(session):
@@ -55,7 +55,7 @@ def numbers_line(session: Session) -> str:
 
 
 def _other(session: Session) -> str:
-    """Return the pair's margin in the run that is compared, empty where there is none."""
+    """Return the pair's margin in the compared run, empty if no run is compared."""
     if not session.runs.compares_margins:
         return ""
     margin = float(session.view.column(OTHER_MARGINS)[session.position])
@@ -63,24 +63,28 @@ def _other(session: Session) -> str:
 
 
 def is_scored(session: Session) -> bool:
-    """Return whether all sums of log-probs of the pair are numbers."""
+    """Return whether all log-prob sums of the pair are finite."""
     wanted = LOGPS if session.ledger.has_reference else LOGPS[:2]
     return all(math.isfinite(session.ledger.stored[name][session.position]) for name in wanted)
 
 
 def is_known(session: Session) -> bool:
-    """Return whether the run has got to the pair."""
+    """Return whether the run has scored the pair, even if its log-probs are nan."""
     return bool(session.ledger.is_known[session.position])
 
 
 def losses(session: Session) -> Iterator[tuple[str, float]]:
-    """Yield the losses that are shown with the pair's values."""
+    """Yield the name and the pair's value of each loss."""
     for choice in session.ledger.usable_losses(session.preferences):
         yield choice.name, float(session.view.column(f"{choice.name}_loss")[session.position])
 
 
 def margin_caption(contributions: NDArray[np.float64]) -> str:
-    """Return a margin and how few tokens it comes from, given what each token adds to it."""
+    """Describe a margin and how few tokens contribute at least half of it.
+
+    Args:
+        contributions: What each token adds to the margin; non-finite values are ignored.
+    """
     margin = float(contributions[np.isfinite(contributions)].sum())
     count, share = margin_share(contributions)
     if not count:
@@ -90,7 +94,7 @@ def margin_caption(contributions: NDArray[np.float64]) -> str:
 
 
 def mark_text(mark: Mark, longest: int | None = None) -> str:
-    """Return a mark in brackets, empty for none; of its note no more than so many cells."""
+    """Return a mark in brackets, empty if there is none; its note is truncated to `longest` cells."""
     note = one_line(mark.note)
     note = fit(note, longest) if longest is not None and cell_len(note) > longest else note
     parts = [mark.decision or "", f"“{note}”" if note else ""]
@@ -98,31 +102,31 @@ def mark_text(mark: Mark, longest: int | None = None) -> str:
 
 
 def origin_line(session: Session, pair: Mapping[str, Any]) -> str:
-    """Return where the pair comes from, the data set's own columns that are short, and what its flags mean."""
+    """Return the pair's source line, id, short values of the data set's own columns, and the meaning of its flags."""
     own = [f"{visible(name)}={value}" for name, value in own_columns(session, pair) if len(value) <= LONGEST_VALUE]
     return "  ".join([f"line {pair['line']}", visible(pair["pair_id"]), *own, *_meanings(pair["flags"])])
 
 
 def _warning(session: Session) -> str:
-    """Return the names of the pair's flags, empty without any."""
+    """Return the names of the pair's flags, empty if it has none."""
     flags = str(session.ledger.stored["flags"][session.position]).replace(";", " ")
     return f"⚠ {visible(flags)}" if flags else ""
 
 
 def _meanings(flags: str) -> list[str]:
-    """Return what each flag means."""
+    """Return each flag with its meaning."""
     return [f"{visible(flag)}: {flag_meaning(flag, 'unknown')}" for flag in split_flags(flags)]
 
 
 def own_columns(session: Session, pair: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the data set's own columns that the pair has, with their values on one line."""
+    """Yield the name and escaped value of each of the data set's own columns that is not empty for the pair."""
     for name in session.ledger.extra_columns:
         if pair[name] not in {None, ""}:
             yield name, visible(str(pair[name]))
 
 
 def whole_texts(session: Session, pair: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return everything there is to read about a pair, text by text with its name."""
+    """Return all texts about a pair as (title, text)."""
     own = "\n".join(f"{name} = {value}" for name, value in own_columns(session, pair))
     facts = [numbers_line(session), mark_text(session.mark_of(session.position)), f"pair_id {pair['pair_id']}"]
     facts += [f"line {pair['line']} of the source"]
@@ -139,5 +143,5 @@ def whole_texts(session: Session, pair: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _count(tokens: int) -> str:
-    """Return a number of tokens in words; −1 is an unknown one."""
+    """Return a number of tokens in words; −1 stands for unknown."""
     return f"{tokens:,} tokens" if tokens >= 0 else "an unknown number of tokens"

@@ -1,4 +1,4 @@
-"""What a path on the load screen is, told while one types: nothing is downloaded and no weight is read."""
+"""Identify what a field of the load screen names, while the user types: no downloads, no reading of weights."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from prefscope.scoring.headers import num_weights, stored_dtype
 SAMPLED_ROWS = 400
 CHARACTERS_A_TOKEN = 3.5
 UNIQUE_SHARE = 0.7
-"""Of a trainer's tokens, what a packed pass computes, in common data."""
+"""Typical share of the tokens of both sequences that a packed pass computes, since pairs share their prompt."""
 PRODUCT_SIZE = 768
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What a field names; `good` is None where that is not known yet."""
+    """What a field names; `good` is None if that is not known yet."""
 
     good: bool | None
     text: str
@@ -45,10 +45,10 @@ class DataFound(Recognised):
 
     pairs: int = 0
     characters: int = 0
-    """Of all prompts, once for each response, and responses."""
+    """Number of characters in all prompts, counted once per response, and responses."""
     is_ledger: bool = False
     has_logps: bool = False
-    """Whether it has log-probs, so that no model is needed."""
+    """Whether its rows have log-probs, so that no model is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class ModelFound(Recognised):
 
 
 def recognise_data(name: str) -> DataFound:
-    """Return what the field of the data set names."""
+    """Identify what the data set field names."""
     if not name:
         return DataFound(None, "a file (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
     if name == "-":
@@ -79,7 +79,7 @@ def recognise_data(name: str) -> DataFound:
 
 
 def _recognise_ledger(path: Path) -> DataFound | None:
-    """Return what a ledger holds, None for another file."""
+    """Describe a ledger; None if the file is not a ledger."""
     if path.suffix != ".parquet" or not path.is_file():
         return None
     try:
@@ -93,7 +93,7 @@ def _recognise_ledger(path: Path) -> DataFound | None:
 
 
 def _recognise_rows(path: str) -> DataFound:
-    """Return what the first rows of a file are, and by its size how many there may be."""
+    """Identify the layout of a file from its first rows, and estimate the number of pairs from its size."""
     dialects: Counter[str] = Counter()
     bad, characters, rows, has_logps = 0, 0, 0, False
     with closing(open_source(path)) as source:
@@ -125,7 +125,7 @@ def _recognise_rows(path: str) -> DataFound:
 
 
 def _num_rows(source: object) -> tuple[int, bool]:
-    """Return how many rows a long file has, and whether that is exact."""
+    """Return the number of rows of a source longer than the sample, and whether the number is exact."""
     if isinstance(source, SeveralSources):
         counts = [_num_rows(part) for part in source.parts]
         return sum(count for count, _ in counts), all(is_exact for _, is_exact in counts)
@@ -148,11 +148,11 @@ REFERENCE_WORDS = {
     "base": "the base of the policy's adapter",
     ADAPTER_OFF: "the policy with its adapter switched off",
 }
-"""References that are no checkpoint of their own."""
+"""Values of the reference field that do not name a checkpoint."""
 
 
 def recognise_model(name: str, *, role: str) -> ModelFound:
-    """Return what the field of a checkpoint names; the role is `policy` or `ref`."""
+    """Identify what a checkpoint field names; the role is `policy` or `ref`."""
     if not name:
         told = "the bundled tiny policy" if role == "policy" else "an adapter's base, or the bundled tiny reference"
         return ModelFound(None, f"empty: {told}")
@@ -190,7 +190,7 @@ def _recognise_checkpoint(checkpoint: Checkpoint) -> ModelFound:
 
 
 def estimate(data: DataFound, policy: ModelFound, ref: ModelFound) -> str:
-    """Return roughly how much there is to compute, and on a CPU how long that takes."""
+    """Return an estimate of the tokens and memory per model and, without a GPU, the total time on this CPU."""
     if not data.characters:
         return ""
     tokens = data.characters / CHARACTERS_A_TOKEN * UNIQUE_SHARE
@@ -207,24 +207,24 @@ def estimate(data: DataFound, policy: ModelFound, ref: ModelFound) -> str:
 
 
 def has_gpu() -> bool:
-    """Return whether there is a CUDA device, as far as files tell."""
+    """Return whether there is a CUDA device, judging by its device file."""
     return Path("/dev/nvidia0").exists()
 
 
 @functools.cache
 def operations_a_second() -> float:
-    """Return how many operations a second this CPU does in float32 matrix products."""
+    """Measure the operations per second that a forward pass reaches on this CPU, from float32 matrix products."""
     matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), dtype=np.float32)
     taken = []
     for _ in range(3):
         start = time.perf_counter()
         matrix @ matrix
         taken.append(time.perf_counter() - start)
-    return float(2 * PRODUCT_SIZE**3 / min(taken)) * 0.7  # of which a model's forward pass reaches about so much
+    return float(2 * PRODUCT_SIZE**3 / min(taken)) * 0.7  # a forward pass reaches about this share of it
 
 
 def _count(number: float) -> str:
-    """Return a number in three digits.
+    """Format a number with three significant digits.
 
     >>> _count(134_515_008), _count(70_123), _count(1_100_000_000)
     ('135 M', '70.1 k', '1.1 G')
@@ -240,7 +240,7 @@ def _size(size: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time span in its largest unit.
+    """Format a time span in its largest unit.
 
     >>> _duration(3), _duration(400), _duration(20_000)
     ('3 s', '7 min', '5.6 h')

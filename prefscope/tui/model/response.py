@@ -1,4 +1,4 @@
-"""One response as it was scored: its tokens with their log-probs, and which of them matter."""
+"""One scored response: its tokens with their log-probs, and which of them stand out."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Side: TypeAlias = Literal["chosen", "rejected"]
 SIDES: tuple[Side, ...] = get_args(Side)
 Shown: TypeAlias = Literal["Δ", "log π", "log ref", "rank"]
 SURPRISE_STEPS: Steps = (1.0, 3.0, 6.0)
-"""Of −log p."""
+"""Bounds of −log p, in nats, between the levels of colour."""
 STRONG_LOGRATIO, STRONG_SURPRISE = 1.5, 6.0
-"""Beyond these nats a token is underlined."""
+"""Nats above which the absolute log-ratio or, without a reference, log-prob of a token is strong (underlined)."""
 RANK_STEPS = (3, 10, 30)
-"""Up to which rank a token is strongly, clearly and weakly coloured."""
+"""Ranks up to which tokens are coloured strongly, clearly and weakly."""
 STRONG = 3
 TOP = 10
-"""So many tokens are always among the extreme ones."""
+"""The number of top-ranked tokens that always count as extreme."""
 MATCHING_LIMIT = 300_000
-"""Comparing responses that have more pairs of equal tokens than this would take long: only their vocabularies are."""
+"""Above this number of matching token pairs, responses are compared as sets of tokens: aligning them would be slow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """The tokens of one response; without tokens its words, which have no values."""
+    """The tokens of one response, or its words (without log-probs) if the ledger has no tokens."""
 
     side: Side
     tokens: list[str]
@@ -47,7 +47,7 @@ class Response:
 
     @property
     def choices(self) -> tuple[Shown, ...]:
-        """What colours can tell of this response."""
+        """The values that colours can show for this response."""
         return get_args(Shown) if self.ref_logps is not None else ("log π", "rank")
 
     @functools.cached_property
@@ -60,12 +60,12 @@ class Response:
 
     @functools.cached_property
     def strengths(self) -> NDArray[np.float64]:
-        """By what tokens are ranked: Δ, without a reference log π."""
+        """The values that tokens are ranked by: log-ratios, or policy log-probs without a reference."""
         return self.policy_logps if self.logratios is None else self.logratios
 
     @functools.cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """Of each token by the size of its strength; 1 for the greatest, nan last."""
+        """Rank of each token by absolute strength; 1 is the greatest, nan ranks last."""
         size = np.where(np.isnan(self.strengths), -1.0, np.abs(self.strengths))
         ranks = np.empty(len(size), dtype=np.int64)
         ranks[np.argsort(-size, kind="stable")] = np.arange(1, len(size) + 1)
@@ -73,16 +73,16 @@ class Response:
 
     @functools.cached_property
     def extremes(self) -> NDArray[np.int64]:
-        """Indices of the strong tokens, at least of the first few by rank."""
+        """Indices of the extreme tokens: the strong ones and the top-ranked ones."""
         return np.flatnonzero((np.abs(self.strengths) > 0) & (self.is_strong | (self.ranks <= TOP)))
 
     @functools.cached_property
     def is_strong(self) -> NDArray[np.bool_]:
-        """Whether each token moved strongly; without a reference, whether it surprised strongly."""
+        """Whether each token's log-ratio (log-prob, without a reference) is above the threshold in absolute value."""
         return np.abs(self.strengths) > (STRONG_SURPRISE if self.logratios is None else STRONG_LOGRATIO)
 
     def levels(self, shown: Shown, logratio_steps: Steps = LOGRATIO_STEPS) -> NDArray[np.int8]:
-        """Return how strongly each token is coloured: −3 to 3, negative for what the policy likes less."""
+        """Return the colour level of each token: −3 to 3, negative for tokens that the policy likes less."""
         values = {"log π": self.policy_logps, "log ref": self.ref_logps}.get(shown)
         if values is None:
             values = self.strengths
@@ -96,7 +96,7 @@ class Response:
 
 
 def read_response(pair: Mapping[str, Any], side: Side) -> Response:
-    """Return a response of a row of the ledger; its text in words where no tokens are kept."""
+    """Return a response of a ledger row; split into words if the ledger has no tokens."""
     tokens, policy = pair.get(f"{side}_tokens"), pair.get(f"policy_{side}_token_logps")
     if not tokens or policy is None:
         return Response(side, words(pair[side]))
@@ -107,7 +107,10 @@ def read_response(pair: Mapping[str, Any], side: Side) -> Response:
 
 
 def differing(tokens: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which tokens are not in the other response at that place; of long responses, which are nowhere in it."""
+    """Return a mask of the tokens that are unmatched in an alignment with the other response.
+
+    Very long responses are not aligned: the mask then has the tokens that do not occur in the other response at all.
+    """
     counts = Counter(others)
     if sum(counts[token] for token in tokens) > MATCHING_LIMIT:
         return np.array([token not in counts for token in tokens], dtype=np.bool_)
@@ -118,9 +121,9 @@ def differing(tokens: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]
 
 
 def margin_share(contributions: NDArray[np.float64]) -> tuple[int, float]:
-    """Return how few tokens give at least half of a margin, and their share of it; (0, 0.0) for no margin.
+    """Return the smallest number of tokens that give at least half of a margin, and their share; (0, 0.0) if it is 0.
 
-    Tokens against the margin's sign take some of it back, so the share of few can be more than all.
+    The share can be above 1, since other tokens may have the opposite sign.
     """
     finite = contributions[np.isfinite(contributions)]
     margin = float(finite.sum())

@@ -1,6 +1,6 @@
-"""The ledgers that are on the screen: one is shown, another is compared with it.
+"""The open ledgers: one is shown, and another may be compared with it.
 
-Nothing here knows of widgets.
+This module does not use widgets.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from prefscope.settings import PreferenceSettings
 
 
 class Runs:
-    """One ledger or several, of which the first is shown at first and compared with the second."""
+    """One or more open ledgers; initially the first is shown and compared with the second."""
 
     def __init__(self, ledgers: Sequence[Ledger]) -> None:
         """Read the marks of each ledger.
 
         Raises:
-            LedgerError: Marks are damaged or of a newer version.
+            LedgerError: If marks are damaged or were written by a newer version.
         """
         self.ledgers = tuple(ledgers)
         self.names = run_names(self.ledgers)
@@ -35,17 +35,17 @@ class Runs:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger that is shown."""
+        """The shown ledger."""
         return self.ledgers[self.shown]
 
     @property
     def marks(self) -> Marks:
-        """The marks of the ledger that is shown."""
+        """The marks of the shown ledger."""
         return self._marks[self.shown]
 
     @property
     def both(self) -> tuple[str, str]:
-        """The names of the shown run and of the compared one, empty for none."""
+        """The names of the shown run and the compared run (empty if there is none)."""
         return self.names[self.shown], "" if self.compared is None else self.names[self.compared]
 
     @property
@@ -54,7 +54,7 @@ class Runs:
         return self.compared is not None and self.ledgers[self.compared].has_reference
 
     def view(self, preferences: PreferenceSettings) -> View:
-        """Return a view of the shown run, with the columns of the compared one where there is one."""
+        """Return a view of the shown run, with the columns of the compared run if there is one."""
         if self.compared is None:
             return View(self.ledger, preferences, self.marks)
         return PairedView(
@@ -62,22 +62,22 @@ class Runs:
         )
 
     def pairing(self, number: int) -> Pairing:
-        """Return which pairs the shown run shares with another."""
+        """Return the pairing of the shown run with another run: which pairs they share."""
         numbers = self.shown, number
         return self._pairings.setdefault(numbers, Pairing(*(self.ledgers[one] for one in numbers)))
 
     def renew(self, ledger: Ledger) -> None:
-        """Put a ledger of the same pairs in the place of the shown one; its marks stay."""
+        """Replace the shown ledger with another ledger of the same pairs; its marks are kept."""
         self.ledgers = (*self.ledgers[: self.shown], ledger, *self.ledgers[self.shown + 1 :])
         self._pairings.clear()
 
     def show(self, number: int) -> None:
-        """Show another run, compared with the one that was shown until now."""
+        """Show another run, and compare it with the previously shown one."""
         if number != self.shown:
             self.shown, self.compared = number, self.shown
 
     def compare(self, number: int) -> bool:
-        """Compare the shown run with another and return whether that is a change."""
+        """Compare the shown run with another; return whether this changed anything."""
         if number in (self.shown, self.compared):
             return False
         self.compared = number

@@ -1,6 +1,6 @@
-"""What is being looked at: a ledger with its knobs, filter, order and marks.
+"""A session: a ledger with its knobs, filter, sort order and marks.
 
-Nothing here knows of widgets. Every change raises `generation`, by which panes tell that what they drew is stale.
+This module does not use widgets. Every change increments `generation`, so that panes can detect stale drawings.
 """
 
 from __future__ import annotations
@@ -24,61 +24,61 @@ from prefscope.tui.model.runs import Runs
 SETTLED = frozenset({"row", "pair_id", "line", "prompt", "chosen", "rejected", "source_json", *NUM_TOKENS})
 """Columns that scoring does not change."""
 SORTED_CHARACTERS = 32
-"""So much of a text tells its place in the order."""
+"""Number of leading characters by which texts are sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """By which column the pairs are ordered."""
+    """The column by which pairs are sorted, and the direction."""
 
     column: str = "row"
     descending: bool = False
 
 
 class Session:
-    """One ledger on the screen, and maybe others of the same pairs beside it."""
+    """The state of the screens for one ledger, and possibly other ledgers of the same pairs."""
 
     def __init__(self, ledger: Ledger, preferences: PreferenceSettings, beside: Sequence[Ledger] = ()) -> None:
         self.runs = Runs([ledger, *beside])
         self.initial = preferences
         self.view = self.runs.view(preferences)
         self._first: dict[str, float] = {}
-        """Means of columns with the knobs as they stood at first."""
+        """Means of columns with the initial preferences."""
         self.expression = ""
         self.sort = Sort()
         self.columns: tuple[str, ...] | None = None
-        """Of the table, as they were chosen; None for those that fit best."""
+        """The columns chosen for the table of pairs; None: chosen automatically."""
         self.generation = 0
         self.position = 0
-        """Of the pair under the cursor, in the ledger."""
+        """Position in the ledger of the pair under the cursor."""
         self.order: NDArray[np.int64] = np.arange(ledger.num_pairs)
-        """Positions of the pairs that match the filter, in their order."""
+        """Positions of the pairs that match the filter, in sort order. Shape (matching pairs,)."""
         self.is_stale = False
-        """Whether filter and order are of earlier numbers than what is shown."""
+        """Whether filter and order were computed from older numbers than those shown."""
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger that is shown."""
+        """The shown ledger."""
         return self.runs.ledger
 
     @property
     def marks(self) -> Marks:
-        """Its marks."""
+        """The marks of the shown ledger."""
         return self.runs.marks
 
     @property
     def preferences(self) -> PreferenceSettings:
-        """The knobs."""
+        """The current beta and losses: the values of the knobs."""
         return self.view.preferences
 
     def first_mean(self, column: str) -> float:
-        """Return the mean of a column with the knobs as they stood at first; only that number is kept."""
+        """Return the mean of a column with the initial preferences; the mean is cached, the column is not."""
         if column not in self._first:
             self._first[column] = mean_of(View(self.ledger, self.initial), column)
         return self._first[column]
 
     def set_preferences(self, preferences: PreferenceSettings) -> None:
-        """Move the knobs; filter and order follow."""
+        """Change the knobs, and update the filter and order."""
         self.view = self.runs.view(preferences)
         self.arrange()
 
@@ -86,24 +86,24 @@ class Session:
         """Show only the pairs that match an expression.
 
         Raises:
-            FilterError: It is no expression, or names no column; nothing changes then.
+            FilterError: If the expression is invalid or names an unknown column; nothing changes then.
         """
         parse_filter(expression, self.view.names)
         self.expression = expression
         self.arrange()
 
     def set_sort(self, sort: Sort) -> None:
-        """Order the pairs by a column; values that are not there come last."""
+        """Sort the pairs by a column; missing values come last."""
         self.sort = sort
         self.arrange()
 
     def set_columns(self, columns: tuple[str, ...] | None) -> None:
-        """Choose the columns of the table."""
+        """Choose the columns of the table of pairs; None: automatically."""
         self.columns = columns
         self.generation += 1
 
     def renew(self, ledger: Ledger) -> None:
-        """Show a ledger of the same pairs with more of them scored; the order stays, so that nothing jumps."""
+        """Show a ledger of the same pairs with more of them scored; the order is kept, so that rows do not jump."""
         self.runs.renew(ledger)
         self.view = self.runs.view(self.preferences)
         self._first.clear()
@@ -111,10 +111,10 @@ class Session:
         self.generation += 1
 
     def arrange(self) -> None:
-        """Find the pairs that match and put them in order; the cursor stays on its pair where that still matches."""
+        """Apply the filter and sort order; the cursor stays on its pair if it still matches."""
         former = self.place
         self.order = np.flatnonzero(self.view.filter(self.expression))
-        if self.sort != Sort():  # as they come, else
+        if self.sort != Sort():  # otherwise they are in row order already
             keys = self.view.column(self.sort.column)[self.order]
             self.order = self.order[_order(keys, descending=self.sort.descending)]
         if self.order.size and not (self.order == self.position).any():
@@ -124,17 +124,17 @@ class Session:
 
     @property
     def place(self) -> int:
-        """Where the pair under the cursor is in the order; 0 where it is not."""
+        """Place in the order of the pair under the cursor; 0 if it is not in the order."""
         found = np.flatnonzero(self.order == self.position)
         return int(found[0]) if found.size else 0
 
     def move_to(self, place: int) -> None:
-        """Put the cursor on the pair at a place of the order, or on the nearest one there is."""
+        """Move the cursor to a place in the order, or to the nearest valid place."""
         if self.order.size:
             self.position = int(self.order[min(max(place, 0), self.order.size - 1)])
 
     def find_wrong(self, step: int) -> int | None:
-        """Return the place of the next (1) or the former (−1) pair in the order that is ranked wrong, None for none."""
+        """Return the place of the next (1) or previous (−1) pair that is ranked wrong, or None if there is none."""
         if not self.ledger.has_reference:
             return None
         wrong = np.flatnonzero(self.view.column("margins")[self.order] < 0)
@@ -142,40 +142,40 @@ class Session:
         return int(further[0]) if further.size else None
 
     def key(self, position: int) -> Key:
-        """Return what names the pair at a position in the marks."""
+        """Return the key of a pair in the marks: its pair_id and occurrence."""
         return str(self.ledger.stored["pair_id"][position]), int(self.ledger.occurrences[position])
 
     def mark_of(self, position: int) -> Mark:
-        """Return the mark of the pair at a position."""
+        """Return the mark of the pair at a position in the ledger."""
         return self.marks.of(self.key(position)) if len(self.marks) else Mark()
 
     def set_mark(self, position: int, mark: Mark) -> None:
-        """Mark the pair at a position.
+        """Change the mark of the pair at a position in the ledger.
 
         Raises:
-            ResourceError: The marks cannot be written.
+            ResourceError: If the marks cannot be written.
         """
         self.marks.change(self.key(position), mark)
         self.generation += 1
 
     def undo_mark(self) -> bool:
-        """Take the last mark back and return whether there was one.
+        """Undo the last change of a mark; return whether there was one.
 
         Raises:
-            ResourceError: The marks cannot be written.
+            ResourceError: If the marks cannot be written.
         """
         undone = self.marks.undo() is not None
         self.generation += undone
         return undone
 
-    # Runs: a filter or an order that names what is not there any more is given up.
+    # Runs: a filter or sort order that names a column the new view does not have is cleared.
 
     def compare(self, number: int) -> bool:
-        """Compare the shown run with another one and return whether the filter was kept."""
+        """Compare the shown run with another; return whether the filter was kept."""
         return not self.runs.compare(number) or self._look_again()
 
     def show_run(self, number: int) -> bool:
-        """Show another run, the cursor on the same pair, and return whether the filter was kept."""
+        """Show another run with the cursor on the same pair; return whether the filter was kept."""
         if number == self.runs.shown:
             return True
         place, found = self.place, self.runs.pairing(number).find(self.position)
@@ -202,9 +202,9 @@ class Session:
 
 
 def _order(keys: NDArray[Any], *, descending: bool) -> NDArray[np.int64]:
-    """Return the stable order of keys, nan last either way."""
+    """Return the indices that stably sort the keys, with nan last in both directions."""
     if keys.dtype == object:
-        # An array of texts is as wide as its longest one: whole prompts would take gigabytes.
+        # A NumPy string array reserves the longest width for every element: whole prompts would take gigabytes.
         keys = np.array([str(key)[:SORTED_CHARACTERS] for key in keys])
     if keys.dtype.kind not in "if":
         ranks = np.unique(keys, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""What the screens remember from one session to the next: what was opened and how it is shown. Losing it is no harm."""
+"""Persisted UI state: recently opened files, theme, palette and columns. It is safe to delete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 8
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What was looked at: a ledger, or a data set with its checkpoints."""
+    """A ledger, or a data set with its checkpoints, that was opened."""
 
     data: str
     policy: str = ""
@@ -28,28 +28,28 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """All that is remembered."""
+    """The persisted UI state."""
 
     theme: str | None = None
     palette: str | None = None
     columns: tuple[str, ...] | None = None
-    """Of the table of pairs; None for those that fit best."""
+    """Columns of the table of pairs; None: chosen automatically."""
     opened: tuple[Opened, ...] = ()
-    """The latest first."""
+    """Recently opened, the latest first."""
 
     def with_opened(self, opened: Opened) -> Remembered:
-        """Return it with one more thing that was opened."""
+        """Return the state with an entry moved or added to the front of `opened`."""
         others = [one for one in self.opened if one != opened]
         return replace(self, opened=(opened, *others)[:MOST])
 
 
 def remembered_file() -> Path:
-    """Return the file."""
+    """Return the path of the file with the UI state."""
     return platformdirs.user_state_path("prefscope") / "screens.json"
 
 
 def recall() -> Remembered:
-    """Return what is remembered; of a damaged file what can be made out."""
+    """Return the persisted UI state, with defaults for anything missing or damaged."""
     value: Any = None
     with suppress(OSError, *UNREADABLE):
         value = json.loads(remembered_file().read_text(encoding="utf-8"))
@@ -70,14 +70,14 @@ def _text(value: Any) -> str | None:
 
 
 def _opened(value: Any) -> Opened | None:
-    """Return what was opened, None for what is damaged."""
+    """Return an entry of `opened`, or None if it is damaged."""
     if not isinstance(value, dict) or not _text(value.get("data")):
         return None
     return Opened(value["data"], *(_text(value.get(role)) or "" for role in ("policy", "ref")))
 
 
 def remember(remembered: Remembered) -> None:
-    """Keep it, if that is possible."""
+    """Save the UI state; errors are ignored."""
     path = remembered_file()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Tokens put into lines of a width in cells, in reading flow."""
+"""Wrap tokens into lines of a given width in terminal cells."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from prefscope.report.visible import visible
 NOTHING = "∅"
 LONGEST_NAME = 24
 _JOINERS = ("\u200d", "\ufe0f")
-"""Zero-width joiner and emoji selector: at the edge of a token they would change the width of the neighbour's cells."""
+"""Zero-width joiner and emoji selector: at the edge of a token they would change the width of its neighbour."""
 _SPACES = " →"
 _WORDS = re.compile(r"\n|\S+[^\S\n]*|[^\S\n]+")
 
 
 class Piece(NamedTuple):
-    """The part of a token that stands in one line."""
+    """The part of a token that is on one line."""
 
     token: int
     text: str
@@ -30,16 +30,16 @@ class Piece(NamedTuple):
 def wrap_tokens(
     tokens: Sequence[str], width: int, *, signs: Mapping[int, str] | None = None, line_break: str = "⏎"
 ) -> list[list[Piece]]:
-    """Return the lines that tokens fill, at least one.
+    """Wrap tokens into lines; returns at least one line.
 
-    A line ends before a word where it can, and inside a word only between tokens; a token that is wider than a line is
-    cut. Every character is shown, also one that has no width of its own.
+    Lines break between words if possible, otherwise between tokens; a token wider than a line is split. Every character
+    is shown, including those of zero width.
 
     Args:
-        tokens: Texts from a data set or a model.
-        width: Of a line, in cells.
-        signs: What is written behind a token, by its index.
-        line_break: What a line break inside a token is shown as, before it breaks the line.
+        tokens: Texts of the tokens, not escaped.
+        width: Width of a line in cells.
+        signs: Text appended to tokens, by token index.
+        line_break: Text shown at a line break inside a token; the line ends after it.
     """
     wrapping = _Wrapping(max(width, 2))
     signs = signs or {}
@@ -55,13 +55,13 @@ def wrap_tokens(
 
 
 def words(text: str) -> list[str]:
-    """Return a text in words, each with the space behind it; they join to the text."""
+    """Split text into words with their trailing whitespace; joined, they give the text with normalised line ends."""
     return _WORDS.findall(text.replace("\r\n", "\n"))
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def shown(token: str) -> str:
-    r"""Return a token as it is shown: without line breaks in it, and never without a cell of its own.
+    r"""Return the displayed text of a token without line breaks; it is always at least one cell wide.
 
     >>> shown("\x1b[2J"), shown(""), shown("\u0301")
     ('␛[2J', '∅', '◌́')
@@ -77,7 +77,7 @@ def shown(token: str) -> str:
 
 
 def named(token: str) -> str:
-    r"""Return a token as it is named among numbers: in quotes, on one line, its end cut off if it is long.
+    r"""Return a token for use in a line of numbers: in quotes, on one line, truncated if it is long.
 
     >>> named(" a"), named(".\n"), named("\u200b" * 9)
     ("' a'", "'.⏎'", "'\\u200b\\u200b\\u200b\\u200b…'")
@@ -87,17 +87,17 @@ def named(token: str) -> str:
 
 
 class _Wrapping:
-    """Lines that grow by one piece after the other."""
+    """Builds the lines piece by piece."""
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.lines: list[list[Piece]] = [[]]
         self._used = 0
         self._word = 0
-        """Where in the last line its last word begins."""
+        """Index of the piece in the last line where the last word begins."""
 
     def put(self, token: int, text: str) -> None:
-        """Write a token's text where the last line ends."""
+        """Append text of a token to the last line, wrapping if needed."""
         if not text:
             return
         size = cell_len(text)
@@ -112,12 +112,12 @@ class _Wrapping:
             self._used += piece.width
 
     def end_line(self) -> None:
-        """Begin another line."""
+        """Start a new line."""
         self.lines.append([])
         self._used = self._word = 0
 
     def _wrap(self) -> None:
-        """Move the last word into another line; a word that has the line for itself stays, and is cut here."""
+        """Move the last word to a new line; a word that fills the whole line is split here instead."""
         line = self.lines[-1]
         cut = self._word or len(line)
         self.lines[-1], moved = line[:cut], line[cut:]

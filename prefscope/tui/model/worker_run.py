@@ -1,6 +1,6 @@
-"""A run in a worker process, as the screens see it: what it said so far, and the ledger that it fills.
+"""A scoring run in a worker process: its progress so far and its live ledger.
 
-Nothing here knows of widgets. The worker is nicer than the screens, so that keys are answered while it computes.
+This module does not use widgets. The worker runs at a lower priority than the screens, so that they stay responsive.
 """
 
 from __future__ import annotations
@@ -41,49 +41,49 @@ from prefscope.settings import DispatchSettings, ScoreSettings
 WORKER = (sys.executable, "-m", "prefscope.worker")
 NICENESS = 10
 PATIENCE = 1.0
-"""Seconds that a worker has to end by itself."""
+"""Seconds that a worker has to exit after SIGTERM before it is killed."""
 LONGEST_LINE = 1 << 22
 LOG_LINES = 20
 
 
 @dataclass(slots=True)
 class Pass:
-    """How far one model has got."""
+    """Progress of the forward passes of one model."""
 
     plan: Planned
     computed: int = 0
-    """Tokens."""
+    """Tokens computed so far."""
     seconds: float = 0.0
 
     @property
     def left(self) -> int:
-        """Tokens that are still to be computed."""
+        """Number of tokens still to compute."""
         return max(self.plan.computed - self.computed, 0)
 
 
 class Scoring:
-    """One run, from its start to its end."""
+    """One scoring run, from start to end."""
 
     def __init__(self, settings: ScoreSettings, ledger: Path | None = None) -> None:
-        """Prepare a run.
+        """Prepare a run without starting it.
 
         Args:
-            settings: What to score and how; without a number of threads one core is left for the screens.
-            ledger: Where the ledger goes; None for the default place.
+            settings: What to score and how; by default, the worker leaves one core to the screens.
+            ledger: Path of the ledger to write; None: the default path.
         """
         self.asked = settings, ledger
         self.settings = _leaving_a_core(settings)
         self.step = Progressed("starting", 0)
-        """What is done beside scoring."""
+        """The current step, other than scoring."""
         self.notes: list[str] = []
         self.passes: dict[str, Pass] = {}
-        """By role."""
+        """Progress of each model, by role."""
         self.live: LiveLedger | None = None
         self.generation = 0
-        """Raised with everything that is told of the live ledger."""
+        """Incremented with every change of the live ledger."""
         self.ended: Finished | Failed | None = None
         self.is_stopped = False
-        """Whether a person ended it."""
+        """Whether the user stopped the run."""
         self._ledger = ledger
         self._process: asyncio.subprocess.Process | None = None
         self._gone = asyncio.Event()
@@ -96,20 +96,20 @@ class Scoring:
 
     @property
     def is_running(self) -> bool:
-        """Whether more is to come."""
+        """Whether the run has neither ended nor been stopped."""
         return self.ended is None and not self.is_stopped
 
     def again(self) -> Scoring:
-        """Return a run that goes on where this one stopped."""
+        """Return a new run with the same settings, which resumes where this one stopped."""
         return Scoring(*self.asked)
 
     async def run(self) -> None:
-        """Start the worker and listen until it is gone; whoever cancels this ends the worker."""
+        """Start the worker and process its events until it exits; cancelling this task ends the worker."""
         process = self._process = await asyncio.create_subprocess_exec(
             *WORKER,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # the worker has a log for what is printed there
+            stderr=asyncio.subprocess.DEVNULL,  # the worker writes a log instead
             start_new_session=True,
             limit=LONGEST_LINE,
         )
@@ -132,15 +132,15 @@ class Scoring:
         preview = str(Path(self._folder.name) / "preview.parquet")
         ledger = None if self._ledger is None else str(self._ledger)
         request = {"settings": self.settings.to_json(), "ledger": ledger, "preview": preview}
-        with suppress(ConnectionError):  # it died at once, which its end tells
+        with suppress(ConnectionError):  # the worker died at once; run() reports it
             process.stdin.write(json.dumps(request).encode() + b"\n")
             await process.stdin.drain()
         async for line in process.stdout:
             self.hear(from_json_line(line.decode()))
-            await asyncio.sleep(0)  # many lines at once would hold up the keys
+            await asyncio.sleep(0)  # keep the screens responsive if many lines arrive at once
 
     def hear(self, event: Event) -> None:
-        """Take what the worker says."""
+        """Update the state of the run with an event from the worker."""
         match event:
             case Progressed():
                 self.step = event
@@ -168,7 +168,7 @@ class Scoring:
                 pass
 
     def _token_logps(self, role: str, digest: bytes) -> NDArray[np.float32] | None:
-        """Return the log-probs of the tokens of a sequence, if they are in the store by now."""
+        """Return the per-token log-probs of a sequence, or None if they are not in the store yet."""
         if role not in self._scopes or not self.settings.compute.use_cache:
             return None
         if self._store is None:
@@ -178,7 +178,7 @@ class Scoring:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take, by the rate so far, by the plan's own estimate before the first batch; None before."""
+        """Estimated seconds left, from the rate so far or, before the first batch, the plan; None without a plan."""
         if not self.passes:
             return None
         rate = self.tokens_a_second
@@ -188,13 +188,13 @@ class Scoring:
 
     @property
     def tokens_a_second(self) -> float:
-        """Computed tokens, 0 before the first batch."""
+        """Tokens computed per second, 0 before the first batch."""
         seconds = sum(one.seconds for one in self.passes.values())
         return sum(one.computed for one in self.passes.values()) / seconds if seconds else 0.0
 
     @property
     def last_words(self) -> str:
-        """The last lines of the worker's log."""
+        """The last lines of the worker's log, empty if there is none."""
         with suppress(OSError):
             if self._process is not None:
                 log = worker_log(self._process.pid).read_text(encoding="utf-8", errors="replace")
@@ -202,7 +202,7 @@ class Scoring:
         return ""
 
     def stop(self) -> None:
-        """End the worker; what it committed is kept."""
+        """Stop the worker; committed results are kept."""
         self.is_stopped = self.is_running
         self._signal(signal.SIGTERM)
 
@@ -222,7 +222,7 @@ class Scoring:
             await process.wait()
 
     def close(self) -> None:
-        """End the worker if need be, and give up what the live ledger reads from."""
+        """Stop the worker if it is running, and release the files that the live ledger reads."""
         self.stop()
         if self._store is not None:
             self._store.close()
@@ -230,14 +230,14 @@ class Scoring:
         self._folder.cleanup()
 
     async def finish(self) -> None:
-        """Close it and wait until the worker is gone; not for a timer's callback, which must end when it is told to."""
+        """Close the run and wait until the worker has exited; not for timer callbacks, which must not block."""
         self.close()
         if self._process is not None:
             await self._gone.wait()
 
 
 def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
-    """Return the settings with threads that leave a core for the screens, unless workers share them out."""
+    """Return the settings with one core left to the screens, unless several workers or devices share the work."""
     if settings.dispatch != DispatchSettings() or settings.models.tp > 1:
         return settings
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -246,7 +246,7 @@ def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
 
 
 def _death(process: int, code: int) -> Failed:
-    """Return what is to be said of a worker that ended without a word."""
+    """Return the failure to report for a worker that exited without a final event."""
     log = worker_log(process)
     if code == -signal.SIGKILL:
         what = "The system killed the scoring process, as it does when memory runs out"

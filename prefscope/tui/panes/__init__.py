@@ -1,1 +1,1 @@
-"""The numbered screens, one a file."""
+"""The panes of the main screen, one per file."""

@@ -1,4 +1,4 @@
-"""Health: what the numbers of all pairs mean, every flag, checks of the data, and subsets; a row opens its pairs."""
+"""The Health pane: diagnostics over all pairs, flags, lint findings, and subsets; a row lists its pairs."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pane import Pane
 
 FEW = 500
-"""So many pairs' tokens are read unasked: it takes no time that is felt."""
+"""Up to this many pairs, tokens are read and texts are linted at once: the delay is not noticeable."""
 WIDTHS = (2, 20, 31)
-"""Of all columns but the last, in cells; the last one takes the rest, and what is cut is told below the table."""
+"""Widths in cells of all columns but the last, which takes the rest; the current row is shown in full below."""
 LEAST = 20
 
 
 class HealthPane(Pane):
-    """What there is to know about all pairs before believing a number."""
+    """What to check about the whole ledger before trusting its numbers."""
 
     HELP = (
         "What the numbers of all pairs mean, by formula and source, then every flag, then what is wrong with the data. "
@@ -69,19 +69,19 @@ class HealthPane(Pane):
         self._all = False
         self._column: str | None = None
         self._read: tuple[Ledger, Finding | None] | None = None
-        """What the tokens of a ledger tell; they depend on no knob."""
+        """The ledger whose tokens were read, and the finding, which does not depend on the knobs."""
         self._rows: dict[str, HealthRow] = {}
         self._linting: Ledger | None = None
-        """The ledger whose texts are looked at."""
+        """The ledger that is being linted."""
 
     def compose(self) -> ComposeResult:
-        """Make the table and the place for details."""
+        """Create the table and the details below it."""
         yield DataTable[Text](cursor_type="row", zebra_stripes=False, cell_padding=0, id="health-rows")
         yield Static(id="clean", markup=False)
         yield Static(id="detail", markup=False)
 
     def draw(self) -> None:
-        """List findings and flags, or the subsets; the cursor stays in its row."""
+        """List findings and flags, or the subsets; the cursor stays on its row."""
         grouping = self._grouping()
         rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags(), *self._lint()]
         titles = _titles(grouping) if grouping else ("", "what", "figure", "")
@@ -100,7 +100,7 @@ class HealthPane(Pane):
         self.refresh_bindings()
 
     def _place_in(self, rows: list[HealthRow], cursor: int) -> int:
-        """Return where the row under the cursor is among other rows, 0 where it is not."""
+        """Return the index of the row under the cursor in new rows, 0 if it is not among them."""
         known = [*self._rows]
         key = known[cursor] if 0 <= cursor < len(known) else ""
         return next((place for place, row in enumerate(rows) if row.key == key), 0)
@@ -127,7 +127,7 @@ class HealthPane(Pane):
         return flag_rows(self.session.view, clean=self._all)
 
     def _lint(self) -> Iterator[HealthRow]:
-        from prefscope.ledger.source_pairs import is_linted, lint_of  # with what reads data sets
+        from prefscope.ledger.source_pairs import is_linted, lint_of  # imports the readers of data sets
 
         ledger = self.session.ledger
         if ledger.num_pairs <= FEW or is_linted(ledger):
@@ -135,7 +135,7 @@ class HealthPane(Pane):
         return iter([unlinted_row(self.session.view, is_running=self._linting is ledger)])
 
     def _look_at_texts(self) -> None:
-        """Let the checks of the data look beside what is shown."""
+        """Lint the texts of the ledger in a background thread."""
         ledger = self._linting = self.session.ledger
 
         def look() -> None:
@@ -152,7 +152,7 @@ class HealthPane(Pane):
             self.draw()
 
     def _grouping(self) -> Grouping | None:
-        """Return the subsets that are shown, None where there are none."""
+        """Return the subsets by the chosen column, or None if no column is chosen or the view no longer has it."""
         view = self.session.view
         if self._column is None or view.names.full(self._column) is None:
             self._column = None
@@ -160,7 +160,7 @@ class HealthPane(Pane):
         return group_by(view, self._column)
 
     def _tell_rest(self, grouping: Grouping | None) -> None:
-        """Tell what the table leaves out."""
+        """Show the line below the table: a caution about subsets, or the number of flags left out."""
         if grouping is not None:
             text = f"{grouping.caution}."
         else:
@@ -178,23 +178,23 @@ class HealthPane(Pane):
         return "\n".join(lines), "the findings" if self._column is None else "the subsets"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Let each key work where it means something."""
+        """Enable `leave` only in the subsets, and `turn` only in the findings."""
         if action == "leave":
             return self._column is not None
         return self._column is None if action == "turn" else super().check_action(action, parameters)
 
     def on_resize(self) -> None:
-        """Give the last column what room there is now."""
+        """Fit the last column to the new width."""
         if self._rows:
             self.call_after_refresh(self.draw)
 
     def action_turn(self) -> None:
-        """Show or hide the flags that no pair carries."""
+        """Show or hide the flags that no pair has."""
         self._all = not self._all
         self.draw()
 
     def action_group(self) -> None:
-        """Choose a column and group the pairs by it."""
+        """Choose a column to group the pairs by."""
 
         def show(column: str | None) -> None:
             if column is not None:
@@ -215,7 +215,7 @@ class HealthPane(Pane):
 
     @on(DataTable.RowSelected)
     def _open(self, event: DataTable.RowSelected) -> None:
-        """List the pairs of the row, or read what it lacks."""
+        """List the pairs of a row; on a placeholder row, read the tokens or lint the texts."""
         event.stop()
         row = self._rows.get(event.row_key.value or "")
         if row is not None and row.expression:

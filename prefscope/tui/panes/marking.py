@@ -1,4 +1,4 @@
-"""What marks the pair under the session's cursor, on whatever pane it is shown."""
+"""Marks and notes for the pair under the cursor, shared by the panes that show it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEXT_DECISION: Mapping[Decision | None, Decision | None] = {None: "keep", "keep"
 
 
 class MarkingPane(Pane):
-    """A pane of one pair, whose mark can be changed."""
+    """A pane in which the pair under the cursor can be marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="pair-mark"),
@@ -29,7 +29,7 @@ class MarkingPane(Pane):
     ]
 
     def action_mark(self) -> None:
-        """Mark the pair: keep, drop, swap, nothing."""
+        """Change the mark of the pair: keep, drop, swap, none."""
         if not self.session.ledger.num_pairs:
             return
         position = self.session.position
@@ -37,7 +37,7 @@ class MarkingPane(Pane):
         self._set_mark(position, replace(mark, decision=NEXT_DECISION[mark.decision]))
 
     def action_note(self) -> None:
-        """Edit the note of the pair's mark."""
+        """Edit the note on the pair."""
         if not self.session.ledger.num_pairs:
             return
         position = self.session.position
@@ -57,7 +57,7 @@ class MarkingPane(Pane):
         self._changed()
 
     def action_undo(self) -> None:
-        """Take the last mark back."""
+        """Undo the last mark."""
         try:
             undone = self.session.undo_mark()
         except ResourceError as error:
@@ -79,5 +79,5 @@ class MarkingPane(Pane):
         return pair_id, pair_id
 
     def tell(self, text: str, severity: SeverityLevel = "information") -> None:
-        """Tell something in passing, whatever characters it has."""
+        """Show a notification; unsafe characters are escaped."""
         self.notify(visible(text), severity=severity, markup=False)

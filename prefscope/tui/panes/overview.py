@@ -1,4 +1,4 @@
-"""Overview: the figures of all pairs, and four plots; a bin of the histogram opens its pairs."""
+"""The Overview pane: summary figures and four plots; a bin of the histogram opens its pairs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from prefscope.tui.widgets.plot import Plot
 
 
 class OverviewPane(Pane, can_focus=True):
-    """The whole ledger at a glance."""
+    """A summary of the whole ledger: cards and plots."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "turn", "Other plots", id="overview-plots")]
     HELP = Histogram.HELP
-    SCOPED_CSS = False  # the screen's classes tell how much room there is
+    SCOPED_CSS = False  # uses the screen's size classes
     DEFAULT_CSS = """
     OverviewPane {
         #cards { grid-size: 6 1; grid-columns: 1fr; height: 5; }
@@ -51,7 +51,7 @@ class OverviewPane(Pane, can_focus=True):
     """
 
     def compose(self) -> ComposeResult:
-        """Make cards and plots."""
+        """Create the cards and plots."""
         yield Grid(*(Static(classes="card", markup=False) for _ in range(6)), id="cards")
         plots = (
             Histogram("", id="margins", classes="-first"),
@@ -62,7 +62,7 @@ class OverviewPane(Pane, can_focus=True):
         yield Grid(*plots, id="plots")
 
     def draw(self) -> None:
-        """Draw all figures and plots."""
+        """Draw the cards and plots."""
         view = self.session.view
         for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
             widget.update(_card(card))
@@ -71,7 +71,7 @@ class OverviewPane(Pane, can_focus=True):
         named = "implicit margin" if view.ledger.has_reference else "log-prob a token, chosen − rejected"
         histogram.border_title = f"{named}  ▒ wrong █ right"
         histogram.show_values(sides(view)[0])
-        # Drawings take their columns from the view of the time when they are painted: a former one is let go at once.
+        # Drawings look up the view when they are painted, so that they do not keep a previous view in memory.
         self.query_one("#lengths", Plot).show_drawing(lambda width, height: _lengths(self.session.view, width, height))
         self.query_one("#rewards", Plot).show_drawing(
             lambda width, height: reward_scatter(*sides(self.session.view)[1:], width, height)
@@ -79,7 +79,7 @@ class OverviewPane(Pane, can_focus=True):
         self._draw_loss(view)
 
     def _draw_loss(self, view: View) -> None:
-        """Draw the mean of the first loss against its first knob, which is beta."""
+        """Draw the mean of the first loss against the first knob, which is usually beta."""
         plot = self.query_one("#losses", Plot)
         knob = next(knobs(view), None)
         choices = view.ledger.usable_losses(view.preferences)
@@ -96,12 +96,12 @@ class OverviewPane(Pane, can_focus=True):
         return "\n".join(f"{one.title}: {one.value} ({one.detail})" for one in cards(self.session.view)), "the figures"
 
     def action_turn(self) -> None:
-        """Show the other two plots where there is room for two."""
+        """Show the other two plots if only two fit."""
         self.query_one("#plots").toggle_class("-turned")
         self.focus_first()
 
     def focus_first(self) -> None:
-        """Give the focus to the histogram where it is shown, be it only with the next paint."""
+        """Focus the histogram if it is shown or will be after the next paint, else the pane."""
         has_room = not (self.screen.has_class("-narrow") or self.screen.has_class("-short"))
         is_turned = self.query_one("#plots").has_class("-turned")
         (self.query_one(Histogram) if has_room or not is_turned else self).focus()
@@ -113,13 +113,13 @@ class OverviewPane(Pane, can_focus=True):
 
 
 def _lengths(view: View, width: int, height: int) -> str:
-    """Return margins against the difference in length."""
+    """Plot margins against len(chosen) − len(rejected) in tokens."""
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
     return scatter(longer, sides(view)[0], width, height)
 
 
 def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:
-    """Yield the conditions that a value lies in a bin."""
+    """Yield the filter conditions for the values in a bin."""
     if low is not None:
         yield f"{column} >= {low!r}"
     if high is not None:

@@ -1,4 +1,4 @@
-"""Pair: one pair read token by token. Where do policy and reference part, and what does it do to the margin?"""
+"""The Pair pane: one pair, token by token. Shows where policy and reference differ and how that affects the margin."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
 
 PROMPT_CHARACTERS = 2000
-"""More than any prompt field shows; the whole prompt is one key away."""
+"""Characters of the prompt to draw, more than fit; the texts dialog has the whole prompt."""
 
 
 class PairPane(MarkingPane):
-    """One pair."""
+    """The pair under the cursor: its numbers, prompt, responses and running sums."""
 
     HELP = "One pair, token by token. The background is Δ = policy − reference log-prob; s writes its sign, too."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,7 +68,7 @@ class PairPane(MarkingPane):
         Binding("c", "zoom", "Zoom", id="pair-zoom"),
         Binding("Y", "copy_token", "Copy token", show=False, id="pair-copy-token"),
     ]
-    SCOPED_CSS = False  # the screen's size classes are outside the pane
+    SCOPED_CSS = False  # uses the screen's size classes
     DEFAULT_CSS = """
     PairPane {
         #facts { height: 1; text-wrap: nowrap; text-overflow: ellipsis; padding: 0 1; }
@@ -95,11 +95,11 @@ class PairPane(MarkingPane):
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
         self._asked_signs: bool | None = None
-        self._steps: Steps | None = None  # found when the first pair of a ledger is shown: it needs tokens of many
+        self._steps: Steps | None = None  # computed from the tokens of many pairs when a ledger is first shown
         self._differs = False
 
     def compose(self) -> ComposeResult:
-        """Make the facts, the prompt, both responses and the running sums."""
+        """Create the facts, the prompt, both responses and the running sums."""
         yield Static(id="facts", markup=False)
         yield Static(id="prompt", markup=False)
         with Container(id="responses"):
@@ -108,7 +108,7 @@ class PairPane(MarkingPane):
         yield RunningSums(id="sums")
 
     def on_mount(self) -> None:
-        """Follow the colours: where they tell no sign, one is written."""
+        """Redraw signs when the theme changes: they are written if colours do not show them."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_signs())
         prompt = self.query_one("#prompt", Static)
         prompt.border_title, prompt.border_subtitle = Content("prompt"), Content("p: all texts")
@@ -116,11 +116,11 @@ class PairPane(MarkingPane):
 
     @property
     def state(self) -> tuple[int, ...]:
-        """What the drawing depends on: the session and the pair under its cursor."""
+        """Redrawn if this changes: the session's generation and the pair under its cursor."""
         return (self.session.generation, self.session.position)
 
     def focus_first(self) -> None:
-        """Give the focus to the response that had it last."""
+        """Focus the response that was last focused."""
         self._view(self._side).focus()
 
     def _view(self, side: Side) -> TokenView:
@@ -156,7 +156,7 @@ class PairPane(MarkingPane):
         self.set_class(not any(response.has_values for response in self._responses.values()), "-plain")
 
     def _lack(self, side: Side) -> str:
-        """Return why a response has no heat map, empty if it has one."""
+        """Return why a response has no heat map; empty if it has one."""
         if self._responses[side].has_values:
             return ""
         if not is_known(self.session):
@@ -174,14 +174,14 @@ class PairPane(MarkingPane):
         )
 
     def _draw_sums(self) -> None:
-        """Draw how the rewards grow, without a reference how the log-probs do."""
+        """Plot the running sums of the rewards or, without a reference, of the log-probs."""
         plot = self.query_one(RunningSums)
         with_reference = self.session.ledger.has_reference
         chosen, rejected = self._added()
         plot.show_sums(chosen, rejected)
         what = "running Σ β·Δ" if with_reference else "running Σ log π"
         caption = margin_caption(np.append(chosen, -rejected)) if with_reference else ""
-        # A low plot has no lower border to write into; what the colours tell is then left out.
+        # A low plot has no bottom border for the caption: the caption then replaces the legend of the colours.
         is_low = self.screen.has_class("-short")
         after = (caption or self._legend) if is_low else f"┃ cursor   {self._legend}"
         plot.border_title = Content(f"{what}  ⠤ chosen ·· rejected   {after}")
@@ -190,18 +190,18 @@ class PairPane(MarkingPane):
 
     @property
     def _legend(self) -> str:
-        """What colours tell."""
+        """The bounds between the colour levels."""
         steps = {"Δ": self._steps or LOGRATIO_STEPS, "rank": RANK_STEPS[::-1]}.get(self._values, SURPRISE_STEPS)
         name = {"Δ": "|Δ| >", "rank": "rank ≤"}.get(self._values, f"−{self._values} >")
         return f"colour: {name} {' '.join(f'{step:g}' for step in steps)}"
 
     def on_resize(self) -> None:
-        """Write as much beside the running sums as there is room for."""
+        """Fit the captions of the running sums to the new size."""
         if self._responses:
             self.call_after_refresh(self._draw_sums)
 
     def _added(self) -> list[NDArray[np.float64]]:
-        """Return what each token adds to its response's reward, or log-prob; chosen, then rejected."""
+        """Return what each token adds to its response's reward (without a reference: log-prob), chosen first."""
         beta = self.session.preferences.beta if self.session.ledger.has_reference else 1.0
         return [beta * self._responses[side].strengths for side in SIDES]
 
@@ -227,16 +227,16 @@ class PairPane(MarkingPane):
         self._view(self._side).focus()
 
     def action_zoom(self) -> None:
-        """Show one response in the room of both, or both again."""
+        """Show only the current response, or both again."""
         self.query_one("#responses").toggle_class("-zoomed")
 
     def action_pair(self, step: int) -> None:
-        """Go to the next (1) or the former (−1) pair in the order."""
+        """Go to the next (1) or the previous (−1) pair in the order."""
         self.session.move_to(self.session.place + step)
         self.show_session()
 
     def action_wrong(self, step: int) -> None:
-        """Go to the next or the former pair that is ranked wrong."""
+        """Go to the next or the previous pair that is ranked wrong."""
         place = self.session.find_wrong(step)
         if place is None:
             self.tell("No further pair is ranked wrong" if self.session.ledger.has_reference else "No reference")
@@ -245,7 +245,7 @@ class PairPane(MarkingPane):
         self.show_session()
 
     def action_values(self) -> None:
-        """Let colours tell the next value."""
+        """Colour the tokens by the next value."""
         if not self._responses:
             return
         choices = self._responses["chosen"].choices
@@ -262,12 +262,12 @@ class PairPane(MarkingPane):
 
     @property
     def _signs(self) -> bool:
-        """Whether + and − are written behind coloured tokens: as asked for, else where colours tell no sign."""
+        """Whether + and − follow coloured tokens: the user's choice, or by default if colours do not show signs."""
         tells_none = self.app.no_color or self.app.has_class(MONO_CLASS)
         return tells_none if self._asked_signs is None else self._asked_signs
 
     def action_signs(self) -> None:
-        """Write + and − behind coloured tokens, or leave it."""
+        """Show or hide + and − after coloured tokens."""
         self._asked_signs = not self._signs
         self._show_signs()
 
@@ -276,7 +276,7 @@ class PairPane(MarkingPane):
             self._view(side).set_scale(self._steps or LOGRATIO_STEPS, signs=self._signs)
 
     def action_differing(self) -> None:
-        """Mark the tokens that the other response lacks, or leave it."""
+        """Mark or unmark the tokens that are not in the other response."""
         self._differs = not self._differs
         self._show_differing()
 
@@ -288,7 +288,7 @@ class PairPane(MarkingPane):
             self._view(side).show_differing(differing(tokens[side], tokens[other]) if self._differs else None)
 
     def action_top(self) -> None:
-        """List the tokens that matter most."""
+        """List the most extreme tokens of both responses."""
         with_values = [response for response in self._responses.values() if response.has_values]
         if with_values:
             self.app.push_screen(TopTokensDialog(with_values, self.session.preferences.beta), self._go_to_token)
@@ -301,12 +301,12 @@ class PairPane(MarkingPane):
             self._view(side).move_to(token)
 
     def action_texts(self) -> None:
-        """Show the whole prompt, the responses as they are, and the data set's own columns."""
+        """Show the whole prompt, the responses, and the data set's own columns."""
         if self._pair:
             self.app.push_screen(TextsDialog(whole_texts(self.session, self._pair)))
 
     def action_copy_token(self) -> None:
-        """Copy the token under the cursor, as it is."""
+        """Copy the token under the cursor."""
         view = self._view(self._side)
         if view.response.has_values:
             token = view.response.tokens[view.cursor]

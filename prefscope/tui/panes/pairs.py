@@ -1,4 +1,4 @@
-"""The pairs as a table that is sorted, filtered and marked, with the pair under the cursor beside it."""
+"""The Pairs pane: a table of pairs to sort, filter and mark, with a preview of the pair under the cursor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prefscope.tui.widgets.pair_table import PairTable
 
 
 class PairsPane(MarkingPane):
-    """Table, preview, what is in the table, and the filter."""
+    """The table, the preview, a status line, and the filter bar."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("/", "filter", "Filter", id="pairs-filter"),
@@ -37,7 +37,7 @@ class PairsPane(MarkingPane):
         Binding("escape", "clear", "Clear filter", show=False, id="pairs-clear-filter"),
         Binding("r", "arrange", "Order anew", show=False, id="pairs-arrange"),
     ]
-    SCOPED_CSS = False  # the screen's class tells whether there is room for the preview
+    SCOPED_CSS = False  # uses the screen's size class: narrow screens have no preview
     DEFAULT_CSS = """
     PairsPane {
         & > Horizontal { height: 1fr; }
@@ -48,7 +48,7 @@ class PairsPane(MarkingPane):
     """
 
     def compose(self) -> ComposeResult:
-        """Make the table, its preview, the status and the filter."""
+        """Create the table, the preview, the status line and the filter bar."""
         with Horizontal():
             yield PairTable(self.session)
             yield PairPreview(self.session)
@@ -57,40 +57,40 @@ class PairsPane(MarkingPane):
 
     @property
     def table(self) -> PairTable:
-        """The table."""
+        """The table of pairs."""
         return self.query_one(PairTable)
 
     @property
     def filter_bar(self) -> FilterBar:
-        """The line for the filter."""
+        """The filter bar below the table."""
         return self.query_one(FilterBar)
 
     @property
     def state(self) -> tuple[int, ...]:
-        """What the drawing depends on: the cursor may have been moved elsewhere."""
+        """Redrawn if this changes: the cursor may have been moved on another pane."""
         return (self.session.generation, self.session.position)
 
     def draw(self) -> None:
-        """Draw all of it."""
+        """Draw the table, filter bar, status line and preview."""
         self.table.show_session()
         self.filter_bar.show_session()
         self._draw_status()
         self.query_one(PairPreview).show_session()
 
     def _draw_status(self) -> None:
-        """Tell what is in the table, and which columns that were chosen are not."""
+        """Show the status of the table, and how many of the chosen columns do not fit."""
         count = self.table.left_out if self.session.columns is not None else 0
         told = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
         self.query_one(".status", Static).update(Content(status(self.session) + told), layout=False)
 
     @on(PairTable.Moved)
     def _preview(self) -> None:
-        """Show the pair that the cursor is on now; the table has drawn itself."""
+        """Update the preview after a cursor move; the table has redrawn itself already."""
         self._drawn = self.state
         self.query_one(PairPreview).show_session()
 
     def on_resize(self) -> None:
-        """Fill the preview when there is room for it now."""
+        """Draw the preview and the status line for the new size."""
         self.call_after_refresh(self.query_one(PairPreview).show_session)
         self.call_after_refresh(self._draw_status)
 
@@ -99,7 +99,7 @@ class PairsPane(MarkingPane):
         self.table.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return whether an action makes sense: without a pair in sight none is marked or copied."""
+        """Disable marking and copying if no pair matches, and `filter` while the filter has the focus."""
         if action == "filter":
             return not self.filter_bar.input.has_focus
         if action in {"mark", "note", "copy"}:
@@ -107,20 +107,20 @@ class PairsPane(MarkingPane):
         return super().check_action(action, parameters)
 
     def action_filter(self) -> None:
-        """Type a filter."""
+        """Edit the filter."""
         self.filter_bar.input.focus()
 
     def action_clear(self) -> None:
-        """Show every pair."""
+        """Clear the filter and show every pair."""
         self.filter_bar.clear()
 
     def action_arrange(self) -> None:
-        """Bring filter and order up to date with what was scored since."""
+        """Apply the filter and order again to newly scored pairs."""
         self.session.arrange()
         self.post_message(SessionChanged())
 
     def action_quick(self) -> None:
-        """Choose one of the filters that people ask for again and again."""
+        """Choose one of the common filters."""
         self.app.push_screen(QuickFilters(self.session), self._set_filter)
 
     def action_columns(self) -> None:
@@ -128,7 +128,7 @@ class PairsPane(MarkingPane):
         self.app.push_screen(ColumnsDialog(self.session), self.set_columns)
 
     def set_columns(self, choice: Choice | None) -> None:
-        """Show other columns, and remember them; None leaves them as they are."""
+        """Change the columns of the table and remember them; None: change nothing."""
         if choice is not None:
             self.session.set_columns(choice.columns)
             remember(replace(recall(), columns=choice.columns))
@@ -141,7 +141,7 @@ class PairsPane(MarkingPane):
 
 
 def status(session: Session) -> str:
-    """Return how many pairs match and, with a reference, how they are ranked; then the order."""
+    """Return the status line: number of matching pairs, accuracy and mean margin (with a reference), and sort order."""
     matching, total = session.order.size, session.ledger.num_pairs
     parts = [f"{matching:,}/{total:,}"]
     parts += [_share(matching / total)] if total else []
@@ -160,7 +160,7 @@ def status(session: Session) -> str:
 
 
 def _share(share: float) -> str:
-    """Return a share in percent; one that is nearly none or nearly all is not told as none or all."""
+    """Format a share in percent; a share above 0 is never rounded to 0%, and a share below 1 never to 100%."""
     percent = math.floor(100 * share + 0.5)
     if percent == 0 and share > 0:
         return "<1%"

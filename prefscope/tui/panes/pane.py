@@ -1,4 +1,4 @@
-"""What every pane has: the session, and drawing only what has changed since."""
+"""Base class of the panes: holds the session, and redraws only if something has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefscope.tui.model.session import Session
 
 
 class Pane(Vertical):
-    """One of the numbered screens."""
+    """One of the numbered panes of the main screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy", show=False, id="copy")]
 
@@ -24,33 +24,33 @@ class Pane(Vertical):
         self._drawn: tuple[int, ...] = ()
 
     def show_session(self) -> None:
-        """Draw what has changed since the pane was last shown."""
+        """Redraw the pane if the session has changed since it was last drawn."""
         if self._drawn != self.state:
             self._drawn = self.state
             self.draw()
 
     @property
     def state(self) -> tuple[int, ...]:
-        """What the drawing depends on."""
+        """Redrawn if this changes."""
         return (self.session.generation,)
 
     @abstractmethod
     def draw(self) -> None:
-        """Draw the session."""
+        """Draw the current state of the session."""
 
     @property
     def copied(self) -> tuple[str, str] | None:
-        """What `y` copies, and what that is; None for nothing."""
+        """The text that `y` copies and its name; None if there is nothing to copy."""
         return None
 
     def action_copy(self) -> None:
-        """Copy what the pane tells."""
+        """Copy the contents of the pane."""
         if (found := self.copied) is not None:
             text, what = found
             copy(self.app, text, what)
 
     def focus_first(self) -> None:
-        """Give the focus to the widget that keys are meant for."""
+        """Focus the first widget that can have the focus."""
         for widget in self.query(Widget):
             if widget.can_focus:
                 widget.focus()

@@ -1,4 +1,4 @@
-"""Runs: several ledgers of the same pairs; one is shown, another compared with it pair by pair."""
+"""The Runs pane: several ledgers of the same pairs; one is shown, and another is compared with it pair by pair."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ LEAST_P = 0.0001
 
 
 class RunsPane(Pane):
-    """The runs, what differs between two of them, and the quadrants of their margins."""
+    """A table of the runs, the differences between two of them, and the quadrants of their margins."""
 
     HELP = "Several ledgers of the same pairs, compared pair by pair: prefscope view A.parquet B.parquet"
-    SCOPED_CSS = False  # the screen's class tells how much room there is
+    SCOPED_CSS = False  # uses the screen's size class
     DEFAULT_CSS = """
     RunsPane {
         #alone { padding: 1 2; }
@@ -58,7 +58,7 @@ class RunsPane(Pane):
         self._comparison: tuple[PairedView, Comparison] | None = None
 
     def compose(self) -> ComposeResult:
-        """Make the table, the differences and the quadrants, or without another run say how to get there."""
+        """Create the table, the differences and the quadrants; with a single run, instructions instead."""
         if self.session.runs.compared is None:
             yield Static(ALONE, id="alone", markup=False)
             return
@@ -67,7 +67,7 @@ class RunsPane(Pane):
         yield Quadrants(id="quadrants")
 
     def draw(self) -> None:
-        """Draw the runs as the knobs have them."""
+        """Draw the runs and their comparison for the current knobs."""
         view = self.session.view
         if not isinstance(view, PairedView):
             return
@@ -78,7 +78,7 @@ class RunsPane(Pane):
         self._draw_quadrants(self._comparison[1])
 
     def _figures(self, view: PairedView) -> list[list[Card]]:
-        """Return the cards of every run; they depend on nothing but the knobs."""
+        """Return the cards of every run, cached until the knobs change."""
         if self._cards is None or self._cards[0] is not view.preferences:
             known = {id(one.ledger): one for one in (view, view.other)}
             views = (known.get(id(ledger)) or View(ledger, view.preferences) for ledger in self.session.runs.ledgers)
@@ -102,17 +102,17 @@ class RunsPane(Pane):
 
     @property
     def copied(self) -> tuple[str, str] | None:
-        """What `y` copies: what differs between the two runs."""
+        """What `y` copies: the differences between the two runs."""
         if self._comparison is None or not self._comparison[1].pairs:
             return None
         return "\n".join(differences(self._comparison[1], every_loss=True)), "the differences"
 
     def on_resize(self) -> None:
-        """Tell as much as there is room for."""
+        """Show as many differences as fit the new size."""
         self.call_after_refresh(self._draw_differences)
 
     def focus_first(self) -> None:
-        """Give the focus to the runs where there are several."""
+        """Focus the table of runs, or the pane if there is only one run."""
         tables = self.query(RunTable)
         (tables.first() if tables else self).focus()
 
@@ -127,7 +127,7 @@ class RunsPane(Pane):
         self._change(self.session.show_run, event.row_key)
 
     def _change(self, change: Callable[[int], bool], row: RowKey) -> None:
-        """Let the session compare or show another run."""
+        """Compare or show another run; notify the user if this clears the filter."""
         former, expression = self.session.generation, self.session.expression
         if not change(int(row.value or 0)):
             self.notify(visible(f"The filter names what is not there now and is cleared: {expression}"), markup=False)
@@ -141,7 +141,7 @@ class RunsPane(Pane):
 
 
 def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
-    """Yield a table of the means of both runs and of what differs."""
+    """Yield the lines of a table of both runs' means and their differences."""
     found = comparison.accuracy
     titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap a token")
     yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A ± paired 95% bound")

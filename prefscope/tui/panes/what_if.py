@@ -1,4 +1,4 @@
-"""What-if: every parameter that a loss declares, moved by key; numbers and plots follow at once, with no model."""
+"""The What-if pane: change loss parameters and see numbers and plots follow at once, without a model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from prefscope.tui.widgets.knob_list import KnobList
 from prefscope.tui.widgets.plot import Plot
 
 SHARES = 101
-"""Points of the curve of weights: one a percent."""
+"""Points of the curve of gradient weights: one per percent."""
 
 
 class WhatIfPane(Pane):
-    """Knobs, what the numbers are now and were at first, and two plots."""
+    """The knobs, a table of current and initial means, and two plots."""
 
     HELP = (
         "Log-probs do not depend on beta, gamma or the loss, so every knob answers at once. [ ] move the picked knob, "
@@ -43,7 +43,7 @@ class WhatIfPane(Pane):
         Binding("backspace", "reset", "Reset all", id="what-if-reset"),
         Binding("enter", "open", "Pairs by weight", id="what-if-open"),
     ]
-    SCOPED_CSS = False  # the screen's classes tell how much room there is
+    SCOPED_CSS = False  # uses the screen's size classes
     DEFAULT_CSS = """
     WhatIfPane {
         #figures { height: auto; padding: 1 1 0 1; }
@@ -56,22 +56,22 @@ class WhatIfPane(Pane):
         super().__init__(session, id=id)
         self._loss = 0
         self._curve: tuple[tuple[object, ...], NDArray[np.float64]] = ((), np.empty(0))
-        """Mean losses over the span of the picked knob, and what they depend on."""
+        """Cached mean losses over the span of the picked knob, after the inputs that they depend on."""
 
     def compose(self) -> ComposeResult:
-        """Make the knobs, the figures and the plots."""
+        """Create the knobs, the figures and the plots."""
         yield KnobList(id="knobs")
         yield Static(id="figures", markup=False)
         yield Horizontal(Plot("", id="loss-curve"), Plot("", id="weight-curve"), id="curves")
 
     @property
     def loss(self) -> str | None:
-        """The loss that the plots show."""
+        """Name of the loss that the plots show; None if no loss is usable."""
         choices = self.session.ledger.usable_losses(self.session.preferences)
         return choices[self._loss % len(choices)].name if choices else None
 
     def draw(self) -> None:
-        """Draw knobs, figures and plots."""
+        """Draw the knobs, figures and plots."""
         view, found = self.session.view, self.query_one(KnobList)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
         self.query_one("#figures", Static).update(_figures(self.session, self.loss))
@@ -80,7 +80,7 @@ class WhatIfPane(Pane):
             self._draw_weights(view, self.loss)
 
     def _draw_loss(self, view: View, loss: str, knob: Knob) -> None:
-        """Draw the mean of a loss over the span of the picked knob."""
+        """Plot the mean of a loss over the span of the picked knob."""
         plot = self.query_one("#loss-curve", Plot)
         plot.border_title = f"mean {loss} loss against {knob.name}  │ now"
         depends = knob.loss in (None, loss)
@@ -90,7 +90,7 @@ class WhatIfPane(Pane):
         plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=log))
 
     def _mean_losses(self, view: View, loss: str, knob: Knob) -> NDArray[np.float64]:
-        """Return the means that `mean_losses` does; moving the knob itself does not change them."""
+        """Return `mean_losses`, cached: moving the knob itself does not change them."""
         scored, others = np.count_nonzero(finite_pairs(view.ledger)), knob.at(view.preferences, knob.span[0])
         known = (view.ledger, scored, loss, knob, others)
         if self._curve[0] != known:
@@ -98,7 +98,7 @@ class WhatIfPane(Pane):
         return self._curve[1]
 
     def _draw_weights(self, view: View, loss: str) -> None:
-        """Draw which share of the gradient the heaviest pairs carry."""
+        """Plot the share of the gradient weight that the heaviest pairs carry."""
         plot = self.query_one("#weight-curve", Plot)
         finite = finite_pairs(view.ledger)
         shares, half = carried(view.column(f"{loss}_weight")[finite])
@@ -115,7 +115,7 @@ class WhatIfPane(Pane):
 
     @property
     def copied(self) -> tuple[str, str]:
-        """What `y` copies: the figures, now and at first."""
+        """What `y` copies: the current and initial figures."""
         return _figures(self.session, None).plain, "the figures"
 
     def show_loss(self, name: str) -> None:
@@ -125,7 +125,7 @@ class WhatIfPane(Pane):
         self.draw()
 
     def action_reset(self) -> None:
-        """Put all knobs back."""
+        """Reset all knobs."""
         self._set(self.session.initial)
 
     def action_open(self) -> None:
@@ -147,7 +147,7 @@ class WhatIfPane(Pane):
 
 
 def _figures(session: Session, shown: str | None) -> Content:
-    """Return a table of means, now and at first."""
+    """Return a table of means, current and initial."""
     now = session.view
     rows = [("", "now", "at first", "change")]
     if now.ledger.has_reference:
@@ -163,7 +163,7 @@ def _figures(session: Session, shown: str | None) -> Content:
 
 
 def _row(name: str, session: Session, column: str) -> tuple[str, str, str, str]:
-    """Return the mean of a column over pairs with finite log-probs, now and at first, and the change."""
+    """Return a row: the current and initial mean of a column over pairs with finite log-probs, and the change."""
     now, first = mean_of(session.view, column), session.first_mean(column)
     same = now == first or not np.isfinite(first) or not first
     change = "" if same else f"{signed(100 * (now / first - 1), 0)}%"

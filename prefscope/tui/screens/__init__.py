@@ -1,1 +1,1 @@
-"""The screens: main, load and error."""
+"""The main, load and error screens."""

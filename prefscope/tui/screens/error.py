@@ -1,4 +1,4 @@
-"""What happened and what to do about it."""
+"""The error screen: what happened, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefscope.tui.widgets.footer import Footer
 
 
 class ErrorScreen(ModalScreen[None]):
-    """An error in full, with what the process wrote last."""
+    """Shows an error in full, with the last lines of the log of the process."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "Copy", id="error-copy"),
@@ -49,7 +49,7 @@ class ErrorScreen(ModalScreen[None]):
         self._log = log
 
     def compose(self) -> ComposeResult:
-        """Make the box."""
+        """Create the box with the error, the advice and the log."""
         with VerticalScroll() as box:
             box.border_title = Content(f"✗ {self._title}")
             yield Static(Content(visible_lines(self._message)))
@@ -60,5 +60,5 @@ class ErrorScreen(ModalScreen[None]):
         yield Footer()
 
     def action_copy(self) -> None:
-        """Copy all of it."""
+        """Copy the error and the log."""
         copy(self.app, "\n\n".join(filter(None, (self._message, self._log))), "the error")

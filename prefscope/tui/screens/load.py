@@ -1,4 +1,4 @@
-"""What to look at: a ledger, or a data set to score with two checkpoints. What they are is told while one types."""
+"""The load screen: open a ledger, or score a data set with two checkpoints. Identifies paths while the user types."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.scoring_strip import step
 
 DELAY = 0.25
-"""Seconds for which typing has to rest before a path is looked at."""
+"""Seconds to wait after the last key before the paths are examined."""
 PATHS = {"data": "data set", "policy": "policy", "ref": "reference"}
 OPTIONS = {"device": "auto", "dtype": "auto", "max-length": "model's", "batch-tokens": "auto"}
-"""What an empty field means."""
+"""Option fields and what they use if empty."""
 SIGNS = {True: "✓", False: "✗", None: "·"}
 
 
 class LoadScreen(Screen[None]):
-    """Fields, what is in them, and what was opened lately."""
+    """Fields for the data set and checkpoints, what they name, and a list of recently opened ones."""
 
     HELP = (
         "Name a data set and two checkpoints, and score; or name a ledger, and open it. → takes a suggestion, enter "
@@ -77,7 +77,12 @@ class LoadScreen(Screen[None]):
     """
 
     def __init__(self, settings: ScoreSettings, ledger: Path | None = None) -> None:
-        """Start with settings, which the fields then change; a ledger is where that of a run goes."""
+        """Set up the screen.
+
+        Args:
+            settings: Initial values of the fields, and all settings without a field.
+            ledger: Path of the ledger that a run writes; None: the default path.
+        """
         super().__init__()
         self._settings = settings
         self._ledger = ledger
@@ -87,7 +92,7 @@ class LoadScreen(Screen[None]):
         self._opened: Opened | None = None
 
     def compose(self) -> ComposeResult:
-        """Make the fields."""
+        """Create the fields, the buttons and the list of recently opened files."""
         yield Static(" prefscope   what to look at", id="title", markup=False)
         values = self._initial_values()
         with Vertical(id="fields"):
@@ -123,13 +128,13 @@ class LoadScreen(Screen[None]):
         }
 
     def on_mount(self) -> None:
-        """Look at what the fields hold."""
+        """Examine the initial values of the fields."""
         self._look()
         self.query_one("#recent-title").display = bool(self.query_one(OptionList).option_count)
         self.set_interval(0.2, self._follow_run)
 
     async def on_unmount(self) -> None:
-        """End a run that nobody will see."""
+        """End a run that is still starting when the screen closes."""
         if self.scoring is not None:
             await self.scoring.finish()
 
@@ -143,7 +148,7 @@ class LoadScreen(Screen[None]):
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
     def _look(self) -> None:
-        """Find out what the fields name, in a thread: a disk can be slow."""
+        """Identify what the fields name, in a thread because disks can be slow."""
         value = self._value
         data = recognise_data(value("data"))
         policy, ref = (recognise_model(value(role), role=role) for role in ("policy", "ref"))
@@ -168,7 +173,7 @@ class LoadScreen(Screen[None]):
         self.query_one("#estimate", Static).update(Content(guess and f"estimate   {guess}"))
         self.query_one("#score", Button).label = "Open" if not needs_models else "Score"
 
-    # What is done with it
+    # Opening and scoring
 
     @on(Input.Submitted)
     def _go_on(self) -> None:
@@ -190,7 +195,7 @@ class LoadScreen(Screen[None]):
         self._open(Opened(self._value("data"), self._value("policy"), self._value("ref")))
 
     def _open(self, opened: Opened) -> None:
-        """Open a ledger, or start a run."""
+        """Open a ledger or start a run, unless there is a problem to report."""
         problem = next(self._problems(opened), None)
         if problem is not None:
             self.notify(visible(problem), severity="error", markup=False)
@@ -203,7 +208,7 @@ class LoadScreen(Screen[None]):
             self.app.run_worker(self.scoring.run(), group="scoring", exit_on_error=False)
 
     def _problems(self, opened: Opened) -> Iterator[str]:
-        """Yield what keeps a run from starting."""
+        """Yield the problems that keep a run from starting."""
         data = recognise_data(opened.data)
         if not opened.data or (data.good is False and not data.pairs):
             yield f"data set: {data.text}"
@@ -222,7 +227,7 @@ class LoadScreen(Screen[None]):
                 yield f"{name.replace('-', ' ')}: a whole number of tokens, or nothing."
 
     def _settings_of(self, opened: Opened) -> ScoreSettings:
-        """Return the settings that the fields ask for."""
+        """Return the settings with the values of the fields."""
         asked = self._settings
         lengths = {name: int(self._value(name) or 0) or None for name in ("max-length", "batch-tokens")}
         models = replace(
@@ -241,7 +246,7 @@ class LoadScreen(Screen[None]):
         )
 
     def _follow_run(self) -> None:
-        """Tell how far a run is, and go over to its pairs as soon as they are there."""
+        """Show the progress of a run, and switch to its pairs as soon as they are available."""
         scoring = self.scoring
         if scoring is None or self._opened is None:
             return
@@ -258,16 +263,16 @@ class LoadScreen(Screen[None]):
             self.query_one("#state", Static).update("")
 
     def action_back(self) -> None:
-        """Stop a run that is starting, else go back to where one came from."""
+        """Stop a run that is starting, or go back to the previous screen."""
         if self.scoring is not None:
             self.scoring.close()
             self.scoring = None
             self.query_one("#state", Static).update("Stopped. What was scored is kept.")
-        elif len(self.app.screen_stack) > 2:  # noqa: PLR2004 (Textual's own screen lies below)
+        elif len(self.app.screen_stack) > 2:  # noqa: PLR2004 (Textual's default screen is below)
             self.dismiss()
 
     def action_help(self) -> None:
-        """Show or hide the keys."""
+        """Show or hide the help panel with the keys."""
         if self.query(HelpPanel):
             self.app.action_hide_help_panel()
         else:
@@ -275,13 +280,13 @@ class LoadScreen(Screen[None]):
 
 
 class PathSuggester(Suggester):
-    """Completes a path to the first that begins so."""
+    """Completes a path to the first path with this prefix."""
 
     def __init__(self) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
 
     async def get_suggestion(self, value: str) -> str | None:
-        """Return the first path that begins with what was typed, None for none."""
+        """Return the first existing path that starts with the typed text, or None."""
         return await asyncio.to_thread(_completed, value)
 
 

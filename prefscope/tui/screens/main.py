@@ -1,4 +1,4 @@
-"""The one main screen: who is looked at, numbered tabs, the panes. State is kept when one switches."""
+"""The main screen: an identity line, numbered tabs, and the panes, which keep their state when switching."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECONDS_BETWEEN_RENEWALS = 0.5
 
 
 class MainScreen(Screen[None]):
-    """The panes of one session."""
+    """Shows the panes of a session, and follows a run if there is one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -63,19 +63,19 @@ class MainScreen(Screen[None]):
     ]
 
     def __init__(self, session: Session, scoring: Scoring | None, idle_timer: IdleTimer) -> None:
-        """Make the screen.
+        """Set up the screen.
 
         Args:
-            session: What is looked at.
-            scoring: The run that fills its ledger, if one does.
-            idle_timer: News of the run is shown while the user is idle.
+            session: The session to show.
+            scoring: The run that is filling its ledger, if there is one.
+            idle_timer: Delays updates from the run until the user is idle.
         """
         super().__init__()
         self.session = session
         self.scoring = scoring
         self._idle_timer = idle_timer
         self._renewed: tuple[Ledger, int] | None = None
-        """Up to where the run is on the screen."""
+        """The live ledger and the generation of the run that are shown."""
         self._last_renewal = 0.0
         self._told: Failed | None = None
         self._panes: dict[str, Pane] = {
@@ -88,7 +88,7 @@ class MainScreen(Screen[None]):
         }
 
     def compose(self) -> ComposeResult:
-        """Make the chrome and the panes."""
+        """Create the identity line, tabs, progress strip, panes and footer."""
         yield Static(id="identity", markup=False)
         yield Tabs(id="tabs")
         yield ScoringStrip(id="scoring", markup=False)
@@ -97,52 +97,52 @@ class MainScreen(Screen[None]):
         yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
 
     def on_mount(self) -> None:
-        """Fill the chrome and the first pane."""
+        """Draw the identity line and the first pane."""
         self._refresh()
-        self.call_after_refresh(self.action_show, "overview")  # the frame is painted before anything is computed
+        self.call_after_refresh(self.action_show, "overview")  # paint the frame before computing anything
         if self.scoring is not None:
             self.set_interval(SECONDS_BETWEEN_RENEWALS, self._follow_run)
 
     def on_resize(self, event: Resize) -> None:
-        """Say so where there is too little room; what was shown is kept."""
+        """Show a message if the window is too small; the panes are kept."""
         self.set_class(event.size.width < LEAST.width or event.size.height < LEAST.height, "-too-small")
 
     async def on_unmount(self) -> None:
-        """End a run that nobody sees any more; what it committed is kept."""
+        """End the run when the screen closes; committed results are kept."""
         if self.scoring is not None:
             await self.scoring.finish()
 
     def action_open(self) -> None:
-        """Look at something else."""
+        """Open another ledger or data set."""
         self.post_message(OpenAsked())
 
     def action_help(self) -> None:
-        """Show or hide the keys and what the focused widget is for."""
+        """Show or hide the keys and the help of the focused widget."""
         if self.query(HelpPanel):
             self.app.action_hide_help_panel()
         else:
             self.app.action_show_help_panel()
 
     def action_export(self) -> None:
-        """Write pairs into a file."""
+        """Write pairs to a file."""
         if self.scoring is not None:
             self.notify("There is a ledger to export from as soon as scoring is done.", severity="warning")
             return
-        from prefscope.tui.dialogs.export import ExportDialog  # with what reads and writes data sets
+        from prefscope.tui.dialogs.export import ExportDialog  # imports the readers and writers of data sets
 
         self.app.push_screen(ExportDialog(self.session))
 
     def action_show(self, name: str) -> None:
-        """Switch to a pane and let it draw what has changed."""
+        """Switch to a pane, and redraw it if needed."""
         if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
-            self.session.arrange()  # nobody looks at the order, so it may change
+            self.session.arrange()  # the order is not visible, so it may change
         self.query_one("#panes", ContentSwitcher).current = name
         self.query_one(Tabs).active = name
         self._panes[name].show_session()
         self._panes[name].focus_first()
 
     def _follow_run(self) -> None:
-        """Show what the run has done since."""
+        """Show the progress of the run."""
         if self.scoring is not None:
             self._take_in(self.scoring)
         self.query_one(ScoringStrip).show_run(self.scoring)
@@ -163,12 +163,12 @@ class MainScreen(Screen[None]):
             )
 
     def _has_news(self, scoring: Scoring) -> bool:
-        """Return whether there is something new that may be shown now."""
+        """Return whether there are updates to show and the user is idle or has waited long enough."""
         is_new = self._renewed != (scoring.live, scoring.generation)
         return is_new and self._idle_timer.allows(time.monotonic() - self._last_renewal)
 
     def _finish(self, scoring: Scoring, finished: Finished) -> None:
-        """Go over to the ledger that the run has written."""
+        """Switch from the live ledger to the file that the run has written."""
         self.scoring = None
         self._renew(load_ledger(finished.ledger))
         scoring.close()
@@ -180,7 +180,7 @@ class MainScreen(Screen[None]):
         self._redraw()
 
     def action_turn_run(self) -> None:
-        """Stop the run, or go on with one that was stopped or failed."""
+        """Stop the run, or resume one that was stopped or failed."""
         former = self.scoring
         if former is None:
             return
@@ -194,7 +194,7 @@ class MainScreen(Screen[None]):
 
     @on(SessionChanged)
     def _redraw(self) -> None:
-        """Let the visible pane draw what has changed; the others do when they are shown."""
+        """Redraw the visible pane; the others are redrawn when they are shown."""
         self._refresh()
         self._panes[self.query_one(ContentSwitcher).current or "overview"].show_session()
 
@@ -204,7 +204,7 @@ class MainScreen(Screen[None]):
 
     @on(PairsAsked)
     def _show_pairs(self, asked: PairsAsked) -> None:
-        """Show the pairs that match an expression."""
+        """Show the Pairs pane with a filter."""
         self.session.set_filter(asked.expression)
         self._refresh()
         self.action_show("pairs")
@@ -214,7 +214,7 @@ class MainScreen(Screen[None]):
 
 
 def identity(session: Session) -> Content:
-    """Return the line that says what is looked at, what matters most first."""
+    """Return the identity line: ledger, number of pairs, beta, compared run and models, the most important first."""
     models = session.ledger.manifest.get("models", {})
     known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
     pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"
@@ -228,7 +228,7 @@ def identity(session: Session) -> Content:
 
 
 class Tabs(Static):
-    """The numbered names of the panes."""
+    """The tab bar: the numbered names of the panes."""
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, markup=False)
@@ -236,7 +236,7 @@ class Tabs(Static):
 
     @property
     def active(self) -> str:
-        """The pane that is shown."""
+        """Name of the pane that is shown."""
         return self._active
 
     @active.setter

@@ -1,1 +1,1 @@
-"""What panes are made of."""
+"""Widgets used in screens, panes and dialogs."""

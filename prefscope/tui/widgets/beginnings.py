@@ -1,4 +1,4 @@
-"""How the texts of pairs begin, read when they come into view."""
+"""A cache of the first characters of texts, which are read when their pairs scroll into view."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from prefscope.ledger.table import Ledger
 
 LENGTH = 400
-"""Characters of a text that are kept: more than the widest cell shows."""
+"""Characters kept of each text, more than the widest cell shows."""
 KEPT = 20_000
-"""Texts that are kept; the longest known go first."""
+"""Maximum number of cached texts; the oldest are removed first."""
 
 
 class Beginnings:
-    """The first characters of one text column."""
+    """A cache of the first characters of one text column."""
 
     def __init__(self, ledger: Ledger, column: str) -> None:
         self.ledger = ledger
@@ -22,11 +22,11 @@ class Beginnings:
         self._known: dict[int, str] = {}
 
     def get(self, position: int) -> str | None:
-        """Return the beginning of a pair's text, None where it was not read yet."""
+        """Return the beginning of a pair's text, or None if it has not been read yet."""
         return self._known.get(position)
 
     def load(self, positions: Iterable[int], groups: int) -> bool:
-        """Read what is not known of some pairs, at most so many row groups; return whether all are known now."""
+        """Read the missing texts of some pairs, from at most `groups` row groups; return whether all are cached now."""
         wanted = list(positions)
         for position in wanted:
             if position in self._known:
@@ -40,7 +40,7 @@ class Beginnings:
         return True
 
     def _forget(self, wanted: list[int]) -> None:
-        """Let go of the longest known texts but for those that are wanted now."""
+        """Remove the oldest texts, except those that are wanted now."""
         surplus = len(self._known) - KEPT
         if surplus > 0:
             kept = set(wanted)

@@ -1,4 +1,4 @@
-"""Radio buttons and check boxes that tell by a glyph, not by a colour alone, whether they are on."""
+"""Radio buttons and check boxes that show their state by a glyph, not only by colour."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from textual.widgets import Checkbox, RadioButton
 
 
 class Choice(RadioButton):
-    """One of several: (•) or ( )."""
+    """A radio button: (•) or ( )."""
 
     @property
-    def _button(self) -> Content:  # Textual paints the same glyph in two colours here
+    def _button(self) -> Content:  # Textual only changes the colour of the glyph here
         return Content("(•)" if self.value else "( )")
 
 
 class Tick(Checkbox):
-    """On or off: [x] or [ ]."""
+    """A check box: [x] or [ ]."""
 
     @property
     def _button(self) -> Content:

@@ -1,4 +1,4 @@
-"""The one line in which an expression is typed; the pairs follow while it is."""
+"""The line for typing a filter expression; the pairs are filtered while the user types."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prefscope.tui.messages import SessionChanged
 from prefscope.tui.model.session import Session
 
 DELAY = 0.08
-"""Seconds after the last key before the pairs follow."""
+"""Seconds to wait after the last key before the filter is applied."""
 _WORD = re.compile(r"\w*\Z")
 _PLAIN = re.compile(r"[^\W\d]\w*")
 _CALL = re.compile(r"\b(\w+)\(\s*\w*\Z")
 
 
 class FilterInput(Input):
-    """The expression, with what is wrong underlined, completion and history."""
+    """The input field of the expression, with errors underlined, completion and history."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "complete", "Complete", id="filter-complete"),
@@ -40,11 +40,11 @@ class FilterInput(Input):
     ]
 
     class Left(Message):
-        """The line is left."""
+        """The user left the input field."""
 
     def __init__(self, names: Names) -> None:
         self.wrong: tuple[int, int] | None = None
-        """The characters that an error is about."""
+        """Start and end of the characters that an error refers to."""
         super().__init__(
             placeholder='filter, for example margin < 0 and prompt ~ "python"',
             highlighter=_Pointer(self),
@@ -56,31 +56,31 @@ class FilterInput(Input):
         self.history: list[str] = []
         self._recalled = 0
         self._completion: tuple[str, list[str]] = ("", [])
-        """The value that the last completion left, and what comes next in turn."""
+        """The text before the cursor after the last completion, and the next candidates in turn."""
 
     def validate_value(self, value: str) -> str:
-        """Return what may stand in the line: control characters, which only a paste brings, are made visible."""
+        """Return the value with control characters, which can come from pasted text, escaped."""
         return visible(value.replace("\t", " "))
 
     def remember(self) -> None:
-        """Put the expression into the history."""
+        """Add the expression to the history."""
         if self.value.strip() and self.value not in self.history[-1:]:
             self.history.append(self.value)
         self._recalled = len(self.history)
 
     def action_recall(self, step: int) -> None:
-        """Show an expression of the history; beyond the last there is an empty one."""
+        """Show an expression from the history; after the last comes an empty one."""
         if self.history:
             self._recalled = min(max(self._recalled + step, 0), len(self.history))
             self.value = (*self.history, "")[self._recalled]
             self.cursor_position = len(self.value)
 
     def action_leave(self) -> None:
-        """Give the focus back."""
+        """Leave the filter."""
         self.post_message(self.Left())
 
     def action_complete(self) -> None:
-        """Complete the word before the cursor; again, and the next candidate takes its place."""
+        """Complete the word before the cursor; press again for the next candidate."""
         before, after = self.value[: self.cursor_position], self.value[self.cursor_position :]
         left, candidates = self._completion
         if before != left:
@@ -95,19 +95,19 @@ class FilterInput(Input):
 
 
 class _Pointer(Highlighter):
-    """Underlines what is wrong."""
+    """Underlines errors in the input field."""
 
     def __init__(self, field: FilterInput) -> None:
         self.field = field
 
     def highlight(self, text: Text) -> None:
-        """Underline the characters that the field's error is about."""
+        """Underline the characters that the field's error refers to."""
         if self.field.wrong is not None:
             text.stylize(Style(underline=True, bold=True), *self.field.wrong)
 
 
 def completions(before: str, names: Names) -> list[str]:
-    """Return what the word at the end of a text can become: columns, their aliases, functions, flags and marks."""
+    """Return the completions of the last word of a text: columns, their aliases, functions, flags and marks."""
     word = _WORD.search(before)
     stem = word[0] if word else ""
     call = _CALL.search(before)
@@ -122,7 +122,7 @@ def completions(before: str, names: Names) -> list[str]:
 
 
 class FilterBar(Vertical):
-    """The expression that pairs are filtered by, how many match it, and what is wrong with it."""
+    """The filter expression, the number of matching pairs, and an error message if it is invalid."""
 
     DEFAULT_CSS = """
     FilterBar {
@@ -139,7 +139,7 @@ class FilterBar(Vertical):
     """
 
     class Done(Message):
-        """The line is done with: the pairs are to have the focus again."""
+        """The user is done with the filter: focus the pairs again."""
 
     def __init__(self, session: Session, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
@@ -148,7 +148,7 @@ class FilterBar(Vertical):
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Make the line and what is shown below it on an error."""
+        """Create the input field, the count and the error message."""
         with Horizontal():
             yield Static("/", classes="sign")
             yield FilterInput(self.session.view.names)
@@ -157,11 +157,11 @@ class FilterBar(Vertical):
 
     @property
     def input(self) -> FilterInput:
-        """The line itself."""
+        """The input field."""
         return self.query_one(FilterInput)
 
     def show_session(self) -> None:
-        """Show the session's filter where another than the line's was set, and how many pairs match."""
+        """Update the input field if the session's filter was changed elsewhere, and the number of matching pairs."""
         self.input.names = self.session.view.names
         if self._applied != self.session.expression:
             self._cancel()
@@ -174,7 +174,7 @@ class FilterBar(Vertical):
 
     @on(Input.Changed)
     def _wait(self, event: Input.Changed) -> None:
-        """Apply the expression when no further key follows."""
+        """Apply the expression once the user stops typing."""
         event.stop()
         self._cancel()
         self._timer = self.set_timer(DELAY, self.apply)
@@ -185,7 +185,7 @@ class FilterBar(Vertical):
             self._timer = None
 
     def apply(self) -> None:
-        """Filter the pairs by the line, or tell what is wrong with it and leave the pairs as they are."""
+        """Filter the pairs by the expression; if it is invalid, show the error and leave the filter unchanged."""
         self._cancel()
         expression = self.input.value.strip()
         try:
@@ -199,12 +199,12 @@ class FilterBar(Vertical):
             self._show_error(None)
 
     def clear(self) -> None:
-        """Show every pair."""
+        """Clear the filter and show every pair."""
         self.input.value = ""
         self.apply()
 
     def _show_error(self, error: FilterError | None) -> None:
-        """Show an error, or without one how many pairs match."""
+        """Show an error or, if None, the number of matching pairs."""
         self.set_class(error is not None, "-wrong")
         self.input.wrong = (error.start, error.stop) if error else None
         self.input.refresh()
@@ -215,7 +215,7 @@ class FilterBar(Vertical):
 
     @on(FilterInput.Left)
     def _leave(self) -> None:
-        """Apply at once, keep the expression for later if it is one, and give the focus back."""
+        """Apply the expression, add it to the history if it is valid, and return the focus to the pairs."""
         self.apply()
         if not self.has_class("-wrong"):
             self.input.remember()
@@ -223,7 +223,7 @@ class FilterBar(Vertical):
 
     @on(Input.Submitted)
     def _submit(self, event: Input.Submitted) -> None:
-        """Leave the line if it is an expression; else there is something to mend first."""
+        """Leave the input field if the expression is valid; otherwise stay, so that the user can fix it."""
         event.stop()
         self.apply()
         if not self.has_class("-wrong"):

@@ -1,7 +1,7 @@
-"""The last line of a screen: the keys that do something now.
+"""The footer: the keys that are currently active.
 
-Textual's own footer mounts a widget for every key whenever the focus moves, which takes longer than all else that a key
-press brings about, and hides what does not fit. This one draws a line.
+Textual's own footer mounts a widget for every key whenever the focus moves, which takes longer than everything else
+that a key press causes, and clips keys that do not fit. This footer draws a single line.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 KEPT = frozenset({"dismiss", "dismiss(None)", "help", "quit"})
-"""Actions whose keys stand at the right end, however narrow the line is."""
+"""Actions whose keys are always shown, at the right end, however narrow the line is."""
 GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key and what it does."""
+    """A key in the footer and the description of its action."""
 
     key: str
     shown: str
@@ -35,12 +35,12 @@ class Key:
 
     @property
     def width(self) -> int:
-        """Cells that it takes up."""
+        """Width in cells."""
         return cell_len(self.shown) + 1 + cell_len(self.description)
 
 
 class Footer(Widget):
-    """The keys by the order of their bindings, the focused widget's first; a click on one presses it."""
+    """Shows keys in the order of their bindings, the focused widget's first; clicking a key presses it."""
 
     COMPONENT_CLASSES = {"footer--key", "footer--off"}  # noqa: RUF012 (as Textual declares it)
     DEFAULT_CSS = """
@@ -60,19 +60,19 @@ class Footer(Widget):
         self._keys: list[Key] = []
 
     def on_mount(self) -> None:
-        """Follow the bindings."""
+        """Update the footer whenever the active bindings change."""
         self.screen.bindings_updated_signal.subscribe(self, self._follow)
         self._follow(self.screen)
 
     def _follow(self, screen: Screen[object]) -> None:
-        """Draw anew if other keys do something now."""
+        """Redraw the footer if the active keys have changed."""
         found = [*self._find(screen)]
         if found != self._keys:
             self._keys = found
             self.refresh()
 
     def _find(self, screen: Screen[object]) -> Iterator[Key]:
-        """Yield a key for every action to show, the way to all commands last."""
+        """Yield one key for every visible action, the command palette last."""
         active = screen.active_bindings
         first: dict[str, ActiveBinding] = {}
         shown = [one for one in active.values() if one.binding.show]
@@ -85,7 +85,7 @@ class Footer(Widget):
 
     @property
     def placed(self) -> list[tuple[int, Key]]:
-        """The keys that fit, each with the column where it begins."""
+        """The keys that fit, each with its first column."""
         width = self.size.width - 2  # a space at either end
         kept = [key for key in self._keys if key.is_kept]
         right = sum(key.width + GAP for key in kept) - GAP if kept else -GAP
@@ -102,7 +102,7 @@ class Footer(Widget):
         return places
 
     def render_line(self, y: int) -> Strip:
-        """Return the line."""
+        """Render the keys."""
         del y
         base = self.rich_style
         name, off = (base + self.get_component_rich_style(f"footer--{one}", partial=True) for one in ("key", "off"))

@@ -1,4 +1,4 @@
-"""A histogram whose bins can be picked and opened."""
+"""A histogram with bins that can be picked and opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REVERSED = Style(reverse=True)
 
 
 class Histogram(Plot, can_focus=True):
-    """Margins in bins, wrong ones ▒ and right ones █."""
+    """A histogram of margins; wrongly ranked pairs are drawn as ▒, rightly ranked pairs as █."""
 
     HELP = "All pairs at a glance. ← → pick a bin of the histogram, enter shows its pairs; p shows the other plots."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -35,7 +35,7 @@ class Histogram(Plot, can_focus=True):
 
     @dataclass
     class BinOpened(Message):
-        """The pairs of a bin are asked for; None stands for an open end."""
+        """A request to list the pairs of a bin; None: the bin is unbounded on that side."""
 
         low: float | None
         high: float | None
@@ -46,7 +46,7 @@ class Histogram(Plot, can_focus=True):
         self.picked: int | None = None
 
     def show_values(self, values: NDArray[np.float64]) -> None:
-        """Draw other values; the same ones leave the picked bin as it is."""
+        """Draw the finite values; the picked bin is kept if they are unchanged."""
         known = np.isfinite(values)
         finite = values if known.all() else values[known]
         if np.array_equal(finite, self._values):
@@ -58,11 +58,11 @@ class Histogram(Plot, can_focus=True):
 
     @property
     def edges(self) -> NDArray[np.float64]:
-        """The edges of the bins as drawn, empty without values."""
+        """The edges of the drawn bins, empty if there are no values. Shape (bins + 1,)."""
         return histogram_edges(self._values, self.content_size.width) if self._values.size else np.empty(0)
 
     def action_pick(self, step: int) -> None:
-        """Go to the next bin that has a pair."""
+        """Go to the next bin that has pairs."""
         edges = self.edges
         if not edges.size:
             return
@@ -76,7 +76,7 @@ class Histogram(Plot, can_focus=True):
         self._pick(int(at), int(counts[at]))
 
     def _counts(self, edges: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return how many values each bin has, the tails in the outermost ones."""
+        """Return the number of values in each bin; the outermost bins include the tails. Shape (bins,)."""
         return np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)[0]
 
     def _pick(self, at: int, count: int) -> None:
@@ -88,18 +88,18 @@ class Histogram(Plot, can_focus=True):
         self.refresh()
 
     def _bounds(self, at: int) -> tuple[float | None, float | None]:
-        """Return the least and the greatest margin of a bin; the outermost ones have an open end."""
+        """Return the bounds of a bin, low ≤ margin < high; None where an outermost bin is unbounded."""
         edges = self.edges
         last = len(edges) - 2
         return (None if at == 0 else float(edges[at])), (None if at >= last else float(edges[at + 1]))
 
     def action_open(self) -> None:
-        """Ask for the pairs of the picked bin."""
+        """List the pairs of the picked bin."""
         if self.picked is not None:
             self.post_message(self.BinOpened(*self._bounds(self.picked)))
 
     def on_click(self, event: Click) -> None:
-        """Pick the bin under the mouse; a double click opens it."""
+        """Pick the clicked bin; a double click opens it."""
         edges = self.edges
         offset = event.get_content_offset(self)
         if not edges.size or offset is None:
@@ -113,19 +113,19 @@ class Histogram(Plot, can_focus=True):
 
     @property
     def _area(self) -> tuple[int, int]:
-        """The first column of the bars, and how many columns there are."""
+        """The first column of the bars, and their total width."""
         first = self.lines[0] if self.lines else ""
         left = 1 + max(first.find("│"), first.find("┤"))
         return left, self.content_size.width - left
 
     def _columns(self, at: int) -> tuple[int, int]:
-        """Return the first column of a bin's bar and the one after its last."""
+        """Return the first column of a bin's bar, and the column after its last."""
         left, width = self._area
         bins = max(len(self.edges) - 1, 1)
         return left + round(at * width / bins), left + round((at + 1) * width / bins)
 
     def render_line(self, y: int) -> Strip:
-        """Return a line of the plot, the picked bin's columns reversed."""
+        """Render a line of the plot, with the picked bin in reverse video."""
         line = super().render_line(y)
         if self.picked is None:
             return line

@@ -1,4 +1,4 @@
-"""The knobs of the losses, a line each: picked with up and down, moved with the brackets or the mouse."""
+"""The list of knobs, one per line: up and down pick a knob, brackets or the mouse move it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
 
 
 class KnobList(Widget, can_focus=True):
-    """Every knob with its span and its value."""
+    """Shows every knob with its span and its value."""
 
     HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ puts it back, backspace puts all back."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,7 +44,7 @@ class KnobList(Widget, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """A knob was moved."""
+        """A knob was moved, or another one was picked."""
 
         preferences: PreferenceSettings
 
@@ -56,18 +56,18 @@ class KnobList(Widget, can_focus=True):
 
     @property
     def picked(self) -> Knob | None:
-        """The knob that keys move."""
+        """The picked knob; None if there are no knobs."""
         return self._knobs[self._picked] if self._knobs else None
 
     def show_knobs(self, knobs: list[Knob], preferences: PreferenceSettings, initial: PreferenceSettings) -> None:
-        """Show knobs where they stand; a reset puts them where they stood at first."""
+        """Show the knobs with their current values; `initial` has the values that a reset restores."""
         grown = len(knobs) != len(self._knobs)
         self._knobs, self._preferences, self._initial = knobs, preferences, initial
         self._picked = min(self._picked, max(len(knobs) - 1, 0))
         self.refresh(layout=grown)
 
     def get_content_height(self, *_: object) -> int:
-        """Return a line for each knob."""
+        """Return the height: one line per knob, at least one."""
         return max(len(self._knobs), 1)
 
     def action_pick(self, step: int) -> None:
@@ -82,13 +82,13 @@ class KnobList(Widget, can_focus=True):
             self._move(self.picked.moved(self._preferences, steps))
 
     def action_reset(self) -> None:
-        """Put the picked knob back where it stood at first."""
+        """Reset the picked knob to its initial value."""
         if self.picked is not None:
             first = self.picked.value(self._initial)
             self._move(self.picked.at(self._preferences, first))
 
     def on_click(self, event: Click) -> None:
-        """Pick a knob, and put it where its line was clicked."""
+        """Pick the clicked knob; a click on its track also moves it there."""
         offset = event.get_content_offset(self)
         if offset is None or not 0 <= offset.y < len(self._knobs):
             return
@@ -100,27 +100,27 @@ class KnobList(Widget, can_focus=True):
         self._move(knob.at(self._preferences, value))
 
     def _move(self, preferences: PreferenceSettings) -> None:
-        """Tell where the knobs are now; the next key goes on from there, also when it comes before the drawing."""
+        """Post the new values; they are stored at once, so that keys pressed before the next redraw build on them."""
         self._preferences = preferences
         self.post_message(self.Moved(preferences))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Move the picked knob up."""
+        """Move the picked knob up by a step."""
         event.stop()
         self.action_turn(1)
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Move the picked knob down."""
+        """Move the picked knob down by a step."""
         event.stop()
         self.action_turn(-1)
 
     @property
     def _track(self) -> int:
-        """How many cells a knob's track has."""
+        """Width of a knob's track in cells."""
         return max(self.content_size.width - NAME_CELLS - 2 * END_CELLS - VALUE_CELLS - 2, 5)
 
     def render_line(self, y: int) -> Strip:
-        """Return the line of a knob."""
+        """Render the line of a knob."""
         width = self.content_size.width
         if y >= len(self._knobs):
             text = "" if self._knobs else " no loss with a knob can be given"

@@ -1,4 +1,4 @@
-"""The columns of the table of pairs: which there are, which fit into a width, what a cell of each shows."""
+"""Columns of the table of pairs: which are available, which fit a given width, and the text of their cells."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from prefscope.tui.widgets.beginnings import LENGTH
 
 Kind: TypeAlias = Literal["row", "prompt", "number", "margin", "text", "mark", "flags"]
 Cell: TypeAlias = tuple[str, str]
-"""What a cell shows, and the component class of its colour (empty for none)."""
+"""Text of a cell, and the component class of its colour (empty: none)."""
 
 WRONG, TIED = "−", "="
-"""Stand beside a margin, so that the colour is never all that tells."""
+"""Shown beside a margin, so that the outcome is not shown only by colour."""
 MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"
 
 ALWAYS_OR_NEVER = frozenset({"row", "prompt", "chosen", "rejected", "source_json"})
-"""Columns that nobody chooses: the first two are always shown, the others are longer than any cell."""
+"""Columns that cannot be chosen: `row` and `prompt` are always shown, the others are too long for a cell."""
 OUTCOME = 2
-"""Cells of the glyph beside a margin."""
+"""Width in cells of the outcome beside a margin, with its space."""
 POINTER = 1
-"""Cells at the left for the glyph of the cursor row."""
+"""Width in cells of the cursor glyph at the left."""
 MINIMAL_PROMPT = 22
-"""Columns are left out before the prompt gets narrower."""
+"""Minimum width of the prompt in cells: columns are left out to keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,21 @@ class PairColumn:
     """A column of the table."""
 
     name: str
-    """In the view; `mark` is in none and cannot be sorted by."""
+    """Name in the view; `mark` is not in the view and cannot be sorted by."""
     title: str
     width: int
-    """In cells; the prompt gets what is left."""
+    """Width in cells; 0 for the prompt, which gets the remaining width."""
     rank: int
-    """Columns of the highest rank are left out first and all together, those of rank 0 never."""
+    """Columns of the highest rank are left out first, all together; columns of rank 0 are always shown."""
     kind: Kind = "number"
     decimals: int = 0
     signed: bool = False
     descending: bool = False
-    """Whether the first sort by it begins with the highest: what is worst or most comes first."""
+    """Whether the first sort by this column is descending, so that the worst or largest values come first."""
 
     @property
     def is_sortable(self) -> bool:
-        """Whether pairs can be ordered by it."""
+        """Whether pairs can be sorted by this column."""
         return self.kind != "mark"
 
 
@@ -62,7 +62,7 @@ FLAGS_COLUMN = PairColumn("flags", "flags", 6, 6, "flags", descending=True)
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A column at its place in the line."""
+    """A column with its position and width in the line, in cells."""
 
     column: PairColumn
     left: int
@@ -70,7 +70,7 @@ class Placed:
 
 
 def pair_columns(session: Session) -> list[PairColumn]:
-    """Return the columns for a session in the order of the line; the one sorted by is among them."""
+    """Return the columns for a session, in display order; they include the sort column."""
     ledger = session.ledger
     digits = max(len(str(int(ledger.stored["row"].max()))) if ledger.num_pairs else 1, 3)
     columns = [PairColumn("row", "#", digits + 1, 0, "row"), PairColumn("prompt", "prompt", 0, 0, "prompt")]
@@ -87,20 +87,20 @@ def pair_columns(session: Session) -> list[PairColumn]:
 
 
 def offered(session: Session) -> list[PairColumn]:
-    """Return every column that can be chosen."""
+    """Return all columns that the user can choose."""
     usual = [*_usual(session), FLAGS_COLUMN]
     known = ALWAYS_OR_NEVER | {column.name for column in usual}
     return usual + [_other(session, name) for name in session.view.names.kinds if name not in known]
 
 
 def _usual(session: Session) -> list[PairColumn]:
-    """Return the columns that are shown where none were chosen, without the flags."""
+    """Return the columns that are shown by default, without the flags."""
     lengths = (PairColumn(name, f"len_{name[0]}", 6, 7, descending=True) for name in NUM_TOKENS)
     return [*_scores(session), *lengths]
 
 
 def _scores(session: Session) -> list[PairColumn]:
-    """Return the columns of rewards, or of log-probs without a reference, and of losses."""
+    """Return the columns of rewards (without a reference: log-probs), margins and losses."""
     if session.ledger.has_reference:
         columns = [
             PairColumn("chosen_rewards", "r_chs", 7, 4, decimals=2, signed=True),
@@ -122,7 +122,7 @@ def _scores(session: Session) -> list[PairColumn]:
 
 
 def _other(session: Session, name: str) -> PairColumn:
-    """Return a column that is not among the usual ones."""
+    """Return the layout of a column that is not shown by default."""
     is_text = session.view.names.kinds[name] != "number"
     title = one_line(short_name(session.view.names, name))
     width = min(max(len(title) + 1, 10), 14)
@@ -130,7 +130,7 @@ def _other(session: Session, name: str) -> PairColumn:
 
 
 def arrange(columns: Sequence[PairColumn], width: int, wanted: Collection[str]) -> list[Placed]:
-    """Return the columns that fit into a width, those wanted first of all."""
+    """Return the columns that fit a width, with their positions; wanted columns take priority."""
     room = width - POINTER - MINIMAL_PROMPT
     kept: set[str] = set()
     for needed in sorted({_need(column, wanted) for column in columns}):
@@ -150,17 +150,17 @@ def arrange(columns: Sequence[PairColumn], width: int, wanted: Collection[str]) 
 
 
 def _need(column: PairColumn, wanted: Collection[str]) -> int:
-    """Return when a column is left out: 0 and below never, else those with the highest number first."""
+    """Return the rank by which a column is left out: the highest first, 0 and below never."""
     return -1 if column.name in wanted else column.rank
 
 
 def short_name(names: Names, full: str) -> str:
-    """Return the alias of a column, its name if it has none."""
+    """Return the alias of a column, or its name if it has none."""
     return next((alias for alias, name in names.aliases.items() if name == full and names.full(alias) == full), full)
 
 
 def heading(placed: Placed, session: Session) -> str:
-    """Return a column's title as wide as the column, with an arrow where the pairs are sorted by it."""
+    """Return a column's title, padded to its width, with an arrow if the pairs are sorted by it."""
     sort, column = session.sort, placed.column
     arrow = ("▼" if sort.descending else "▲") if sort.column == column.name else ""
     title = fit(column.title, min(len(column.title), placed.width - len(arrow))) + arrow
@@ -170,7 +170,7 @@ def heading(placed: Placed, session: Session) -> str:
 
 
 def cell(placed: Placed, session: Session, position: int) -> Cell:
-    """Return what a cell of any column but the prompt shows."""
+    """Return the text and colour of a cell in any column except the prompt."""
     column, width = placed.column, placed.width
     if column.kind == "mark":
         return fit(mark_glyph(session.mark_of(position)), width), ""
@@ -198,14 +198,14 @@ def outcome(margin: float) -> Cell:
 
 
 def flag_letters(flags: str) -> str:
-    """Return a letter for every flag, in the order of their table."""
+    """Return the letters of the flags, in the order of `FLAGS`, and a `?` for each unknown flag."""
     present = set(split_flags(flags))
     letters = "".join(flag.letter for flag in FLAGS.values() if flag.name in present)
     return letters + "?" * len(present - set(FLAGS))
 
 
 def mark_glyph(mark: Mark) -> str:
-    """Return the glyph of what was decided about a pair, a space for nothing."""
+    """Return the glyph of a mark: its decision, a note without a decision, or a space."""
     if mark.decision is not None:
         return MARK_GLYPHS[mark.decision]
     return NOTE_GLYPH if mark.note else " "

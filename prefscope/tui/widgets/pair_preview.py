@@ -1,4 +1,4 @@
-"""The pair under the cursor at a glance, beside the table."""
+"""A preview of the pair under the cursor, beside the table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.pair_columns import TIED, WRONG, mark_glyph
 
 DELAY = 0.05
-"""Seconds for which the cursor has to rest before the texts of its pair are read."""
+"""Seconds to wait after the last cursor move before the texts of the pair are read."""
 LENGTH = 3000
-"""Characters of each text: more than fits on any screen."""
+"""Maximum number of characters of each text, more than fits on a screen."""
 OUTCOMES = {
     "win": ("+ ranked right", "positive"),
     "loss": (f"{WRONG} ranked wrong", "negative"),
@@ -28,7 +28,7 @@ OUTCOMES = {
 
 
 class PairPreview(Vertical):
-    """Scores and texts of one pair."""
+    """Shows the scores and texts of one pair."""
 
     DEFAULT_CSS = """
     PairPreview {
@@ -53,7 +53,7 @@ class PairPreview(Vertical):
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Make a title and a text for the pair, its prompt and its two responses."""
+        """Create the heading, and a title and text for the prompt and each response."""
         yield Static(classes="head", markup=False)
         yield Static("prompt", classes="title", markup=False)
         yield Static(classes="prompt", markup=False)
@@ -62,7 +62,7 @@ class PairPreview(Vertical):
             yield Static(classes=side, markup=False)
 
     def show_session(self) -> None:
-        """Draw the pair under the cursor as soon as the cursor rests."""
+        """Draw the pair under the cursor after a short delay."""
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(DELAY, self._draw) if self.display else None
@@ -90,7 +90,7 @@ def _text(text: Any) -> Content:
 
 
 def _head(session: Session) -> Content:
-    """Return which pair it is, how it is ranked, and what is said of it."""
+    """Return the heading of the pair: row, mark, outcome, margin, first loss, flags and note."""
     position, view = session.position, session.view
     mark = session.mark_of(position)
     lines = [f"#{view.column('row')[position]}  {mark_glyph(mark)} {mark.decision or ''}".rstrip()]
@@ -106,7 +106,7 @@ def _head(session: Session) -> Content:
 
 
 def _side(session: Session, sign: str, side: str) -> Content:
-    """Return the title of a response: its sign, its score, its length."""
+    """Return the title of a response: its sign, score and length in tokens."""
     position, view = session.position, session.view
     count = view.column(NUM_TOKENS[side == "rejected"])[position]
     if session.ledger.has_reference:

@@ -1,4 +1,4 @@
-"""The table of pairs: any number of rows, of which only those in view are drawn, straight from NumPy columns."""
+"""The table of pairs, for any number of rows: only visible rows are drawn, directly from NumPy columns."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from prefscope.tui.widgets.beginnings import Beginnings
 from prefscope.tui.widgets.pair_columns import POINTER, Placed, arrange, cell, heading, pair_columns
 
 HEADER = 1
-"""Lines above the first row; they stay when one scrolls."""
+"""Lines of the header, which does not scroll."""
 GROUPS_A_PAINT = 4
-"""Row groups whose prompts are read before a paint (2 to 4 ms each); prompts of further ones appear after it."""
+"""Maximum number of row groups to read prompts from before a paint (2 to 4 ms each); the rest follows after it."""
 
 
 class PairTable(ScrollView, can_focus=True):
-    """Pairs in the session's order, with a cursor on one of them."""
+    """Shows the pairs in the session's order, with a cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", id="pairs-open"),
@@ -72,7 +72,7 @@ class PairTable(ScrollView, can_focus=True):
     EMPTY = "no pair matches · esc clears the filter"
 
     class Moved(Message):
-        """The cursor is on another pair."""
+        """The cursor has moved to another pair."""
 
     def __init__(self, session: Session, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
@@ -82,20 +82,20 @@ class PairTable(ScrollView, can_focus=True):
         self._prompts = Beginnings(session.ledger, "prompt")
         self._placed: list[Placed] = []
         self.left_out = 0
-        """How many columns do not fit."""
+        """Number of columns that do not fit."""
         self._reads = False
 
     def on_mount(self) -> None:
-        """Draw the session as it is."""
+        """Draw the pairs of the session."""
         self.show_session()
 
     def on_resize(self, event: Resize) -> None:
-        """Find which columns fit now."""
+        """Choose the columns that fit the new width."""
         del event
         self.show_session()
 
     def show_session(self) -> None:
-        """Draw the session's pairs anew, the cursor in view."""
+        """Redraw the session's pairs, with the cursor in view."""
         if self._prompts.ledger is not self.session.ledger:
             self._prompts = Beginnings(self.session.ledger, "prompt")
         self._arrange()
@@ -105,7 +105,7 @@ class PairTable(ScrollView, can_focus=True):
         self.refresh()
 
     def _arrange(self) -> None:
-        """Place the columns that fit; those chosen and sorted by always do."""
+        """Place the columns that fit; the selected column and the sort column take priority."""
         wanted = {self._chosen, self.session.sort.column}
         columns = pair_columns(self.session)
         self._placed = arrange(columns, self.scrollable_content_region.width, wanted)
@@ -116,15 +116,15 @@ class PairTable(ScrollView, can_focus=True):
         return max(self.scrollable_content_region.height - HEADER, 1)
 
     def _keep_in_view(self) -> None:
-        """Scroll as little as it takes to have the cursor in view."""
+        """Scroll by as little as possible to bring the cursor into view."""
         top = round(self.scroll_y)
         highest = self._cursor - self._rows_in_view + 1
         self.scroll_to(y=min(max(top, highest), self._cursor), animate=False, force=True)
 
-    # What is drawn
+    # Drawing
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines in view, their prompts read; where they are many, the rest is drawn when it was read."""
+        """Render the visible lines after reading their prompts; prompts beyond the limit are read after this paint."""
         top = round(self.scroll_y)
         positions = self.session.order[top : top + self._rows_in_view].tolist()
         if not self._prompts.load(positions, GROUPS_A_PAINT) and not self._reads:
@@ -137,7 +137,7 @@ class PairTable(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """Return the header, a row, or the emptiness below the last one."""
+        """Render the header, a row, or an empty line below the last row."""
         width = self.size.width
         place = y - HEADER + round(self.scroll_y)
         if y < HEADER:
@@ -173,13 +173,13 @@ class PairTable(ScrollView, can_focus=True):
         return segments
 
     def _prompt(self, position: int, width: int) -> str:
-        """Return how a prompt begins, a lone ellipsis until it is read."""
+        """Return the beginning of a prompt, or an ellipsis until it is read."""
         text = self._prompts.get(position)
         return fit("…" if text is None else one_line(without_roles(text)), width)
 
     @property
     def _plain(self) -> Style:
-        return self.get_component_rich_style("pair-table--row")  # unlike rich_style it is kept
+        return self.get_component_rich_style("pair-table--row")  # unlike rich_style, this is cached
 
     def _colour(self, name: str) -> Style:
         return self.get_component_rich_style(f"pair-table--{name}", partial=True)
@@ -187,7 +187,7 @@ class PairTable(ScrollView, can_focus=True):
     # Moving
 
     def _move_to(self, place: int) -> None:
-        """Put the cursor on the pair at a place of the order, or on the nearest one."""
+        """Move the cursor to a place in the order, or to the nearest valid place."""
         size = self.session.order.size
         if not size:
             return
@@ -204,7 +204,7 @@ class PairTable(ScrollView, can_focus=True):
         self._move_to(self._cursor + step)
 
     def action_page(self, pages: float) -> None:
-        """Move the cursor by pages, and the page with it."""
+        """Move the cursor by pages."""
         step = int(pages * self._rows_in_view) or 1
         self.scroll_to(y=round(self.scroll_y) + step, animate=False, force=True)
         self._move_to(self._cursor + step)
@@ -214,7 +214,7 @@ class PairTable(ScrollView, can_focus=True):
         self._move_to(0 if edge == "first" else self.session.order.size - 1)
 
     def action_wrong(self, step: int) -> None:
-        """Move the cursor to the next or the former pair that is ranked wrong."""
+        """Move the cursor to the next or the previous pair that is ranked wrong."""
         place = self.session.find_wrong(step)
         if place is None:
             self.app.notify("No further wrong pair this way" if self.session.ledger.has_reference else NO_REFERENCE)
@@ -222,14 +222,14 @@ class PairTable(ScrollView, can_focus=True):
             self._move_to(place)
 
     def action_open(self) -> None:
-        """Ask for the pair under the cursor by itself."""
+        """Open the pair under the cursor."""
         if self.session.order.size:
             self.post_message(PairOpened())
 
-    # Order
+    # Sorting
 
     def action_choose(self, step: int) -> None:
-        """Choose the column to sort by, one to the left or to the right."""
+        """Select the column to sort by, to the left or to the right."""
         names = [column.name for column in pair_columns(self.session) if column.is_sortable]
         at = names.index(self._chosen) if self._chosen in names else 0
         self._chosen = names[(at + step) % len(names)]
@@ -237,7 +237,7 @@ class PairTable(ScrollView, can_focus=True):
         self.refresh()
 
     def action_sort(self) -> None:
-        """Sort by the chosen column, the other way round if the pairs are sorted by it already."""
+        """Sort by the selected column, or reverse the order if sorted by it already."""
         former = self.session.sort
         columns = pair_columns(self.session)
         column = next((column for column in columns if column.name == self._chosen), columns[0])
@@ -248,7 +248,7 @@ class PairTable(ScrollView, can_focus=True):
     # Mouse
 
     def on_click(self, event: Click) -> None:
-        """Sort by the column whose title was clicked, go to the row, or open the row that the cursor is on."""
+        """Sort by a clicked title, go to a clicked row, or open the row under the cursor."""
         place = event.y - HEADER + round(self.scroll_y)
         if event.y < HEADER:
             self._sort_at(event.x)

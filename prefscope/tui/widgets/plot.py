@@ -1,4 +1,4 @@
-"""A plot of characters in the colours of the theme, drawn again when its size or its data change."""
+"""A character plot in the colours of the theme, redrawn when its size or its data change."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 Drawing = Callable[[int, int], str]
-"""Returns a plot of a width and a height in cells; empty for nothing to draw."""
+"""Returns the text of a plot for a width and height in cells; empty if there is nothing to draw."""
 
 _CLASSES = {"█": "plot--positive", "•": "plot--positive", "▒": "plot--negative", "×": "plot--negative"}
 _BRAILLE = range(0x2801, 0x2900)
 
 
 class Plot(Widget):
-    """Draws with a function; glyphs tell what is what, colours follow them."""
+    """Shows a drawing; each character is coloured by its glyph."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--positive", "plot--negative", "plot--axis", "plot--point"}
     DEFAULT_CSS = """
@@ -45,14 +45,14 @@ class Plot(Widget):
         self._base = Style()
 
     def show_drawing(self, drawing: Drawing) -> None:
-        """Draw something else."""
+        """Replace the drawing."""
         self._drawing = drawing
         self._lines = ((0, 0), [])
         self.refresh()
 
     @property
     def lines(self) -> list[str]:
-        """The plot as it is drawn at the present size."""
+        """The lines of the plot at the current size."""
         width, height = self.content_size
         if self._lines[0] != (width, height):
             text = self._drawing(width, height) or self.EMPTY.center(width).rstrip()
@@ -60,12 +60,12 @@ class Plot(Widget):
         return self._lines[1]
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines in view; what is behind them is found once, as it depends on every widget above."""
+        """Render the lines in view; the base style is computed once, since it depends on all ancestors."""
         self._base = self.rich_style
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """Return a line of the plot, a segment for every run of one colour."""
+        """Render a line of the plot, with one segment per run of characters of the same colour."""
         width, _ = self.content_size
         base = self._base
         line = self.lines[y] if y < len(self.lines) else ""
@@ -80,8 +80,8 @@ class Plot(Widget):
         return Strip(segments).adjust_cell_length(width, base)
 
     def classes_of(self, line: str, y: int) -> list[str]:
-        """Return the component class of each character of a line, which is at a height of the drawing."""
-        del y  # here a character tells all
+        """Return the component class of each character of line `y`."""
+        del y  # the character alone determines the class
         return [_class_of(character) for character in line]
 
 

@@ -1,4 +1,4 @@
-"""Margins of one run against those of another: a scatter whose four quadrants are counted, picked and opened."""
+"""A scatter plot of the margins of two runs; its quadrants are counted and can be picked and opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefscope.tui.widgets.plot import Plot
 
 REVERSED = Style(reverse=True)
 LAYOUT: tuple[tuple[Quadrant, Quadrant], ...] = (("only_b", "both"), ("neither", "only_a"))
-"""Where each quadrant is: rows from above, columns from the left."""
+"""Position of each quadrant: rows from the top, columns from the left."""
 CLASSES: dict[Quadrant, str] = {
     "only_b": "plot--positive",
     "both": "plot--point",
@@ -28,7 +28,7 @@ HINT = "arrows pick a quadrant"
 
 
 class Quadrants(Plot, can_focus=True):
-    """The scatter, with a line of counts above it and one below."""
+    """Shows the scatter plot between two lines with the counts of the quadrants."""
 
     HELP = (
         "Every shared pair: to the right what A ranks right, above what B does. Arrows pick a quadrant, enter lists it."
@@ -47,23 +47,23 @@ class Quadrants(Plot, can_focus=True):
 
     @dataclass
     class Opened(Message):
-        """The pairs of a quadrant are asked for."""
+        """A request to list the pairs of a quadrant."""
 
         quadrant: Quadrant
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__("", id=id)
-        self._comparison: Comparison | None = None  # without a pair there is none
+        self._comparison: Comparison | None = None  # None if the runs share no pairs
         self._place: tuple[int, int] | None = None
         self._zero = 0, 0
 
     @property
     def picked(self) -> Quadrant | None:
-        """The quadrant that enter opens."""
+        """The picked quadrant; None if no quadrant is picked."""
         return LAYOUT[self._place[0]][self._place[1]] if self._place else None
 
     def show_comparison(self, comparison: Comparison) -> None:
-        """Draw another comparison; the picked quadrant stays picked."""
+        """Draw a comparison; the picked quadrant stays picked."""
         self._comparison = comparison if comparison.pairs else None
         self.show_drawing(lambda width, height: self._draw(comparison, width, height))
         self._tell()
@@ -84,7 +84,7 @@ class Quadrants(Plot, can_focus=True):
         return left + right.rjust(width - len(left))
 
     def action_pick(self, row: int | None, column: int | None) -> None:
-        """Go to a row or a column of the quadrants."""
+        """Pick the quadrant in another row or column."""
         former = self._place or (0, 0)
         self._pick(former[0] if row is None else row, former[1] if column is None else column)
 
@@ -104,12 +104,12 @@ class Quadrants(Plot, can_focus=True):
         self.refresh()
 
     def action_open(self) -> None:
-        """Ask for the pairs of the picked quadrant."""
+        """List the pairs of the picked quadrant."""
         if self.picked is not None and self._comparison is not None:
             self.post_message(self.Opened(self.picked))
 
     def on_click(self, event: Click) -> None:
-        """Pick the quadrant under the mouse; a double click opens it."""
+        """Pick the clicked quadrant; a double click opens it."""
         offset = event.get_content_offset(self)
         if offset is None or self._comparison is None:
             return
@@ -118,13 +118,13 @@ class Quadrants(Plot, can_focus=True):
             self.action_open()
 
     def _place_of(self, x: int, y: int) -> tuple[int, int]:
-        """Return the row and the column of the quadrant that a cell is in."""
+        """Return the row and column in `LAYOUT` of the quadrant that contains a cell."""
         zero_x, zero_y = self._zero
         is_label = y in (0, len(self.lines) - 1)
         return int(y > zero_y), int(x >= (self.content_size.width // 2 if is_label else zero_x))
 
     def classes_of(self, line: str, y: int) -> list[str]:
-        """Return the component class of each character: dots and counts have the colour of their quadrant."""
+        """Return the component class of each character: points and counts have the colour of their quadrant."""
         named = super().classes_of(line, y)
         is_label = y in (0, len(self.lines) - 1)
         places = (self._place_of(x, y) for x in range(len(line)))
@@ -134,7 +134,7 @@ class Quadrants(Plot, can_focus=True):
         ]
 
     def render_line(self, y: int) -> Strip:
-        """Return a line of the plot, the count of the picked quadrant reversed."""
+        """Render a line of the plot, with the count of the picked quadrant in reverse video."""
         line = super().render_line(y)
         if self._place is None or self._comparison is None:
             return line
@@ -147,5 +147,5 @@ class Quadrants(Plot, can_focus=True):
 
 
 def label(comparison: Comparison, quadrant: Quadrant) -> str:
-    """Return how many pairs a quadrant has."""
+    """Return the label of a quadrant: its number of pairs and its name."""
     return f" {comparison.quadrants[quadrant]:,} {QUADRANTS[quadrant]} "

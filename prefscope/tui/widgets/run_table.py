@@ -1,4 +1,4 @@
-"""The runs, a row each, with the figures of their overviews."""
+"""The table of runs, one per row, with figures from their overview cards."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from prefscope.tui.model.runs import Runs
 
 NAME = 16
 WIDTHS = {"sign": 2, "run": NAME, "shared": 10, "accuracy": 13, "margin": 14, "loss": 16, "len ρ": 8, "policy": 40}
-"""In cells; the policy is beyond the edge of a narrow screen."""
+"""Widths of the columns in cells; on narrow screens the policy is cut off."""
 LEFT = frozenset({"sign", "run", "policy"})
 FIGURES = (0, 1, 2, 5)
-"""Which cards of the overview are columns."""
+"""Indices of the overview cards that are shown as columns."""
 
 
 class RunTable(DataTable[Text]):
-    """The cursor is on the run to compare with."""
+    """Shows the runs; the cursor is on the run that the shown one is compared with."""
 
     HELP = (
         "Ledgers of the same pairs. The cursor picks the run B that the shown one, A, is compared with; enter shows it "
@@ -52,7 +52,7 @@ class RunTable(DataTable[Text]):
         self._runs = runs
 
     def on_mount(self) -> None:
-        """Make a row for every run."""
+        """Create the columns, and an empty row for every run."""
         for name, width in WIDTHS.items():
             title = "" if name == "sign" else name
             self.add_column(_cell(name, f"  {title}" if name == "policy" else title), key=name, width=width)
@@ -60,7 +60,7 @@ class RunTable(DataTable[Text]):
             self.add_row(*(Text() for _ in WIDTHS), key=str(number))
 
     def show_runs(self, cards: Sequence[Sequence[Card]]) -> None:
-        """Show what is known of the runs, given the cards of each, and put the cursor on the one that is compared."""
+        """Fill the table from the cards of each run, and move the cursor to the compared run."""
         titles = [cards[self._runs.shown][at].title for at in FIGURES]
         for column, title in zip(("accuracy", "margin", "loss"), titles, strict=False):
             self.columns[ColumnKey(column)].label = _cell(column, title)
@@ -77,13 +77,13 @@ class RunTable(DataTable[Text]):
         return "A" if number == self._runs.shown else "B" if number == self._runs.compared else ""
 
     def _shared(self, number: int) -> str:
-        """Return how many pairs of the shown run a run has."""
+        """Return the number of pairs that a run shares with the shown run."""
         is_shown = number == self._runs.shown
         return f"{self._runs.ledger.num_pairs if is_shown else self._runs.pairing(number).num_pairs:,}"
 
 
 def _figure(card: Card, title: str) -> str:
-    """Return a figure, unless it is of another kind than the shown run's."""
+    """Return the value of a card, or `·` if it is not the same quantity as that of the shown run."""
     return f"{card.value}{' ⚠' if card.warns else ''}" if card.title == title else ABSENT
 
 

@@ -1,4 +1,4 @@
-"""How the rewards of a pair grow token by token, with the cursor's place."""
+"""A plot of the running sums of a pair's rewards or log-probs over its tokens, with the cursor's position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AXIS = "┤│"
 
 
 class RunningSums(Plot):
-    """The running sums of two responses."""
+    """Plots the running sums of both responses."""
 
     DEFAULT_CSS = """
     RunningSums {
@@ -29,17 +29,17 @@ class RunningSums(Plot):
         self._cursor: int | None = None
 
     def show_sums(self, chosen: NDArray[np.float64], rejected: NDArray[np.float64]) -> None:
-        """Draw the running sums of what each token adds."""
+        """Draw the running sums of the contributions of each token."""
         self._tokens, self._cursor = max(len(chosen), len(rejected)), None
         self.show_drawing(lambda width, height: running_sums(chosen, rejected, width, height))
 
     def show_cursor(self, token: int | None) -> None:
-        """Show where a token is."""
+        """Mark the position of a token; None: no token."""
         self._cursor = token
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """Return a line of the plot with the cursor in it."""
+        """Render a line of the plot with the cursor."""
         strip = super().render_line(y)
         line = self.lines[y] if y < len(self.lines) else ""
         left = next((at for at, character in enumerate(line) if character in _AXIS), None)

@@ -1,4 +1,4 @@
-"""One line that tells how far a run is; it is there only while there is something to tell."""
+"""A line with the progress of a run; it is hidden when there is no run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE, HOUR = 60, 3600
 
 
 class ScoringStrip(Static):
-    """How far the run is, how fast, and how long it will take."""
+    """Shows the progress of a run, its speed and the time left."""
 
     DEFAULT_CSS = """
     ScoringStrip { height: 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; display: none; }
@@ -24,7 +24,7 @@ class ScoringStrip(Static):
     """
 
     def show_run(self, scoring: Scoring | None) -> None:
-        """Show a run, or nothing where there is none or it is done."""
+        """Show the progress of a run; hide the line if there is no run or it has finished."""
         told = None if scoring is None else progress(scoring)
         self.set_class(bool(told), "-shown")
         if told:
@@ -32,7 +32,7 @@ class ScoringStrip(Static):
 
 
 def progress(scoring: Scoring) -> Content:
-    """Return a line on a run, empty for one that is done."""
+    """Return the progress line of a run, empty if it has finished."""
     known, total = _pairs(scoring)
     if scoring.is_stopped:
         return Content(f" ■ stopped at {known:,}/{total:,} pairs · what was scored is kept · x goes on")
@@ -50,7 +50,7 @@ def progress(scoring: Scoring) -> Content:
 
 
 def step(scoring: Scoring) -> str:
-    """Return what a run is doing before its first pair is scored."""
+    """Return the current step of a run before its first pair is scored."""
     if scoring.passes:
         return f"scoring, about {duration(scoring.seconds_left or 0.0)}"
     now = scoring.step
@@ -60,14 +60,14 @@ def step(scoring: Scoring) -> str:
 
 
 def _pairs(scoring: Scoring) -> tuple[int, int]:
-    """Return how many pairs are scored, and of how many."""
+    """Return the number of scored pairs and the total number of pairs."""
     if scoring.live is None:
         return 0, 0
     return int(np.count_nonzero(scoring.live.is_known)), scoring.live.num_pairs
 
 
 def bar(share: float, cells: int) -> str:
-    """Return a bar of so many cells.
+    """Return a progress bar of a given width.
 
     >>> bar(0.5, 4), bar(1.0, 4), bar(0.28, 4)
     ('██  ', '████', '█▏  ')
@@ -78,7 +78,7 @@ def bar(share: float, cells: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as a clock shows it.
+    """Format a time span as a clock does.
 
     >>> duration(83), duration(3.2), duration(7384)
     ('1:23', '3 s', '2:03 h')

@@ -1,4 +1,4 @@
-"""One response with its tokens as a heat map, and a cursor that tells a token's numbers."""
+"""A response as a heat map of its tokens, with a cursor that shows a token's numbers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prefscope.tui.model.response import STRONG, Response, Shown
 from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
 
 SIGNS = {1: "⁺", -1: "⁻"}
-"""Written behind clearly coloured tokens where colours do not tell a sign."""
+"""Appended to tokens of a clear or strong level, if signs are written out."""
 SIGNED_FROM = 2
 LEVELS = {1: "weak", 2: "clear", 3: "strong"}
 NAMES = {1: "positive", -1: "negative"}
 
 
 class TokenView(ScrollView):
-    """The tokens of one response in reading flow, of which only the visible lines are rendered."""
+    """Shows the wrapped tokens of one response; only visible lines are rendered."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"token--{name}-{size}" for name in NAMES.values() for size in LEVELS.values()
@@ -71,7 +71,7 @@ class TokenView(ScrollView):
 
     @dataclass
     class CursorMoved(Message):
-        """The cursor is on another token."""
+        """The cursor has moved to another token."""
 
         view: TokenView
 
@@ -80,9 +80,9 @@ class TokenView(ScrollView):
         self.response = Response("chosen", [])
         self.cursor = 0
         self.note = ""
-        """Why there is no heat map; shown in the border."""
+        """Text for the border, such as why there is no heat map; replaces the numbers of the token."""
         self._goal: int | None = None
-        """The column that moving by lines aims at."""
+        """The column to keep when moving by lines."""
         self._line_break = line_break
         self._shown: Shown = "Δ"
         self._steps = LOGRATIO_STEPS
@@ -91,10 +91,10 @@ class TokenView(ScrollView):
         self._levels: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         self._lines: list[list[Piece]] = [[]]
         self._lines_of: list[tuple[int, int]] = []
-        """In which line each token begins and ends."""
+        """First and last line of each token."""
 
     def show(self, response: Response, *, title: str = "", note: str = "") -> None:
-        """Show another response from its beginning."""
+        """Show a response from its beginning."""
         if response.has_values != self.response.has_values:
             self.refresh_bindings()
         self.response, self.note, self.cursor, self._differing = response, note, 0, None
@@ -105,13 +105,13 @@ class TokenView(ScrollView):
         self._tell_cursor()
 
     def set_scale(self, steps: Steps, *, signs: bool) -> None:
-        """Colour from so many nats on, with signs behind tokens or without."""
+        """Set the bounds of the colour levels of Δ, in nats, and whether signs follow the tokens."""
         self._steps, self._signs = steps, signs
         self._colour()
         self._wrap()
 
     def show_values(self, values: Shown) -> None:
-        """Let colours tell other values."""
+        """Choose the values that colours show."""
         if values != self._shown:
             self._shown = values
             self._colour()
@@ -119,27 +119,27 @@ class TokenView(ScrollView):
                 self._wrap()
 
     def _colour(self) -> None:
-        """Find how strongly each token is coloured."""
+        """Update the colour level of each token."""
         if self.response.has_values:
             choices = self.response.choices
             shown = self._shown if self._shown in choices else choices[0]
             self._levels = self.response.levels(shown, self._steps)
-            if self.app.console.color_system == "standard":  # weak steps of both signs would be the same grey
+            if self.app.console.color_system == "standard":  # weak levels of both signs would be the same grey
                 self._levels = np.where(np.abs(self._levels) < SIGNED_FROM, 0, STRONG * np.sign(self._levels))
         self.refresh()
 
     def show_differing(self, differing: NDArray[np.bool_] | None) -> None:
-        """Mark the tokens that the other response lacks."""
+        """Mark the tokens that are not in the other response; None: mark none."""
         self._differing = differing
         self.refresh()
 
     @property
     def line(self) -> int:
-        """The line of the cursor."""
+        """The line that the cursor is on."""
         return self._lines_of[self.cursor][0] if self._lines_of else 0
 
     def _wrap(self) -> None:
-        """Put the tokens into lines of the present width."""
+        """Wrap the tokens at the current width."""
         width = self.scrollable_content_region.width
         if width <= 0:
             return
@@ -157,20 +157,20 @@ class TokenView(ScrollView):
         self.refresh()
 
     def on_resize(self, _: Resize) -> None:
-        """Wrap for the new width and keep the cursor in sight."""
+        """Wrap the tokens at the new width, and keep the cursor in view."""
         self._wrap()
         self._scroll_to_cursor()
 
     def on_focus(self, _: Focus) -> None:
-        """Show the cursor."""
+        """Redraw the cursor as active."""
         self.refresh()
 
     def on_blur(self, _: Blur) -> None:
-        """Show the cursor as one that keys do not move."""
+        """Redraw the cursor dimmed, since keys no longer move it."""
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """Return a visible line."""
+        """Render a visible line."""
         width = self.scrollable_content_region.width
         base = self.rich_style
         at = y + round(self.scroll_y)
@@ -182,7 +182,7 @@ class TokenView(ScrollView):
         return Strip(segments).adjust_cell_length(width, base)
 
     def _style(self, token: int, base: Style) -> Style:
-        """Return what a token looks like."""
+        """Return the style of a token."""
         if not self.response.has_values:
             return base
         level = int(self._levels[token])
@@ -199,7 +199,7 @@ class TokenView(ScrollView):
         return self.get_component_rich_style(f"token--{name}")
 
     def move_to(self, token: int) -> None:
-        """Put the cursor on a token, or on the nearest one that there is."""
+        """Move the cursor to a token, or to the nearest valid one."""
         if not self.response.has_values:
             return
         self._goal = None
@@ -222,7 +222,7 @@ class TokenView(ScrollView):
         self.border_subtitle = Content(self.note or self.describe_cursor())
 
     def describe_cursor(self) -> str:
-        """Return the numbers of the token under the cursor; empty without any."""
+        """Return the numbers of the token under the cursor; empty if there are none."""
         response, at = self.response, self.cursor
         if not response.has_values:
             return ""
@@ -233,23 +233,23 @@ class TokenView(ScrollView):
         return " ".join([*parts, f"#{response.ranks[at]}"])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return whether keys for tokens do something: without tokens they are not offered."""
+        """Disable the keys that move between tokens if the response has no values."""
         del parameters
         return self.response.has_values or action not in {"move", "extreme"}
 
     def action_move(self, step: int) -> None:
-        """Go so many tokens further."""
+        """Go to the next or the previous token."""
         self.move_to(self.cursor + step)
 
     def action_extreme(self, step: int) -> None:
-        """Go to the next or the former extreme token."""
+        """Go to the next or the previous extreme token."""
         extremes = self.response.extremes
         further = extremes[extremes > self.cursor] if step > 0 else extremes[extremes < self.cursor][::-1]
         if further.size:
             self.move_to(int(further[0]))
 
     def action_line(self, step: int) -> None:
-        """Go so many lines down, to the token below; without tokens scroll."""
+        """Go down or up by lines; without tokens, scroll."""
         if not self.response.has_values:
             self.scroll_relative(y=step, animate=False, force=True)
             return
@@ -263,7 +263,7 @@ class TokenView(ScrollView):
             self._goal = column
 
     def action_page(self, step: int) -> None:
-        """Go a page down or up."""
+        """Go down or up by a page."""
         self.action_line(step * max(self.scrollable_content_region.height - 1, 1))
 
     def action_edge(self, token: int) -> None:
@@ -274,7 +274,7 @@ class TokenView(ScrollView):
             self.scroll_to(y=0 if token == 0 else len(self._lines), animate=False, force=True)
 
     def on_click(self, event: Click) -> None:
-        """Put the cursor where the mouse is."""
+        """Move the cursor to the clicked token."""
         offset = event.get_content_offset(self)
         if offset is not None:
             line = min(offset.y + round(self.scroll_y), len(self._lines) - 1)
@@ -283,12 +283,12 @@ class TokenView(ScrollView):
                 self.move_to(token)
 
     def _column(self, token: int) -> int:
-        """Return where in its line a token begins."""
+        """Return the column where a token starts in the cursor's line."""
         pieces = self._lines[self.line]
         return sum(piece.width for piece in pieces[: [piece.token for piece in pieces].index(token)])
 
     def _token_at(self, line: int, column: int) -> int | None:
-        """Return the token at a column of a line, or the last before it; None for an empty line."""
+        """Return the token at a column of a line, or the last token of a shorter line; None if the line is empty."""
         right = 0
         for piece in self._lines[line]:
             right += piece.width
