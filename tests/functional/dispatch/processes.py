@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ local.score_batch = poisoned
 either_end = pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), 9)", "time.sleep(600)"], ids=["it is killed", "it hangs"]
 )
+XDIST_WORKER = "PYTEST_XDIST_WORKER"
+"""The environment variable that names a process of pytest; what a test starts inherits it."""
 finds_processes = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 splits_in_two = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 
@@ -41,12 +44,15 @@ def find_unique_length(outcome: Outcome) -> tuple[int, int]:
 
 
 def processes_named(*parts: bytes) -> list[int]:
-    """Return the processes with one of these words in their command line."""
+    """Return the processes with one of these words in their command line that come from this process of pytest."""
+    ours = f"{XDIST_WORKER}={os.environ.get(XDIST_WORKER, '')}".encode()
     found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if any(part in line.read_bytes() for part in parts):
-                found.append(int(line.parent.name))
+            named = any(part in (process / "cmdline").read_bytes() for part in parts)
+            variables = (process / "environ").read_bytes().split(b"\0") if named else []
+            if named and (ours in variables or XDIST_WORKER not in os.environ):
+                found.append(int(process.name))
     return found
 
 
