@@ -11,6 +11,8 @@ import pytest
 
 from prefscope.ledger.columns import LOGPS
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 Write = Callable[..., str]
 

@@ -11,6 +11,8 @@ import pytest
 from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
 from prefscope.pipeline.doctor.verdict import CHECKS
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 
 

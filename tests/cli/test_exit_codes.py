@@ -15,6 +15,8 @@ import pytest
 
 from prefscope.folders import log_folder
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 
 MISTAKES: dict[str, tuple[str, str]] = {

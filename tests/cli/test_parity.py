@@ -11,6 +11,8 @@ import pytest
 
 from prefscope.ledger.table import load_ledger
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 
 
@@ -45,7 +47,6 @@ def test_pairs_that_a_profile_refuses_are_left_out_and_counted(program: Program,
     }
 
 
-@pytest.mark.slow
 def test_the_effect_of_tokens_equals_that_of_two_runs(program: Program, pairs: Path, tmp_path: Path) -> None:
     _, out, _ = program("parity", pairs, "--a", "simpo", "--b", "trl", "--json")
     margins = []

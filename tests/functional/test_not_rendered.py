@@ -10,6 +10,8 @@ import pytest
 
 from prefscope.ledger.table import load_ledger
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 PROMPT = [{"role": "user", "content": "What is 17 + 5?"}]
 REASONED = {"role": "assistant", "content": "22", "reasoning_content": "17 + 5: 17 + 3 is 20, plus 2 is 22."}
