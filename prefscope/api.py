@@ -36,11 +36,11 @@ def score(
 
     Args:
         data: A file or a hub id.
-        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id. None: use the log-probs in the file, or
-            the bundled tiny models if it has none.
+        policy: A checkpoint folder, an adapter folder, a GGUF file or a hub id. None: the models of `model_settings`;
+            if they name none, the log-probs in the file, or the bundled tiny models if it has none.
         ref: The same, or `base`, `adapter-off` or `none`; None means the base of an adapter.
         data_settings: Which rows to read, and how; its source is replaced by `data`.
-        model_settings: How to load models; its checkpoints are replaced by `policy` and `ref`.
+        model_settings: How to load models; `policy` and `ref` replace its policy and reference if either is passed.
         tokenization: How to convert texts to tokens.
         compute: Batches, caching and other settings of the computation.
         dispatch: Where to compute: in several processes, or on a Ray cluster.
@@ -56,13 +56,12 @@ def score(
     """
     from prefscope.pipeline import run
 
+    models = model_settings or ModelSettings("")
+    if policy is not None or ref is not None:
+        models = replace(models, policy=str(policy or ""), ref=None if ref is None else str(ref))
     settings = ScoreSettings(
         data=replace(data_settings or DataSettings(""), source=str(data)),
-        models=replace(
-            model_settings or ModelSettings(""),
-            policy="" if policy is None else str(policy),
-            ref=None if ref is None else str(ref),
-        ),
+        models=models,
         tokenization=tokenization or TokenizationSettings(),
         compute=compute or ComputeSettings(),
         dispatch=dispatch or DispatchSettings(),

@@ -37,19 +37,6 @@ def wants_collisions(preferences: PreferenceSettings) -> bool:
     return any(name in find_loss(choice.name).inputs for choice in preferences.losses for name in COLLISION_LOGPS)
 
 
-def refuse_reference_alone(policy: str | None, ref: str | None, base: str | None) -> None:
-    """Check that --ref and --base come with a --policy.
-
-    Raises:
-        UsageError: There is a reference or a base but no policy.
-    """
-    if policy is None and (ref is not None or base is not None):
-        raise UsageError(
-            "--ref and --base need a --policy",
-            hint="Pass --policy and --ref, or neither to use the bundled tiny models.",
-        )
-
-
 def read_mapping(text: str | None) -> dict[str, str] | None:
     """Return the columns named by --map, or None without it.
 

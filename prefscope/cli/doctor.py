@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
+from prefscope.cli import run_options
 from prefscope.cli.panels import DATA
 from prefscope.cli.run_settings import run_settings
 
@@ -67,7 +67,6 @@ def doctor(
     from prefscope.pipeline.doctor.examination import examine
     from prefscope.report.terminal import print_json, print_verdicts
 
-    arguments.refuse_reference_alone(policy, ref, base)
     settings = run_settings(
         data,
         policy,

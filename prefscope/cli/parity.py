@@ -61,7 +61,6 @@ def parity(
     from prefscope.pipeline.parity import score_under
     from prefscope.report.parity_sections import Parity
 
-    arguments.refuse_reference_alone(policy, ref, base)
     preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     settings = run_settings(
         data,

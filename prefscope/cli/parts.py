@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli import arguments
 from prefscope.cli import options as opt
 from prefscope.cli.panels import OUTPUT, PanelCommand
 from prefscope.cli.run_settings import run_settings
@@ -65,7 +64,6 @@ def plan(
     from prefscope.pipeline.parts.urls import shown_place
     from prefscope.pipeline.run import plan_parts
 
-    arguments.refuse_reference_alone(policy, ref, base)
     settings = run_settings(
         data,
         policy,

@@ -83,7 +83,6 @@ def score(
     outputs, policies = output or [], policy or []
     if len(policies) < 2:  # noqa: PLR2004 (several policies write into a folder)
         check_outputs(outputs, *data)
-    arguments.refuse_reference_alone(policies[0] if policies else None, ref, base)
     preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
         if noise_floor:

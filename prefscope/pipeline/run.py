@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from prefscope.errors import UsageError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.folders import sample_data
 from prefscope.pipeline.ready_made import import_logps, offers_logps
-from prefscope.settings import ScoreSettings
+from prefscope.settings import ModelSettings, ScoreSettings
 
 Emit = Callable[[Event], None]
 
@@ -33,6 +34,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
+    _refuse_reference_alone(settings.models)
     if settings.dispatch.parts is None and not settings.models.policy and offers_logps(settings.data):
         unmeasured = ", and so no noise floor is measured" if settings.compute.noise_pairs else ""
         emit(Noted(f"The file has log-probs already: no model is run{unmeasured}."))
@@ -68,7 +70,12 @@ def plan_parts(folder: str, settings: ScoreSettings, emit: Emit) -> None:
 
 
 def with_models(settings: ScoreSettings, emit: Emit) -> ScoreSettings:
-    """Return the settings, with the bundled models if no policy is set, and announce that torch is being loaded."""
+    """Return the settings, with the bundled models if no policy is set, and announce that torch is being loaded.
+
+    Raises:
+        UsageError: If there is a reference or a base but no policy.
+    """
+    _refuse_reference_alone(settings.models)
     # Progress bars of tqdm and the hub would garble the output; both libraries read this on import.
     os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
     emit(Progressed("loading torch and transformers", 0))
@@ -76,3 +83,11 @@ def with_models(settings: ScoreSettings, emit: Emit) -> ScoreSettings:
         return settings
     policy, ref = (str(sample_data() / name) for name in ("tiny-policy", "tiny-ref"))
     return replace(settings, models=replace(settings.models, policy=policy, ref=ref, bundled=True))
+
+
+def _refuse_reference_alone(models: ModelSettings) -> None:
+    if not models.policy and (models.ref is not None or models.base is not None):
+        raise UsageError(
+            "--ref and --base need a --policy",
+            hint="Pass --policy and --ref, or neither to use the bundled tiny models.",
+        )
