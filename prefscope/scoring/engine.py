@@ -32,7 +32,7 @@ from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
-NUMERICS_VERSION = 4
+NUMERICS_VERSION = 5
 """Part of every store key; to be incremented when a change of this package may change a number."""
 
 Logps = list[NDArray[np.float32]]

@@ -14,7 +14,7 @@ from prefscope.errors import MissingExtraError, ModelError, PrefscopeError, Reso
 from prefscope.scoring.checkpoints import Checkpoint
 
 _LAYER = re.compile(r"(\D+)\.(\d+)\.")
-_OLD_BUFFER = re.compile(r"\.(?:inv_freq|masked_bias|attn\.bias|attention\.bias)$")
+_OLD_BUFFER = re.compile(r"\.(?:inv_freq|cos_cached|sin_cached|causal_mask|masked_bias|attn\.bias|attention\.bias)$")
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def refuse_missing(checkpoint: Checkpoint, names: Collection[str]) -> None:
         )
 
 
-def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrainedModel) -> None:
+def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrainedModel, *, quantized: bool) -> None:
     """Raise an error for weights that belong to the model but were dropped because its config has no place for them.
 
     Ignored are buffers saved by old releases, layers that predict further tokens, and towers other than the text
@@ -84,6 +84,7 @@ def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrain
         checkpoint: The checkpoint that was loaded.
         names: Names of the tensors that loading dropped.
         module: The model that the config describes.
+        quantized: Whether the layers hold scales of a quantization, which loading may drop.
 
     Raises:
         ModelError: If there are such weights.
@@ -98,8 +99,9 @@ def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrain
             return False
         found = _LAYER.match(name)
         if found is None or found[1] not in stacks:
-            return name.rpartition(".")[0] in modules
-        return not depth <= int(found[2]) < depth + further
+            return not quantized and name.rpartition(".")[0] in modules
+        layer = int(found[2])
+        return layer >= depth + further or (layer < depth and not quantized)
 
     dropped = sorted(filter(is_dropped, names))
     if dropped:

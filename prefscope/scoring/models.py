@@ -289,8 +289,7 @@ def load_model(
         if not {"device_map", "distributed_config"} & arguments.keys():
             module.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's signature
     refuse_missing(full, missing)
-    if not quantized:  # quantization adds scales
-        refuse_unused(full, unexpected, module)
+    refuse_unused(full, unexpected, module, quantized=quantized)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
     peft = put_on_base(adapters, module, models, scores_base=with_base) if adapters else None
     module.eval()

@@ -13,6 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from prefscope.errors import ModelError
+from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.load_errors import refuse_unused
+
 Program = Callable[..., tuple[int, str, str]]
 
 
@@ -85,3 +89,13 @@ def test_biases_of_another_family_are_refused(program: Program, pairs: Path, pol
     code, _, err = program("score", str(pairs), "--policy", str(folder), "--ref", "none")
     assert code == 2
     assert "have no place" in err
+
+
+def test_scales_of_a_quantized_checkpoint_are_left_out_and_its_further_layers_are_not(policy: Path) -> None:
+    checkpoint, module = Checkpoint("quantized", policy), AutoModelForCausalLM.from_pretrained(policy)
+    scales = ["model.layers.0.self_attn.q_proj.weight_scale", "lm_head.weight_scale"]
+    refuse_unused(checkpoint, scales, module, quantized=True)
+    with pytest.raises(ModelError, match=r"1 weights .* the first is model\.layers\.4\.mlp\.up_proj\.weight"):
+        refuse_unused(checkpoint, [*scales, "model.layers.4.mlp.up_proj.weight"], module, quantized=True)
+    with pytest.raises(ModelError, match="2 weights"):
+        refuse_unused(checkpoint, scales, module, quantized=False)
