@@ -129,6 +129,7 @@ def test_closing_a_spool_whose_data_cannot_be_written_raises_nothing(tmp_path: P
     spool._file.write(b"x")
     spool.close()
     os.close(before)
+    assert spool._file.closed
 
 
 def test_only_a_full_disk_is_reported_as_one() -> None:
