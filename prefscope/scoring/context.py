@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig
 
+from prefscope.errors import ModelError
+
 _LARGEST_FACTOR = 1e6
 _FINAL = ("llama3", "longrope", "su")
 """Types of rotary scaling for which `max_position_embeddings` is the length after scaling."""
@@ -19,10 +21,17 @@ def context_of(config: PretrainedConfig) -> int | None:
     Linear and dynamic scaling multiply `max_position_embeddings`. YaRN multiplies the length before scaling; as configs
     use either length as `max_position_embeddings`, the larger number counts. For other types, and for Gemma 3, it is
     the final length already. (vLLM reads configs in the same way.)
+
+    Raises:
+        ModelError: If `max_position_embeddings` is not a whole number.
     """
     text = config.get_text_config()
     length = getattr(text, "max_position_embeddings", None)
-    if not isinstance(length, int) or length <= 0:
+    if length is not None and type(length) is not int:  # older transformers take any value
+        raise ModelError(
+            f"max_position_embeddings is {length!r:.80}, not a whole number", hint="Fix the config.json of the model."
+        )
+    if length is None or length <= 0:
         return None
     if str(text.model_type).startswith("gemma3"):
         return length

@@ -15,6 +15,7 @@ from transformers import (
     PretrainedConfig,
 )
 
+from prefscope.errors import ModelError
 from prefscope.scoring.context import context_of, is_rotary, varies_with_length
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
@@ -85,3 +86,11 @@ def test_dynamic_frequencies_alone_vary_with_the_length() -> None:
     assert varies_with_length(llama(64, rope_type="dynamic", factor=2.0))
     assert not varies_with_length(llama(64, rope_type="linear", factor=2.0))
     assert not varies_with_length(GPT2Config())
+
+
+@pytest.mark.parametrize("length", [[], "64", 64.0, True])
+def test_a_length_that_is_not_a_whole_number_is_refused(length: object) -> None:
+    config = PretrainedConfig()
+    config.max_position_embeddings = length
+    with pytest.raises(ModelError, match="not a whole number"):
+        context_of(config)
