@@ -25,8 +25,8 @@ from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
 from prefscope.tui.commands import Commands
-from prefscope.tui.messages import Chosen, OpenAsked
-from prefscope.tui.model.idle_timer import IdleTimer, collect, collect_only_when_told
+from prefscope.tui.messages import Chosen, OpenRequested
+from prefscope.tui.model.idle_timer import IdleTimer, collect, disable_full_collections
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.state import recall, remember
 from prefscope.tui.model.worker_run import Scoring
@@ -46,9 +46,9 @@ from prefscope.tui.theme import (
 KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
 """Names of keys that Textual would show as a glyph."""
 
-SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_TO_BEGIN = 1.0
-"""Seconds after the start by which most long-lived objects exist."""
+SECONDS_BETWEEN_CHECKS = 2.0
+SECONDS_TO_START = 1.0
+"""Seconds after which most long-lived objects have been created."""
 
 
 class PrefscopeApp(App[None]):
@@ -84,22 +84,22 @@ class PrefscopeApp(App[None]):
         """Set up the app.
 
         Args:
-            session: What to show; None: start with the load screen.
+            session: Session to show; None: start with the load screen.
             settings: Initial values of the load screen.
             ledger: Where a run writes its ledger; None: the default path.
-            preferences: Initial beta and losses of the ledgers that are opened.
+            preferences: Initial beta and losses of opened ledgers.
             ascii_only: Whether to draw with ASCII characters only.
             theme: Name of the theme; None: the one used last.
             palette: Colours of positive and negative values; None: the palette used last.
-            keys: Keys that replace those of bindings, by binding id (keymap.py).
+            keys: User-defined keys, by binding id (keymap.py).
 
         Raises:
             UsageError: If the theme is unknown.
         """
         remembered = recall()
         chosen = theme or remembered.theme or DEFAULT_THEME
-        former = remembered.palette if remembered.palette in PALETTES else DEFAULT_PALETTE
-        self.palette: Palette = palette or cast("Palette", former)
+        last_palette = remembered.palette if remembered.palette in PALETTES else DEFAULT_PALETTE
+        self.palette: Palette = palette or cast("Palette", last_palette)
         """The colours of positive and negative values."""
         # With an ansi theme and NO_COLOR, Textual paints black on black unless it keeps the terminal's own colours.
         super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")) and chosen.startswith("ansi"))
@@ -148,8 +148,8 @@ class PrefscopeApp(App[None]):
         try:
             path.write_text(picture_of(self.export_screenshot()), encoding="utf-8")
         except OSError as error:
-            told = f"No screenshot: {error.strerror or error}: {path}"
-            self.notify(visible(told), severity="error", markup=False)
+            message = f"Could not save the screenshot: {error.strerror or error}: {path}"
+            self.notify(visible(message), severity="error", markup=False)
             return
         self.notify(visible(f"Screenshot: {path}"), markup=False)
 
@@ -158,7 +158,7 @@ class PrefscopeApp(App[None]):
         return [*super().get_line_filters(), *self._safety]
 
     def get_key_display(self, binding: Binding) -> str:
-        """Return the name of a key, as a word if its glyph is not available in every terminal."""
+        """Return the displayed name of a key: a word if some terminals do not have its glyph."""
         return KEY_NAMES.get(binding.key_display or binding.key) or super().get_key_display(binding)
 
     def copy_to_clipboard(self, text: str) -> None:
@@ -176,11 +176,11 @@ class PrefscopeApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
-            self.set_interval(SECONDS_BETWEEN_LOOKS, self._leave_with_the_terminal)
-            self.set_timer(SECONDS_TO_BEGIN, collect_only_when_told)
-            self.set_interval(SECONDS_BETWEEN_LOOKS, partial(collect, self.idle_timer))
+            self.set_interval(SECONDS_BETWEEN_CHECKS, self._exit_with_terminal)
+            self.set_timer(SECONDS_TO_START, disable_full_collections)
+            self.set_interval(SECONDS_BETWEEN_CHECKS, partial(collect, self.idle_timer))
 
-    def _leave_with_the_terminal(self) -> None:
+    def _exit_with_terminal(self) -> None:
         """Exit if the terminal has closed without a signal: reading from it would then spin forever."""
         if not os.isatty(0):
             self.exit()
@@ -201,35 +201,35 @@ class PrefscopeApp(App[None]):
         remember(replace(recall(), theme=theme.name))
 
     @on(Chosen)
-    async def _open(self, asked: Chosen) -> None:
+    async def _open(self, chosen: Chosen) -> None:
         """Show the ledger or run that was chosen on the load screen."""
-        run = asked.run
+        run = chosen.run
         try:
             if run is not None and not run.is_running:
                 run.close()
-            self.session = Session(_ledger_of(asked), self._preferences)
+            self.session = Session(_ledger_of(chosen), self._preferences)
         except LedgerError as error:
-            self.push_screen(ErrorScreen("Not opened", str(error)))
+            self.push_screen(ErrorScreen("Cannot open the ledger", str(error)))
             return
-        remember(recall().with_opened(asked.opened))
+        remember(recall().with_opened(chosen.opened))
         while len(self.screen_stack) > 2:  # noqa: PLR2004 (Textual's default screen and one of the app's)
             await self.pop_screen()
         self.switch_screen(self._main_screen(self.session, run if run is not None and run.is_running else None))
 
-    @on(OpenAsked)
-    def _choose(self) -> None:
+    @on(OpenRequested)
+    def _show_load_screen(self) -> None:
         """Open the load screen on top of the current one, so that the user can go back."""
         self.push_screen(self._load_screen())
 
 
-def _ledger_of(asked: Chosen) -> Ledger:
+def _ledger_of(chosen: Chosen) -> Ledger:
     """Return the ledger to show: the live ledger of a run, the file that a finished run wrote, or a chosen file.
 
     Raises:
         LedgerError: If it cannot be opened.
     """
-    if asked.run is None:
-        return load_ledger(Path(asked.opened.data).expanduser())
-    if isinstance(asked.run.ended, Finished):
-        return load_ledger(asked.run.ended.ledger)
-    return cast("Ledger", asked.run.live)
+    if chosen.run is None:
+        return load_ledger(Path(chosen.opened.data).expanduser())
+    if isinstance(chosen.run.ended, Finished):
+        return load_ledger(chosen.run.ended.ledger)
+    return cast("Ledger", chosen.run.live)

@@ -1,4 +1,4 @@
-"""The command palette: everything that can be done on the current screen, as `noun: verb`."""
+"""The command palette: all commands of the current screen, named `noun: verb`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefscope.report.visible import visible
 from prefscope.settings import Palette
 from prefscope.tui.dialogs.columns import Choice, chosen_columns, with_chosen
 from prefscope.tui.dialogs.quick_filters import quick_filters
-from prefscope.tui.messages import Chosen, PairsAsked
+from prefscope.tui.messages import Chosen, PairsRequested
 from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.session import Sort
 from prefscope.tui.model.state import recall
@@ -52,7 +52,7 @@ class Commands(Provider):
             found += [*_screens(screen), *_filters(screen), *_sorts(screen), *_losses(screen)]
             found += [*_columns(screen), *_ledgers(app, screen.session.ledger.path)]
         found.append(Command("screenshot: save", "an SVG of the screen, in the working folder", app.save_picture))
-        self._commands = [*found, *_looks(app), *_keys((one for one in active if not one.binding.show), app)]
+        self._commands = [*found, *_themes(app), *_keys((one for one in active if not one.binding.show), app)]
 
     async def discover(self) -> Hits:
         """Yield every command."""
@@ -80,11 +80,11 @@ def _keys(active: Iterable[ActiveBinding], app: PrefscopeApp) -> Iterator[Comman
         known.add(binding.action)
         pane = next((one.id for one in node.ancestors_with_self if isinstance(one, Pane)), None)
         noun = pane or ("dialog" if node.is_modal else "prefscope")
-        does = getattr(node, f"action_{binding.action.partition('(')[0]}", None)
-        told = does.__doc__.partition("\n")[0] if does and _is_ours(does) and does.__doc__ else ""
+        action = getattr(node, f"action_{binding.action.partition('(')[0]}", None)
+        summary = action.__doc__.partition("\n")[0] if action and _is_ours(action) and action.__doc__ else ""
         yield Command(
             f"{noun}: {binding.description}",
-            f"{app.get_key_display(binding)}   {told}",
+            f"{app.get_key_display(binding)}   {summary}",
             partial(app.run_action, binding.action, node),
         )
 
@@ -100,14 +100,14 @@ def _screens(screen: MainScreen) -> Iterator[Command]:
 
 def _filters(screen: MainScreen) -> Iterator[Command]:
     for one in quick_filters(screen.session):
-        ask = partial(screen.post_message, PairsAsked(one.expression))
-        yield Command(f"filter: {one.title}", f"{one.count:,}   {one.expression}", ask)
+        show = partial(screen.post_message, PairsRequested(one.expression))
+        yield Command(f"filter: {one.title}", f"{one.count:,}   {one.expression}", show)
 
 
 def _sorts(screen: MainScreen) -> Iterator[Command]:
     def sort(by: Sort) -> None:
         screen.session.set_sort(by)
-        screen.post_message(PairsAsked(screen.session.expression))
+        screen.post_message(PairsRequested(screen.session.expression))
 
     for column in pair_columns(screen.session):
         if column.is_sortable:
@@ -123,7 +123,7 @@ def _losses(screen: MainScreen) -> Iterator[Command]:
         screen.query_one(WhatIfPane).show_loss(name)
 
     for choice in screen.session.ledger.usable_losses(screen.session.preferences):
-        yield Command(f"loss: {choice.name}", "in the plots of What-if", partial(show, choice.name))
+        yield Command(f"loss: {choice.name}", "show in the What-if plots", partial(show, choice.name))
 
 
 def _columns(screen: MainScreen) -> Iterator[Command]:
@@ -134,7 +134,7 @@ def _columns(screen: MainScreen) -> Iterator[Command]:
         choice = with_chosen(session, chosen ^ {column.name})
         yield Command(f"columns: {verb} {_title(screen, column)}", column.name, partial(pane.set_columns, choice))
     if session.columns is not None:
-        yield Command("columns: those that fit best", "", partial(pane.set_columns, Choice(None)))
+        yield Command("columns: choose automatically", "", partial(pane.set_columns, Choice(None)))
 
 
 def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
@@ -142,17 +142,19 @@ def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
     for opened in recall().opened:
         path = Path(opened.data).expanduser()
         if path.suffix == ".parquet" and path != shown and path.is_file():
-            ask = partial(app.post_message, Chosen(opened, None))
-            yield Command(f"open: {visible(path.name)}", visible(str(path)), ask)
+            open_it = partial(app.post_message, Chosen(opened, None))
+            yield Command(f"open: {visible(path.name)}", visible(str(path)), open_it)
 
 
-def _looks(app: PrefscopeApp) -> Iterator[Command]:
+def _themes(app: PrefscopeApp) -> Iterator[Command]:
     for name, theme in app.available_themes.items():
         if name != app.theme and not (theme.ansi and app.no_color):  # ansi themes would be black on black
             yield Command(f"theme: {name}", "dark" if theme.dark else "light", partial(setattr, app, "theme", name))
     for palette in get_args(Palette):
         if palette != app.palette:
-            yield Command(f"palette: {palette}", "what is positive and negative", partial(app.set_palette, palette))
+            yield Command(
+                f"palette: {palette}", "colours of positive and negative values", partial(app.set_palette, palette)
+            )
 
 
 def _title(screen: MainScreen, column: PairColumn) -> str:

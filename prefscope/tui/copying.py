@@ -14,11 +14,11 @@ LONG = 50_000
 
 
 def copy(app: App[Any], text: str, what: str) -> None:
-    """Copy text to the terminal's clipboard (OSC 52), and notify the user what was sent and what may block it."""
+    """Copy text to the terminal's clipboard (OSC 52), and show what was sent and what might prevent it."""
     app.copy_to_clipboard(text)
-    told = [f"Copied: {visible(what)}"]
+    lines = [f"Copied: {visible(what)}"]
     if os.environ.get("TMUX"):
-        told.append("Not there? tmux needs: set -g set-clipboard on")
+        lines.append("Nothing to paste? tmux needs: set -g set-clipboard on")
     if len(text) > LONG:
-        told.append(f"{len(text):,} characters: more than some terminals take")
-    app.notify("\n".join(told), markup=False)
+        lines.append(f"{len(text):,} characters: some terminals do not accept that many")
+    app.notify("\n".join(lines), markup=False)

@@ -62,14 +62,14 @@ def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
     """
     keymap: dict[str, str] = {}
     known = {one.id for nodes in TOGETHER for one in _bindings(nodes) if one.id}
-    for name, given in keys.items():
+    for name, value in keys.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            hint = f"Near are {', '.join(map(repr, near))}." if near else ""
-            raise UsageError(f"There is no key {name!r} to set", where=WHERE, hint=hint)
-        texts = [text for text in (given if isinstance(given, list) else [given]) if isinstance(text, str) and text]
+            hint = f"Similar ids: {', '.join(map(repr, near))}." if near else ""
+            raise UsageError(f"No binding has the id {name!r}", where=WHERE, hint=hint)
+        texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
         if not texts:
-            raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'{name} = "f5", for example.')
+            raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'For example: {name} = "f5".')
         keymap[name] = normalised(",".join(texts))
     for nodes in TOGETHER:
         _refuse_clashes(list(_bindings(nodes)), keymap)
@@ -96,5 +96,5 @@ def _refuse_clashes(bindings: list[Binding], keymap: Mapping[str, str]) -> None:
                 raise UsageError(
                     f"{name} and {other} would have the same key {min(shared)!r}",
                     where=WHERE,
-                    hint=f"Give {other} another one, too, or choose a free one.",
+                    hint=f"Choose another key, or change that of {other}, too.",
                 )

@@ -19,14 +19,14 @@ class PairOpened(Message):
 
 
 @dataclass
-class PairsAsked(Message):
+class PairsRequested(Message):
     """A request to list the pairs that match a filter expression."""
 
     expression: str
 
 
-class OpenAsked(Message):
-    """A request to go to the load screen."""
+class OpenRequested(Message):
+    """A request to show the load screen."""
 
 
 @dataclass

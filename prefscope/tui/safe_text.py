@@ -1,6 +1,6 @@
-"""Last line of defence: no control characters reach the terminal and, in ASCII mode, no non-ASCII characters.
+"""A last line of defence: no control characters and, in ASCII mode, no non-ASCII characters reach the terminal.
 
-Texts are escaped where they are put on the screen (report/visible.py); these filters see every rendered line.
+Text is already escaped where it is put on the screen (report/visible.py); these filters see every rendered line.
 """
 
 from __future__ import annotations

@@ -82,14 +82,14 @@ def _tmux(tmp_path: Path) -> Iterator[Tmux]:
 def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux: Tmux, tmp_path: Path, samples: Path, environment: dict[str, str]
 ) -> None:
-    tmux.wait_for("what to look at")
+    tmux.wait_for("open or score")
     tmux.type(str(samples / "pairs.jsonl"))
     tmux.wait_for("170 pairs")
     tmux.press("Tab", "Tab", "Tab", "Tab", "Tab", "Tab", "Tab")  # to the button
     tmux.press("Enter")
     tmux.wait_for("Scored 170 pairs")
     tmux.press("4")
-    tmux.wait_for("no knob moves it")
+    tmux.wait_for("no knob changes it")
     tmux.press("]", "]")
     tmux.wait_for(f"{BETA} *")
     tmux.press("2")
@@ -105,7 +105,7 @@ def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux.press("e")
     tmux.wait_for("in ledger order")
     tmux.press("C-a", "C-k")
-    tmux.wait_for("A file has to be named")
+    tmux.wait_for("Enter a file name")
     tmux.type(str(tmp_path / "screens.csv"))
     tmux.wait_for("/screens.csv")
     tmux.press("Enter")

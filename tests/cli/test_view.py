@@ -78,7 +78,7 @@ def test_the_look_of_the_screens_comes_from_the_settings_file(home: dict[str, st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[keys]\npairs-sart = "f5"\n', "there is no key 'pairs-sart' to set. Near are 'pairs-sort'"),
+        ('[keys]\npairs-sart = "f5"\n', "no binding has the id 'pairs-sart'. Similar ids: 'pairs-sort'"),
         ('[keys]\npairs-sort = "e"\n', "pairs-sort and export would have the same key 'e'"),
         ('theme = "nord2"\n', "There is no theme 'nord2'. Did you mean 'nord'?"),
         ('palette = "beige"\n', "'beige' is not one of 'sky-orange', 'blue-red', 'mono'"),

@@ -69,7 +69,7 @@ def test_the_data_sets_own_columns_can_be_shown(tmp_path: Path, show_pairs: Show
     session = write_pairs(tmp_path / "own.parquet", [{}], extra=extra)  # type: ignore[arg-type]
     terminal = show_pairs(session, (180, 36))
     terminal.press("c", "end")
-    assert "[ ] [b]kind␛[2J        of the data set" in terminal.text
+    assert "[ ] [b]kind␛[2J        from the data set" in terminal.text
     terminal.press("space", "enter")
     assert "[/b]␛[2J" in terminal.text
 

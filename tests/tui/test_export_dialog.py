@@ -288,9 +288,9 @@ def test_a_curated_data_set_is_written_by_mouse_alone(session: Session, show: Sh
 def test_a_file_that_is_there_is_replaced_by_a_second_enter(session: Session, show: Show) -> None:
     Path("demo-view.csv").write_text("as it was")
     terminal = show(session)
-    assert "⚠ This file is there: you are asked before it is replaced." in terminal.text
+    assert "⚠ This file exists: you will be asked before it is replaced." in terminal.text
     terminal.press("enter")
-    assert "⚠ This file is there: enter once more replaces it." in terminal.text
+    assert "⚠ This file exists: press enter again to replace it." in terminal.text
     assert "Replace" in terminal.text
     assert Path("demo-view.csv").read_text() == "as it was"
     terminal.press("enter")
@@ -303,7 +303,7 @@ def test_what_was_changed_since_is_asked_about_anew(session: Session, show: Show
         Path(name).write_text("as it was")
     terminal = show(session)
     terminal.press("enter", *TO_ROWS, "down", "space", "shift+tab")
-    assert "you are asked before it is replaced" in terminal.text
+    assert "you will be asked before it is replaced" in terminal.text
     terminal.press("enter")
     assert [Path(name).read_text() for name in ("demo-view.csv", "demo-marked.csv")] == ["as it was"] * 2
 
@@ -312,12 +312,12 @@ def test_what_was_changed_since_is_asked_about_anew(session: Session, show: Show
     ("name", "told"),
     [
         ("pairs.txt", "✗ No format has the suffix of 'pairs.txt'. Use one of .csv, .tsv, .jsonl, .csv.gz,"),
-        ("nowhere/pairs.csv", "✗ nowhere: there is no such folder. Make it, or name another."),
-        ("~no one/pairs.csv", "✗ ~no one: there is no such folder. Make it, or name another."),
+        ("nowhere/pairs.csv", "✗ nowhere: this folder does not exist. Create it, or choose another."),
+        ("~no one/pairs.csv", "✗ ~no one: this folder does not exist. Create it, or choose another."),
         ("demo.parquet", "✗ demo.parquet: this is the ledger itself. Choose another name."),
-        ("folder.csv", "✗ folder.csv: this is a folder. Name a file in it."),
-        (" ", "✗ A file has to be named. For example pairs.csv."),
-        ("x" * 300 + ".csv", "✗ This path cannot be used (File name too long). Name another."),
+        ("folder.csv", "✗ folder.csv: this is a folder. Add the name of a file in it."),
+        (" ", "✗ Enter a file name. For example pairs.csv."),
+        ("x" * 300 + ".csv", "✗ This path cannot be used (File name too long). Choose another."),
     ],
 )
 def test_a_path_that_cannot_be_is_told_below_it_and_nothing_is_written(
@@ -361,7 +361,7 @@ def test_beside_a_ledger_where_nothing_may_be_written_no_file_is_offered(session
         assert path_of(terminal) == "demo-view.csv"
         dialog(terminal).query_one(Input).value = "locked/x.csv"
         terminal.rest()
-        assert "✗ locked: you may not write into this folder. Name another." in terminal.text
+        assert "✗ locked: no permission to write to this folder. Choose another." in terminal.text
     finally:
         folder.chmod(0o700)
 

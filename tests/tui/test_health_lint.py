@@ -31,11 +31,11 @@ def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypat
     monkeypatch.setattr(health, "FEW", 0)
     terminal = show_app((120, 36))
     terminal.press("6")
-    assert "not looked at yet" in terminal.text
+    assert "not checked yet" in terminal.text
     assert "contradictions" not in terminal.text
     terminal.press(*["down"] * 12, "enter")
     terminal.wait_for(lambda: "contradictions" in terminal.text)
-    assert "not looked at yet" not in terminal.text
+    assert "not checked yet" not in terminal.text
 
 
 def test_a_finding_and_a_check_of_one_name_stand_beside_each_other(demo: Session) -> None:

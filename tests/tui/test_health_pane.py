@@ -91,7 +91,7 @@ def test_the_cursor_stays_in_its_row_when_the_window_changes(show_app: Show) -> 
 def test_the_cursor_stays_in_its_row_when_clean_flags_are_shown(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", *["down"] * 7, "v")
-    assert "for example row 159, line 160" in terminal.text
+    assert "For example, row 159, line 160:" in terminal.text
 
 
 def test_a_ledger_without_a_reference_has_what_it_can_tell(tmp_path: Path) -> None:

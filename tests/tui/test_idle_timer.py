@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from prefscope.tui.model import idle_timer
-from prefscope.tui.model.idle_timer import IdleTimer, collect, collect_only_when_told
+from prefscope.tui.model.idle_timer import IdleTimer, collect, disable_full_collections
 
 
 class Ring:
@@ -50,7 +50,7 @@ def test_postponed_work_is_done_when_the_user_is_idle_or_after_a_long_wait(
 def test_old_garbage_is_collected_only_while_the_user_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_timer, "COLLECTIONS", 0)
     monkeypatch.setattr(idle_timer, "IDLE_AFTER", math.inf)
-    collect_only_when_told()
+    disable_full_collections()
     ring = Ring()
     gc.collect()  # old now
     seen = weakref.ref(ring)

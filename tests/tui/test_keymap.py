@@ -33,7 +33,7 @@ def test_every_binding_of_ours_can_be_given_another_key() -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"pairs-sart": "f5"}, "there is no key 'pairs-sart' to set. Near are 'pairs-sort'"),
+        ({"pairs-sart": "f5"}, "no binding has the id 'pairs-sart'. Similar ids: 'pairs-sort'"),
         ({"pairs-sort": "e"}, "pairs-sort and export would have the same key 'e'"),
         ({"export": "s"}, "export and pairs-sort would have the same key 's'"),
         ({"pairs-sort": "f5", "pairs-open": "f5"}, "pairs-sort and pairs-open would have the same key 'f5'"),

@@ -163,7 +163,7 @@ def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show, tmp_pa
     terminal.press("4")
     assert "mean margin" in terminal.text
     terminal.press("6")
-    assert "flags are on no pair" in terminal.text
+    assert "flags occur on no pair" in terminal.text
 
 
 def test_a_run_of_several_workers_fills_the_screens_as_one_process_does(
@@ -208,7 +208,7 @@ def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
     before, first = shown.order.copy(), known(terminal)
     terminal.wait_for(lambda: known(terminal) > first)
     assert shown.order.tolist() == before.tolist()
-    terminal.wait_for(lambda: "order of earlier numbers: r" in terminal.text)
+    terminal.wait_for(lambda: "order is outdated: r" in terminal.text)
     terminal.press("r")
     assert shown.order.size > before.size
 
@@ -260,7 +260,7 @@ def test_a_killed_worker_is_told_and_gone_on_with(show: Show, undisturbed: bytes
     os.kill(process.pid, signal.SIGKILL)
     terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
     assert "memory" in terminal.text
-    assert "x tries to go on" in terminal.text
+    assert "x tries to continue" in terminal.text
     terminal.press("escape", "x")
     wait_for_all(terminal)
     assert table(tmp_path / "ledger.parquet") == undisturbed
@@ -305,7 +305,7 @@ def test_what_cannot_be_scored_is_told_on_the_load_screen(settings: ScoreSetting
     bad.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"nothing": 1}\n')
     settings = replace(settings, data=DataSettings(str(bad)))
     with Terminal(PrefscopeApp(None, settings=settings), (80, 24)) as terminal:
-        terminal.wait_for(lambda: "1 of 2 rows are no pairs" in terminal.text)
+        terminal.wait_for(lambda: "1 of 2 rows are not pairs" in terminal.text)
         terminal.click("#score", 3, 0)
         terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
         assert ":2: no known preference layout" in terminal.text
@@ -329,7 +329,7 @@ def test_a_file_of_log_probs_is_opened_without_a_model(settings: ScoreSettings, 
     rows.write_text(json.dumps({**dict.fromkeys(LOGPS, -3.0), "policy_chosen_logps": -2.0}))
     asked = replace(settings, data=DataSettings(str(rows)), models=ModelSettings(""))
     with Terminal(PrefscopeApp(None, settings=asked, ledger=tmp_path / "made.parquet"), (80, 24)) as terminal:
-        terminal.wait_for(lambda: "no model is needed" in terminal.text)
+        terminal.wait_for(lambda: "no model needed" in terminal.text)
         terminal.click("#score", 3, 0)
         terminal.wait_for(lambda: isinstance(terminal.app.screen, MainScreen))
         assert session(terminal).ledger.num_pairs == 1

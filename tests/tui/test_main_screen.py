@@ -199,7 +199,7 @@ def test_a_terminal_that_is_too_small_says_so_and_keeps_what_was_shown(show: Sho
     terminal = show((80, 24))
     terminal.press("2", "down")
     terminal.resize(59, 24)
-    assert "Make the window larger: 60 × 16 at least." in terminal.text
+    assert "Make the window larger: at least 60 × 16." in terminal.text
     terminal.resize(80, 24)
     assert tab(terminal) == "pairs"
     assert demo.position == 1

@@ -131,7 +131,7 @@ def test_the_next_wrong_pair_is_found_and_that_there_is_none_is_said(
         terminal.press(key)
         seen.append(session.position)
     assert seen == [1, 3, 3, 1, 1]
-    assert told(terminal) == ["No further pair is ranked wrong"] * 2
+    assert told(terminal) == ["No more wrong pairs this way"] * 2
 
 
 def test_a_cursor_that_was_moved_elsewhere_is_followed(
@@ -297,7 +297,7 @@ def test_a_mark_that_cannot_be_written_is_told_and_not_made(
     assert session.mark_of(0) == Mark()
     assert [text.partition(" The")[0].rpartition(": ")[2].split(" (")[0] for text in told(terminal)] == [
         "the marks cannot be written",
-        "There is no mark to take back",
+        "There is no mark to undo",
     ]
 
 
@@ -372,7 +372,7 @@ def test_without_any_scored_token_there_is_nothing_to_list_or_to_draw(
 def test_log_probs_that_are_no_numbers_are_told(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
     nan = math.nan
     terminal = show(write({"chosen": [("a", nan, -1.0), ("b", -1.0, nan)], "flags": "non_finite"}))
-    assert "not scored: a log-prob is no number" in terminal.lines[0]
+    assert "not scored: a log-prob is NaN or infinite" in terminal.lines[0]
     assert titles(terminal)[0] == "+ chosen  not scored"
     assert "Δ nan" in subtitle(terminal)
     terminal.press("t", "escape", "v", "v", "v", "d", "w")
@@ -412,7 +412,7 @@ def test_a_ledger_of_no_pairs_says_so_and_no_key_does_harm(
     session = write()
     empty = Session(session.ledger.only(session.ledger.stored["row"] > 0), session.preferences)
     terminal = show(empty)
-    assert terminal.lines[0].strip() == "This ledger has no pair."
+    assert terminal.lines[0].strip() == "This ledger has no pairs."
     terminal.press("J", "K", "n", "tab", "v", "d", "s", "t", "p", "c", "space", "u", "m", "y", "Y", "l", "j")
     assert isinstance(terminal.app.query_one(PairPane), PairPane)
     assert not list(tmp_path.glob("*.marks.json"))

@@ -177,7 +177,7 @@ def test_beyond_the_last_wrong_pair_the_cursor_stays_and_that_is_told(hundred: S
     terminal = show_pairs(hundred)
     terminal.press("G", "n")
     assert hundred.position == 99
-    assert "No further wrong pair this way" in terminal.text
+    assert "No more wrong pairs this way" in terminal.text
 
 
 def test_the_header_stays_and_the_last_pair_is_on_the_last_line(hundred: Session, show_pairs: Show) -> None:

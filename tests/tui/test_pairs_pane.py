@@ -124,7 +124,7 @@ def test_quick_filters_find_these_pairs(tmp_path: Path) -> None:
     ]
     session = write_pairs(tmp_path / "quick.parquet", pairs)
     assert [(one.title, one.expression, one.count) for one in quick_filters(session)] == [
-        ("every pair", "", 3),
+        ("all pairs", "", 3),
         ("ranked wrong", "margin < 0", 1),
         ("tied", "margin == 0", 1),
         ("length-driven", "margin > 0 and len_c > 1.5 * len_r", 1),
@@ -171,7 +171,7 @@ def test_marked_pairs_can_be_asked_for(demo: Session, show_pairs: Show) -> None:
 def test_no_match_is_told_with_the_way_out_of_it(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo, (120, 36))
     terminal.press("/", *"margin > 99", "enter")
-    assert "no pair matches · esc clears the filter" in terminal.lines[1]
+    assert "no pairs match · esc clears the filter" in terminal.lines[1]
     assert "+ chosen" not in terminal.text
     terminal.press("escape")
     assert demo.order.size == demo.ledger.num_pairs

@@ -225,7 +225,7 @@ def test_a_filter_that_the_other_run_cannot_have_is_cleared_and_that_is_told(tmp
     session.set_filter("score > 1")
     terminal = show(session, (120, 36))
     terminal.press("enter")
-    assert "The filter names what is not there now and is cleared:" in " ".join(terminal.text.split())
+    assert "Filter cleared (a column is not available now):" in " ".join(terminal.text.split())
     assert session.order.size == 2
 
 
@@ -254,7 +254,7 @@ def test_runs_that_share_no_pair_are_told_so(tmp_path: Path, show: Show) -> None
     other = [{"pair_id": "f" * 16}]
     terminal = show(open_runs(tmp_path, margins(1), other))
     assert "⚠ A and B share no pair: score the same data set with both checkpoints." in terminal.text
-    assert "no pair to compare" in terminal.text
+    assert "no pairs to compare" in terminal.text
     terminal.press("tab", "l", "enter")
     assert tab(terminal) == "runs"
 

@@ -45,15 +45,15 @@ class ColumnChoice(ModalScreen[str | None]):
         self._count = len(own)
 
     def compose(self) -> ComposeResult:
-        """Create the list of columns, the data set's own first."""
+        """Create the list of columns, those of the data set first."""
         options = OptionList(*(Option(self._line(number)) for number in range(len(self._columns))), markup=False)
         options.border_title = "group pairs by"
         yield options
         yield Footer()
 
     def _line(self, number: int) -> Content:
-        of = "of the data set" if number < self._count else ""
-        return Content(f"{fit(one_line(self._columns[number]), 30)} {of}")
+        origin = "from the data set" if number < self._count else ""
+        return Content(f"{fit(one_line(self._columns[number]), 30)} {origin}")
 
     @on(OptionList.OptionSelected)
     def _choose(self, event: OptionList.OptionSelected) -> None:

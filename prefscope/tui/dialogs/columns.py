@@ -45,8 +45,8 @@ class ColumnsDialog(ModalScreen[Choice | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", "Show these", priority=True, id="columns-keep"),
-        Binding("space", "turn", "Tick", id="columns-turn"),
-        Binding("a", "automatic", "Those that fit best", id="columns-automatic"),
+        Binding("space", "toggle_column", "Tick", id="columns-turn"),
+        Binding("a", "automatic", "Automatic", id="columns-automatic"),
         Binding("j", "step('down')", "Down", show=False, id="columns-down"),
         Binding("k", "step('up')", "Up", show=False, id="columns-up"),
         Binding("escape,c", "dismiss(None)", "Back", id="columns-back"),
@@ -80,14 +80,14 @@ class ColumnsDialog(ModalScreen[Choice | None]):
 
     def _meaning(self, name: str) -> str:
         if name in self.session.ledger.extra_columns:
-            return "of the data set"
+            return "from the data set"
         meanings = {column.name: column.meaning for column in all_columns()}
         if name not in meanings and name.endswith(SUFFIX):
             return f"{self._meaning(name.removesuffix(SUFFIX))}, of run B"
         method, _, what = name.rpartition("_")
         return meanings.get(name) or f"{method} {'gradient weight' if what == 'weight' else what}"
 
-    def action_turn(self) -> None:
+    def action_toggle_column(self) -> None:
         """Tick or untick the column under the cursor."""
         options = self.query_one(OptionList)
         if options.highlighted is not None:
@@ -97,7 +97,7 @@ class ColumnsDialog(ModalScreen[Choice | None]):
 
     @on(OptionList.OptionSelected)
     def _click(self) -> None:
-        self.action_turn()
+        self.action_toggle_column()
 
     def action_keep(self) -> None:
         """Show the ticked columns."""

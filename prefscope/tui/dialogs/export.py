@@ -26,11 +26,11 @@ from prefscope.tui.widgets.footer import Footer
 
 MARKED = "mark(any)"
 STARTED_SECONDS, FAILED_SECONDS = 2.0, 15.0
-"""Seconds to show the notifications of a started and of a failed export; errors take longer to read."""
+"""Seconds for which the start and the failure of an export are shown; errors take longer to read."""
 
 
 class ExportDialog(ModalScreen[None]):
-    """Asks which pairs to write where, and starts the export in the background."""
+    """Chooses which pairs to write, and where, and starts the export in the background."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "enter", "Export", priority=True, id="export-write"),
@@ -47,9 +47,9 @@ class ExportDialog(ModalScreen[None]):
         Horizontal { height: auto; }
         .label { width: 7; color: $quiet; }
         Input, RadioSet { width: 1fr; }
-        #told, #facts, #command { padding-left: 7; }
-        #told.-wrong { color: $negative; }
-        #told.-warns { color: $warning; }
+        #verdict, #facts, #command { padding-left: 7; }
+        #verdict.-wrong { color: $negative; }
+        #verdict.-warns { color: $warning; }
         #ticks { padding-left: 11; }
         Tick { margin-right: 3; }
         #facts { color: $quiet; }
@@ -57,7 +57,7 @@ class ExportDialog(ModalScreen[None]):
         Button { margin-left: 2; }
     }
     ExportDialog.-tall {
-        #told, #rows, #ticks, #command { margin-bottom: 1; }
+        #verdict, #rows, #ticks, #command { margin-bottom: 1; }
     }
     """
 
@@ -67,10 +67,10 @@ class ExportDialog(ModalScreen[None]):
         self._wheres = {"view": session.expression, "marked": MARKED, "all": ""}
         self._masks = {name: session.view.filter(where) for name, where in self._wheres.items()}
         self._dropped, self._swapped = (session.view.marked(mark) for mark in ("drop", "swap"))
-        self._offered = self._beside("view.csv")
-        """The path suggested in the field: it follows the choices until the user types another one."""
+        self._suggested = self._path_beside_ledger("view.csv")
+        """The path suggested in the field: it follows the choices until the user changes it."""
         self._confirmed: Path | None = None
-        """The existing file that the user was warned about: exporting again replaces it."""
+        """The existing file that the user was warned about; exporting again replaces it."""
 
     def compose(self) -> ComposeResult:
         """Create the fields and the buttons."""
@@ -78,9 +78,9 @@ class ExportDialog(ModalScreen[None]):
         view = f"the view {counts['view']}   {visible(self.session.expression) or 'no filter'}"
         with VerticalScroll(id="export", can_focus=False) as box:
             box.border_title = Content("export")
-            box.border_subtitle = Content("tab next · space picks")
-            yield Horizontal(_label("to"), Input(self._offered, compact=True))
-            yield Static(id="told", markup=False)
+            box.border_subtitle = Content("tab next · space selects")
+            yield Horizontal(_label("to"), Input(self._suggested, compact=True))
+            yield Static(id="verdict", markup=False)
             rows = (
                 Choice(Content(view), value=True, id="view"),
                 Choice(Content(f"marked {counts['marked']}"), id="marked"),
@@ -89,7 +89,7 @@ class ExportDialog(ModalScreen[None]):
             yield Horizontal(_label("pairs"), RadioSet(*rows, compact=True), id="rows")
             forms = (
                 Choice("flat table: log-probs, rewards, losses", value=True, id="table"),
-                Choice("curated data set: as its pairs are marked, in its own layout", id="curated"),
+                Choice("curated data set: marks applied, in its original layout", id="curated"),
             )
             yield Horizontal(_label("as"), RadioSet(*forms, compact=True))
             ticks = (Tick("texts", compact=True, id="texts"), Tick("gradient weights", compact=True, id="weights"))
@@ -136,7 +136,7 @@ class ExportDialog(ModalScreen[None]):
 
     def _draw(self) -> None:
         """Show the number of pairs, the command line, and any problem with the choices."""
-        self._offer()
+        self._suggest_path()
         request = self.request
         self.query_one("#ticks").visible = not request.curated
         written, dropped, swapped = self._counts(request)
@@ -144,20 +144,22 @@ class ExportDialog(ModalScreen[None]):
         self.query_one("#facts", Static).update(Content(f"{written:,} pairs{how}. As a command:"))
         self.query_one("#command", Static).update(Content(visible(request.command)))
         kind, text = self._verdict(request)
-        told, button = self.query_one("#told", Static), self.query_one("#write", Button)
-        told.set_classes(kind).update(Content(visible(text)))
+        verdict, button = self.query_one("#verdict", Static), self.query_one("#write", Button)
+        verdict.set_classes(kind).update(Content(visible(text)))
         button.disabled = kind == "-wrong"
         button.label = "Replace" if self._confirmed else "Export"
 
-    def _offer(self) -> None:
-        """Update the suggested path, unless the user has typed another one."""
+    def _suggest_path(self) -> None:
+        """Update the suggested path, unless the user has changed it."""
         field = self.query_one(Input)
-        if field.value == self._offered:
-            self._offered = self._beside("curated.jsonl" if self._is_picked("curated") else f"{self.rows}.csv")
+        if field.value == self._suggested:
+            self._suggested = self._path_beside_ledger(
+                "curated.jsonl" if self._is_picked("curated") else f"{self.rows}.csv"
+            )
             with self.prevent(Input.Changed):
-                field.value = self._offered
+                field.value = self._suggested
 
-    def _beside(self, ending: str) -> str:
+    def _path_beside_ledger(self, ending: str) -> str:
         """Return a path next to the ledger, or in the working folder if the ledger's folder is not writable."""
         ledger = self.session.ledger.path
         folder = ledger.parent if os.access(ledger.parent, os.W_OK) else Path()
@@ -182,9 +184,9 @@ class ExportDialog(ModalScreen[None]):
         if request.curated and not written:
             return "-wrong", "✗ No pair is left to write."
         if not request.output.exists():
-            return "", "✓ a new file"
-        once_more = "enter once more replaces it" if self._confirmed else "you are asked before it is replaced"
-        return "-warns", f"⚠ This file is there: {once_more}."
+            return "", "✓ new file"
+        what_next = "press enter again to replace it" if self._confirmed else "you will be asked before it is replaced"
+        return "-warns", f"⚠ This file exists: {what_next}."
 
     def action_enter(self) -> None:
         """Write the file, or press the focused button."""

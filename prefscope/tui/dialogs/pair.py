@@ -29,11 +29,11 @@ TokenPlace = tuple[Side, int]
 
 
 class TextsDialog(ModalScreen[None]):
-    """Full texts of the pair, one at a time."""
+    """Shows the full texts of the pair, one at a time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "turn(1)", "Next text", priority=True, id="texts-next"),
-        Binding("shift+tab", "turn(-1)", "Former text", show=False, priority=True, id="texts-former"),
+        Binding("tab", "cycle(1)", "Next text", priority=True, id="texts-next"),
+        Binding("shift+tab", "cycle(-1)", "Previous text", show=False, priority=True, id="texts-former"),
         Binding("y", "copy", "Copy text", id="texts-copy"),
         Binding("escape,q,p", "dismiss", "Back", id="texts-back"),
     ]
@@ -54,9 +54,9 @@ class TextsDialog(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Show the first text."""
-        self.action_turn(0)
+        self.action_cycle(0)
 
-    def action_turn(self, step: int) -> None:
+    def action_cycle(self, step: int) -> None:
         """Show the next (1) or the previous (−1) text."""
         self._at = (self._at + step) % len(self._texts)
         view = self.query_one(TokenView)
@@ -121,7 +121,7 @@ class TopTokensDialog(ModalScreen[TokenPlace | None]):
             token, side, *numbers = self._row(response, at)
             table.add_row(Text(token), Text(side), *(Text(number, justify="right") for number in numbers))
         table.border_title = Content("top tokens by |Δ|" if has_reference else "most surprising tokens")
-        table.border_subtitle = Content("enter goes there")
+        table.border_subtitle = Content("enter goes to it")
 
     def _row(self, response: Response, at: int) -> list[str]:
         """Return the cells of a token's row."""
@@ -164,14 +164,14 @@ class NoteDialog(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """Create the input field."""
-        yield Input(visible(self._note), placeholder="what is to be said about this pair")
+        yield Input(visible(self._note), placeholder="a note about this pair")
         yield Footer()
 
     def on_mount(self) -> None:
         """Label the field."""
         field = self.query_one(Input)
         field.border_title = Content("note")
-        field.border_subtitle = Content("enter keeps it")
+        field.border_subtitle = Content("enter saves it")
 
     @on(Input.Submitted)
     def _keep(self, submitted: Input.Submitted) -> None:

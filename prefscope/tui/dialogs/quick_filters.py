@@ -36,20 +36,20 @@ def quick_filters(session: Session) -> list[QuickFilter]:
     """Return the common filters that apply to a session, with the number of matching pairs."""
     view = session.view
     chosen, rejected = (short_name(view.names, f"{side}_num_tokens") for side in ("chosen", "rejected"))
-    wanted = {"every pair": ""}
+    filters = {"all pairs": ""}
     if session.ledger.has_reference:
         margin = short_name(view.names, "margins")
-        wanted |= {
+        filters |= {
             "ranked wrong": f"{margin} < 0",
             "tied": f"{margin} == 0",
             "length-driven": f"{margin} > 0 and {chosen} > 1.5 * {rejected}",
             "saturated": f"abs({margin}) > 5",
         }
         if session.runs.compares_margins:
-            wanted |= {QUADRANTS[one]: quadrant_filter(one, by_margin=True) for one in ("only_a", "only_b")}
+            filters |= {QUADRANTS[one]: quadrant_filter(one, by_margin=True) for one in ("only_a", "only_b")}
     else:
-        wanted["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
-    found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in wanted.items()]
+        filters["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
+    found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in filters.items()]
     flags: Counter[str] = Counter()
     for joined, count in Counter(session.ledger.stored["flags"].tolist()).items():
         flags.update(dict.fromkeys(set(split_flags(joined)), count))
@@ -85,7 +85,7 @@ class QuickFilters(ModalScreen[str | None]):
         """Create the list of filters, with the current one highlighted."""
         options = OptionList(*map(_option, self._filters), markup=False)
         options.border_title = "quick filters"
-        options.border_subtitle = "enter sets it"
+        options.border_subtitle = "enter applies it"
         expressions = [one.expression for one in self._filters]
         options.highlighted = expressions.index(self._current) if self._current in expressions else 0
         yield options

@@ -52,10 +52,10 @@ class ExportRequest:
         """Yield options for beta and every loss, since settings files and the environment may change the defaults."""
         yield from ("--beta", str(float(self.preferences.beta)))
         for choice in self.ledger.usable_losses(self.preferences):
-            given = choice.parameters
+            values = choice.parameters
             if not find_loss(choice.name).needs_reference:  # its defaults are command-line options
-                given = resolve_parameters(choice, self.preferences)
-            parameters = ",".join(f"{name}={float(value)}" for name, value in given.items())
+                values = resolve_parameters(choice, self.preferences)
+            parameters = ",".join(f"{name}={float(value)}" for name, value in values.items())
             yield from ("--loss", f"{choice.name}:{parameters}" if parameters else choice.name)
 
     def check(self) -> None:
@@ -65,21 +65,21 @@ class ExportRequest:
             UsageError: If the path is not writable, is an input of the export, or has an unknown suffix.
         """
         if not self.output.name:
-            raise UsageError("A file has to be named", hint="For example pairs.csv.")
+            raise UsageError("Enter a file name", hint="For example pairs.csv.")
         (curated_suffix if self.curated else export_suffix)(self.output.name)
         try:
-            self._check_place()
+            self._check_folder()
         except OSError as error:  # the name is too long, or the folder is not accessible
-            raise UsageError(f"This path cannot be used ({error.strerror})", hint="Name another.") from error
+            raise UsageError(f"This path cannot be used ({error.strerror})", hint="Choose another.") from error
 
-    def _check_place(self) -> None:
+    def _check_folder(self) -> None:
         folder = self.output.parent
         if not folder.is_dir():
-            raise UsageError("There is no such folder", where=str(folder), hint="Make it, or name another.")
+            raise UsageError("This folder does not exist", where=str(folder), hint="Create it, or choose another.")
         if self.output.is_dir():
-            raise UsageError("This is a folder", where=str(self.output), hint="Name a file in it.")
+            raise UsageError("This is a folder", where=str(self.output), hint="Add the name of a file in it.")
         if not os.access(folder, os.W_OK):
-            raise UsageError("You may not write into this folder", where=str(folder), hint="Name another.")
+            raise UsageError("No permission to write to this folder", where=str(folder), hint="Choose another.")
         refuse_sources(self.output, self.ledger)
 
     def write(self) -> str:
@@ -95,8 +95,8 @@ class ExportRequest:
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False
             )
         except OSError as error:
-            return f"No process could be started to write {self.output} ({error.strerror})."
+            return f"Could not start a process to write {self.output} ({error.strerror})."
         if not done.returncode:
             return ""
-        told = f"\n{done.stderr.decode(errors='replace')}".rpartition("\nprefscope: ")[2].strip()
-        return told or f"{self.output} was not written: the process ended with {done.returncode}."
+        message = f"\n{done.stderr.decode(errors='replace')}".rpartition("\nprefscope: ")[2].strip()
+        return message or f"{self.output} was not written: the process exited with code {done.returncode}."

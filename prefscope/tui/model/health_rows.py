@@ -45,20 +45,21 @@ class HealthRow:
 
 def finding_row(view: View, finding: Finding) -> HealthRow:
     """Return the row for a finding of a diagnostic."""
-    told, one = finding.conclusion, finding.diagnostic
+    conclusion, diagnostic = finding.conclusion, finding.diagnostic
 
     def detail() -> str:
-        lines = [f"{one.title}: {told.figure}.", f"{told.sentence}.", "", one.formula, f"Source: {one.source}."]
-        lines.append(f"Rule: {one.rule}.")
-        lines += [f"Papers disagree: {one.dispute}."] if one.dispute else []
+        lines = [f"{diagnostic.title}: {conclusion.figure}.", f"{conclusion.sentence}.", "", diagnostic.formula]
+        lines += [f"Source: {diagnostic.source}.", f"Rule: {diagnostic.rule}."]
+        lines += [f"Papers disagree: {diagnostic.dispute}."] if diagnostic.dispute else []
         if finding.expression:
             count = int(np.count_nonzero(view.filter(finding.expression)))
             listed = "the pair" if count == 1 else f"the {count:,} pairs"
             lines.insert(2, f"Enter lists {listed} {finding.about}." if count else f"No pair is {finding.about}.")
         return "\n".join(lines)
 
-    glyph = WARNING if told.warns else CLEAN
-    return HealthRow(one.name, glyph, one.title, minus(told.figure), told.sentence, finding.expression, detail)
+    glyph = WARNING if conclusion.warns else CLEAN
+    figure, meaning = minus(conclusion.figure), conclusion.sentence
+    return HealthRow(diagnostic.name, glyph, diagnostic.title, figure, meaning, finding.expression, detail)
 
 
 def unread_row(view: View) -> HealthRow:
@@ -98,7 +99,7 @@ def _example(view: View, flag: str) -> Callable[[], str]:
         if found.size:
             pair = view.ledger.pair(int(found[0]))
             texts = (("prompt", pair["prompt"]), ("+ chosen", pair["chosen"]), ("− rejected", pair["rejected"]))
-            lines.append(f"for example row {pair['row']}, line {pair['line']}")
+            lines.append(f"For example, row {pair['row']}, line {pair['line']}:")
             lines += [f"{name:<11} {visible(text[:EXAMPLE])}" for name, text in texts]
         return "\n".join(lines)
 
@@ -110,8 +111,8 @@ def lint_rows(report: LintReport) -> Iterator[HealthRow]:
     found = (one for one in report.findings if not one.is_clean)
     for finding in sorted(found, key=lambda one: one.check.severity):
         check, count = finding.check, len(finding.found.rows)
-        some = f"{count:,} pair{'' if count == 1 else 's'}, {count / max(report.pairs, 1):.1%}"
-        figure = some if count else "all pairs"
+        share = f"{count:,} pair{'' if count == 1 else 's'}, {count / max(report.pairs, 1):.1%}"
+        figure = share if count else "all pairs"
         glyph = SEVERE if check.severity == "fail" else WARNING
         name = check.name.replace("_", " ")
         expression = f"lint({check.name})" if count else ""
@@ -121,14 +122,12 @@ def lint_rows(report: LintReport) -> Iterator[HealthRow]:
 def unlinted_row(view: View, *, is_running: bool) -> HealthRow:
     """Return the placeholder row of the lint checks, before they have run."""
     count = view.ledger.num_pairs
-    meaning = f"Looking at {count:,} pairs …" if is_running else f"Enter looks at the texts of {count:,} pairs"
+    meaning = f"Checking {count:,} pairs …" if is_running else f"Enter checks the texts of {count:,} pairs"
 
     def detail() -> str:
-        return (
-            "Repeated and contradicting pairs, leaked templates, what gives the label away: as `prefscope lint` does."
-        )
+        return "The checks of `prefscope lint`: repeated and contradicting pairs, leaked templates, label shortcuts."
 
-    return HealthRow(LINT, "·", "data", "not looked at yet", meaning, "", detail)
+    return HealthRow(LINT, "·", "data", "not checked yet", meaning, "", detail)
 
 
 def _lint_detail(finding: LintFinding) -> Callable[[], str]:
@@ -155,13 +154,19 @@ def subset_rows(grouping: Grouping) -> Iterator[HealthRow]:
         glyph = STANDS_OUT if one.differs else ""
         name = visible(group.label)
         yield HealthRow(
-            str(number), glyph, name, f"{one.pairs:>6,}  {right:>17}", margin, group.expression, _told(grouping, group)
+            str(number),
+            glyph,
+            name,
+            f"{one.pairs:>6,}  {right:>17}",
+            margin,
+            group.expression,
+            _subset_detail(grouping, group),
         )
 
 
-def _told(grouping: Grouping, group: Group) -> Callable[[], str]:
+def _subset_detail(grouping: Grouping, group: Group) -> Callable[[], str]:
     """Return a function that describes a subset in full."""
-    unlike = "Its accuracy is unlike that of the other pairs, beyond chance." if group.subset.differs else ""
-    listed = "Enter lists its pairs." if group.expression else "No filter can name its pairs."
+    unlike = "Its accuracy differs from that of the other pairs by more than chance." if group.subset.differs else ""
+    listed = "Enter lists its pairs." if group.expression else "No filter can select its pairs."
     lines = [f"{visible(grouping.title)}: {visible(group.label)}", unlike, listed]
     return lambda: "\n".join(filter(None, lines))

@@ -9,16 +9,16 @@ import time
 IDLE_AFTER = 0.3
 """Seconds without a key or mouse event after which the user counts as idle."""
 LONGEST_WAIT = 3.0
-"""Seconds after which postponed work is done even if the user is never idle."""
+"""Seconds after which postponed work is done even if the user is not idle."""
 COLLECTIONS = 50
 """Young collections between two full collections."""
 MOST_COLLECTIONS = 2000
-"""The same, while the user is never idle."""
+"""The same, if the user is not idle."""
 NEVER = 1 << 30
 
 
 class IdleTimer:
-    """Knows when the user last pressed a key or moved the mouse."""
+    """Tracks how long the user has been idle, without a key or mouse event."""
 
     def __init__(self) -> None:
         self._moved = -math.inf
@@ -32,8 +32,8 @@ class IdleTimer:
         return waiting >= LONGEST_WAIT or time.monotonic() - self._moved >= IDLE_AFTER
 
 
-def collect_only_when_told() -> None:
-    """Turn on the garbage collector without full collections, which take 100 ms even over new objects alone.
+def disable_full_collections() -> None:
+    """Enable the garbage collector without full collections, which take 100 ms even over new objects alone.
 
     Objects that exist now are never collected.
     """
@@ -43,7 +43,7 @@ def collect_only_when_told() -> None:
 
 
 def collect(idle_timer: IdleTimer) -> None:
-    """Run a full collection if there may be much to free and the user is idle."""
+    """Run a full collection if there is likely much to free, preferably while the user is idle."""
     count = gc.get_count()[2]
     if count >= MOST_COLLECTIONS or (count >= COLLECTIONS and idle_timer.allows()):
         gc.collect()

@@ -17,8 +17,8 @@ from prefscope.settings import PreferenceSettings
 POINTS = 41
 SAMPLED_PAIRS = 20_000
 """Approximate number of evenly spaced pairs that curves average in large ledgers, so that they respond at once."""
-STEPS_A_DECADE = 20
-STEPS_OF_A_RANGE = 50
+STEPS_PER_DECADE = 20
+STEPS_PER_RANGE = 50
 WIDEST = {"log": 1000.0, "linear": 10.0}
 """Widest span: the ratio of the ends of a log knob; the distance from the default of a linear knob."""
 
@@ -69,9 +69,9 @@ class Knob:
         low, high = self.span
         value = self.value(preferences)
         if self.parameter.scale == "log":
-            value = 10 ** (round(math.log10(value) * STEPS_A_DECADE + steps) / STEPS_A_DECADE)
+            value = 10 ** (round(math.log10(value) * STEPS_PER_DECADE + steps) / STEPS_PER_DECADE)
         else:
-            step = (high - low) / STEPS_OF_A_RANGE
+            step = (high - low) / STEPS_PER_RANGE
             value = (round(value / step) + steps) * step
         return self.at(preferences, min(max(float(f"{value:.3g}"), low), high))
 

@@ -50,7 +50,7 @@ def numbers_line(session: Session) -> str:
         parts.append(_warning(session))
         parts += [f"{name} {minus(f'{value:.3f}')}" for name, value in losses(session)]
     else:
-        parts += [f"{NOT_SCORED}: a log-prob is no number" if is_known(session) else NOT_YET, _warning(session)]
+        parts += [f"{NOT_SCORED}: a log-prob is NaN or infinite" if is_known(session) else NOT_YET, _warning(session)]
     return "  ".join(part for part in parts if part)
 
 
@@ -64,8 +64,8 @@ def _other(session: Session) -> str:
 
 def is_scored(session: Session) -> bool:
     """Return whether all log-prob sums of the pair are finite."""
-    wanted = LOGPS if session.ledger.has_reference else LOGPS[:2]
-    return all(math.isfinite(session.ledger.stored[name][session.position]) for name in wanted)
+    columns = LOGPS if session.ledger.has_reference else LOGPS[:2]
+    return all(math.isfinite(session.ledger.stored[name][session.position]) for name in columns)
 
 
 def is_known(session: Session) -> bool:
@@ -89,7 +89,7 @@ def margin_caption(contributions: NDArray[np.float64]) -> str:
     count, share = margin_share(contributions)
     if not count:
         return f"{signed(margin)} margin"
-    part = f"{share:.0%}" if share <= 1 else "more than all"
+    part = f"{share:.0%}" if share <= 1 else "over 100%"
     return f"{signed(margin)} margin, {part} of it from {count} token{'s' * (count > 1)}"
 
 
@@ -136,7 +136,7 @@ def whole_texts(session: Session, pair: Mapping[str, Any]) -> list[tuple[str, st
     return [
         ("prompt", pair["prompt"]),
         *((side, pair[side]) for side in SIDES),
-        ("columns", own or "The data set has no columns of its own."),
+        ("columns", own or "The data set has no other columns."),
         ("facts", "\n".join(filter(None, facts))),
         ("source row", pair["source_json"]),
     ]

@@ -1,4 +1,4 @@
-"""Identify what a field of the load screen names, while the user types: no downloads, no reading of weights."""
+"""Identify what a field of the load screen names while the user types, without downloading or reading weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
 from prefscope.scoring.headers import num_weights, stored_dtype
 
 SAMPLED_ROWS = 400
-CHARACTERS_A_TOKEN = 3.5
+CHARACTERS_PER_TOKEN = 3.5
 UNIQUE_SHARE = 0.7
 """Typical share of the tokens of both sequences that a packed pass computes, since pairs share their prompt."""
 PRODUCT_SIZE = 768
@@ -66,12 +66,12 @@ def recognise_data(name: str) -> DataFound:
     if not name:
         return DataFound(None, "a file (jsonl, json, csv, parquet, .gz), a hub id, or a ledger")
     if name == "-":
-        return DataFound(good=False, text="The screens cannot read standard input: save it to a file.")
+        return DataFound(good=False, text="The screens cannot read standard input: save it to a file first.")
     path = Path(name).expanduser()
     if found := _recognise_ledger(path):
         return found
     if not path.exists() and HUB_ID.fullmatch(name) and not path.suffix:
-        return DataFound(None, "not here; as a data set of the hub it is fetched when scoring starts")
+        return DataFound(None, "not a local path: downloaded from the hub when scoring starts")
     try:
         return _recognise_rows(str(path))
     except PrefscopeError as error:
@@ -113,14 +113,14 @@ def _recognise_rows(path: str) -> DataFound:
                 characters += 2 * len(texts[0]) + len(texts[1]) + len(texts[2])
         total, is_exact = (rows, True) if rows < SAMPLED_ROWS else _num_rows(source)
     if has_logps:
-        return DataFound(good=True, text="rows with log-probs: no model is needed", pairs=total, has_logps=True)
+        return DataFound(good=True, text="rows with log-probs: no model needed", pairs=total, has_logps=True)
     if not dialects:
-        return DataFound(good=False, text="None of its first rows is a preference pair.")
+        return DataFound(good=False, text="None of the first rows is a preference pair.")
     layout = DIALECTS[key].title if (key := dialects.most_common(1)[0][0]) in DIALECTS else key
     good = rows - bad
     pairs = total * good // rows
     count = f"{pairs:,}" if is_exact else f"about {pairs:,}"
-    text = f"{count} pairs · {layout}" + (f" · {bad:,} of {rows:,} rows are no pairs" if bad else "")
+    text = f"{count} pairs · {layout}" + (f" · {bad:,} of {rows:,} rows are not pairs" if bad else "")
     return DataFound(not bad, text, pairs, characters * pairs // good)
 
 
@@ -144,9 +144,9 @@ def _num_rows(source: object) -> tuple[int, bool]:
 
 
 REFERENCE_WORDS = {
-    "none": "no reference: SimPO and log-probs alone",
-    "base": "the base of the policy's adapter",
-    ADAPTER_OFF: "the policy with its adapter switched off",
+    "none": "no reference: only SimPO and log-probs",
+    "base": "the base model of the policy's adapter",
+    ADAPTER_OFF: "the policy with its adapter disabled",
 }
 """Values of the reference field that do not name a checkpoint."""
 
@@ -154,15 +154,15 @@ REFERENCE_WORDS = {
 def recognise_model(name: str, *, role: str) -> ModelFound:
     """Identify what a checkpoint field names; the role is `policy` or `ref`."""
     if not name:
-        told = "the bundled tiny policy" if role == "policy" else "an adapter's base, or the bundled tiny reference"
-        return ModelFound(None, f"empty: {told}")
+        default = "the bundled tiny policy" if role == "policy" else "an adapter's base, or the bundled tiny reference"
+        return ModelFound(None, f"empty: {default}")
     if role == "ref" and name in REFERENCE_WORDS:
         return ModelFound(good=True, text=REFERENCE_WORDS[name])
     path = Path(name).expanduser()
     if not path.exists():
         if HUB_ID.fullmatch(name) and not name.startswith((".", "~")):
-            return ModelFound(None, "not here; as a model of the hub it is fetched when scoring starts")
-        return ModelFound(good=False, text="There is no such checkpoint.")
+            return ModelFound(None, "not a local path: downloaded from the hub when scoring starts")
+        return ModelFound(good=False, text="This checkpoint does not exist.")
     try:
         return _recognise_checkpoint(Checkpoint(name, path))
     except (PrefscopeError, OSError) as error:
@@ -179,10 +179,10 @@ def _recognise_checkpoint(checkpoint: Checkpoint) -> ModelFound:
         kind = str(config.get("peft_type", "")).replace("LORA", "LoRA")
         return ModelFound(good=True, text=f"{kind} adapter on {base}", is_adapter=True)
     if not (path / "config.json").is_file():
-        return ModelFound(good=False, text="No checkpoint: it has neither config.json nor adapter_config.json.")
+        return ModelFound(good=False, text="Not a checkpoint: it has neither config.json nor adapter_config.json.")
     config = read_json(path / "config.json")
     weights, dtype = num_weights(checkpoint), stored_dtype(checkpoint)
-    size = f", {_count(weights)} weights, {dtype}" if weights else ", without safetensors files"
+    size = f", {_count(weights)} weights, {dtype}" if weights else ", no safetensors files"
     vocabulary = config.get("vocab_size")
     return ModelFound(
         bool(weights), f"{config.get('model_type', 'unknown')}{size}", weights, dtype, vocabulary, is_adapter=False
@@ -193,16 +193,16 @@ def estimate(data: DataFound, policy: ModelFound, ref: ModelFound) -> str:
     """Return an estimate of the tokens and memory per model and, without a GPU, the total time on this CPU."""
     if not data.characters:
         return ""
-    tokens = data.characters / CHARACTERS_A_TOKEN * UNIQUE_SHARE
-    parts = [f"about {_count(tokens)} tokens a model"]
+    tokens = data.characters / CHARACTERS_PER_TOKEN * UNIQUE_SHARE
+    parts = [f"about {_count(tokens)} tokens per model"]
     weights = policy.weights or ref.weights
     if weights is None:
         return parts[0]
     width = 4 if "32" in (policy.dtype or ref.dtype) else 2
-    parts.append(f"{_size(weights * width)} a model in memory")
+    parts.append(f"{_size(weights * width)} of memory each")
     if not has_gpu():
         models = 1 if ref.text.startswith("no reference") else 2
-        parts.append(f"roughly {_duration(models * 2 * weights * tokens / operations_a_second())} on this CPU")
+        parts.append(f"about {_duration(models * 2 * weights * tokens / operations_per_second())} on this CPU")
     return " · ".join(parts)
 
 
@@ -212,7 +212,7 @@ def has_gpu() -> bool:
 
 
 @functools.cache
-def operations_a_second() -> float:
+def operations_per_second() -> float:
     """Measure the operations per second that a forward pass reaches on this CPU, from float32 matrix products."""
     matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), dtype=np.float32)
     taken = []

@@ -82,7 +82,7 @@ class Response:
         return np.abs(self.strengths) > (STRONG_SURPRISE if self.logratios is None else STRONG_LOGRATIO)
 
     def levels(self, shown: Shown, logratio_steps: Steps = LOGRATIO_STEPS) -> NDArray[np.int8]:
-        """Return the colour level of each token: −3 to 3, negative for tokens that the policy likes less."""
+        """Return the colour level of each token, −3 to 3, with the sign of its value."""
         values = {"log π": self.policy_logps, "log ref": self.ref_logps}.get(shown)
         if values is None:
             values = self.strengths

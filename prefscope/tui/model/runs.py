@@ -66,7 +66,7 @@ class Runs:
         numbers = self.shown, number
         return self._pairings.setdefault(numbers, Pairing(*(self.ledgers[one] for one in numbers)))
 
-    def renew(self, ledger: Ledger) -> None:
+    def replace_ledger(self, ledger: Ledger) -> None:
         """Replace the shown ledger with another ledger of the same pairs; its marks are kept."""
         self.ledgers = (*self.ledgers[: self.shown], ledger, *self.ledgers[self.shown + 1 :])
         self._pairings.clear()

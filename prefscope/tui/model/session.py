@@ -38,8 +38,8 @@ class Sort:
 class Session:
     """The state of the screens for one ledger, and possibly other ledgers of the same pairs."""
 
-    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, beside: Sequence[Ledger] = ()) -> None:
-        self.runs = Runs([ledger, *beside])
+    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, others: Sequence[Ledger] = ()) -> None:
+        self.runs = Runs([ledger, *others])
         self.initial = preferences
         self.view = self.runs.view(preferences)
         self._first: dict[str, float] = {}
@@ -102,9 +102,9 @@ class Session:
         self.columns = columns
         self.generation += 1
 
-    def renew(self, ledger: Ledger) -> None:
+    def replace_ledger(self, ledger: Ledger) -> None:
         """Show a ledger of the same pairs with more of them scored; the order is kept, so that rows do not jump."""
-        self.runs.renew(ledger)
+        self.runs.replace_ledger(ledger)
         self.view = self.runs.view(self.preferences)
         self._first.clear()
         self.is_stale = bool(self.expression) or self.sort.column not in SETTLED
@@ -112,13 +112,13 @@ class Session:
 
     def arrange(self) -> None:
         """Apply the filter and sort order; the cursor stays on its pair if it still matches."""
-        former = self.place
+        previous = self.place
         self.order = np.flatnonzero(self.view.filter(self.expression))
         if self.sort != Sort():  # otherwise they are in row order already
             keys = self.view.column(self.sort.column)[self.order]
             self.order = self.order[_order(keys, descending=self.sort.descending)]
         if self.order.size and not (self.order == self.position).any():
-            self.position = int(self.order[min(former, self.order.size - 1)])
+            self.position = int(self.order[min(previous, self.order.size - 1)])
         self.is_stale = False
         self.generation += 1
 
@@ -138,8 +138,8 @@ class Session:
         if not self.ledger.has_reference:
             return None
         wrong = np.flatnonzero(self.view.column("margins")[self.order] < 0)
-        further = wrong[wrong > self.place] if step > 0 else wrong[wrong < self.place][::-1]
-        return int(further[0]) if further.size else None
+        candidates = wrong[wrong > self.place] if step > 0 else wrong[wrong < self.place][::-1]
+        return int(candidates[0]) if candidates.size else None
 
     def key(self, position: int) -> Key:
         """Return the key of a pair in the marks: its pair_id and occurrence."""
@@ -168,11 +168,11 @@ class Session:
         self.generation += undone
         return undone
 
-    # Runs: a filter or sort order that names a column the new view does not have is cleared.
+    # Runs: a filter or sort order is cleared if it uses a column that the new view does not have.
 
     def compare(self, number: int) -> bool:
         """Compare the shown run with another; return whether the filter was kept."""
-        return not self.runs.compare(number) or self._look_again()
+        return not self.runs.compare(number) or self._rebuild_view()
 
     def show_run(self, number: int) -> bool:
         """Show another run with the cursor on the same pair; return whether the filter was kept."""
@@ -181,12 +181,12 @@ class Session:
         place, found = self.place, self.runs.pairing(number).find(self.position)
         self.runs.show(number)
         self.position = found or 0
-        kept = self._look_again()
+        kept = self._rebuild_view()
         if self.position != found:
             self.move_to(place)
         return kept
 
-    def _look_again(self) -> bool:
+    def _rebuild_view(self) -> bool:
         self.view = self.runs.view(self.preferences)
         self._first.clear()
         if self.sort.column not in self.view.names.kinds:

@@ -14,7 +14,7 @@ import platformdirs
 from prefscope.errors import UNREADABLE
 from prefscope.private import make_folder, open_file, remove_leftovers
 
-MOST = 8
+MOST_RECENT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Remembered:
     def with_opened(self, opened: Opened) -> Remembered:
         """Return the state with an entry moved or added to the front of `opened`."""
         others = [one for one in self.opened if one != opened]
-        return replace(self, opened=(opened, *others)[:MOST])
+        return replace(self, opened=(opened, *others)[:MOST_RECENT])
 
 
 def remembered_file() -> Path:
@@ -61,7 +61,7 @@ def recall() -> Remembered:
         theme=_text(value.get("theme")),
         palette=_text(value.get("palette")),
         columns=tuple(filter(_text, columns)) if isinstance(columns, list) else None,
-        opened=tuple(filter(None, map(_opened, opened)))[:MOST] if isinstance(opened, list) else (),
+        opened=tuple(filter(None, map(_opened, opened)))[:MOST_RECENT] if isinstance(opened, list) else (),
     )
 
 

@@ -71,7 +71,7 @@ class Scoring:
             settings: What to score and how; by default, the worker leaves one core to the screens.
             ledger: Path of the ledger to write; None: the default path.
         """
-        self.asked = settings, ledger
+        self.request = settings, ledger
         self.settings = _leaving_a_core(settings)
         self.step = Progressed("starting", 0)
         """The current step, other than scoring."""
@@ -101,7 +101,7 @@ class Scoring:
 
     def again(self) -> Scoring:
         """Return a new run with the same settings, which resumes where this one stopped."""
-        return Scoring(*self.asked)
+        return Scoring(*self.request)
 
     async def run(self) -> None:
         """Start the worker and process its events until it exits; cancelling this task ends the worker."""
@@ -119,9 +119,9 @@ class Scoring:
             await self._listen(process)
             code = await process.wait()
             if self.is_running:
-                self.ended = _death(process.pid, code)
+                self.ended = _exit_failure(process.pid, code)
         except (PrefscopeError, ValueError, OSError) as error:
-            self.ended = Failed(f"What the scoring process said cannot be used ({error})", 3)
+            self.ended = Failed(f"The scoring process sent invalid output ({error})", 3)
         finally:
             await self._end(process)
             self._gone.set()
@@ -181,13 +181,13 @@ class Scoring:
         """Estimated seconds left, from the rate so far or, before the first batch, the plan; None without a plan."""
         if not self.passes:
             return None
-        rate = self.tokens_a_second
+        rate = self.tokens_per_second
         if not rate:
             return sum(one.plan.seconds for one in self.passes.values())
         return sum(one.left for one in self.passes.values()) / rate
 
     @property
-    def tokens_a_second(self) -> float:
+    def tokens_per_second(self) -> float:
         """Tokens computed per second, 0 before the first batch."""
         seconds = sum(one.seconds for one in self.passes.values())
         return sum(one.computed for one in self.passes.values()) / seconds if seconds else 0.0
@@ -245,14 +245,14 @@ def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
     return replace(settings, compute=replace(settings.compute, threads=threads))
 
 
-def _death(process: int, code: int) -> Failed:
+def _exit_failure(process: int, code: int) -> Failed:
     """Return the failure to report for a worker that exited without a final event."""
     log = worker_log(process)
     if code == -signal.SIGKILL:
-        what = "The system killed the scoring process, as it does when memory runs out"
+        what = "The scoring process was killed, which usually means that memory ran out"
     elif code < 0:
-        what = f"The scoring process died of {signal.Signals(-code).name}"
+        what = f"The scoring process was killed by {signal.Signals(-code).name}"
     else:
-        what = f"The scoring process ended with exit code {code}"
-    told = f" Its log: {log}" if log.is_file() else ""
-    return Failed(f"{what}. What was scored until then is kept.{told}", 3)
+        what = f"The scoring process exited with code {code}"
+    where = f" Its log: {log}" if log.is_file() else ""
+    return Failed(f"{what}. What was scored is kept.{where}", 3)

@@ -18,7 +18,7 @@ from prefscope.report.diagnosis import Finding, diagnose, token_finding
 from prefscope.report.subsets import Grouping, group_by
 from prefscope.report.visible import visible
 from prefscope.tui.dialogs.column_choice import ColumnChoice
-from prefscope.tui.messages import PairsAsked
+from prefscope.tui.messages import PairsRequested
 from prefscope.tui.model.cells import fit
 from prefscope.tui.model.health_rows import (
     CLEAN,
@@ -39,20 +39,20 @@ from prefscope.tui.panes.pane import Pane
 FEW = 500
 """Up to this many pairs, tokens are read and texts are linted at once: the delay is not noticeable."""
 WIDTHS = (2, 20, 31)
-"""Widths in cells of all columns but the last, which takes the rest; the current row is shown in full below."""
+"""Widths in cells of all columns but the last, which gets the rest; the current row is shown in full below."""
 LEAST = 20
 
 
 class HealthPane(Pane):
-    """What to check about the whole ledger before trusting its numbers."""
+    """What to check in a ledger before trusting its numbers."""
 
     HELP = (
-        "What the numbers of all pairs mean, by formula and source, then every flag, then what is wrong with the data. "
-        "Enter lists the pairs that a row is about; b groups the pairs by a column; v shows flags without pairs."
+        "Diagnostics over all pairs, with formulas and sources, then the flags, then what is wrong with the data. "
+        "Enter lists the pairs of a row; b groups the pairs by a column; v also shows flags that no pair has."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("b", "group", "Subsets by", id="health-group"),
-        Binding("v", "turn", "Clean flags", id="health-clean"),
+        Binding("b", "group", "Group by", id="health-group"),
+        Binding("v", "toggle_clean", "Clean flags", id="health-clean"),
         Binding("escape", "leave", "Findings", id="health-leave"),
     ]
     DEFAULT_CSS = """
@@ -86,7 +86,7 @@ class HealthPane(Pane):
         rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags(), *self._lint()]
         titles = _titles(grouping) if grouping else ("", "what", "figure", "")
         table = self.query_one(DataTable)
-        former = self._place_in(rows, table.cursor_row)
+        cursor = self._place_in(rows, table.cursor_row)
         self._rows = {row.key: row for row in rows}
         table.clear(columns=True)
         last = max(self.size.width - sum(WIDTHS) - 1, LEAST)
@@ -94,9 +94,9 @@ class HealthPane(Pane):
             table.add_column(_cell(title), width=width)
         for row in rows:
             table.add_row(*map(_cell, (row.glyph, fit(row.name, 19), fit(row.figure, 30), row.meaning)), key=row.key)
-        table.move_cursor(row=former)
-        self._tell_rest(grouping)
-        self._tell(rows[former] if rows else None)
+        table.move_cursor(row=cursor)
+        self._show_caption(grouping)
+        self._show_detail(rows[cursor] if rows else None)
         self.refresh_bindings()
 
     def _place_in(self, rows: list[HealthRow], cursor: int) -> int:
@@ -134,17 +134,17 @@ class HealthPane(Pane):
             return lint_rows(lint_of(ledger))
         return iter([unlinted_row(self.session.view, is_running=self._linting is ledger)])
 
-    def _look_at_texts(self) -> None:
+    def _lint_texts(self) -> None:
         """Lint the texts of the ledger in a background thread."""
         ledger = self._linting = self.session.ledger
 
-        def look() -> None:
+        def lint() -> None:
             from prefscope.ledger.source_pairs import lint_of
 
             lint_of(ledger)
             self.app.call_from_thread(self._redraw_if_shown)
 
-        self.run_worker(look, thread=True, group="lint", exclusive=True)
+        self.run_worker(lint, thread=True, group="lint", exclusive=True)
         self.draw()
 
     def _redraw_if_shown(self) -> None:
@@ -159,16 +159,16 @@ class HealthPane(Pane):
             return None
         return group_by(view, self._column)
 
-    def _tell_rest(self, grouping: Grouping | None) -> None:
+    def _show_caption(self, grouping: Grouping | None) -> None:
         """Show the line below the table: a caution about subsets, or the number of flags left out."""
         if grouping is not None:
             text = f"{grouping.caution}."
         else:
             clean = len(FLAGS) - len(count_flags(self.session.view))
-            text = f"{CLEAN} {clean} of {len(FLAGS)} flags are on no pair (v shows them)"
+            text = f"{CLEAN} {clean} of {len(FLAGS)} flags occur on no pair (v shows them)"
         self.query_one("#clean", Static).update(Content(text))
 
-    def _tell(self, row: HealthRow | None) -> None:
+    def _show_detail(self, row: HealthRow | None) -> None:
         self.query_one("#detail", Static).update(Content(row.detail() if row else ""))
 
     @property
@@ -178,17 +178,17 @@ class HealthPane(Pane):
         return "\n".join(lines), "the findings" if self._column is None else "the subsets"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Enable `leave` only in the subsets, and `turn` only in the findings."""
+        """Enable `leave` only in the subsets, and `toggle_clean` only in the findings."""
         if action == "leave":
             return self._column is not None
-        return self._column is None if action == "turn" else super().check_action(action, parameters)
+        return self._column is None if action == "toggle_clean" else super().check_action(action, parameters)
 
     def on_resize(self) -> None:
         """Fit the last column to the new width."""
         if self._rows:
             self.call_after_refresh(self.draw)
 
-    def action_turn(self) -> None:
+    def action_toggle_clean(self) -> None:
         """Show or hide the flags that no pair has."""
         self._all = not self._all
         self.draw()
@@ -209,9 +209,9 @@ class HealthPane(Pane):
         self.draw()
 
     @on(DataTable.RowHighlighted)
-    def _show_detail(self, event: DataTable.RowHighlighted) -> None:
+    def _follow_cursor(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
-        self._tell(self._rows.get(event.row_key.value or ""))
+        self._show_detail(self._rows.get(event.row_key.value or ""))
 
     @on(DataTable.RowSelected)
     def _open(self, event: DataTable.RowSelected) -> None:
@@ -219,16 +219,16 @@ class HealthPane(Pane):
         event.stop()
         row = self._rows.get(event.row_key.value or "")
         if row is not None and row.expression:
-            self.post_message(PairsAsked(row.expression))
+            self.post_message(PairsRequested(row.expression))
         elif row is not None and row.key == TOKENS:
             self._read_tokens()
             self.draw()
         elif row is not None and row.key == LINT and self._linting is not self.session.ledger:
-            self._look_at_texts()
+            self._lint_texts()
 
 
 def _titles(grouping: Grouping) -> tuple[str, ...]:
-    mean = "mean margin (95%)" if grouping.by_margin else "mean gap, nats a token (95%)"
+    mean = "mean margin (95%)" if grouping.by_margin else "mean gap, nats per token (95%)"
     return "", visible(grouping.title), " pairs  right (95%)", mean
 
 

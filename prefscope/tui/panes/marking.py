@@ -52,7 +52,7 @@ class MarkingPane(Pane):
         try:
             self.session.set_mark(position, mark)
         except ResourceError as error:
-            self.tell(str(error), severity="error")
+            self.report(str(error), severity="error")
             return
         self._changed()
 
@@ -61,9 +61,9 @@ class MarkingPane(Pane):
         try:
             undone = self.session.undo_mark()
         except ResourceError as error:
-            self.tell(str(error), severity="error")
+            self.report(str(error), severity="error")
             return
-        self.tell("The last mark is taken back" if undone else "There is no mark to take back")
+        self.report("Undid the last mark" if undone else "There is no mark to undo")
         self._changed()
 
     def _changed(self) -> None:
@@ -78,6 +78,6 @@ class MarkingPane(Pane):
         pair_id, _ = self.session.key(self.session.position)
         return pair_id, pair_id
 
-    def tell(self, text: str, severity: SeverityLevel = "information") -> None:
+    def report(self, text: str, severity: SeverityLevel = "information") -> None:
         """Show a notification; unsafe characters are escaped."""
         self.notify(visible(text), severity=severity, markup=False)

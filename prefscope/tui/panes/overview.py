@@ -16,7 +16,7 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
 from prefscope.report.cards import Card, cards, margin_expression, sides
 from prefscope.report.plots import curve, reward_scatter, scatter
-from prefscope.tui.messages import PairsAsked
+from prefscope.tui.messages import PairsRequested
 from prefscope.tui.model.knobs import knobs, mean_losses
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.widgets.histogram import Histogram
@@ -26,7 +26,7 @@ from prefscope.tui.widgets.plot import Plot
 class OverviewPane(Pane, can_focus=True):
     """A summary of the whole ledger: cards and plots."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "turn", "Other plots", id="overview-plots")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "toggle_plots", "Other plots", id="overview-plots")]
     HELP = Histogram.HELP
     SCOPED_CSS = False  # uses the screen's size classes
     DEFAULT_CSS = """
@@ -68,8 +68,8 @@ class OverviewPane(Pane, can_focus=True):
             widget.update(_card(card))
             widget.set_class(card.warns, "-warns")
         histogram = self.query_one(Histogram)
-        named = "implicit margin" if view.ledger.has_reference else "log-prob a token, chosen − rejected"
-        histogram.border_title = f"{named}  ▒ wrong █ right"
+        quantity = "implicit margin" if view.ledger.has_reference else "log-prob per token, chosen − rejected"
+        histogram.border_title = f"{quantity}  ▒ wrong █ right"
         histogram.show_values(sides(view)[0])
         # Drawings look up the view when they are painted, so that they do not keep a previous view in memory.
         self.query_one("#lengths", Plot).show_drawing(lambda width, height: _lengths(self.session.view, width, height))
@@ -95,7 +95,7 @@ class OverviewPane(Pane, can_focus=True):
         """What `y` copies: the cards."""
         return "\n".join(f"{one.title}: {one.value} ({one.detail})" for one in cards(self.session.view)), "the figures"
 
-    def action_turn(self) -> None:
+    def action_toggle_plots(self) -> None:
         """Show the other two plots if only two fit."""
         self.query_one("#plots").toggle_class("-turned")
         self.focus_first()
@@ -109,7 +109,7 @@ class OverviewPane(Pane, can_focus=True):
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
         column = margin_expression(by_margin=self.session.ledger.has_reference)
-        self.post_message(PairsAsked(" and ".join(_limits(column, opened.low, opened.high))))
+        self.post_message(PairsRequested(" and ".join(_limits(column, opened.low, opened.high))))
 
 
 def _lengths(view: View, width: int, height: int) -> str:

@@ -53,12 +53,12 @@ PROMPT_CHARACTERS = 2000
 class PairPane(MarkingPane):
     """The pair under the cursor: its numbers, prompt, responses and running sums."""
 
-    HELP = "One pair, token by token. The background is Δ = policy − reference log-prob; s writes its sign, too."
+    HELP = "One pair, token by token. The background colour shows Δ = policy − reference log-prob; s adds its sign."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
-        Binding("K", "pair(-1)", "Former pair", show=False, id="pair-former"),
+        Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-former"),
         Binding("n", "wrong(1)", "Wrong", key_display="n/N", id="pair-next-wrong"),
-        Binding("N", "wrong(-1)", "Former wrong pair", show=False, id="pair-former-wrong"),
+        Binding("N", "wrong(-1)", "Previous wrong pair", show=False, id="pair-former-wrong"),
         Binding("tab,shift+tab", "switch", "Side", key_display="tab", id="pair-side"),
         Binding("v", "values", "Value", id="pair-values"),
         Binding("d", "differing", "Diff", id="pair-differing"),
@@ -94,7 +94,7 @@ class PairPane(MarkingPane):
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
-        self._asked_signs: bool | None = None
+        self._chosen_signs: bool | None = None
         self._steps: Steps | None = None  # computed from the tokens of many pairs when a ledger is first shown
         self._differs = False
 
@@ -108,7 +108,7 @@ class PairPane(MarkingPane):
         yield RunningSums(id="sums")
 
     def on_mount(self) -> None:
-        """Redraw signs when the theme changes: they are written if colours do not show them."""
+        """Redraw signs when the theme changes: by default, they are shown if colours do not show them."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_signs())
         prompt = self.query_one("#prompt", Static)
         prompt.border_title, prompt.border_subtitle = Content("prompt"), Content("p: all texts")
@@ -129,7 +129,7 @@ class PairPane(MarkingPane):
     def draw(self) -> None:
         """Draw the pair under the session's cursor."""
         if not self.session.ledger.num_pairs:
-            self.query_one("#facts", Static).update(Content("This ledger has no pair."))
+            self.query_one("#facts", Static).update(Content("This ledger has no pairs."))
             self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
             return
         if self._read_from != (self.session.ledger, self.session.position, is_known(self.session)):
@@ -150,19 +150,19 @@ class PairPane(MarkingPane):
         prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])
         self.query_one("#prompt", Static).update(Content(prompt or "no prompt"), layout=False)
         for side, response in self._responses.items():
-            self._view(side).show(response, note=self._lack(side))
+            self._view(side).show(response, note=self._why_plain(side))
         self._show_values()
         self._show_differing()
         self.set_class(not any(response.has_values for response in self._responses.values()), "-plain")
 
-    def _lack(self, side: Side) -> str:
-        """Return why a response has no heat map; empty if it has one."""
+    def _why_plain(self, side: Side) -> str:
+        """Return why a response has no heat map, empty if it has one."""
         if self._responses[side].has_values:
             return ""
         if not is_known(self.session):
             return f"no heat map: {NOT_YET}"
         if not self.session.ledger.has_tokens:
-            return "no heat map: the ledger has no tokens (scored with --no-tokens, or from given log-probs)"
+            return "no heat map: the ledger has no tokens (scored with --no-tokens, or from existing log-probs)"
         return "no heat map: no token was scored"
 
     def _draw_facts(self) -> None:
@@ -239,7 +239,7 @@ class PairPane(MarkingPane):
         """Go to the next or the previous pair that is ranked wrong."""
         place = self.session.find_wrong(step)
         if place is None:
-            self.tell("No further pair is ranked wrong" if self.session.ledger.has_reference else "No reference")
+            self.report("No more wrong pairs this way" if self.session.ledger.has_reference else "No reference")
             return
         self.session.move_to(place)
         self.show_session()
@@ -263,12 +263,12 @@ class PairPane(MarkingPane):
     @property
     def _signs(self) -> bool:
         """Whether + and − follow coloured tokens: the user's choice, or by default if colours do not show signs."""
-        tells_none = self.app.no_color or self.app.has_class(MONO_CLASS)
-        return tells_none if self._asked_signs is None else self._asked_signs
+        default = self.app.no_color or self.app.has_class(MONO_CLASS)
+        return default if self._chosen_signs is None else self._chosen_signs
 
     def action_signs(self) -> None:
         """Show or hide + and − after coloured tokens."""
-        self._asked_signs = not self._signs
+        self._chosen_signs = not self._signs
         self._show_signs()
 
     def _show_signs(self) -> None:

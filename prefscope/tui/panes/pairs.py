@@ -35,7 +35,7 @@ class PairsPane(MarkingPane):
         Binding("f", "quick", "Quick filters", id="pairs-quick-filters"),
         Binding("c", "columns", "Columns", id="pairs-columns"),
         Binding("escape", "clear", "Clear filter", show=False, id="pairs-clear-filter"),
-        Binding("r", "arrange", "Order anew", show=False, id="pairs-arrange"),
+        Binding("r", "arrange", "Sort again", show=False, id="pairs-arrange"),
     ]
     SCOPED_CSS = False  # uses the screen's size class: narrow screens have no preview
     DEFAULT_CSS = """
@@ -67,7 +67,7 @@ class PairsPane(MarkingPane):
 
     @property
     def state(self) -> tuple[int, ...]:
-        """Redrawn if this changes: the cursor may have been moved on another pane."""
+        """Redrawn if this changes: the cursor may have moved on another pane."""
         return (self.session.generation, self.session.position)
 
     def draw(self) -> None:
@@ -80,8 +80,8 @@ class PairsPane(MarkingPane):
     def _draw_status(self) -> None:
         """Show the status of the table, and how many of the chosen columns do not fit."""
         count = self.table.left_out if self.session.columns is not None else 0
-        told = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
-        self.query_one(".status", Static).update(Content(status(self.session) + told), layout=False)
+        note = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
+        self.query_one(".status", Static).update(Content(status(self.session) + note), layout=False)
 
     @on(PairTable.Moved)
     def _preview(self) -> None:
@@ -115,7 +115,7 @@ class PairsPane(MarkingPane):
         self.filter_bar.clear()
 
     def action_arrange(self) -> None:
-        """Apply the filter and order again to newly scored pairs."""
+        """Filter and sort again, with the newly scored pairs."""
         self.session.arrange()
         self.post_message(SessionChanged())
 
@@ -155,7 +155,7 @@ def status(session: Session) -> str:
     parts.append(f"{visible(column)} {'▼' if session.sort.descending else '▲'}")
     known = np.count_nonzero(session.ledger.is_known[session.order])
     parts += [f"{known:,} scored"] if known < matching else []
-    parts += ["order of earlier numbers: r"] if session.is_stale else []
+    parts += ["order is outdated: r"] if session.is_stale else []
     return " · ".join(parts)
 
 

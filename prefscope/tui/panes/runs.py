@@ -17,21 +17,21 @@ from prefscope.report.cards import Card, cards
 from prefscope.report.comparison import Comparison, Paired, cautions, compare, quadrant_filter
 from prefscope.report.visible import visible
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.messages import PairsAsked, SessionChanged
+from prefscope.tui.messages import PairsRequested, SessionChanged
 from prefscope.tui.model.numbers import minus, signed
 from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.widgets.quadrants import Quadrants
 from prefscope.tui.widgets.run_table import RunTable
 
-ALONE = """One ledger is open. Open several of the same pairs, and they are compared here, pair by pair:
+ALONE = """Only one ledger is open. Open several ledgers of the same pairs to compare them here, pair by pair:
 
     prefscope view step-1000.parquet step-2000.parquet
 
-• the figures of all runs beside each other
-• what differs between two of them, with its paired 95% bound
-• the pairs that only one of the two ranks right, a key away
-• columns of the other run for filters and for the order: margin_b, r_chs_b, dpo_b, …"""
+• the figures of all runs side by side
+• the differences between two of them, with paired 95% intervals
+• the pairs that only one of the two ranks right
+• columns of the other run to filter and sort by: margin_b, r_chs_b, dpo_b, …"""
 LEAST_P = 0.0001
 
 
@@ -89,14 +89,14 @@ class RunsPane(Pane):
         if self._comparison is None:
             return
         view, comparison = self._comparison
-        told = [f"⚠ {sentence}." for sentence in cautions(view, comparison)]
+        warnings = [f"⚠ {sentence}." for sentence in cautions(view, comparison)]
         lines = [*differences(comparison, every_loss=not self.screen.has_class("-short"))] if comparison.pairs else []
-        self.query_one("#differences", Static).update(Content("\n".join([*lines, *told])))
+        self.query_one("#differences", Static).update(Content("\n".join([*lines, *warnings])))
 
     def _draw_quadrants(self, comparison: Comparison) -> None:
         quadrants = self.query_one(Quadrants)
         a, b = self.session.runs.both
-        what = "margin" if comparison.by_margin else "log-prob a token, chosen − rejected"
+        what = "margin" if comparison.by_margin else "log-prob per token, chosen − rejected"
         quadrants.border_title = Content(f"{what} of B {visible(b)} ↑ against A {visible(a)} →")
         quadrants.show_comparison(comparison)
 
@@ -128,23 +128,23 @@ class RunsPane(Pane):
 
     def _change(self, change: Callable[[int], bool], row: RowKey) -> None:
         """Compare or show another run; notify the user if this clears the filter."""
-        former, expression = self.session.generation, self.session.expression
+        generation, expression = self.session.generation, self.session.expression
         if not change(int(row.value or 0)):
-            self.notify(visible(f"The filter names what is not there now and is cleared: {expression}"), markup=False)
-        if self.session.generation != former:
+            self.notify(visible(f"Filter cleared (a column is not available now): {expression}"), markup=False)
+        if self.session.generation != generation:
             self.post_message(SessionChanged())
 
     @on(Quadrants.Opened)
     def _open(self, opened: Quadrants.Opened) -> None:
         if self._comparison is not None:
-            self.post_message(PairsAsked(quadrant_filter(opened.quadrant, by_margin=self._comparison[1].by_margin)))
+            self.post_message(PairsRequested(quadrant_filter(opened.quadrant, by_margin=self._comparison[1].by_margin)))
 
 
 def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
     """Yield the lines of a table of both runs' means and their differences."""
     found = comparison.accuracy
-    titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap a token")
-    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A ± paired 95% bound")
+    titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A, paired 95% interval")
     difference = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
     p_value = f"< {LEAST_P}" if comparison.p_value < LEAST_P else f"= {comparison.p_value:.2g}"
     yield _row(titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{difference}   McNemar p {p_value}")

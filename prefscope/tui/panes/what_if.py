@@ -19,7 +19,7 @@ from prefscope.report.cards import mean_of
 from prefscope.report.plots import curve
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
-from prefscope.tui.messages import PairsAsked, SessionChanged
+from prefscope.tui.messages import PairsRequested, SessionChanged
 from prefscope.tui.model.knobs import Knob, carried, knobs, mean_losses
 from prefscope.tui.model.numbers import figure, signed
 from prefscope.tui.model.session import Session, Sort
@@ -35,11 +35,11 @@ class WhatIfPane(Pane):
     """The knobs, a table of current and initial means, and two plots."""
 
     HELP = (
-        "Log-probs do not depend on beta, gamma or the loss, so every knob answers at once. [ ] move the picked knob, "
-        "L shows another loss in the plots, enter lists the pairs by their gradient weight."
+        "Log-probs do not depend on beta, gamma or the loss, so every change shows at once. [ ] move the picked knob, "
+        "L shows another loss in the plots, enter lists the pairs by gradient weight."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("L", "turn_loss", "Loss", id="what-if-loss"),
+        Binding("L", "next_loss", "Loss", id="what-if-loss"),
         Binding("backspace", "reset", "Reset all", id="what-if-reset"),
         Binding("enter", "open", "Pairs by weight", id="what-if-open"),
     ]
@@ -84,7 +84,7 @@ class WhatIfPane(Pane):
         plot = self.query_one("#loss-curve", Plot)
         plot.border_title = f"mean {loss} loss against {knob.name}  │ now"
         depends = knob.loss in (None, loss)
-        plot.border_subtitle = "" if depends else f"{knob.name} is no knob of {loss}"
+        plot.border_subtitle = "" if depends else f"{loss} does not depend on {knob.name}"
         x, y, now = knob.values(), self._mean_losses(view, loss, knob), knob.value(view.preferences)
         log = knob.parameter.scale == "log"
         plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=log))
@@ -108,7 +108,7 @@ class WhatIfPane(Pane):
         y = 100 * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)
         plot.show_drawing(lambda width, height: curve(x, y, None, width, height) if y.size else "")
 
-    def action_turn_loss(self) -> None:
+    def action_next_loss(self) -> None:
         """Show the next loss in the plots."""
         self._loss += 1
         self.draw()
@@ -132,7 +132,7 @@ class WhatIfPane(Pane):
         """List the pairs by their gradient weight, the heaviest first."""
         if self.loss is not None:
             self.session.set_sort(Sort(f"{self.loss}_weight", descending=True))
-            self.post_message(PairsAsked(self.session.expression))
+            self.post_message(PairsRequested(self.session.expression))
 
     @on(KnobList.Moved)
     def _move(self, moved: KnobList.Moved) -> None:
@@ -149,11 +149,11 @@ class WhatIfPane(Pane):
 def _figures(session: Session, shown: str | None) -> Content:
     """Return a table of means, current and initial."""
     now = session.view
-    rows = [("", "now", "at first", "change")]
+    rows = [("", "now", "initial", "change")]
     if now.ledger.has_reference:
         margins = now.column("margins")[finite_pairs(now.ledger)]
         share = figure(float(np.mean(margins > 0)) if margins.size else np.nan, ".1%")
-        rows.append(("accuracy", share, share, "no knob moves it"))
+        rows.append(("accuracy", share, share, "no knob changes it"))
         rows.append(_row("mean margin", session, "margins"))
     for choice in now.ledger.usable_losses(now.preferences):
         mark = " ◀" if choice.name == shown else ""

@@ -44,8 +44,8 @@ class LoadScreen(Screen[None]):
     """Fields for the data set and checkpoints, what they name, and a list of recently opened ones."""
 
     HELP = (
-        "Name a data set and two checkpoints, and score; or name a ledger, and open it. → takes a suggestion, enter "
-        "goes on to the next field. Both checkpoints empty: the bundled tiny pair."
+        "Enter a data set and two checkpoints to score, or a ledger to open. → accepts a suggestion, enter moves to "
+        "the next field. Leave both checkpoints empty to use the bundled tiny models."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Stop or go back", show=False, id="load-back"),
@@ -93,7 +93,7 @@ class LoadScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Create the fields, the buttons and the list of recently opened files."""
-        yield Static(" prefscope   what to look at", id="title", markup=False)
+        yield Static(" prefscope   open or score", id="title", markup=False)
         values = self._initial_values()
         with Vertical(id="fields"):
             for name, label in PATHS.items():
@@ -111,25 +111,25 @@ class LoadScreen(Screen[None]):
             yield Button("Demo: no model needed", id="demo", compact=True)
             yield Tick("skip bad rows", self._settings.data.skip_bad_rows, id="skip", compact=True)
         yield Static(id="state", markup=False)
-        yield Static("opened lately: enter opens", id="recent-title", markup=False)
+        yield Static("recently opened: enter opens", id="recent-title", markup=False)
         yield OptionList(*map(_option, recall().opened), id="recent", markup=False, compact=True)
         yield Footer()
 
     def _initial_values(self) -> dict[str, str]:
-        asked = self._settings
+        settings = self._settings
         return {
-            "data": asked.data.source,
-            "policy": asked.models.policy,
-            "ref": asked.models.ref or "",
-            "device": "" if asked.models.device == "auto" else asked.models.device,
-            "dtype": "" if asked.models.dtype == "auto" else asked.models.dtype,
-            "max-length": str(asked.tokenization.max_length or ""),
-            "batch-tokens": str(asked.compute.batch_tokens or ""),
+            "data": settings.data.source,
+            "policy": settings.models.policy,
+            "ref": settings.models.ref or "",
+            "device": "" if settings.models.device == "auto" else settings.models.device,
+            "dtype": "" if settings.models.dtype == "auto" else settings.models.dtype,
+            "max-length": str(settings.tokenization.max_length or ""),
+            "batch-tokens": str(settings.compute.batch_tokens or ""),
         }
 
     def on_mount(self) -> None:
         """Examine the initial values of the fields."""
-        self._look()
+        self._examine()
         self.query_one("#recent-title").display = bool(self.query_one(OptionList).option_count)
         self.set_interval(0.2, self._follow_run)
 
@@ -141,13 +141,13 @@ class LoadScreen(Screen[None]):
     # What the fields name
 
     @on(Input.Changed)
-    def _rest(self) -> None:
+    def _examine_soon(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(DELAY, self._look)
+        self._timer = self.set_timer(DELAY, self._examine)
 
-    @work(thread=True, exclusive=True, group="look", exit_on_error=False)
-    def _look(self) -> None:
+    @work(thread=True, exclusive=True, group="examine", exit_on_error=False)
+    def _examine(self) -> None:
         """Identify what the fields name, in a thread because disks can be slow."""
         value = self._value
         data = recognise_data(value("data"))
@@ -176,7 +176,7 @@ class LoadScreen(Screen[None]):
     # Opening and scoring
 
     @on(Input.Submitted)
-    def _go_on(self) -> None:
+    def _focus_next_field(self) -> None:
         self.focus_next()
 
     @on(Button.Pressed, "#demo")
@@ -195,7 +195,7 @@ class LoadScreen(Screen[None]):
         self._open(Opened(self._value("data"), self._value("policy"), self._value("ref")))
 
     def _open(self, opened: Opened) -> None:
-        """Open a ledger or start a run, unless there is a problem to report."""
+        """Open a ledger or start a run; report a problem if there is one."""
         problem = next(self._problems(opened), None)
         if problem is not None:
             self.notify(visible(problem), severity="error", markup=False)
@@ -219,30 +219,30 @@ class LoadScreen(Screen[None]):
             if found.good is False:
                 yield f"{PATHS[role]}: {found.text}"
         if opened.ref and not opened.policy:
-            yield "There is a reference but no policy: name both, or neither for the bundled tiny pair."
+            yield "A reference needs a policy: enter both, or neither to use the bundled tiny models."
         if self._value("dtype") not in {"", *get_args(Dtype)}:
-            yield f"dtype: one of {', '.join(get_args(Dtype))}."
+            yield f"dtype must be one of {', '.join(get_args(Dtype))}."
         for name in ("max-length", "batch-tokens"):
             if (text := self._value(name)) and not (text.isdecimal() and int(text)):
-                yield f"{name.replace('-', ' ')}: a whole number of tokens, or nothing."
+                yield f"{name.replace('-', ' ')} must be a whole number of tokens, or empty."
 
     def _settings_of(self, opened: Opened) -> ScoreSettings:
         """Return the settings with the values of the fields."""
-        asked = self._settings
+        settings = self._settings
         lengths = {name: int(self._value(name) or 0) or None for name in ("max-length", "batch-tokens")}
         models = replace(
-            asked.models,
+            settings.models,
             policy=_expanded(opened.policy),
             ref=_expanded(opened.ref) or None,
             device=self._value("device") or "auto",
             dtype=cast("Dtype", self._value("dtype") or "auto"),
         )
         return replace(
-            asked,
-            data=replace(asked.data, source=_expanded(opened.data), skip_bad_rows=self.query_one(Tick).value),
+            settings,
+            data=replace(settings.data, source=_expanded(opened.data), skip_bad_rows=self.query_one(Tick).value),
             models=models,
-            tokenization=replace(asked.tokenization, max_length=lengths["max-length"]),
-            compute=replace(asked.compute, batch_tokens=lengths["batch-tokens"]),
+            tokenization=replace(settings.tokenization, max_length=lengths["max-length"]),
+            compute=replace(settings.compute, batch_tokens=lengths["batch-tokens"]),
         )
 
     def _follow_run(self) -> None:
@@ -257,7 +257,7 @@ class LoadScreen(Screen[None]):
             self.post_message(Chosen(self._opened, scoring))
         elif isinstance(scoring.ended, Failed):
             self.scoring = None
-            self.app.push_screen(ErrorScreen("Not scored", scoring.ended.message, log=scoring.last_words))
+            self.app.push_screen(ErrorScreen("Scoring failed", scoring.ended.message, log=scoring.last_words))
             scoring.close()
         if self.scoring is None:
             self.query_one("#state", Static).update("")

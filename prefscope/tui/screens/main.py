@@ -19,7 +19,7 @@ from textual.widgets import ContentSwitcher, HelpPanel, Static
 from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
-from prefscope.tui.messages import OpenAsked, PairOpened, PairsAsked, SessionChanged
+from prefscope.tui.messages import OpenRequested, PairOpened, PairsRequested, SessionChanged
 from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.idle_timer import IdleTimer
 from prefscope.tui.model.session import Session
@@ -45,7 +45,7 @@ TABS = {
 }
 
 LEAST = Size(60, 16)
-SECONDS_BETWEEN_RENEWALS = 0.5
+SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class MainScreen(Screen[None]):
@@ -58,7 +58,7 @@ class MainScreen(Screen[None]):
         ),
         Binding("o", "open", "Open", show=False, id="open"),
         Binding("e", "export", "Export", id="export"),
-        Binding("x", "turn_run", "Stop or go on", show=False, id="scoring-turn"),
+        Binding("x", "toggle_run", "Stop or resume", show=False, id="scoring-turn"),
         Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
@@ -74,10 +74,10 @@ class MainScreen(Screen[None]):
         self.session = session
         self.scoring = scoring
         self._idle_timer = idle_timer
-        self._renewed: tuple[Ledger, int] | None = None
-        """The live ledger and the generation of the run that are shown."""
-        self._last_renewal = 0.0
-        self._told: Failed | None = None
+        self._shown: tuple[Ledger, int] | None = None
+        """The live ledger that is shown, and the generation of the run."""
+        self._last_update = 0.0
+        self._reported: Failed | None = None
         self._panes: dict[str, Pane] = {
             "overview": OverviewPane(session, id="overview"),
             "pairs": PairsPane(session, id="pairs"),
@@ -94,14 +94,14 @@ class MainScreen(Screen[None]):
         yield ScoringStrip(id="scoring", markup=False)
         yield ContentSwitcher(*self._panes.values(), initial="overview", id="panes")
         yield Footer()
-        yield Static(f"Make the window larger: {LEAST.width} × {LEAST.height} at least.", id="too-small", markup=False)
+        yield Static(f"Make the window larger: at least {LEAST.width} × {LEAST.height}.", id="too-small", markup=False)
 
     def on_mount(self) -> None:
         """Draw the identity line and the first pane."""
         self._refresh()
         self.call_after_refresh(self.action_show, "overview")  # paint the frame before computing anything
         if self.scoring is not None:
-            self.set_interval(SECONDS_BETWEEN_RENEWALS, self._follow_run)
+            self.set_interval(SECONDS_BETWEEN_UPDATES, self._follow_run)
 
     def on_resize(self, event: Resize) -> None:
         """Show a message if the window is too small; the panes are kept."""
@@ -114,7 +114,7 @@ class MainScreen(Screen[None]):
 
     def action_open(self) -> None:
         """Open another ledger or data set."""
-        self.post_message(OpenAsked())
+        self.post_message(OpenRequested())
 
     def action_help(self) -> None:
         """Show or hide the keys and the help of the focused widget."""
@@ -126,7 +126,7 @@ class MainScreen(Screen[None]):
     def action_export(self) -> None:
         """Write pairs to a file."""
         if self.scoring is not None:
-            self.notify("There is a ledger to export from as soon as scoring is done.", severity="warning")
+            self.notify("Pairs can be exported when scoring is done.", severity="warning")
             return
         from prefscope.tui.dialogs.export import ExportDialog  # imports the readers and writers of data sets
 
@@ -144,51 +144,51 @@ class MainScreen(Screen[None]):
     def _follow_run(self) -> None:
         """Show the progress of the run."""
         if self.scoring is not None:
-            self._take_in(self.scoring)
+            self._update_from(self.scoring)
         self.query_one(ScoringStrip).show_run(self.scoring)
 
-    def _take_in(self, scoring: Scoring) -> None:
+    def _update_from(self, scoring: Scoring) -> None:
         if isinstance(scoring.ended, Finished):
             self._finish(scoring, scoring.ended)
         elif scoring.live is not None and self._has_news(scoring):
-            self._renewed = scoring.live, scoring.generation
-            self._last_renewal = time.monotonic()
+            self._shown = scoring.live, scoring.generation
+            self._last_update = time.monotonic()
             scoring.live.catch_up()
-            self._renew(scoring.live)
-        if isinstance(scoring.ended, Failed) and self._told is not scoring.ended:
-            self._told = scoring.ended
-            advice = "What was scored is kept: x tries to go on from there."
+            self._show_ledger(scoring.live)
+        if isinstance(scoring.ended, Failed) and self._reported is not scoring.ended:
+            self._reported = scoring.ended
+            advice = "What was scored is kept: x tries to continue."
             self.app.push_screen(
                 ErrorScreen("Scoring stopped", scoring.ended.message, advice=advice, log=scoring.last_words)
             )
 
     def _has_news(self, scoring: Scoring) -> bool:
         """Return whether there are updates to show and the user is idle or has waited long enough."""
-        is_new = self._renewed != (scoring.live, scoring.generation)
-        return is_new and self._idle_timer.allows(time.monotonic() - self._last_renewal)
+        is_new = self._shown != (scoring.live, scoring.generation)
+        return is_new and self._idle_timer.allows(time.monotonic() - self._last_update)
 
     def _finish(self, scoring: Scoring, finished: Finished) -> None:
         """Switch from the live ledger to the file that the run has written."""
         self.scoring = None
-        self._renew(load_ledger(finished.ledger))
+        self._show_ledger(load_ledger(finished.ledger))
         scoring.close()
-        took = f"Scored {finished.pairs:,} pairs in {duration(finished.scoring_seconds)}"
-        self.notify(f"{took}. The ledger: {visible(finished.ledger)}", markup=False)
+        summary = f"Scored {finished.pairs:,} pairs in {duration(finished.scoring_seconds)}"
+        self.notify(f"{summary}. Ledger: {visible(finished.ledger)}", markup=False)
 
-    def _renew(self, ledger: Ledger) -> None:
-        self.session.renew(ledger)
+    def _show_ledger(self, ledger: Ledger) -> None:
+        self.session.replace_ledger(ledger)
         self._redraw()
 
-    def action_turn_run(self) -> None:
+    def action_toggle_run(self) -> None:
         """Stop the run, or resume one that was stopped or failed."""
-        former = self.scoring
-        if former is None:
+        current = self.scoring
+        if current is None:
             return
-        if former.is_running:
-            former.stop()
+        if current.is_running:
+            current.stop()
         else:
-            self.scoring = former.again()
-            former.close()
+            self.scoring = current.again()
+            current.close()
             self.app.run_worker(self.scoring.run(), group="scoring", exit_on_error=False)
         self.query_one(ScoringStrip).show_run(self.scoring)
 
@@ -202,10 +202,10 @@ class MainScreen(Screen[None]):
     def _open_pair(self) -> None:
         self.action_show("pair")
 
-    @on(PairsAsked)
-    def _show_pairs(self, asked: PairsAsked) -> None:
+    @on(PairsRequested)
+    def _show_pairs(self, request: PairsRequested) -> None:
         """Show the Pairs pane with a filter."""
-        self.session.set_filter(asked.expression)
+        self.session.set_filter(request.expression)
         self._refresh()
         self.action_show("pairs")
 
@@ -214,7 +214,7 @@ class MainScreen(Screen[None]):
 
 
 def identity(session: Session) -> Content:
-    """Return the identity line: ledger, number of pairs, beta, compared run and models, the most important first."""
+    """Return the identity line: ledger, number of pairs, beta, compared run and models, most important first."""
     models = session.ledger.manifest.get("models", {})
     known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
     pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"

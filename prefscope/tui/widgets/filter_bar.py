@@ -34,7 +34,7 @@ class FilterInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "complete", "Complete", id="filter-complete"),
-        Binding("up", "recall(-1)", "Former filter", show=False, id="filter-former"),
+        Binding("up", "recall(-1)", "Previous filter", show=False, id="filter-former"),
         Binding("down", "recall(1)", "Next filter", show=False, id="filter-next"),
         Binding("escape", "leave", "Back to the pairs", id="filter-leave"),
     ]
@@ -56,7 +56,7 @@ class FilterInput(Input):
         self.history: list[str] = []
         self._recalled = 0
         self._completion: tuple[str, list[str]] = ("", [])
-        """The text before the cursor after the last completion, and the next candidates in turn."""
+        """The text before the cursor after the last completion, and the next candidates in order."""
 
     def validate_value(self, value: str) -> str:
         """Return the value with control characters, which can come from pasted text, escaped."""
@@ -139,7 +139,7 @@ class FilterBar(Vertical):
     """
 
     class Done(Message):
-        """The user is done with the filter: focus the pairs again."""
+        """The user has finished editing the filter: focus the pairs again."""
 
     def __init__(self, session: Session, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id)
@@ -210,8 +210,8 @@ class FilterBar(Vertical):
         self.input.refresh()
         count = "✗" if error else f"✓ {self.session.order.size:,}"
         self.query_one(".count", Static).update(Content(count))
-        told = f"{error.what}. {error.hint}".strip() if error else ""
-        self.query_one(".message", Static).update(Content(visible(told)))
+        message = f"{error.what}. {error.hint}".strip() if error else ""
+        self.query_one(".message", Static).update(Content(visible(message)))
 
     @on(FilterInput.Left)
     def _leave(self) -> None:

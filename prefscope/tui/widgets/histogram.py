@@ -21,7 +21,7 @@ REVERSED = Style(reverse=True)
 
 
 class Histogram(Plot, can_focus=True):
-    """A histogram of margins; wrongly ranked pairs are drawn as ▒, rightly ranked pairs as █."""
+    """A histogram of margins; wrongly ranked pairs are drawn as ▒, correctly ranked pairs as █."""
 
     HELP = "All pairs at a glance. ← → pick a bin of the histogram, enter shows its pairs; p shows the other plots."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,8 +71,8 @@ class Histogram(Plot, can_focus=True):
         if self.picked is None:
             at = filled[-1] if step < 0 else filled[0]
         else:
-            further = filled[filled > self.picked] if step > 0 else filled[filled < self.picked][::-1]
-            at = further[0] if further.size else self.picked
+            candidates = filled[filled > self.picked] if step > 0 else filled[filled < self.picked][::-1]
+            at = candidates[0] if candidates.size else self.picked
         self._pick(int(at), int(counts[at]))
 
     def _counts(self, edges: NDArray[np.float64]) -> NDArray[np.int64]:

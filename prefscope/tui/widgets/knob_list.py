@@ -22,7 +22,7 @@ NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
 class KnobList(Widget, can_focus=True):
     """Shows every knob with its span and its value."""
 
-    HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ puts it back, backspace puts all back."
+    HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ resets it, backspace resets all."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "pick(-1)", "Knob", key_display="↑↓", id="knob-former"),
         Binding("down,j", "pick(1)", "Next knob", show=False, id="knob-next"),
@@ -44,7 +44,7 @@ class KnobList(Widget, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """A knob was moved, or another one was picked."""
+        """A knob was moved, or another knob was picked."""
 
         preferences: PreferenceSettings
 
@@ -123,7 +123,7 @@ class KnobList(Widget, can_focus=True):
         """Render the line of a knob."""
         width = self.content_size.width
         if y >= len(self._knobs):
-            text = "" if self._knobs else " no loss with a knob can be given"
+            text = "" if self._knobs else " none of the losses has a knob"
             return Strip([Segment(text, self.rich_style)]).adjust_cell_length(width, self.rich_style)
         knob, track = self._knobs[y], self._track
         low, high = knob.span

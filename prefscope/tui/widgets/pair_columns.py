@@ -25,7 +25,7 @@ MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"
 
 ALWAYS_OR_NEVER = frozenset({"row", "prompt", "chosen", "rejected", "source_json"})
-"""Columns that cannot be chosen: `row` and `prompt` are always shown, the others are too long for a cell."""
+"""Columns that cannot be chosen: `row` and `prompt` are always shown, and the others are too long for a cell."""
 OUTCOME = 2
 """Width in cells of the outcome beside a margin, with its space."""
 POINTER = 1
@@ -150,7 +150,7 @@ def arrange(columns: Sequence[PairColumn], width: int, wanted: Collection[str]) 
 
 
 def _need(column: PairColumn, wanted: Collection[str]) -> int:
-    """Return the rank by which a column is left out: the highest first, 0 and below never."""
+    """Return the rank by which columns are left out: the highest first, 0 and below never."""
     return -1 if column.name in wanted else column.rank
 
 

@@ -21,7 +21,7 @@ from prefscope.tui.widgets.pair_columns import POINTER, Placed, arrange, cell, h
 
 HEADER = 1
 """Lines of the header, which does not scroll."""
-GROUPS_A_PAINT = 4
+GROUPS_PER_PAINT = 4
 """Maximum number of row groups to read prompts from before a paint (2 to 4 ms each); the rest follows after it."""
 
 
@@ -31,7 +31,7 @@ class PairTable(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", id="pairs-open"),
         Binding("down,j", "move(1)", "Next pair", show=False, id="pairs-down"),
-        Binding("up,k", "move(-1)", "Former pair", show=False, id="pairs-up"),
+        Binding("up,k", "move(-1)", "Previous pair", show=False, id="pairs-up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="pairs-page-down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="pairs-page-up"),
         Binding("D,ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
@@ -39,7 +39,7 @@ class PairTable(ScrollView, can_focus=True):
         Binding("home,g", "edge('first')", "First pair", show=False, id="pairs-first"),
         Binding("end,G", "edge('last')", "Last pair", show=False, id="pairs-last"),
         Binding("n", "wrong(1)", "Next wrong", id="pairs-next-wrong"),
-        Binding("N", "wrong(-1)", "Former wrong", show=False, id="pairs-former-wrong"),
+        Binding("N", "wrong(-1)", "Previous wrong", show=False, id="pairs-former-wrong"),
         Binding("s", "sort", "Sort", id="pairs-sort"),
         Binding("<", "choose(-1)", "Column to the left", show=False, id="pairs-column-left"),
         Binding(">", "choose(1)", "Column to the right", show=False, id="pairs-column-right"),
@@ -69,7 +69,7 @@ class PairTable(ScrollView, can_focus=True):
         &:focus > .pair-table--cursor { background: $primary 30%; text-style: bold; }
     }
     """
-    EMPTY = "no pair matches · esc clears the filter"
+    EMPTY = "no pairs match · esc clears the filter"
 
     class Moved(Message):
         """The cursor has moved to another pair."""
@@ -83,7 +83,7 @@ class PairTable(ScrollView, can_focus=True):
         self._placed: list[Placed] = []
         self.left_out = 0
         """Number of columns that do not fit."""
-        self._reads = False
+        self._is_read_pending = False
 
     def on_mount(self) -> None:
         """Draw the pairs of the session."""
@@ -127,13 +127,13 @@ class PairTable(ScrollView, can_focus=True):
         """Render the visible lines after reading their prompts; prompts beyond the limit are read after this paint."""
         top = round(self.scroll_y)
         positions = self.session.order[top : top + self._rows_in_view].tolist()
-        if not self._prompts.load(positions, GROUPS_A_PAINT) and not self._reads:
-            self._reads = True
-            self.call_later(self._read_on)
+        if not self._prompts.load(positions, GROUPS_PER_PAINT) and not self._is_read_pending:
+            self._is_read_pending = True
+            self.call_later(self._read_more)
         return super().render_lines(crop)
 
-    def _read_on(self) -> None:
-        self._reads = False
+    def _read_more(self) -> None:
+        self._is_read_pending = False
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -145,8 +145,8 @@ class PairTable(ScrollView, can_focus=True):
         elif place < self.session.order.size:
             segments = self._row(place)
         else:
-            told = self.EMPTY.center(width).rstrip() if place == 0 else ""
-            segments = [Segment(told, self._plain + self._colour("quiet"))]
+            message = self.EMPTY.center(width).rstrip() if place == 0 else ""
+            segments = [Segment(message, self._plain + self._colour("quiet"))]
         return Strip(segments).adjust_cell_length(width, segments[-1].style)
 
     def _header(self) -> list[Segment]:
@@ -191,11 +191,11 @@ class PairTable(ScrollView, can_focus=True):
         size = self.session.order.size
         if not size:
             return
-        former, self._cursor = self._cursor, min(max(place, 0), size - 1)
+        previous, self._cursor = self._cursor, min(max(place, 0), size - 1)
         self.session.move_to(self._cursor)
         self._keep_in_view()
-        if former != self._cursor:
-            self.refresh_line(former + HEADER)
+        if previous != self._cursor:
+            self.refresh_line(previous + HEADER)
             self.refresh_line(self._cursor + HEADER)
             self.post_message(self.Moved())
 
@@ -217,7 +217,7 @@ class PairTable(ScrollView, can_focus=True):
         """Move the cursor to the next or the previous pair that is ranked wrong."""
         place = self.session.find_wrong(step)
         if place is None:
-            self.app.notify("No further wrong pair this way" if self.session.ledger.has_reference else NO_REFERENCE)
+            self.app.notify("No more wrong pairs this way" if self.session.ledger.has_reference else NO_REFERENCE)
         else:
             self._move_to(place)
 
@@ -237,11 +237,11 @@ class PairTable(ScrollView, can_focus=True):
         self.refresh()
 
     def action_sort(self) -> None:
-        """Sort by the selected column, or reverse the order if sorted by it already."""
-        former = self.session.sort
+        """Sort by the selected column, or reverse the order if already sorted by it."""
+        current = self.session.sort
         columns = pair_columns(self.session)
         column = next((column for column in columns if column.name == self._chosen), columns[0])
-        descending = not former.descending if former.column == column.name else column.descending
+        descending = not current.descending if current.column == column.name else column.descending
         self.session.set_sort(Sort(column.name, descending))
         self.post_message(SessionChanged())
 
@@ -265,4 +265,4 @@ class PairTable(ScrollView, can_focus=True):
                 return
 
 
-NO_REFERENCE = "Without a reference no pair is ranked wrong"
+NO_REFERENCE = "Without a reference, no pair is ranked wrong"

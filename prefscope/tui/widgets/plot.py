@@ -35,7 +35,7 @@ class Plot(Widget):
         & > .plot--point { color: $primary; }
     }
     """
-    EMPTY = "nothing to draw yet"
+    EMPTY = "no data yet"
 
     def __init__(self, title: str, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, classes=classes)

@@ -31,7 +31,8 @@ class Quadrants(Plot, can_focus=True):
     """Shows the scatter plot between two lines with the counts of the quadrants."""
 
     HELP = (
-        "Every shared pair: to the right what A ranks right, above what B does. Arrows pick a quadrant, enter lists it."
+        "All shared pairs: A ranks those on the right correctly, B those at the top. Arrows pick a quadrant, enter "
+        "lists its pairs."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "pick(None, 0)", "Quadrant", key_display="←→↑↓", id="quadrant-left"),
@@ -43,7 +44,7 @@ class Quadrants(Plot, can_focus=True):
     DEFAULT_CSS = """
     Quadrants:focus { border: round $primary; }
     """
-    EMPTY = "no pair to compare"
+    EMPTY = "no pairs to compare"
 
     @dataclass
     class Opened(Message):
@@ -66,7 +67,7 @@ class Quadrants(Plot, can_focus=True):
         """Draw a comparison; the picked quadrant stays picked."""
         self._comparison = comparison if comparison.pairs else None
         self.show_drawing(lambda width, height: self._draw(comparison, width, height))
-        self._tell()
+        self._show_counts()
 
     def _draw(self, comparison: Comparison, width: int, height: int) -> str:
         if not comparison.pairs:
@@ -85,14 +86,14 @@ class Quadrants(Plot, can_focus=True):
 
     def action_pick(self, row: int | None, column: int | None) -> None:
         """Pick the quadrant in another row or column."""
-        former = self._place or (0, 0)
-        self._pick(former[0] if row is None else row, former[1] if column is None else column)
+        place = self._place or (0, 0)
+        self._pick(place[0] if row is None else row, place[1] if column is None else column)
 
     def _pick(self, row: int, column: int) -> None:
         self._place = row, column
-        self._tell()
+        self._show_counts()
 
-    def _tell(self) -> None:
+    def _show_counts(self) -> None:
         if self._comparison is None:
             self.border_subtitle = ""
         elif self.picked is None:
@@ -125,12 +126,12 @@ class Quadrants(Plot, can_focus=True):
 
     def classes_of(self, line: str, y: int) -> list[str]:
         """Return the component class of each character: points and counts have the colour of their quadrant."""
-        named = super().classes_of(line, y)
+        classes = super().classes_of(line, y)
         is_label = y in (0, len(self.lines) - 1)
         places = (self._place_of(x, y) for x in range(len(line)))
         return [
             CLASSES[LAYOUT[row][column]] if is_label or name == "plot--point" else name
-            for name, (row, column) in zip(named, places, strict=True)
+            for name, (row, column) in zip(classes, places, strict=True)
         ]
 
     def render_line(self, y: int) -> Strip:

@@ -25,11 +25,11 @@ FIGURES = (0, 1, 2, 5)
 
 
 class RunTable(DataTable[Text]):
-    """Shows the runs; the cursor is on the run that the shown one is compared with."""
+    """Shows the runs; the cursor is on the run that the shown run is compared with."""
 
     HELP = (
-        "Ledgers of the same pairs. The cursor picks the run B that the shown one, A, is compared with; enter shows it "
-        "instead, on all screens. Tab goes to the quadrants."
+        "Ledgers of the same pairs. The cursor picks run B, which the shown run A is compared with; enter shows it "
+        "instead of A on all screens. Tab moves to the quadrants."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "cursor_up", "Run B", key_display="↑↓", id="runs-former"),

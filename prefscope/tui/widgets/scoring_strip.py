@@ -25,17 +25,17 @@ class ScoringStrip(Static):
 
     def show_run(self, scoring: Scoring | None) -> None:
         """Show the progress of a run; hide the line if there is no run or it has finished."""
-        told = None if scoring is None else progress(scoring)
-        self.set_class(bool(told), "-shown")
-        if told:
-            self.update(told, layout=False)
+        line = None if scoring is None else progress(scoring)
+        self.set_class(bool(line), "-shown")
+        if line:
+            self.update(line, layout=False)
 
 
 def progress(scoring: Scoring) -> Content:
     """Return the progress line of a run, empty if it has finished."""
     known, total = _pairs(scoring)
     if scoring.is_stopped:
-        return Content(f" ■ stopped at {known:,}/{total:,} pairs · what was scored is kept · x goes on")
+        return Content(f" ■ stopped at {known:,}/{total:,} pairs · what was scored is kept · x resumes")
     if isinstance(scoring.ended, Failed):
         return Content(f" ✗ {visible(scoring.ended.message)}")
     if scoring.ended is not None:
@@ -43,7 +43,7 @@ def progress(scoring: Scoring) -> Content:
     if not scoring.passes or not known:
         return Content(f" {step(scoring)} · x stops")
     share = known / max(total, 1)
-    parts = [f"{known:,}/{total:,} pairs", f"{scoring.tokens_a_second:,.0f} tok/s"]
+    parts = [f"{known:,}/{total:,} pairs", f"{scoring.tokens_per_second:,.0f} tok/s"]
     left = scoring.seconds_left
     parts += [] if left is None else [f"{duration(left)} left"]
     return Content(f" ▕{bar(share, BAR_CELLS)}▏ {' · '.join(parts)} · x stops")
@@ -52,7 +52,7 @@ def progress(scoring: Scoring) -> Content:
 def step(scoring: Scoring) -> str:
     """Return the current step of a run before its first pair is scored."""
     if scoring.passes:
-        return f"scoring, about {duration(scoring.seconds_left or 0.0)}"
+        return f"scoring, about {duration(scoring.seconds_left or 0.0)} left"
     now = scoring.step
     amount = f" {now.done:,}" if now.done and now.total is None else ""
     amount = f" {now.done / now.total:.0%}" if now.total else amount
@@ -67,7 +67,7 @@ def _pairs(scoring: Scoring) -> tuple[int, int]:
 
 
 def bar(share: float, cells: int) -> str:
-    """Return a progress bar of a given width.
+    """Return a progress bar that is `cells` wide.
 
     >>> bar(0.5, 4), bar(1.0, 4), bar(0.28, 4)
     ('██  ', '████', '█▏  ')
@@ -78,7 +78,7 @@ def bar(share: float, cells: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time span as a clock does.
+    """Format a time span in hours and minutes, minutes and seconds, or seconds.
 
     >>> duration(83), duration(3.2), duration(7384)
     ('1:23', '3 s', '2:03 h')

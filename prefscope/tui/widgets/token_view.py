@@ -23,7 +23,7 @@ from prefscope.tui.model.response import STRONG, Response, Shown
 from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
 
 SIGNS = {1: "⁺", -1: "⁻"}
-"""Appended to tokens of a clear or strong level, if signs are written out."""
+"""Appended to tokens of a clear or strong level, if signs are shown."""
 SIGNED_FROM = 2
 LEVELS = {1: "weak", 2: "clear", 3: "strong"}
 NAMES = {1: "positive", -1: "negative"}
@@ -57,9 +57,9 @@ class TokenView(ScrollView):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "move(1)", "Token", key_display="h/l", id="token-next"),
-        Binding("left,h", "move(-1)", "Former token", show=False, id="token-former"),
+        Binding("left,h", "move(-1)", "Previous token", show=False, id="token-former"),
         Binding("w", "extreme(1)", "Extreme", key_display="w/b", id="token-extreme"),
-        Binding("b", "extreme(-1)", "Former extreme token", show=False, id="token-former-extreme"),
+        Binding("b", "extreme(-1)", "Previous extreme token", show=False, id="token-former-extreme"),
         Binding("down,j", "line(1)", "Line down", show=False, id="token-down"),
         Binding("up,k", "line(-1)", "Line up", show=False, id="token-up"),
         Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, id="token-page-down"),
@@ -67,7 +67,7 @@ class TokenView(ScrollView):
         Binding("home,g", "edge(0)", "First token", show=False, id="token-first"),
         Binding("end,G", "edge(-1)", "Last token", show=False, id="token-last"),
     ]
-    HELP = "A response, token by token, coloured by how much more or less the policy likes it; s writes the signs."
+    HELP = "A response, token by token, coloured by how much more or less likely it is under the policy; s shows signs."
 
     @dataclass
     class CursorMoved(Message):
@@ -102,7 +102,7 @@ class TokenView(ScrollView):
         self.scroll_to(y=0, animate=False, force=True)
         self._colour()
         self._wrap()
-        self._tell_cursor()
+        self._show_cursor()
 
     def set_scale(self, steps: Steps, *, signs: bool) -> None:
         """Set the bounds of the colour levels of Δ, in nats, and whether signs follow the tokens."""
@@ -203,12 +203,12 @@ class TokenView(ScrollView):
         if not self.response.has_values:
             return
         self._goal = None
-        former, self.cursor = self.cursor, min(max(token, 0), len(self.response.tokens) - 1)
-        for changed in (former, self.cursor):
+        previous, self.cursor = self.cursor, min(max(token, 0), len(self.response.tokens) - 1)
+        for changed in (previous, self.cursor):
             first, last = self._lines_of[changed]
             self.refresh_lines(first, last - first + 1)
         self._scroll_to_cursor()
-        self._tell_cursor()
+        self._show_cursor()
         self.post_message(self.CursorMoved(self))
 
     def _scroll_to_cursor(self) -> None:
@@ -218,7 +218,7 @@ class TokenView(ScrollView):
         if self.response.has_values and height > 0 and wanted != top:
             self.scroll_to(y=wanted, animate=False, force=True)
 
-    def _tell_cursor(self) -> None:
+    def _show_cursor(self) -> None:
         self.border_subtitle = Content(self.note or self.describe_cursor())
 
     def describe_cursor(self) -> str:
@@ -244,9 +244,9 @@ class TokenView(ScrollView):
     def action_extreme(self, step: int) -> None:
         """Go to the next or the previous extreme token."""
         extremes = self.response.extremes
-        further = extremes[extremes > self.cursor] if step > 0 else extremes[extremes < self.cursor][::-1]
-        if further.size:
-            self.move_to(int(further[0]))
+        candidates = extremes[extremes > self.cursor] if step > 0 else extremes[extremes < self.cursor][::-1]
+        if candidates.size:
+            self.move_to(int(candidates[0]))
 
     def action_line(self, step: int) -> None:
         """Go down or up by lines; without tokens, scroll."""
@@ -267,7 +267,7 @@ class TokenView(ScrollView):
         self.action_line(step * max(self.scrollable_content_region.height - 1, 1))
 
     def action_edge(self, token: int) -> None:
-        """Go to the first token (0) or the last one (−1)."""
+        """Go to the first (0) or the last token (−1)."""
         if self.response.has_values:
             self.move_to(token % len(self.response.tokens))
         else:
