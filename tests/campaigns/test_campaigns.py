@@ -30,7 +30,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.mark.parametrize("boundary", CHEAP, ids=lambda boundary: boundary.name)
-def test_hostile_values_are_refused_or_read_as_they_are(boundary: Boundary, tmp_path: Path) -> None:
+def test_hostile_values_are_refused_or_read_literally(boundary: Boundary, tmp_path: Path) -> None:
     for found, detail in outcomes(boundary, tmp_path, SEED, range(4 if boundary.name in SLOW else 10)):
         assert found in {REFUSED, ACCEPTED}, detail
 

@@ -42,9 +42,7 @@ BRACKETS = "[" * 100_000
         ),
     ],
 )
-def test_a_given_number_that_cannot_be_one_refuses_its_row(
-    program: Program, changed: dict[str, Any], told: str
-) -> None:
+def test_an_invalid_existing_log_prob_makes_its_row_bad(program: Program, changed: dict[str, Any], told: str) -> None:
     Path("given.jsonl").write_text(json.dumps(GIVEN) + "\n" + json.dumps(GIVEN | changed) + "\n", encoding="utf-8")
     code, _, err = program("score", "given.jsonl", "-o", "out.parquet")
     assert code == 2
@@ -77,7 +75,7 @@ def test_a_row_without_a_reference_in_one_of_several_files_is_named_with_its_fil
     ],
     ids=["brackets", "pair_id", "occurrence"],
 )
-def test_marks_that_cannot_be_read_are_refused(program: Program, marks: str) -> None:
+def test_unreadable_marks_are_refused(program: Program, marks: str) -> None:
     Path("given.jsonl").write_text(json.dumps(GIVEN) + "\n", encoding="utf-8")
     program("score", "given.jsonl", "-o", "out.parquet")
     Path("out.marks.json").write_text(marks)
@@ -103,7 +101,7 @@ def test_a_filter_of_thousands_of_parts_is_refused(program: Program, terms: str)
     ],
     ids=["fraction", "switch", "brackets", "digits"],
 )
-def test_settings_of_another_kind_are_refused(program: Program, text: str, told: str) -> None:
+def test_settings_of_the_wrong_type_are_refused(program: Program, text: str, told: str) -> None:
     Path("prefscope.toml").write_text(text)
     code, _, err = program("losses")
     assert code == 2
@@ -118,7 +116,7 @@ def test_settings_of_another_kind_are_refused(program: Program, text: str, told:
         ("config.json", "max_position_embeddings", []),
     ],
 )
-def test_a_config_with_a_value_of_another_kind_is_refused(
+def test_a_config_with_a_value_of_the_wrong_type_is_refused(
     program: Program, samples: Path, file: str, key: str, value: object
 ) -> None:
     shutil.copytree(samples / "tiny-policy", "model")
@@ -128,6 +126,6 @@ def test_a_config_with_a_value_of_another_kind_is_refused(
     assert code == 2, err
 
 
-def test_a_chat_template_without_an_end_is_refused(program: Program, samples: Path) -> None:
+def test_a_chat_template_that_never_ends_is_refused(program: Program, samples: Path) -> None:
     code, _, err = program("score", samples / "pairs.jsonl", "--chat-template", "/dev/zero")
     assert (code, err) == (2, "prefscope: /dev/zero: the chat template has more than 1,048,576 characters.\n")

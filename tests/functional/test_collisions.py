@@ -46,7 +46,7 @@ def plainly(samples: Path, pairs: list[PreferencePair]) -> np.ndarray:
     return np.array(sums)
 
 
-def test_they_are_those_of_a_plain_forward_pass(
+def test_collision_log_probs_equal_those_of_a_plain_forward_pass(
     program: Program, pairs: Path, samples: Path, bundled_pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
     path = tmp_path / "out.parquet"
@@ -65,9 +65,7 @@ def test_they_are_those_of_a_plain_forward_pass(
     assert losses["wpo_loss"] == pytest.approx(np.exp(means[0] + means[1]) * losses["dpo_loss"], rel=1e-4)
 
 
-def test_a_run_that_needs_none_takes_the_log_probs_of_one_that_did(
-    program: Program, pairs: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_collision_log_probs_reuses_one_with_them(program: Program, pairs: Path, tmp_path: Path) -> None:
     cache = ("--cache", tmp_path / "cache")
     program("score", pairs, "--loss", "wpo", *cache, "-o", tmp_path / "with.parquet")
     _, _, err = program("score", pairs, *cache, "-o", tmp_path / "without.parquet")
@@ -77,7 +75,9 @@ def test_a_run_that_needs_none_takes_the_log_probs_of_one_that_did(
     assert without.lack("wpo") == "log Σ π² of each token (score with --loss wpo)"
 
 
-def test_a_run_that_needs_them_computes_what_is_lacking(program: Program, pairs: Path, tmp_path: Path) -> None:
+def test_a_run_with_collision_log_probs_computes_the_missing_ones(
+    program: Program, pairs: Path, tmp_path: Path
+) -> None:
     cache = ("--cache", tmp_path / "cache")
     program("score", pairs, *cache)
     _, _, err = program("score", pairs, "--loss", "wpo", *cache, "-o", tmp_path / "out.parquet")

@@ -44,7 +44,7 @@ def lengths(outcome: Outcome) -> int:
     return max(max(map(len, outcome.table[f"{side}_tokens"].to_pylist())) for side in ("chosen", "rejected"))
 
 
-def test_rotary_scaling_lengthens_the_context() -> None:
+def test_rotary_scaling_extends_the_context() -> None:
     policy = policy_with(rope_scaling={"rope_type": "linear", "factor": 4.0})
     outcome = scored(policy)
     assert outcome.manifest["tokenization"]["max_length"] == 4 * CONTEXT
@@ -67,7 +67,7 @@ def test_scaled_positions_are_scored_as_in_a_plain_forward() -> None:
     assert found == pytest.approx(logps[-len(found) :], abs=NATS_A_TOKEN)
 
 
-def test_a_longer_max_length_than_the_context_is_taken_with_a_warning() -> None:
+def test_a_max_length_beyond_the_context_is_accepted_with_a_warning() -> None:
     policy = policy_with()
     outcome = scored(policy, max_length=200)
     assert outcome.manifest["tokenization"]["max_length"] == 200
@@ -81,13 +81,13 @@ def test_a_longer_max_length_than_the_context_is_taken_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("max_length", [None, CONTEXT])
-def test_without_a_longer_max_length_sequences_are_cut_to_the_context(max_length: int | None) -> None:
+def test_sequences_are_truncated_to_the_context_by_default(max_length: int | None) -> None:
     outcome = scored(policy_with(), max_length)
     assert outcome.manifest["tokenization"]["max_length"] == CONTEXT
     assert warnings(outcome) == []
 
 
-def test_learned_positions_end_where_their_table_ends() -> None:
+def test_learned_positions_limit_the_context_to_their_table() -> None:
     tokenizer = AutoTokenizer.from_pretrained(POLICY)
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=CONTEXT)

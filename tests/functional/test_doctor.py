@@ -169,7 +169,7 @@ def test_the_bundled_pair_passes_every_check(diagnose: Examine) -> None:
 
 
 @pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
-def test_each_check_fails_alone(diagnose: Examine, name: str, case: Case) -> None:
+def test_each_check_can_fail_alone(diagnose: Examine, name: str, case: Case) -> None:
     settings, beta = case()
     diagnosis = diagnose(settings, beta)
     assert [check for check, state in states(diagnosis).items() if state == "fail"] == [name]
@@ -183,21 +183,21 @@ def test_every_check_has_its_case() -> None:
 
 
 @pytest.mark.parametrize(("name", "case"), WARNINGS.items(), ids=WARNINGS)
-def test_a_check_warns_of_what_may_be_meant(diagnose: Examine, name: str, case: Case) -> None:
+def test_a_check_warns_about_settings_that_may_be_intended(diagnose: Examine, name: str, case: Case) -> None:
     diagnosis = diagnose(*case())
     (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == name)
     assert verdict.state == "warn"
     assert verdict.advice
 
 
-def test_margins_that_are_hardly_ever_positive_look_swapped(diagnose: Examine) -> None:
+def test_mostly_negative_margins_suggest_swapped_models(diagnose: Examine) -> None:
     diagnosis = diagnose(settings_of(REF, POLICY), pairs=32)
     (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == "swapped")
     assert verdict.state == "warn"
     assert "may be swapped" in verdict.told
 
 
-def test_conversations_without_any_template_are_a_verdict_and_no_error(diagnose: Examine) -> None:
+def test_conversations_without_a_template_fail_a_check_without_an_error(diagnose: Examine) -> None:
     def none(source: Path, name: str) -> Path:
         path = copied(source, name)
         (path / "chat_template.jinja").unlink()
@@ -216,14 +216,14 @@ def test_a_reference_without_a_template_is_a_warning(diagnose: Examine) -> None:
 
 
 @pytest.mark.parametrize(("operations", "pairs"), [(1e15, 32), (1.0, 8)], ids=["a quick CPU", "a slow one"])
-def test_as_many_pairs_are_looked_at_as_a_cpu_scores_in_a_minute(
+def test_the_doctor_checks_as_many_pairs_as_a_cpu_scores_in_a_minute(
     operations: float, pairs: int, diagnose: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examination, "OPERATIONS_A_CORE", operations)
     assert diagnose(settings_of(), pairs=None).pairs == pairs
 
 
-def test_pairs_of_standard_input_are_looked_at_though_it_can_be_read_but_once(
+def test_pairs_from_standard_input_are_checked_though_it_can_be_read_only_once(
     diagnose: Examine, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -231,7 +231,7 @@ def test_pairs_of_standard_input_are_looked_at_though_it_can_be_read_but_once(
     assert diagnose(settings_of(data=Path("-")), pairs=None).pairs == len(rows)
 
 
-def test_the_pairs_are_drawn_by_the_seed_and_no_ledger_is_left(diagnose: Examine) -> None:
+def test_pairs_are_drawn_with_the_seed_and_no_ledger_is_left(diagnose: Examine) -> None:
     before = {*Path().rglob("*.parquet")}
     settings = settings_of()
     told = [diagnose(replace(settings, data=replace(settings.data, seed=seed)), pairs=4).verdicts for seed in (0, 0, 1)]

@@ -99,7 +99,7 @@ def warnings(told: str) -> list[str]:
     return [line for line in told.splitlines() if "Warning" in line]
 
 
-def test_where_bfloat16_erases_a_light_fine_tune_that_is_told_once_on_stderr(score: Score, light: Path) -> None:
+def test_a_light_fine_tune_erased_by_bfloat16_is_reported_once_on_stderr(score: Score, light: Path) -> None:
     _, told, manifest = score(light, "--dtype", "bfloat16")
     (warning,) = warnings(told)
     share = manifest["weights"]["equal"]
@@ -107,7 +107,7 @@ def test_where_bfloat16_erases_a_light_fine_tune_that_is_told_once_on_stderr(sco
     assert warning.endswith("score with --dtype float32.")
 
 
-def test_the_summary_and_every_later_report_tell_it_too(score: Score, light: Path, program: Program) -> None:
+def test_the_summary_and_every_later_report_show_the_erasure(score: Score, light: Path, program: Program) -> None:
     out, _, manifest = score(light, "--dtype", "bfloat16")
     told = f"{100 * manifest['weights']['equal']:.1f}{ERASED}"
     assert out.count(told) == 1
@@ -115,7 +115,7 @@ def test_the_summary_and_every_later_report_tell_it_too(score: Score, light: Pat
     assert report.count(told) == 1
 
 
-def test_the_manifest_has_the_share_of_equal_weights_and_the_dtypes(score: Score, light: Path) -> None:
+def test_the_manifest_records_the_share_of_equal_weights_and_the_dtypes(score: Score, light: Path) -> None:
     _, _, manifest = score(light, "--dtype", "bfloat16")
     weights = manifest["weights"]
     assert weights["erased"] is True
@@ -124,7 +124,7 @@ def test_the_manifest_has_the_share_of_equal_weights_and_the_dtypes(score: Score
     assert {model["stored_dtype"] for model in manifest["models"].values()} == {"float32"}
 
 
-def test_the_share_is_that_of_all_weights_once_loaded(score: Score, light: Path, base: Path) -> None:
+def test_the_share_of_equal_weights_covers_all_loaded_weights(score: Score, light: Path, base: Path) -> None:
     _, _, manifest = score(light, "--dtype", "bfloat16")
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (light, base))
     equal = sum(int((ours[name].bfloat16() == theirs[name].bfloat16()).sum()) for name in ours)
@@ -141,7 +141,7 @@ def test_float32_keeps_a_light_fine_tune_and_does_not_warn(score: Score, light: 
     assert f"{100 * manifest['weights']['equal']:.1f}% of the policy's weights equal the reference's\n" in out
 
 
-def test_an_erasure_on_saving_is_told_with_the_way_out_of_it(score: Score, make: Callable[..., Path]) -> None:
+def test_an_erasure_on_saving_is_reported_with_advice(score: Score, make: Callable[..., Path]) -> None:
     out, told, manifest = score(make(train_lightly, "bfloat16"), ref=make(dtype="bfloat16"))
     assert manifest["compute"]["dtype"] == "float32"
     (warning,) = warnings(told)
@@ -149,7 +149,7 @@ def test_an_erasure_on_saving_is_told_with_the_way_out_of_it(score: Score, make:
     assert ERASED in out
 
 
-def test_frozen_layers_are_equal_and_no_reason_to_warn(score: Score, make: Callable[..., Path]) -> None:
+def test_frozen_layers_do_not_cause_a_warning(score: Score, make: Callable[..., Path]) -> None:
     out, told, manifest = score(make(train_the_last_layer), "--dtype", "bfloat16")
     assert warnings(told) == []
     assert "erased" not in out
@@ -158,7 +158,7 @@ def test_frozen_layers_are_equal_and_no_reason_to_warn(score: Score, make: Calla
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_tokens_that_were_not_trained_are_no_reason_to_warn(make: Callable[..., Path], base: Path, dtype: str) -> None:
+def test_untrained_tokens_do_not_cause_a_warning(make: Callable[..., Path], base: Path, dtype: str) -> None:
     outcome = run(settings_of(make(train_some_tokens), base, limit=1, dtype=dtype))
     assert warnings("\n".join(outcome.notes)) == []
     assert outcome.manifest["weights"]["erased"] is False
@@ -176,20 +176,18 @@ def test_an_adapter_has_no_share_and_no_warning(score: Score, base: Path, tmp_pa
     assert manifest["weights"] is None
 
 
-def test_a_policy_that_is_its_reference_is_no_erasure(score: Score, base: Path) -> None:
+def test_a_policy_equal_to_its_reference_is_not_an_erasure(score: Score, base: Path) -> None:
     _, told, manifest = score(base, "--dtype", "bfloat16")
     assert warnings(told) == []
     assert manifest["weights"] is None
 
 
-def test_the_summary_names_the_dtype_of_computing_and_of_storing(score: Score, light: Path) -> None:
+def test_the_summary_names_the_computed_and_the_stored_dtype(score: Score, light: Path) -> None:
     out, _, _ = score(light, "--dtype", "bfloat16", "--device", "cpu")
     assert "computed in bfloat16 on cpu, stored as float32\n" in out
 
 
-def test_where_the_stored_dtypes_differ_both_are_named_and_the_widest_is_computed_in(
-    score: Score, make: Callable[..., Path]
-) -> None:
+def test_differing_stored_dtypes_are_both_named_and_the_widest_is_used(score: Score, make: Callable[..., Path]) -> None:
     out, _, manifest = score(make(train_the_last_layer, "bfloat16"), "--device", "cpu")
     assert "computed in float32 on cpu, stored as bfloat16 (policy) and float32 (reference)\n" in out
     stored = {role: model["stored_dtype"] for role, model in manifest["models"].items()}

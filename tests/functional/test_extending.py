@@ -40,7 +40,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_flag_is_one_record(
+def test_a_flag_is_added_with_one_record(
     program: Program, pairs: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flag = Flag("uneven", "V", "one response is longer", lambda found: found.num_scored[0] != found.num_scored[1])
@@ -59,7 +59,7 @@ def test_a_flag_is_one_record(
     assert "| `uneven` | V | one response is longer |" in metrics_tables()["flags"]()
 
 
-def test_a_column_is_one_record(
+def test_a_column_is_added_with_one_record(
     program: Program, pairs: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gap(of: Callable[[str], Any], beta: float) -> Any:

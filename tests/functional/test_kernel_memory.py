@@ -33,6 +33,6 @@ print(resident_mb() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 @pytest.mark.skipif(not torch._C._has_mkldnn, reason="this torch has no oneDNN")
-def test_batches_of_many_sizes_do_not_fill_the_memory_with_kernels() -> None:
+def test_batches_of_many_sizes_do_not_fill_memory_with_kernels() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert float(done.stdout) < MOST_MB

@@ -38,7 +38,7 @@ def batches(loads: Loads) -> Batches:
     return seen
 
 
-def test_a_sample_is_computed_past_the_store_in_batches_that_are_not_the_runs(batches: Batches) -> None:
+def test_the_noise_sample_bypasses_the_store_and_uses_other_batches(batches: Batches) -> None:
     first = run(settings_of(limit=12, batch_tokens=512))
     of_the_run = {*batches}
     batches.clear()
@@ -49,21 +49,21 @@ def test_a_sample_is_computed_past_the_store_in_batches_that_are_not_the_runs(ba
     assert again.table.equals(first.table)
 
 
-def test_in_float32_the_floor_of_the_tiny_pair_is_far_below_any_margin() -> None:
+def test_the_float32_noise_floor_of_the_tiny_models_is_far_below_any_margin() -> None:
     noise = run(settings()).manifest["noise"]
     assert noise["pairs"] == 12
     assert 0 < noise["floor"] < 1e-4
     assert noise["float32_floor"] is None
 
 
-def test_in_bfloat16_float32_is_a_second_figure(loads: Loads) -> None:
+def test_bfloat16_runs_report_the_difference_to_float32_too(loads: Loads) -> None:
     noise = run(settings(dtype="bfloat16")).manifest["noise"]
     assert 1e-3 < noise["floor"] < 2
     assert 1e-3 < noise["float32_floor"] < 2
     assert loads.names == 2 * loads.names[:2]  # both models, then both in float32
 
 
-def test_a_run_that_was_not_asked_has_no_floor(loads: Loads) -> None:
+def test_a_run_has_no_noise_floor_by_default(loads: Loads) -> None:
     outcome: Outcome = run(settings_of(limit=2))
     assert "noise" not in outcome.manifest
     assert len(loads.names) == 2

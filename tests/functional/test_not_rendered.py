@@ -48,13 +48,15 @@ def test_the_doctor_says_what_is_not_rendered(program: Program, data: Path, mode
 
 
 @pytest.mark.parametrize("profile", ["trl-0.24", "simpo", "rewardbench"])
-def test_other_profiles_flag_it_too(program: Program, data: Path, models: list[str], profile: str) -> None:
+def test_other_profiles_flag_unrendered_messages_too(
+    program: Program, data: Path, models: list[str], profile: str
+) -> None:
     assert program("score", data, *models, "--profile", profile, "-o", "out.parquet")[0] == 0
     flags: list[Any] = [flags.split(";") for flags in load_ledger("out.parquet").stored["flags"]]
     assert ["not_rendered" in one for one in flags] == [True, True, False]
 
 
-def test_the_parts_of_a_run_know_it_too(program: Program, data: Path, models: list[str]) -> None:
+def test_parts_of_a_run_record_unrendered_messages_too(program: Program, data: Path, models: list[str]) -> None:
     assert program("score", data, *models, "--parts", "parts", "-o", "out.parquet")[0] == 0
     assert load_ledger("out.parquet").manifest["tokenization"]["left_out"] == {
         "response: reasoning_content": 1,

@@ -70,11 +70,11 @@ def _watched() -> Watched:
     return Watched(settings_of(limit=PAIRS, batch_tokens=1500))
 
 
-def test_the_sums_that_were_told_are_those_of_the_ledger_to_the_bit(watched: Watched) -> None:
+def test_emitted_sums_equal_those_of_the_ledger_bit_for_bit(watched: Watched) -> None:
     assert sums(watched.live) == sums(load_ledger(LEDGER))
 
 
-def test_every_pair_is_there_before_the_first_batch(watched: Watched) -> None:
+def test_every_pair_is_in_the_preview_before_the_first_batch(watched: Watched) -> None:
     kinds = [type(event) for event in watched.events]
     assert kinds.index(Prepared) < kinds.index(BatchScored)
     texts = ["row", "line", "pair_id", "prompt", "chosen", "rejected", "chosen_tokens", "source_json", "category"]
@@ -82,7 +82,7 @@ def test_every_pair_is_there_before_the_first_batch(watched: Watched) -> None:
     assert [*shown.read(texts)] == [*written.read(texts)]
 
 
-def test_nothing_is_known_until_it_is_told() -> None:
+def test_no_pair_is_known_before_its_event() -> None:
     known: list[int] = []
 
     def count(event: Event) -> None:
@@ -112,7 +112,7 @@ def test_a_pair_has_its_tokens_log_probs_as_soon_as_it_is_scored(watched: Watche
     assert shown.keys() == written.keys()
 
 
-def test_what_an_earlier_run_scored_is_told_before_anything_is_scored(watched: Watched) -> None:
+def test_stored_results_are_emitted_before_anything_is_scored(watched: Watched) -> None:
     more = Watched(settings_of(limit=2 * PAIRS, batch_tokens=1500))
     kinds = [type(event) for event in more.events]
     before = [event for event in more.events[: kinds.index(BatchScored)] if isinstance(event, LogpsKnown)]
@@ -121,20 +121,20 @@ def test_what_an_earlier_run_scored_is_told_before_anything_is_scored(watched: W
     assert sums(more.live) == sums(load_ledger(LEDGER))
 
 
-def test_a_sum_is_told_to_both_roles_of_one_model() -> None:
+def test_a_sum_is_emitted_for_both_roles_of_one_model() -> None:
     same = Watched(settings_of(POLICY, POLICY, limit=4))
     assert same.told("policy") == same.told("ref") != []
     assert same.live.is_known.all()
 
 
-def test_without_a_reference_a_pair_is_known_by_the_policy_alone() -> None:
+def test_without_a_reference_a_pair_is_known_once_the_policy_has_scored_it() -> None:
     free = Watched(settings_of(ref="none", limit=4))
     assert free.live.is_known.all()
     assert not free.live.has_reference
     assert all(map(math.isnan, free.live.stored["ref_chosen_logps"]))
 
 
-def test_a_sum_that_is_no_number_is_known_and_flagged(watched: Watched) -> None:
+def test_a_nan_sum_is_known_and_flagged(watched: Watched) -> None:
     live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
     digests = {name: bytes.fromhex(value) for name, value in zip("ab", watched.told("policy"), strict=False)}
     live.take("policy", [(digests["a"], math.nan), (digests["b"], -3.0)])
@@ -143,7 +143,7 @@ def test_a_sum_that_is_no_number_is_known_and_flagged(watched: Watched) -> None:
     assert not live.is_known.any()
 
 
-def test_what_is_looked_at_stays_as_it_is_until_it_catches_up(watched: Watched) -> None:
+def test_a_live_ledger_does_not_change_until_it_catches_up(watched: Watched) -> None:
     live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
     for role in ("policy", "ref"):
         live.take(role, [(bytes.fromhex(digest), -3.0) for digest in watched.told(role)])
@@ -156,13 +156,13 @@ def test_what_is_looked_at_stays_as_it_is_until_it_catches_up(watched: Watched) 
     assert live.is_known.all()
 
 
-def test_a_run_that_nobody_watches_tells_no_sums() -> None:
+def test_a_run_without_a_preview_emits_no_sums() -> None:
     events: list[Event] = []
     score(settings_of(limit=4), lambda _: LEDGER, events.append)
     assert not [event for event in events if isinstance(event, LogpsKnown | Prepared)]
 
 
-def test_the_preview_changes_nothing_of_the_ledger(watched: Watched) -> None:
+def test_the_preview_does_not_change_the_ledger(watched: Watched) -> None:
     settings = settings_of(limit=PAIRS, batch_tokens=1500, cache="other")
     score(settings, lambda _: Path("other.parquet"), lambda _: None)
     assert sums(watched.live) == sums(load_ledger("other.parquet"))

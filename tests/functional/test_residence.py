@@ -87,7 +87,7 @@ def adapter(make_adapter: Callable[[int], Path]) -> Path:
     return make_adapter(0)
 
 
-def test_with_room_for_both_policy_and_reference_take_turns_batch_by_batch(roomy: tuple[Outcome, Loads]) -> None:
+def test_policy_and_reference_alternate_batches_if_both_fit_in_memory(roomy: tuple[Outcome, Loads]) -> None:
     outcome, loads = roomy
     turns = len(outcome.batches) // 2
     assert turns > 2
@@ -96,7 +96,7 @@ def test_with_room_for_both_policy_and_reference_take_turns_batch_by_batch(roomy
     assert {plan.weight_bytes for plan in outcome.plans.values()} == {sum(loads.weight_bytes)}
 
 
-def test_without_room_each_model_passes_over_all_data_with_the_other_gone(narrow: tuple[Outcome, Loads]) -> None:
+def test_models_are_loaded_one_after_the_other_if_both_do_not_fit(narrow: tuple[Outcome, Loads]) -> None:
     outcome, loads = narrow
     turns = len(outcome.batches) // 2
     assert roles(outcome.batches) == ["policy"] * turns + ["ref"] * turns
@@ -104,12 +104,12 @@ def test_without_room_each_model_passes_over_all_data_with_the_other_gone(narrow
     assert {plan.weight_bytes for plan in outcome.plans.values()} == {max(loads.weight_bytes)}
 
 
-def test_one_model_at_a_time_gives_the_very_same_ledger(narrow: tuple[Outcome, Loads], together: Outcome) -> None:
+def test_one_model_at_a_time_gives_an_identical_ledger(narrow: tuple[Outcome, Loads], together: Outcome) -> None:
     assert narrow[0].table.equals(together.table)
 
 
 @pytest.mark.usefixtures("scarce")
-def test_without_room_a_model_whose_sequences_are_all_in_the_store_is_not_loaded(loads: Loads) -> None:
+def test_a_model_whose_sequences_are_all_stored_is_not_loaded_if_both_do_not_fit(loads: Loads) -> None:
     run(settings_of(ref="none", limit=2))
     loads.names.clear()
     outcome = run(settings_of(limit=2))
@@ -117,7 +117,7 @@ def test_without_room_a_model_whose_sequences_are_all_in_the_store_is_not_loaded
     assert set(roles(outcome.batches)) == {"ref"}
 
 
-def test_all_weights_are_gone_before_the_ledger_is_written(loads: Loads) -> None:
+def test_all_weights_are_freed_before_the_ledger_is_written(loads: Loads) -> None:
     alive: list[int] = []
 
     def place(_: str) -> Path:
@@ -142,7 +142,7 @@ def test_an_adapter_and_its_base_share_one_set_of_weights(
     assert not outcome.table["policy_chosen_logps"].equals(together.table["ref_chosen_logps"])
 
 
-def test_they_share_it_too_where_only_the_base_has_not_been_examined_yet(adapter: Path, loads: Loads) -> None:
+def test_an_adapter_and_its_base_share_weights_even_if_only_the_base_is_unchecked(adapter: Path, loads: Loads) -> None:
     run(settings_of(adapter, "none", limit=2))
     loads.names.clear()
     outcome = run(settings_of(adapter, None, limit=4))
@@ -152,7 +152,7 @@ def test_they_share_it_too_where_only_the_base_has_not_been_examined_yet(adapter
 
 
 @pytest.mark.usefixtures("scarce")
-def test_two_adapters_of_one_base_take_the_memory_of_one_base(
+def test_two_adapters_of_one_base_load_it_once(
     adapter: Path, make_adapter: Callable[[int], Path], loads: Loads
 ) -> None:
     outcome = run(settings_of(adapter, make_adapter(1), limit=2))
@@ -160,9 +160,7 @@ def test_two_adapters_of_one_base_take_the_memory_of_one_base(
     assert loads.most_alive == 1
 
 
-def test_adapters_that_share_a_base_give_the_numbers_that_each_gives_by_itself(
-    adapter: Path, make_adapter: Callable[[int], Path]
-) -> None:
+def test_adapters_that_share_a_base_score_as_they_do_alone(adapter: Path, make_adapter: Callable[[int], Path]) -> None:
     other = make_adapter(1)
     both = run(settings_of(adapter, other, limit=2))
     for role, path in (("policy", adapter), ("ref", other)):
@@ -172,13 +170,13 @@ def test_adapters_that_share_a_base_give_the_numbers_that_each_gives_by_itself(
 
 
 @pytest.mark.usefixtures("scarce")
-def test_a_base_that_is_the_policy_of_its_adapter_shares_its_weights(adapter: Path, loads: Loads) -> None:
+def test_a_base_used_as_policy_shares_weights_with_its_adapter(adapter: Path, loads: Loads) -> None:
     outcome = run(settings_of(REF, adapter, limit=2))
     assert set(roles(outcome.batches)) == {"policy", "ref"}
     assert loads.most_alive == 1
 
 
-def test_the_weights_that_are_told_are_those_of_adapter_and_base(adapter: Path, loads: Loads) -> None:
+def test_the_reported_weights_include_adapter_and_base(adapter: Path, loads: Loads) -> None:
     outcome = run(settings_of(adapter, None, limit=2))
     base = outcome.plans["policy"].weight_bytes
     assert base <= loads.weight_bytes[0] < 1.05 * base  # the adapter itself is small
@@ -194,7 +192,7 @@ def test_device_map_auto_gives_the_same_numbers_one_model_at_a_time(together: Ou
     assert outcome.manifest["models"] == together.manifest["models"]
 
 
-def test_a_reference_of_the_policys_content_is_neither_loaded_nor_scored(loads: Loads) -> None:
+def test_a_reference_equal_to_the_policy_is_neither_loaded_nor_scored(loads: Loads) -> None:
     outcome = run(settings_of(REF, REF, limit=2))
     assert loads.names == [str(REF)]
     assert list(outcome.plans) == ["policy"]

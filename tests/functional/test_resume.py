@@ -119,7 +119,7 @@ def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, KILLS))])
-def test_a_run_killed_while_scoring_is_finished_by_the_next_as_if_nothing_had_happened(
+def test_a_run_killed_while_scoring_is_finished_identically_by_the_next(
     seed: int, settings: ScoreSettings, undisturbed: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 (no secret)
@@ -200,7 +200,7 @@ def test_a_second_policy_with_the_same_reference_scores_only_the_policy(
     assert not second.table["policy_chosen_token_logps"].equals(first.table["policy_chosen_token_logps"])
 
 
-def test_policy_and_reference_exchanged_score_nothing(
+def test_exchanging_policy_and_reference_scores_nothing_new(
     small: ScoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_in(tmp_path, small, monkeypatch)
@@ -210,7 +210,7 @@ def test_policy_and_reference_exchanged_score_nothing(
     assert second.table["policy_rejected_token_logps"].equals(first.table["ref_rejected_token_logps"])
 
 
-def test_a_data_set_that_grew_pays_only_for_the_new_sequences(
+def test_a_grown_data_set_scores_only_the_new_sequences(
     small: ScoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_in(tmp_path, small, monkeypatch)

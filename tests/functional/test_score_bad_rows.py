@@ -33,7 +33,7 @@ def mixed(rows: Rows, tmp_path: Path) -> Path:
     return tmp_path / "mixed.jsonl"
 
 
-def test_every_bad_row_is_told_with_its_line_before_weights_are_read(
+def test_every_bad_row_is_reported_with_its_line_before_weights_are_read(
     program: Program, mixed: Path, weightless: list[str]
 ) -> None:
     code, out, told = program("score", mixed, *weightless, "-o", "out.parquet")
@@ -47,13 +47,13 @@ def test_every_bad_row_is_told_with_its_line_before_weights_are_read(
     assert not Path("out.parquet").exists()
 
 
-def test_without_bad_rows_the_missing_weights_are_told(program: Program, pairs: Path, weightless: list[str]) -> None:
+def test_missing_weights_are_reported_when_no_row_is_bad(program: Program, pairs: Path, weightless: list[str]) -> None:
     code, _, told = program("score", pairs, *weightless)
     assert code == 2
     assert "there are no weights (.safetensors) in this folder" in told
 
 
-def test_of_many_bad_rows_the_first_twenty_are_told_in_full_and_the_others_by_line(
+def test_the_first_twenty_bad_rows_are_reported_in_full_and_the_rest_by_line(
     program: Program, weightless: list[str]
 ) -> None:
     Path("bad.jsonl").write_text("{broken\n" * 25)
@@ -65,7 +65,7 @@ def test_of_many_bad_rows_the_first_twenty_are_told_in_full_and_the_others_by_li
     assert lines[21] == "  and lines 21, 22, 23, 24, 25"
 
 
-def test_bad_rows_are_left_out_and_counted_where_asked(program: Program, mixed: Path, models: list[str]) -> None:
+def test_bad_rows_are_skipped_and_counted_on_request(program: Program, mixed: Path, models: list[str]) -> None:
     code, _, told = program("score", mixed, *models, "--skip-bad-rows", "-o", "out.parquet")
     ledger = load_ledger("out.parquet")
     assert code == 0
@@ -77,21 +77,19 @@ def test_bad_rows_are_left_out_and_counted_where_asked(program: Program, mixed: 
     assert ledger.stored["row"].tolist() == [0, 2, 5]
 
 
-def test_rows_that_are_all_bad_cannot_be_skipped(program: Program, weightless: list[str]) -> None:
+def test_a_data_set_of_only_bad_rows_cannot_be_skipped(program: Program, weightless: list[str]) -> None:
     Path("bad.jsonl").write_text("{broken\n" * 2)
     code, _, told = program("score", "bad.jsonl", *weightless, "--skip-bad-rows")
     assert code == 2
     assert told.startswith("prefscope: bad.jsonl: 2 rows cannot be read as preference pairs:")
 
 
-def test_a_bad_row_beyond_the_limit_is_not_looked_at(program: Program, mixed: Path, models: list[str]) -> None:
+def test_a_bad_row_beyond_the_limit_is_not_checked(program: Program, mixed: Path, models: list[str]) -> None:
     assert program("score", mixed, *models, "--limit", "1", "-o", "out.parquet")[0] == 0
     assert load_ledger("out.parquet").num_pairs == 1
 
 
-def test_a_bad_row_that_the_sample_does_not_draw_is_told_all_the_same(
-    program: Program, mixed: Path, weightless: list[str]
-) -> None:
+def test_a_bad_row_outside_the_sample_is_still_reported(program: Program, mixed: Path, weightless: list[str]) -> None:
     code, _, told = program("score", mixed, *weightless, "--sample", "1")
     assert code == 2
     assert "3 rows cannot be read" in told
@@ -105,7 +103,7 @@ def test_the_reason_of_a_bad_row_cannot_steer_the_terminal(program: Program, wei
     assert "␛]52;c;aGk=␇" in told
 
 
-def test_pictures_are_refused(
+def test_images_are_refused(
     program: Program, rows: Rows, weightless: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("pictures.jsonl", [rows[0] | {"images": ["a.png"]}])

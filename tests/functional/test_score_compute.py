@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 Program = Callable[..., tuple[int, str, str]]
 
 
-def test_a_second_run_computes_nothing_and_gives_the_very_same_ledger(
+def test_a_second_run_computes_nothing_and_gives_an_identical_ledger(
     program: Program, pairs: Path, models: list[str]
 ) -> None:
     arguments = ("score", pairs, *models, "--cache", "cache", "-o")
@@ -36,7 +36,7 @@ def test_a_second_run_computes_nothing_and_gives_the_very_same_ledger(
     assert one.manifest | {"created": ""} == other.manifest | {"created": ""}
 
 
-def test_a_data_set_that_grew_pays_for_what_is_new(
+def test_a_grown_data_set_computes_only_the_new_sequences(
     program: Program, rows: list[dict[str, Any]], models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     for count in (3, 4):
@@ -47,7 +47,7 @@ def test_a_data_set_that_grew_pays_for_what_is_new(
     assert f"policy: {len(new - old)} of {len(new | old)} sequences to compute" in told
 
 
-def test_another_policy_does_not_compute_the_reference_again(
+def test_another_policy_reuses_the_scored_reference(
     program: Program, pairs: Path, samples: Path, models: list[str]
 ) -> None:
     program("score", pairs, *models, "--cache", "cache")
@@ -58,14 +58,14 @@ def test_another_policy_does_not_compute_the_reference_again(
     assert "ref: all 10 sequences are in the store" in told
 
 
-def test_without_a_cache_nothing_is_kept(program: Program, pairs: Path, models: list[str]) -> None:
+def test_nothing_is_stored_without_a_cache(program: Program, pairs: Path, models: list[str]) -> None:
     for _ in range(2):
         _, _, told = program("score", pairs, *models, "--no-cache", "--cache", "cache", "-o", "out.parquet")
         assert "policy: 10 of 10 sequences to compute" in told
     assert not Path("cache").exists()
 
 
-def test_a_sum_is_that_of_its_tokens(scored: Ledger) -> None:
+def test_a_sum_equals_the_sum_over_its_tokens(scored: Ledger) -> None:
     for i in range(scored.num_pairs):
         pair = scored.pair(i)
         for name in LOGPS:
@@ -83,9 +83,7 @@ def test_the_tokens_spell_the_response(scored: Ledger, rows: list[dict[str, Any]
         assert written.decode() == row["chosen"][0]["content"] + "<|end|>"
 
 
-def test_tokens_can_be_left_out_and_the_sums_stay(
-    program: Program, pairs: Path, models: list[str], scored: Ledger
-) -> None:
+def test_sums_are_kept_if_tokens_are_left_out(program: Program, pairs: Path, models: list[str], scored: Ledger) -> None:
     assert program("score", pairs, *models, "--no-tokens", "-o", "out.parquet")[0] == 0
     ledger = load_ledger("out.parquet")
     assert not ledger.has_tokens
@@ -93,7 +91,7 @@ def test_tokens_can_be_left_out_and_the_sums_stay(
     assert ledger.stored["policy_chosen_logps"].tolist() == scored.stored["policy_chosen_logps"].tolist()
 
 
-def test_a_ledger_that_nobody_named_lies_in_the_users_data_folder(
+def test_an_unnamed_ledger_is_written_to_the_users_data_folder(
     program: Program, pairs: Path, models: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sys.platform", "linux")
@@ -105,7 +103,7 @@ def test_a_ledger_that_nobody_named_lies_in_the_users_data_folder(
     assert told.endswith(f"\nledger: {path}\nopen it: prefscope view {path}\n")
 
 
-def test_a_run_says_what_it_plans_scores_and_finishes(pairs: Path, samples: Path, tmp_path: Path) -> None:
+def test_a_run_emits_events_for_its_plan_its_batches_and_its_end(pairs: Path, samples: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     prefscope.score(
         pairs,
@@ -133,7 +131,7 @@ def test_a_run_says_what_it_plans_scores_and_finishes(pairs: Path, samples: Path
     assert finished.scoring_seconds == pytest.approx(sum(event.seconds for event in batches))
 
 
-def test_the_python_function_gives_the_ledger_of_the_command(
+def test_the_python_function_gives_the_same_ledger_as_the_command(
     program: Program, pairs: Path, models: list[str], scored: Ledger
 ) -> None:
     program("score", pairs, *models, "-o", "out.parquet")
@@ -150,7 +148,7 @@ def test_the_data_frame_has_the_cells_of_the_csv(program: Program, pairs: Path, 
     assert [[str(value) for value in row] for row in frame.to_numpy(dtype=object)] == [list(r.values()) for r in cells]
 
 
-def test_the_python_function_takes_the_settings_of_the_data(pairs: Path, samples: Path, tmp_path: Path) -> None:
+def test_the_python_function_accepts_data_settings(pairs: Path, samples: Path, tmp_path: Path) -> None:
     ledger = prefscope.score(
         str(pairs),
         str(samples / "tiny-policy"),
@@ -162,7 +160,7 @@ def test_the_python_function_takes_the_settings_of_the_data(pairs: Path, samples
     assert not ledger.has_reference
 
 
-def test_the_python_function_raises_the_sentences_of_the_command(pairs: Path, samples: Path) -> None:
+def test_the_python_function_raises_the_messages_of_the_command(pairs: Path, samples: Path) -> None:
     with pytest.raises(UsageError, match="its reference has to be named"):
         prefscope.score(pairs, samples / "tiny-policy")
     with pytest.raises(DataError, match="there is no such file"):

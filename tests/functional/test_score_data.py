@@ -47,7 +47,7 @@ def test_a_limit_takes_the_first_pairs(score: Callable[..., Ledger], scored: Led
     assert ledger.stored["pair_id"].tolist() == scored.stored["pair_id"].tolist()[:2]
 
 
-def test_a_limit_beyond_the_data_takes_them_all(score: Callable[..., Ledger]) -> None:
+def test_a_limit_beyond_the_data_takes_all_pairs(score: Callable[..., Ledger]) -> None:
     assert score("--limit", "100").num_pairs == 6
 
 
@@ -62,11 +62,11 @@ def test_another_seed_draws_another_sample(score: Callable[..., Ledger]) -> None
     assert len(drawn) > 1
 
 
-def test_a_sample_larger_than_the_data_takes_them_all(score: Callable[..., Ledger]) -> None:
+def test_a_sample_larger_than_the_data_takes_all_pairs(score: Callable[..., Ledger]) -> None:
     assert score("--sample", "100").num_pairs == 6
 
 
-def test_a_longest_length_cuts_and_flags_the_longer_pairs(score: Callable[..., Ledger], scored: Ledger) -> None:
+def test_max_length_truncates_and_flags_longer_pairs(score: Callable[..., Ledger], scored: Ledger) -> None:
     cut = score("--max-length", "24")
     whole = [len(scored.pair(i)["chosen_tokens"]) for i in range(6)]
     for i in range(6):
@@ -78,12 +78,12 @@ def test_a_longest_length_cuts_and_flags_the_longer_pairs(score: Callable[..., L
     assert any("truncated" in flags for flags in cut.stored["flags"])
 
 
-def test_a_response_cut_at_its_end_is_flagged_to_have_none(score: Callable[..., Ledger]) -> None:
+def test_a_response_truncated_at_its_end_is_flagged_as_having_no_end_token(score: Callable[..., Ledger]) -> None:
     flags = [text.split(";") for text in score("--max-length", "16").stored["flags"]]
     assert [found for found in flags if "truncated" in found and "no_eos" not in found] == []
 
 
-def test_keeping_the_end_keeps_the_responses_and_cuts_the_prompts(score: Callable[..., Ledger], scored: Ledger) -> None:
+def test_keeping_the_end_keeps_responses_and_truncates_prompts(score: Callable[..., Ledger], scored: Ledger) -> None:
     cut = score("--max-length", "24", "--truncation", "keep_end")
     truncated = [i for i in range(6) if "truncated" in cut.stored["flags"][i]]
     assert truncated
@@ -93,7 +93,7 @@ def test_keeping_the_end_keeps_the_responses_and_cuts_the_prompts(score: Callabl
         assert "no_eos" not in cut.stored["flags"][i]
 
 
-def test_a_prompt_as_long_as_the_longest_length_leaves_nothing_to_score_and_says_so(
+def test_a_prompt_that_fills_max_length_leaves_nothing_to_score_and_is_flagged(
     score: Callable[..., Ledger],
 ) -> None:
     ledger = score("--max-length", "4")
@@ -102,7 +102,7 @@ def test_a_prompt_as_long_as_the_longest_length_leaves_nothing_to_score_and_says
     assert ledger.stored["chosen_num_tokens"][0] == 0
 
 
-def test_a_pair_of_equal_and_one_of_empty_responses_are_scored_and_flagged(
+def test_identical_and_empty_responses_are_scored_and_flagged(
     program: Program, rows: Rows, models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     empty = [{"role": "assistant", "content": ""}]
@@ -113,7 +113,7 @@ def test_a_pair_of_equal_and_one_of_empty_responses_are_scored_and_flagged(
     assert ledger.derived(PreferenceSettings())["outcome"].tolist()[0] == "tie"
 
 
-def test_a_chat_template_of_ones_own_replaces_the_models(score: Callable[..., Ledger], scored: Ledger) -> None:
+def test_a_custom_chat_template_replaces_that_of_the_model(score: Callable[..., Ledger], scored: Ledger) -> None:
     Path("own.jinja").write_text("{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}")
     ledger = score("--chat-template", "own.jinja")
     assert ledger.manifest["tokenization"]["template_hash"] != scored.manifest["tokenization"]["template_hash"]
@@ -121,7 +121,7 @@ def test_a_chat_template_of_ones_own_replaces_the_models(score: Callable[..., Le
     assert ledger.pair(0)["chosen_tokens"] == scored.pair(0)["chosen_tokens"]
 
 
-def test_plain_texts_are_scored_without_a_template_and_end_with_eos(
+def test_plain_text_is_scored_without_a_template_and_ends_with_eos(
     program: Program, models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("plain.jsonl", [{"prompt": "Say hi. ", "chosen": "Hi.", "rejected": "Bye."}])
@@ -131,7 +131,7 @@ def test_plain_texts_are_scored_without_a_template_and_end_with_eos(
     assert "".join(pair["chosen_tokens"][:-1]).strip() == "Hi."
 
 
-def test_a_pair_id_names_the_content_and_duplicates_share_it(
+def test_a_pair_id_identifies_content_and_duplicates_share_it(
     program: Program, rows: Rows, models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("twice.jsonl", [rows[0], rows[1], rows[0] | {"note": "again"}])

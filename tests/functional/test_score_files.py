@@ -35,7 +35,7 @@ def write(name: str, rows: Rows) -> Path:
 
 
 @pytest.mark.parametrize("data", [["data"], ["data/*.jsonl"], ["data/a.jsonl", "data/b.jsonl"]])
-def test_shards_are_scored_as_one_file_with_their_rows(program: Program, data: list[str]) -> None:
+def test_shards_of_a_data_set_are_scored_like_one_file(program: Program, data: list[str]) -> None:
     write("data/a.jsonl", ROWS[:2])
     write("data/b.jsonl", ROWS[2:])
     assert program("score", write("whole.jsonl", ROWS), "-o", "whole.parquet")[0] == 0
@@ -64,7 +64,7 @@ def test_layouts_that_differ_between_shards_are_reported(program: Program) -> No
     assert f"data: its files have several layouts: {layouts}" in told
 
 
-def test_splits_do_not_mix_and_one_can_be_named(program: Program) -> None:
+def test_splits_are_not_mixed_and_one_can_be_selected(program: Program) -> None:
     write("data/train.jsonl", ROWS[:2])
     write("data/test.jsonl", ROWS[2:])
     code, _, told = program("score", "data")
@@ -73,7 +73,7 @@ def test_splits_do_not_mix_and_one_can_be_named(program: Program) -> None:
     assert load_ledger("x.parquet").num_pairs == 1
 
 
-def test_no_output_goes_over_a_file_of_the_data_set(program: Program) -> None:
+def test_output_never_replaces_a_file_of_the_data_set(program: Program) -> None:
     files = [write(f"data/{name}.jsonl", ROWS[:1]) for name in "ab"]
     for data in (["data"], ["data/*.jsonl"], files):
         code, _, told = program("score", *data, "-o", "data/b.jsonl")
@@ -85,7 +85,7 @@ def test_no_output_goes_over_a_file_of_the_data_set(program: Program) -> None:
 
 
 @pytest.mark.parametrize("command", ["score", "lint", "doctor"])
-def test_a_ledger_is_no_data_set_and_its_data_set_can_be_written(program: Program, command: str) -> None:
+def test_a_ledger_is_refused_as_a_data_set_but_can_be_curated_into_one(program: Program, command: str) -> None:
     program("score", write("a.jsonl", ROWS), "-o", "x.parquet")
     code, _, told = program(command, "x.parquet")
     assert code == 2
@@ -105,7 +105,7 @@ def test_an_exported_table_is_not_scored_as_a_data_set(program: Program, name: s
     assert "this table was exported by prefscope, and its texts are formatted for display" in told
 
 
-def test_what_was_doubtful_is_reported_once_with_its_count(program: Program) -> None:
+def test_remarks_on_rows_are_reported_once_with_their_count(program: Program) -> None:
     rows = [row | {"system_prompt": "Be brief."} for row in ROWS]
     told = "a.jsonl: `system_prompt` is not used (TRL does not use it either)"
     for command in ("score", "lint"):
@@ -115,7 +115,7 @@ def test_what_was_doubtful_is_reported_once_with_its_count(program: Program) -> 
         ]
 
 
-def test_a_mapped_system_prompt_is_the_system_turn(program: Program) -> None:
+def test_a_mapped_system_prompt_becomes_the_system_turn(program: Program) -> None:
     rows = [row | {"system_prompt": "Be brief."} for row in ROWS]
     mapping = "prompt=prompt,chosen=chosen,rejected=rejected,system=system_prompt"
     assert program("score", write("a.jsonl", rows), "--map", mapping, "-o", "x.parquet")[0] == 0

@@ -46,7 +46,7 @@ def hostile(write_jsonl: Callable[..., Path]) -> Path:
     return write_jsonl("hostile.jsonl", rows + exchanged)
 
 
-def test_nothing_that_a_run_prints_has_a_control_of_the_texts(
+def test_no_output_of_a_run_has_control_characters_of_the_texts(
     program: Program, hostile: Path, models: list[str]
 ) -> None:
     code, out, err = program("score", hostile, *models, "-o", "out.parquet")
@@ -55,15 +55,13 @@ def test_nothing_that_a_run_prints_has_a_control_of_the_texts(
     assert CONTROLS.findall(out + err) == []
 
 
-def test_json_on_stdout_has_every_control_escaped(program: Program, hostile: Path, models: list[str]) -> None:
+def test_json_on_stdout_escapes_every_control_character(program: Program, hostile: Path, models: list[str]) -> None:
     _, out, _ = program("score", hostile, *models, "--json")
     assert re.findall(r"[\x00-\x09\x0b-\x1f]", out) == []
     assert json.loads(out)["pairs"] == 2 * len(TEXTS)
 
 
-def test_the_ledger_and_the_table_keep_the_texts_as_they_are(
-    program: Program, hostile: Path, models: list[str]
-) -> None:
+def test_the_ledger_and_the_table_keep_texts_unchanged(program: Program, hostile: Path, models: list[str]) -> None:
     program("score", hostile, *models, "-o", "out.parquet", "-o", "out.csv", "--texts")
     ledger = load_ledger("out.parquet")
     with Path("out.csv").open(newline="", encoding="utf-8") as stream:
@@ -74,7 +72,7 @@ def test_the_ledger_and_the_table_keep_the_texts_as_they_are(
         assert (cells[i]["note"], cells[i]["chosen"]) == (text, f"Because {text}")
 
 
-def test_a_hostile_name_of_a_file_is_shown_safely(
+def test_a_hostile_file_name_is_shown_safely(
     program: Program, rows: list[dict[str, Any]], models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("a\x1b]52;c;aGk=\x07.jsonl", rows[:1])
@@ -83,7 +81,7 @@ def test_a_hostile_name_of_a_file_is_shown_safely(
 
 
 @pytest.mark.parametrize("numbers", [{}, {"policy_chosen_logps": -1.0, "policy_rejected_logps": -2.0}])
-def test_half_a_character_makes_a_bad_row(
+def test_a_lone_surrogate_makes_a_bad_row(
     program: Program, numbers: dict[str, float], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("half.jsonl", [{"prompt": "a", "chosen": "b\ud800", "rejected": "c"} | numbers])

@@ -93,7 +93,7 @@ def test_a_policy_that_is_its_reference_ties_every_pair(program: Program, pairs:
     assert json.loads(out)["metrics"]["rewards/accuracies"] == 0
 
 
-def test_a_reference_with_the_policys_content_is_not_scored_again(program: Program, pairs: Path, samples: Path) -> None:
+def test_a_reference_equal_to_the_policy_is_not_scored_again(program: Program, pairs: Path, samples: Path) -> None:
     copy = shutil.copytree(samples / "tiny-ref", Path("copy"))
     _, _, told = program("score", pairs, "--policy", samples / "tiny-ref", "--ref", copy, "--no-cache")
     assert "policy: 10 of 10 sequences to compute" in told  # two of the twelve are said twice
@@ -111,7 +111,7 @@ def test_without_a_reference_only_the_policy_is_scored(program: Program, pairs: 
     assert [loss["name"] for loss in json.loads(out)["losses"]] == ["simpo"]
 
 
-def test_the_policy_scores_alike_with_and_without_a_reference(
+def test_policy_log_probs_are_the_same_with_and_without_a_reference(
     program: Program, pairs: Path, samples: Path, scored: Ledger
 ) -> None:
     policy = samples / "tiny-policy"
@@ -133,7 +133,7 @@ def test_the_reference_of_an_adapter_is_its_base(
     assert "is not here" not in told
 
 
-def test_the_base_by_name_is_the_base_by_default(program: Program, pairs: Path, adapter: Path, samples: Path) -> None:
+def test_naming_the_base_equals_the_default(program: Program, pairs: Path, adapter: Path, samples: Path) -> None:
     found = []
     for ref in ("base", str(samples / "tiny-ref")):
         assert program("score", pairs, "--policy", adapter, "--ref", ref, "-o", "out.parquet", "--no-cache")[0] == 0
@@ -141,7 +141,7 @@ def test_the_base_by_name_is_the_base_by_default(program: Program, pairs: Path, 
     np.testing.assert_allclose(found[0], found[1], atol=1e-3)
 
 
-def test_a_base_given_replaces_one_that_is_gone_and_that_is_noted(
+def test_a_base_option_replaces_a_missing_base_with_a_note(
     program: Program, pairs: Path, orphan: Path, samples: Path
 ) -> None:
     arguments = ("--policy", orphan, "--base", samples / "tiny-ref", "-o", "out.parquet")
@@ -151,7 +151,7 @@ def test_a_base_given_replaces_one_that_is_gone_and_that_is_noted(
     assert load_ledger("out.parquet").manifest["models"]["ref"]["name"] == str(samples / "tiny-ref")
 
 
-def test_a_reference_in_place_of_a_base_that_is_gone_is_noted(
+def test_using_the_reference_for_a_missing_base_is_noted(
     program: Program, pairs: Path, orphan: Path, samples: Path
 ) -> None:
     code, _, told = program("score", pairs, "--policy", orphan, "--ref", samples / "tiny-ref")
@@ -159,7 +159,7 @@ def test_a_reference_in_place_of_a_base_that_is_gone_is_noted(
     assert f"{orphan}: its recorded base '/gone/base' is not here; {samples / 'tiny-ref'} is used as its base." in told
 
 
-def test_an_adapter_whose_base_is_nowhere_is_refused(program: Program, pairs: Path, orphan: Path) -> None:
+def test_an_adapter_without_an_available_base_is_refused(program: Program, pairs: Path, orphan: Path) -> None:
     code, out, told = program("score", pairs, "--policy", orphan)
     assert (code, out) == (2, "")
     assert told == (
@@ -167,9 +167,7 @@ def test_an_adapter_whose_base_is_nowhere_is_refused(program: Program, pairs: Pa
     )
 
 
-def test_weights_that_give_nan_flag_their_pairs_and_the_run_goes_on(
-    program: Program, pairs: Path, samples: Path
-) -> None:
+def test_nan_log_probs_flag_their_pairs_and_the_run_continues(program: Program, pairs: Path, samples: Path) -> None:
     broken = shutil.copytree(samples / "tiny-policy", Path("broken"))
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
@@ -185,7 +183,7 @@ def test_weights_that_give_nan_flag_their_pairs_and_the_run_goes_on(
     assert "nan" in cells
 
 
-def test_a_token_in_use_that_means_something_else_to_the_reference_is_refused(
+def test_a_used_token_with_another_meaning_in_the_reference_is_refused(
     program: Program, pairs: Path, samples: Path, swapped_tokens: Callable[[str, str], Path]
 ) -> None:
     ids = vocabulary(samples)
@@ -197,7 +195,7 @@ def test_a_token_in_use_that_means_something_else_to_the_reference_is_refused(
     assert not Path("out.parquet").exists()
 
 
-def test_tokens_that_differ_but_are_not_in_use_are_only_noted(
+def test_differing_tokens_that_are_not_used_are_only_noted(
     program: Program, pairs: Path, samples: Path, scored: Ledger, swapped_tokens: Callable[[str, str], Path]
 ) -> None:
     ref = swapped_tokens("Ā", "ā")  # bytes 0 and 1
@@ -207,7 +205,9 @@ def test_tokens_that_differ_but_are_not_in_use_are_only_noted(
     assert sums(load_ledger("out.parquet"), *LOGPS) == sums(scored, *LOGPS)
 
 
-def test_without_models_the_bundled_pair_is_used_and_said_first(program: Program, pairs: Path, scored: Ledger) -> None:
+def test_the_bundled_models_are_used_and_named_first_if_none_is_given(
+    program: Program, pairs: Path, scored: Ledger
+) -> None:
     code, out, _ = program("score", pairs, "-o", "out.parquet")
     ledger = load_ledger("out.parquet")
     assert code == 0
@@ -216,7 +216,7 @@ def test_without_models_the_bundled_pair_is_used_and_said_first(program: Program
     assert sums(ledger, *LOGPS) == sums(scored, *LOGPS)
 
 
-def test_the_manifest_tells_all_that_decides_a_number(scored: Ledger) -> None:
+def test_the_manifest_records_everything_that_affects_a_number(scored: Ledger) -> None:
     manifest: dict[str, Any] = scored.manifest
     assert {model["stored_dtype"] for model in manifest["models"].values()} == {"float32"}
     assert len({model["fingerprint"] for model in manifest["models"].values()}) == 2

@@ -41,7 +41,7 @@ def write(name: str, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize("name", ["given.csv", "given.jsonl"])
 @pytest.mark.parametrize("texts", [{}, TEXTS], ids=["no texts", "texts"])
-def test_given_log_probs_are_scored_without_a_model(program: Program, name: str, texts: dict[str, str]) -> None:
+def test_existing_log_probs_make_a_ledger_without_a_model(program: Program, name: str, texts: dict[str, str]) -> None:
     code, out, told = program("score", write(name, [A | COUNTS | texts]), "-o", "out.parquet", "--json")
     ledger = load_ledger("out.parquet")
     assert code == 0
@@ -61,7 +61,7 @@ def test_given_log_probs_are_scored_without_a_model(program: Program, name: str,
     [(A, ["dpo", "ipo"]), (POLICY_ONLY | COUNTS, ["simpo"]), (POLICY_ONLY, [])],
     ids=["no counts", "no reference", "neither"],
 )
-def test_only_the_losses_that_the_given_numbers_allow_are_shown(
+def test_only_losses_that_the_existing_log_probs_allow_are_shown(
     program: Program, name: str, row: dict[str, float], losses: list[str]
 ) -> None:
     code, out, told = program("score", write(name, [row]), "-o", "out.parquet", "--json")
@@ -69,32 +69,32 @@ def test_only_the_losses_that_the_given_numbers_allow_are_shown(
     assert [loss["name"] for loss in json.loads(out)["losses"]] == losses
 
 
-def test_given_log_probs_without_a_reference_make_a_ledger_without_one(program: Program) -> None:
+def test_existing_log_probs_without_a_reference_make_a_ledger_without_one(program: Program) -> None:
     program("score", write("given.jsonl", [POLICY_ONLY | COUNTS]), "-o", "out.parquet", "--loss", "simpo")
     ledger = load_ledger("out.parquet")
     assert not ledger.has_reference
     assert list(ledger.derived(PreferenceSettings())) == ["simpo_loss"]
 
 
-def test_the_summary_of_given_log_probs_says_where_they_are_from(program: Program) -> None:
+def test_the_summary_names_the_origin_of_existing_log_probs(program: Program) -> None:
     code, out, _ = program("score", write("given.jsonl", [A | COUNTS]))
     assert code == 0
     assert out.startswith("log-probs from the file; no model was run\n1 pairs of given.jsonl   beta 0.1\n")
 
 
-def test_our_own_export_reads_back_as_the_same_numbers(program: Program, scored: Ledger) -> None:
+def test_an_export_reads_back_as_the_same_numbers(program: Program, scored: Ledger) -> None:
     program("export", scored.path, "-o", "first.csv", "--texts")
     assert program("score", "first.csv", "-o", "second.csv", "--texts", "--json")[0] == 0
     assert Path("first.csv").read_text(encoding="utf-8") == Path("second.csv").read_text(encoding="utf-8")
 
 
-def test_our_own_export_reads_back_with_its_flags(program: Program) -> None:
+def test_an_export_reads_back_with_its_flags(program: Program) -> None:
     row = A | COUNTS | {"pair_id": "0123456789abcdef", "flags": "truncated;no_eos"}
     program("score", write("given.csv", [row]), "-o", "out.parquet")
     assert load_ledger("out.parquet").stored["flags"].tolist() == ["truncated;no_eos"]
 
 
-def test_further_columns_are_carried_and_computed_ones_are_not(program: Program) -> None:
+def test_extra_columns_are_kept_and_computed_ones_are_not(program: Program) -> None:
     row = A | COUNTS | TEXTS | {"rating": 3, "tags": ["a"], "margins": 9.0, "dpo_loss": 9.0, "pair_id": "x" * 16}
     program("score", write("given.jsonl", [row]), "-o", "out.parquet")
     ledger = load_ledger("out.parquet")
@@ -102,13 +102,15 @@ def test_further_columns_are_carried_and_computed_ones_are_not(program: Program)
     assert ledger.stored["pair_id"].tolist() == ["x" * 16]
 
 
-def test_without_texts_every_column_that_is_not_the_ledgers_is_carried(program: Program) -> None:
+def test_columns_unknown_to_the_ledger_are_kept_if_there_are_no_texts(program: Program) -> None:
     program("score", write("given.jsonl", [A | {"id": "a", "prompt": "only this"}]), "-o", "out.parquet")
     assert load_ledger("out.parquet").extra_columns == {"id": "text"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("given.csv", "nan"), ("given.csv", "-inf"), ("given.jsonl", math.nan)])
-def test_a_given_log_prob_that_is_not_finite_flags_its_pair(program: Program, name: str, value: float | str) -> None:
+def test_an_existing_log_prob_that_is_not_finite_flags_its_pair(
+    program: Program, name: str, value: float | str
+) -> None:
     rows: list[dict[str, Any]] = [A | COUNTS, A | COUNTS | {"ref_rejected_logps": value}]
     code, out, _ = program("score", write(name, rows), "-o", "out.parquet", "--json")
     assert code == 0
@@ -125,19 +127,19 @@ def test_a_given_log_prob_that_is_not_finite_flags_its_pair(program: Program, na
     ],
     ids=["missing", "no number"],
 )
-def test_a_row_without_a_number_is_told_with_its_line(program: Program, row: dict[str, Any], told: str) -> None:
+def test_a_row_without_a_log_prob_is_reported_with_its_line(program: Program, row: dict[str, Any], told: str) -> None:
     code, out, err = program("score", write("given.csv", [A, row]))
     assert (code, out) == (2, "")
     assert told in err.splitlines()
 
 
-def test_a_count_that_is_no_whole_number_is_refused(program: Program) -> None:
+def test_a_token_count_that_is_not_a_whole_number_is_refused(program: Program) -> None:
     code, _, err = program("score", write("given.csv", [A | COUNTS | {"chosen_num_tokens": 2.5}]))
     assert code == 2
     assert "  given.csv:2: chosen_num_tokens is 2.5, not a number of tokens" in err.splitlines()
 
 
-def test_texts_that_cannot_be_read_beside_log_probs_are_reported(program: Program) -> None:
+def test_unreadable_texts_beside_log_probs_are_reported(program: Program) -> None:
     rows: list[dict[str, Any]] = [A | TEXTS, A | TEXTS | {"chosen": 5}]
     code, _, err = program("score", write("given.jsonl", rows), "-o", "out.parquet")
     assert code == 0

@@ -61,7 +61,7 @@ def columns(ledger: Ledger) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_numbers_of_json_lines(
+def test_every_format_gives_the_same_numbers_as_json_lines(
     program: Program, scored: Ledger, rows: Rows, models: list[str], name: str
 ) -> None:
     Path(name).write_bytes(FORMATS[name](rows))
@@ -70,7 +70,7 @@ def test_every_format_gives_the_numbers_of_json_lines(
     assert columns(load_ledger("out.parquet")) == columns(scored)
 
 
-def test_standard_input_gives_the_numbers_of_the_file(
+def test_standard_input_gives_the_same_numbers_as_the_file(
     program: Program, scored: Ledger, rows: Rows, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json_lines(rows))))
@@ -81,13 +81,13 @@ def test_standard_input_gives_the_numbers_of_the_file(
     assert ledger.manifest["data"]["source"] == "stdin"
 
 
-def test_the_data_sets_own_columns_are_carried_along(scored: Ledger, rows: Rows) -> None:
+def test_columns_of_the_data_set_are_kept(scored: Ledger, rows: Rows) -> None:
     assert scored.extra_columns == {"category": "text", "split": "text", "note": "text"}
     (group,) = scored.read(["category", "note"])
     assert group == {name: [row[name] for row in rows] for name in ("category", "note")}
 
 
-def test_a_column_named_like_one_of_ours_is_carried_beside_one_that_already_has_the_other_name(
+def test_a_column_with_a_ledger_name_is_renamed_even_if_its_new_name_is_taken(
     program: Program, rows: Rows, models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("clash.jsonl", [rows[0] | {"margins": "a", "data_margins": "b"}])
@@ -112,7 +112,7 @@ def test_a_mapping_names_the_columns_of_an_unknown_layout(
     assert columns(load_ledger("out.parquet")) == columns(scored)
 
 
-def test_a_row_keeps_its_line_in_the_file(
+def test_a_row_keeps_its_line_number(
     program: Program, rows: Rows, models: list[str], write_jsonl: Callable[..., Path]
 ) -> None:
     data = write_jsonl("pairs.jsonl", rows[:2])

@@ -112,7 +112,7 @@ def deny_wal(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_two_processes_that_commit_at_once_lose_nothing(journal: str, path: Path) -> None:
+def test_concurrent_commits_of_two_processes_lose_nothing(journal: str, path: Path) -> None:
     if journal == "delete":
         deny_wal(path)
     processes = [start(COMMIT, path, name, TRANSACTIONS, ROWS) for name in ("one", "other")]
@@ -163,7 +163,7 @@ def test_a_plan_is_published_once_by_two_processes(path: Path) -> None:
     assert set(kept) <= {"1 1 1 1\n", "2 2 2 2\n"}
 
 
-def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
+def test_committed_results_survive_reopening(path: Path) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.5, -0.25)), (key("b"), vector())])
     with LogpStore(path) as store:
@@ -183,7 +183,7 @@ def test_a_commit_is_all_or_nothing(path: Path) -> None:
         assert store.counts() == (20, 0)
 
 
-def test_what_is_there_already_stays_as_it_is(path: Path) -> None:
+def test_existing_entries_are_not_overwritten(path: Path) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.0))])
         store.commit([(key("a"), vector(-2.0)), (key("b"), vector(-3.0))])
@@ -191,7 +191,7 @@ def test_what_is_there_already_stays_as_it_is(path: Path) -> None:
         assert store.counts() == (2, 0)
 
 
-def test_more_keys_than_one_statement_takes_are_all_found() -> None:
+def test_lookups_work_for_more_keys_than_one_statement_allows() -> None:
     names = [str(i) for i in range(2 * MAX_PARAMETERS + 1)]
     with LogpStore(None) as store:
         store.commit((key(name), vector(float(name))) for name in names)
@@ -220,7 +220,7 @@ def test_a_dropped_plan_is_gone_and_others_stay(path: Path) -> None:
         assert store.counts() == (0, 1)
 
 
-def test_clearing_leaves_an_empty_store_that_can_be_used(path: Path) -> None:
+def test_a_cleared_store_is_empty_and_usable(path: Path) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.0))])
         store.publish_plan(b"run", "policy", 0, np.zeros(2, dtype=np.int32))
@@ -251,7 +251,7 @@ def test_a_file_system_without_a_write_ahead_log_gets_a_rollback_journal(path: P
         assert store.lookup([key("a")])[key("a")].tolist() == [-1.0]
 
 
-def test_a_store_that_another_program_locks_is_left_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_locked_by_another_program_is_left_in_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.0))])
     holder = start(HOLD, path)
@@ -264,7 +264,7 @@ def test_a_store_that_another_program_locks_is_left_where_it_is(path: Path, monk
         assert (store.set_aside, store.counts()) == (None, (1, 0))
 
 
-def test_a_store_that_cannot_be_read_is_left_where_it_is(path: Path) -> None:
+def test_an_unreadable_store_is_left_in_place(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(ResourceError, match=r"unable to open database file\)\. Make the folder writable, or use"):
         LogpStore(path)
@@ -272,7 +272,7 @@ def test_a_store_that_cannot_be_read_is_left_where_it_is(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_store_without_permission_is_left_where_it_is(path: Path) -> None:
+def test_a_store_without_permission_is_left_in_place(path: Path) -> None:
     with LogpStore(path) as store:
         store.commit([(key("a"), vector(-1.0))])
     path.chmod(0)
@@ -283,7 +283,7 @@ def test_a_store_without_permission_is_left_where_it_is(path: Path) -> None:
         assert (store.set_aside, store.counts()) == (None, (1, 0))
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_with_advice(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file stands where the folder should")
     with pytest.raises(ResourceError, match="Use --cache DIR"):
         LogpStore(tmp_path / "cache" / "logps.sqlite")

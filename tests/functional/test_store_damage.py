@@ -106,14 +106,14 @@ def flip_a_bit(path: Path, row: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_file_that_is_no_database_is_set_aside(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_set_aside(path: Path) -> None:
     content = b"These are no log-probs, and there are more than a hundred bytes of them. " * 9
     path.write_bytes(content)
     assert_set_aside(path, "is damaged (file is not a database)")
     assert store_file.set_aside_files(path)[0].read_bytes() == content
 
 
-def test_a_store_that_was_cut_off_is_set_aside(path: Path) -> None:
+def test_a_truncated_store_is_set_aside(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: 10 * PAGE])
     assert_set_aside(path, "is damaged (database disk image is malformed)")
 
@@ -123,7 +123,7 @@ def test_a_store_whose_tables_were_changed_is_set_aside(path: Path) -> None:
     assert_set_aside(path, "is damaged (its tables are not as they were made)")
 
 
-def test_a_store_of_an_older_version_is_set_aside_with_all_it_holds(path: Path) -> None:
+def test_a_store_of_an_older_version_is_set_aside_intact(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     assert_set_aside(path, "was written by an older prefscope")
     database = sqlite3.connect(store_file.set_aside_files(path)[0])
@@ -132,7 +132,7 @@ def test_a_store_of_an_older_version_is_set_aside_with_all_it_holds(path: Path) 
 
 
 @pytest.mark.parametrize("version", [0, SCHEMA_VERSION, SCHEMA_VERSION + 1])
-def test_another_programs_database_is_refused_and_stays(version: int, path: Path) -> None:
+def test_a_database_of_another_program_is_refused_and_kept(version: int, path: Path) -> None:
     path.unlink()
     execute(path, "CREATE TABLE bookmarks (address TEXT)", f"PRAGMA user_version = {version}")
     with pytest.raises(ResourceError, match=r"is another program's database\. Move it away, or use another folder"):
@@ -140,7 +140,7 @@ def test_another_programs_database_is_refused_and_stays(version: int, path: Path
     assert names_beside(path) == ["logps.sqlite", "logps.sqlite.lock"]
 
 
-def test_a_store_of_a_newer_version_is_refused_and_stays(path: Path) -> None:
+def test_a_store_of_a_newer_version_is_refused_and_kept(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(ResourceError, match=r"was written by a newer prefscope\. Update prefscope"):
         LogpStore(path)
@@ -160,7 +160,7 @@ def test_the_journal_of_a_file_that_is_set_aside_is_not_replayed_into_the_new_on
     assert names_beside(path) == ["logps.sqlite", "logps.sqlite.lock", aside, f"{aside}-shm", f"{aside}-wal"]
 
 
-def test_damage_met_at_work_ends_the_run_and_the_next_opening_sets_the_file_aside(path: Path) -> None:
+def test_damage_found_while_running_ends_the_run_and_the_next_opening_sets_the_file_aside(path: Path) -> None:
     damage_every_page_with_rows(path)
     with LogpStore(path) as store:
         assert store.set_aside is None
@@ -169,7 +169,7 @@ def test_damage_met_at_work_ends_the_run_and_the_next_opening_sets_the_file_asid
     assert_set_aside(path, "is damaged (database disk image is malformed)")
 
 
-def test_a_store_that_was_deleted_after_damage_starts_anew(path: Path) -> None:
+def test_a_store_deleted_after_damage_is_created_again(path: Path) -> None:
     damage_every_page_with_rows(path)
     with LogpStore(path) as store, pytest.raises(ResourceError):
         store.lookup(KEYS)
@@ -180,7 +180,7 @@ def test_a_store_that_was_deleted_after_damage_starts_anew(path: Path) -> None:
     assert names_beside(path) == ["logps.sqlite", "logps.sqlite.lock"]
 
 
-def test_a_damaged_store_is_not_taken_from_a_run_that_uses_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_store_is_not_moved_while_a_run_uses_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_file, "TRIES", 2)
     damage_every_page_with_rows(path)
     with LogpStore(path) as running:
@@ -197,7 +197,7 @@ def test_a_damaged_store_is_not_taken_from_a_run_that_uses_it(path: Path, monkey
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_processes_that_open_a_damaged_store_at_once_share_its_one_successor(attempt: int, path: Path) -> None:
+def test_processes_that_open_a_damaged_store_at_once_share_one_replacement(attempt: int, path: Path) -> None:
     path.write_bytes(b"no database " * PAGE)
     command = [sys.executable, "-c", OPEN, str(path)]
     processes = [
@@ -253,7 +253,7 @@ def test_a_damaged_row_counts_as_missing_and_is_replaced(change: str, path: Path
         assert store.counts() == (ROWS, 0)
 
 
-def test_a_row_that_only_the_index_has_ends_the_run_and_the_next_opening_sets_the_file_aside(path: Path) -> None:
+def test_an_index_entry_without_a_row_ends_the_run_and_the_next_opening_sets_the_file_aside(path: Path) -> None:
     database = sqlite3.connect(path)
     index = database.execute("SELECT * FROM sqlite_master WHERE name = 'sequences_by_key'").fetchone()
     database.close()
@@ -271,7 +271,7 @@ def test_a_row_that_only_the_index_has_ends_the_run_and_the_next_opening_sets_th
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_bits_flip_no_number_is_wrong_and_a_few_openings_later_all_is_there(seed: int, path: Path) -> None:
+def test_flipped_bits_never_give_wrong_numbers_and_the_store_recovers(seed: int, path: Path) -> None:
     chance = random.Random(seed)  # noqa: S311 (no secret)
     content = bytearray(path.read_bytes())
     for _ in range(chance.choice([1, 3, 20])):
@@ -296,7 +296,7 @@ def test_clearing_deletes_what_was_set_aside(path: Path) -> None:
     assert names_beside(path) == ["logps.sqlite", "logps.sqlite.lock"]
 
 
-def test_the_cache_command_tells_what_was_set_aside(path: Path) -> None:
+def test_the_cache_command_lists_files_set_aside(path: Path) -> None:
     path.write_bytes(b"no database " * PAGE)
     command = [sys.executable, "-m", "prefscope", "cache", "--cache", str(path.parent)]
     done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]

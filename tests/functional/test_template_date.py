@@ -45,7 +45,7 @@ def on(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
     monkeypatch.setattr("prefscope.pipeline.template_in_use.run_date", run_date)
 
 
-def test_the_date_of_the_run_is_written_kept_and_told(
+def test_the_date_of_the_run_is_rendered_recorded_and_reported(
     score: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(monkeypatch, "2026-01-31")
@@ -55,7 +55,7 @@ def test_the_date_of_the_run_is_written_kept_and_told(
     assert "--template-date 2026-01-31" in told()
 
 
-def test_the_same_date_on_another_day_repeats_the_run(
+def test_the_same_date_reproduces_the_run_on_another_day(
     score: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(monkeypatch, "2026-01-31")
@@ -68,7 +68,7 @@ def test_the_same_date_on_another_day_repeats_the_run(
     assert "12 of 12 sequences" not in told()
 
 
-def test_another_date_is_another_template_and_compare_says_so(
+def test_another_date_counts_as_another_template_and_compare_reports_it(
     score: Callable[..., Ledger], program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(monkeypatch, "2026-01-31")
@@ -92,16 +92,16 @@ def test_parts_are_scored_with_the_date_of_their_plan(
     assert ledger.manifest["tokenization"]["template_date"] == "2026-01-31"
 
 
-def test_a_template_that_writes_no_date_has_none(scored: Ledger) -> None:
+def test_a_template_without_a_date_records_none(scored: Ledger) -> None:
     assert "template_date" not in scored.manifest["tokenization"]
 
 
-def test_a_time_that_cannot_be_fixed_is_a_warning(score: Callable[..., Ledger]) -> None:
+def test_a_time_that_cannot_be_fixed_causes_a_warning(score: Callable[..., Ledger]) -> None:
     score(TIMED)
     assert "Warning: the chat template writes the time of rendering" in told()
 
 
-def test_what_is_no_date_is_refused(program: Program, pairs: Path, models: list[str]) -> None:
+def test_an_invalid_date_is_refused(program: Program, pairs: Path, models: list[str]) -> None:
     code, _, err = program("score", pairs, *models, "--template-date", "31.1.2026", "-o", "out.parquet")
     assert code == 2
     assert "'31.1.2026' is no date. Write --template-date 2026-01-31." in err

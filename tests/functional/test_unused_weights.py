@@ -47,7 +47,7 @@ def test_a_config_with_fewer_layers_than_the_weights_is_refused(program: Program
 
 
 @pytest.mark.parametrize("name", ["model.layers.0.self_attn.o_proj.bias", "model.norm.bias"])
-def test_biases_that_the_config_does_not_name_are_refused(
+def test_biases_missing_from_the_config_are_refused(
     program: Program, pairs: Path, policy: Path, samples: Path, name: str
 ) -> None:
     config = json.loads((policy / "config.json").read_text())
@@ -62,7 +62,7 @@ def test_biases_that_the_config_does_not_name_are_refused(
     "name",
     ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.4.eh_proj.weight", "visual.blocks.0.weight"],
 )
-def test_buffers_next_token_heads_and_other_towers_are_left_out(
+def test_buffers_next_token_heads_and_other_towers_are_ignored(
     program: Program, pairs: Path, policy: Path, name: str
 ) -> None:
     change_config(policy, num_nextn_predict_layers=1)
@@ -91,7 +91,7 @@ def test_biases_of_another_family_are_refused(program: Program, pairs: Path, pol
     assert "have no place" in err
 
 
-def test_scales_of_a_quantized_checkpoint_are_left_out_and_its_further_layers_are_not(policy: Path) -> None:
+def test_scales_of_a_quantized_checkpoint_are_ignored_but_not_its_extra_layers(policy: Path) -> None:
     checkpoint, module = Checkpoint("quantized", policy), AutoModelForCausalLM.from_pretrained(policy)
     scales = ["model.layers.0.self_attn.q_proj.weight_scale", "lm_head.weight_scale"]
     refuse_unused(checkpoint, scales, module, quantized=True)

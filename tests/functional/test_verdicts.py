@@ -128,7 +128,7 @@ def how(outcome: Outcome) -> list[tuple[str, str, int]]:
     return [(plan.path, plan.reason, plan.batch_tokens) for plan in outcome.plans.values()]
 
 
-def test_a_model_is_checked_and_probed_once_and_the_store_remembers_it(examined: list[str]) -> None:
+def test_a_model_is_checked_and_probed_once_and_the_result_is_stored(examined: list[str]) -> None:
     first = run(settings_of(limit=2))
     assert examined == ["check", "probe"] * 2
     second = run(settings_of(limit=4))
@@ -143,7 +143,7 @@ def test_a_run_whose_sequences_are_all_in_the_store_loads_no_weights(loads: Load
     assert loads.names == [str(POLICY), str(REF)]
 
 
-def test_another_dtype_is_checked_by_itself(examined: list[str]) -> None:
+def test_another_dtype_is_checked_separately(examined: list[str]) -> None:
     run(settings_of(ref="none", limit=1))
     run(settings_of(ref="none", limit=1, dtype="bfloat16"))
     assert examined == ["check", "probe"] * 2
@@ -164,7 +164,7 @@ SOUND = '{"verdict": {"path": "packed", "reason": ""}, "budget": {"batch_tokens"
         pytest.param(SOUND.replace("1000.0", "0.0"), id="no tokens a second"),
     ],
 )
-def test_a_damaged_verdict_is_found_anew(text: str, examined: list[str]) -> None:
+def test_a_damaged_stored_check_is_repeated(text: str, examined: list[str]) -> None:
     run(settings_of(ref="none", limit=1))
     change_store("UPDATE verdicts SET verdict = ?", text)
     outcome = run(settings_of(ref="none", limit=2))
@@ -174,7 +174,7 @@ def test_a_damaged_verdict_is_found_anew(text: str, examined: list[str]) -> None
     assert (remembered["verdict"]["path"], remembered["budget"]["batch_tokens"]) == ("packed", 2048)
 
 
-def test_a_model_that_must_be_padded_is_scored_and_the_run_and_the_manifest_say_why(
+def test_a_model_that_must_be_padded_is_scored_and_the_reason_recorded(
     kind: str, folder: Path, program: Program, samples: Path
 ) -> None:
     reason = PADDED[kind][1]
@@ -206,7 +206,7 @@ def test_a_model_that_must_be_padded_gets_the_numbers_of_a_plain_forward_of_each
     assert largest_difference(outcome.token_logps("policy"), np.concatenate(expected)) < NATS_A_TOKEN
 
 
-def test_an_attention_that_was_asked_for_is_used_in_padded_rows_with_the_same_numbers() -> None:
+def test_a_requested_attention_is_used_with_padding_and_gives_the_same_numbers() -> None:
     packed = run(settings_of(ref="none", limit=4))
     padded = run(settings_of(ref="none", limit=4, attn="eager"))
     assert [path for path, *_ in how(packed) + how(padded)] == ["packed", "padded"]
@@ -218,14 +218,14 @@ def test_an_attention_that_was_asked_for_is_used_in_padded_rows_with_the_same_nu
 
 
 @pytest.mark.parametrize(("attn", "path"), [("auto", "packed"), ("eager", "padded")])
-def test_a_budget_that_was_given_bounds_every_batch(attn: str, path: str) -> None:
+def test_a_batch_budget_limits_every_batch(attn: str, path: str) -> None:
     outcome = run(settings_of(ref="none", limit=PAIRS, batch_tokens=300, attn=attn))
     assert {(plan.path, plan.batch_tokens) for plan in outcome.plans.values()} == {(path, 300)}
     assert all(batch.computed <= 300 or batch.sequences == 1 for batch in outcome.batches)
     assert any(batch.sequences > 1 for batch in outcome.batches)
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_split_before_they_are_tried(loads: Loads) -> None:
+def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_split_in_advance(loads: Loads) -> None:
     settings = settings_of(ref="none", limit=30, batch_tokens=1024)
     expected = run(replace(settings, compute=replace(settings.compute, cache_dir="other")))
     run(settings_of(ref="none", limit=1))  # the model is known now
@@ -261,7 +261,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
 
 
 @pytest.mark.parametrize("batch_tokens", [None, 256])
-def test_a_probe_that_grows_too_large_ends_the_probe_and_not_the_run(
+def test_running_out_of_memory_in_a_probe_does_not_end_the_run(
     loads: Loads, monkeypatch: pytest.MonkeyPatch, batch_tokens: int | None
 ) -> None:
     monkeypatch.setattr(probe, "ENOUGH_SECONDS", 3600)
@@ -271,7 +271,7 @@ def test_a_probe_that_grows_too_large_ends_the_probe_and_not_the_run(
     assert sum(batch.sequences for batch in outcome.batches) == 4
 
 
-def test_the_budget_is_that_of_the_device_and_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_depends_on_the_device_and_not_on_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds in (0, 3600):
         monkeypatch.setattr(probe, "ENOUGH_SECONDS", seconds)
         assert how(run(settings_of(ref="none", limit=1, cache=str(seconds)))) == [("packed", "", 2048)]

@@ -169,7 +169,7 @@ def in_process(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory
     return outcome_of(folder, events)
 
 
-def test_a_worker_says_and_writes_what_the_pipeline_does_in_process(
+def test_a_worker_emits_and_writes_what_the_pipeline_does_in_process(
     settings: ScoreSettings, in_process: Outcome, start: Start, tmp_path: Path
 ) -> None:
     worker = start()
@@ -184,7 +184,7 @@ def test_a_worker_says_and_writes_what_the_pipeline_does_in_process(
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "end of stdin", "closed stdout"])
-def test_a_run_ended_amid_its_batches_is_finished_by_the_next_worker_with_nothing_scored_twice(
+def test_a_run_ended_between_batches_is_finished_by_the_next_worker_without_scoring_twice(
     how: str, settings: ScoreSettings, in_process: Outcome, start: Start, tmp_path: Path
 ) -> None:
     ended = start()
@@ -205,7 +205,7 @@ def test_a_run_ended_amid_its_batches_is_finished_by_the_next_worker_with_nothin
     assert outcome.table.equals(in_process.table)
 
 
-def test_data_that_cannot_be_read_fail_with_the_advice_and_exit_code_2(settings: ScoreSettings, start: Start) -> None:
+def test_unreadable_data_fail_with_advice_and_exit_code_2(settings: ScoreSettings, start: Start) -> None:
     worker = start()
     ask(worker, replace(settings, data=DataSettings("nowhere.jsonl")))
     message = "nowhere.jsonl: there is no such file. Check the path."
@@ -225,9 +225,7 @@ def test_data_that_cannot_be_read_fail_with_the_advice_and_exit_code_2(settings:
         ),
     ],
 )
-def test_a_first_line_that_is_no_settings_fails_before_the_pipeline_is_loaded(
-    line: str, reason: str, start: Start
-) -> None:
+def test_an_invalid_first_line_fails_before_the_pipeline_is_loaded(line: str, reason: str, start: Start) -> None:
     worker = start("raise AssertionError")
     tell(worker, line + "\n")
     (event,) = said(worker)
@@ -244,7 +242,7 @@ def test_a_worker_reads_no_data_from_its_stdin(settings: ScoreSettings, start: S
     assert event == Failed("stdin: a worker's stdin carries no data set. Give a file or a hub id.", 2)
 
 
-def test_settings_may_come_late_and_in_pieces(settings: ScoreSettings, start: Start) -> None:
+def test_settings_may_arrive_late_and_in_pieces(settings: ScoreSettings, start: Start) -> None:
     worker = start('emit(Finished(str(place("0f")), settings.data.limit, 0.0))')
     first, second = json.dumps({"settings": settings.to_json(), "ledger": None}).split('"ledger"')
     tell(worker, first)
@@ -256,7 +254,7 @@ def test_settings_may_come_late_and_in_pieces(settings: ScoreSettings, start: St
 
 @pytest.mark.parametrize("how", ["SIGTERM", "end of stdin"])
 @pytest.mark.parametrize("text", ["", '{"settings": '], ids=["nothing", "half a line"])
-def test_a_worker_that_waits_for_its_settings_can_be_ended(how: str, text: str, start: Start) -> None:
+def test_a_worker_waiting_for_its_settings_can_be_terminated(how: str, text: str, start: Start) -> None:
     worker = start("raise AssertionError")
     tell(worker, text)
     end(worker, how)
@@ -267,7 +265,7 @@ def test_a_worker_that_waits_for_its_settings_can_be_ended(how: str, text: str, 
     ("how", "library"),
     [(how, "CDLL") for how in ENDS] + [(how, "PyDLL") for how in ENDS if how.startswith("SIG")],
 )
-def test_a_worker_inside_a_long_call_ends_even_if_that_call_holds_the_interpreter(
+def test_a_worker_can_be_terminated_inside_a_long_call_that_holds_the_gil(
     how: str, library: str, settings: ScoreSettings, start: Start
 ) -> None:
     worker = start(f'emit(Noted("calling")); ctypes.{library}(None).sleep(600)')  # PyDLL keeps the interpreter's lock
@@ -283,7 +281,7 @@ def refuse_signals() -> None:
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "end of stdin"])
-def test_signals_that_the_starter_ignores_and_blocks_end_a_worker_all_the_same(
+def test_signals_that_the_parent_ignores_or_blocks_still_terminate_a_worker(
     how: str, settings: ScoreSettings, start: Start
 ) -> None:
     worker = start('emit(Noted("working")); time.sleep(600)', preexec_fn=refuse_signals)
@@ -294,9 +292,7 @@ def test_signals_that_the_starter_ignores_and_blocks_end_a_worker_all_the_same(
 
 @pytest.mark.parametrize("how", ["SIGTERM", "end of stdin"])
 @pytest.mark.parametrize("step", ["pass", 'place("0f")'], ids=["scoring", "writing the ledger"])
-def test_a_reader_that_stops_reading_keeps_no_worker_alive(
-    how: str, step: str, settings: ScoreSettings, start: Start
-) -> None:
+def test_a_worker_ends_if_its_reader_stops_reading(how: str, step: str, settings: ScoreSettings, start: Start) -> None:
     worker = start(f"{step}\nwhile True:\n    emit(Noted('x' * 1000))")
     ask(worker, settings)
     assert worker.stdout is not None
@@ -309,7 +305,7 @@ def test_a_reader_that_stops_reading_keeps_no_worker_alive(
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "end of stdin", "closed stdout"])
-def test_a_ledger_that_is_half_written_when_the_worker_ends_is_removed(
+def test_a_half_written_ledger_is_removed_when_the_worker_is_terminated(
     how: str, settings: ScoreSettings, start: Start, tmp_path: Path
 ) -> None:
     worker = start("""
@@ -352,9 +348,7 @@ def test_the_children_of_a_worker_with_its_own_session_end_with_it(
     os.close(read)
 
 
-def test_what_libraries_print_goes_to_the_log_and_stdout_has_nothing_but_events(
-    settings: ScoreSettings, start: Start
-) -> None:
+def test_output_of_libraries_goes_to_the_log_and_stdout_has_only_events(settings: ScoreSettings, start: Start) -> None:
     worker = start("""
         print("one")
         os.write(1, b"two\\n")
@@ -389,7 +383,7 @@ def test_a_bug_fails_with_exit_code_70_and_the_path_of_a_log_with_its_traceback(
     assert log.read_text().endswith("\nZeroDivisionError: no luck\n")
 
 
-def test_a_crash_of_a_library_leaves_its_place_in_the_log(settings: ScoreSettings, start: Start) -> None:
+def test_a_crash_in_a_library_leaves_its_stack_in_the_log(settings: ScoreSettings, start: Start) -> None:
     worker = start("ctypes.string_at(0)")
     ask(worker, settings)
     assert list(said(worker)) == [LOADING]
@@ -397,7 +391,7 @@ def test_a_crash_of_a_library_leaves_its_place_in_the_log(settings: ScoreSetting
     assert "Segmentation fault" in worker_log(worker.pid).read_text()
 
 
-def test_old_logs_are_cleared_away(settings: ScoreSettings, start: Start) -> None:
+def test_old_logs_are_removed(settings: ScoreSettings, start: Start) -> None:
     old, new = worker_log("old"), worker_log("new")
     old.parent.mkdir(parents=True, exist_ok=True)
     for log in (old, new):
@@ -408,7 +402,7 @@ def test_old_logs_are_cleared_away(settings: ScoreSettings, start: Start) -> Non
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_run_goes_on_where_no_log_can_be_written(
+def test_a_run_continues_if_no_log_can_be_written(
     settings: ScoreSettings, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "state").touch()

@@ -72,7 +72,7 @@ def test_a_quick_command_loads_nothing_heavy(code: str) -> None:
     assert loaded_after(code) == []
 
 
-def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
+def test_packages_without_models_load_neither_torch_nor_textual() -> None:
     count, *heavy = run("-c", LIGHT_ROOMS).split()
     assert int(count) > 25
     assert heavy == []
@@ -91,11 +91,11 @@ def test_the_light_rooms_load_without_torch_and_without_a_screen() -> None:
     ],
     ids=["report", "json", "csv", "parquet", "html", "curated", "lint"],
 )
-def test_a_ledger_is_read_where_there_is_no_torch(arguments: list[str], tmp_path: Path) -> None:
+def test_a_ledger_can_be_read_without_torch(arguments: list[str], tmp_path: Path) -> None:
     run("-c", WITHOUT_TORCH, *(argument.format(folder=tmp_path) for argument in arguments))
 
 
-def test_the_screens_load_neither_torch_nor_pandas_even_where_parquet_is_exported(tmp_path: Path) -> None:
+def test_the_screens_load_neither_torch_nor_pandas_even_when_exporting_parquet(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
@@ -120,7 +120,7 @@ print(*sorted({"torch", "transformers", "pandas"} & sys.modules.keys()))
     assert (tmp_path / "x.parquet").is_file()
 
 
-def test_given_log_probs_become_a_ledger_where_there_is_no_torch(tmp_path: Path) -> None:
+def test_existing_log_probs_become_a_ledger_without_torch(tmp_path: Path) -> None:
     names = "policy_chosen_logps,policy_rejected_logps,ref_chosen_logps,ref_rejected_logps"
     (tmp_path / "given.csv").write_text(f"{names}\n-50,-60,-52,-58\n")
     options = ["-o", str(tmp_path / "x.parquet"), "--json", "--loss", "dpo"]

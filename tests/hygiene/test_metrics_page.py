@@ -108,7 +108,7 @@ def demo(samples: Path) -> Ledger:
     return load_ledger(samples / "demo.parquet")
 
 
-def test_the_tables_are_those_that_the_script_makes_now(script: ModuleType) -> None:
+def test_the_tables_match_the_output_of_the_script(script: ModuleType) -> None:
     assert script.filled(PAGE) == PAGE, "run python docs/make_metrics.py"
 
 
@@ -117,12 +117,12 @@ def test_every_table_of_the_script_is_on_the_page_once(script: ModuleType) -> No
 
 
 @pytest.mark.parametrize("block", LISTED)
-def test_a_table_names_all_that_there_is_and_nothing_else(block: str) -> None:
+def test_a_table_lists_exactly_what_the_program_declares(block: str) -> None:
     named = spans(row[0] for row in table_after(f"<!-- made: {block} -->"))
     assert Counter(named) == Counter(list(LISTED[block]))
 
 
-def test_every_loss_has_its_formula_and_no_other_has_one() -> None:
+def test_exactly_the_losses_have_formulas() -> None:
     assert {name: formula_of(text) for name, text in sections("losses", "####").items()} == {
         name: loss.formula for name, loss in LOSSES.items()
     }
@@ -136,13 +136,13 @@ def test_every_parameter_of_a_loss_has_its_default_and_range() -> None:
     }
 
 
-def test_every_diagnostic_has_its_formula_and_no_other_has_one() -> None:
+def test_exactly_the_diagnostics_have_formulas() -> None:
     assert {title: formula_of(text) for title, text in sections("diagnostics", "###").items()} == {
         one.title: one.formula for one in DIAGNOSTICS.values()
     }
 
 
-def test_the_losses_over_all_pairs_are_told() -> None:
+def test_losses_over_all_pairs_are_marked() -> None:
     told = PAGE.split("- **Losses over all pairs** (", 1)[1].split(")", 1)[0]
     assert {*SPANS.findall(told)} == {name for name, loss in LOSSES.items() if loss.population}
 
@@ -154,21 +154,19 @@ def test_the_names_of_another_trainer_lead_to_losses() -> None:
         parse_choice(text)
 
 
-def test_the_metrics_are_those_of_the_summary(demo: Ledger) -> None:
+def test_the_metrics_match_the_summary(demo: Ledger) -> None:
     told = spans(row[0] for row in table_after("## Summary"))
     assert {*told} == summarise(demo, DPO).to_json()["metrics"].keys()
 
 
 @pytest.mark.parametrize(("nth", "loss"), [(0, "dpo"), (1, "simpo")], ids=["with a reference", "without one"])
-def test_the_cards_are_those_of_the_overview(
-    demo: Ledger, nth: int, loss: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cards_match_the_overview(demo: Ledger, nth: int, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(demo.manifest, "has_reference", loss == "dpo")
     shown = [card.title for card in cards(View(demo, PreferenceSettings(losses=(LossChoice(loss),))))]
     assert spans(row[0] for row in table_after("### Overview", nth)) == shown
 
 
-def test_the_rows_of_a_comparison_are_those_of_compare(demo: Ledger) -> None:
+def test_the_rows_of_a_comparison_match_compare(demo: Ledger) -> None:
     view = PairedView(demo, DPO, None, demo, Pairing(demo, demo))
     differences = comparison_sections(view, compare(view))[0]
     assert isinstance(differences, Table)
@@ -192,7 +190,7 @@ def test_every_number_in_json_is_on_the_page(command: tuple[str, ...], samples: 
     assert {*numbers_in(json.loads(shown), "")} - told == set()
 
 
-def test_what_is_spelled_like_a_column_is_one(demo: Ledger) -> None:
+def test_names_formatted_as_columns_are_columns(demo: Ledger) -> None:
     like = re.compile(
         r"\w+_(?:logps|logratios|rewards|num_tokens|tokens|loss|weight|posterior|margins)|margins|outcome"
     )
@@ -201,7 +199,7 @@ def test_what_is_spelled_like_a_column_is_one(demo: Ledger) -> None:
     assert spelled - names_of(demo).kinds.keys() - others == set()
 
 
-def test_every_link_within_the_page_has_its_heading() -> None:
+def test_every_internal_link_has_a_heading() -> None:
     headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
     anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
     assert {*re.findall(r"\]\(#([^)]+)\)", PAGE)} <= {*anchors}

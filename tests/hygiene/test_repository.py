@@ -34,7 +34,7 @@ def repository_files() -> list[Path]:
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
-def test_no_file_has_a_path_of_the_machine_it_was_made_on() -> None:
+def test_no_file_contains_a_path_of_the_machine_it_was_made_on() -> None:
     found = {
         str(file.relative_to(ROOT)): path.decode()
         for file in repository_files()
@@ -44,7 +44,7 @@ def test_no_file_has_a_path_of_the_machine_it_was_made_on() -> None:
     assert found == {}
 
 
-def test_no_file_names_another_package_host_than_the_public_ones() -> None:
+def test_files_name_only_public_package_hosts() -> None:
     hosts = {
         str(file.relative_to(ROOT)): host.decode()
         for file in repository_files()
@@ -55,7 +55,7 @@ def test_no_file_names_another_package_host_than_the_public_ones() -> None:
 
 
 @pytest.mark.parametrize("name", prefscope.__all__)
-def test_a_public_name_is_there_and_documented(name: str) -> None:
+def test_public_names_exist_and_are_documented(name: str) -> None:
     assert inspect.getdoc(getattr(prefscope, name))
 
 

@@ -26,7 +26,7 @@ def test_there_are_enough_pairs_of_enough_categories(rows: list[dict[str, Any]])
     assert len({row["category"] for row in rows}) >= 8
 
 
-def test_some_are_conversations_of_several_turns_and_some_have_a_system_prompt(rows: list[dict[str, Any]]) -> None:
+def test_some_pairs_have_several_turns_and_some_a_system_prompt(rows: list[dict[str, Any]]) -> None:
     roles = [[message["role"] for message in row["prompt"]] for row in rows]
     assert sum("assistant" in turns for turns in roles) >= 30
     assert sum(turns[0] == "system" for turns in roles) >= 20
@@ -47,7 +47,7 @@ def test_every_row_is_a_preference_pair_of_one_layout(rows: list[dict[str, Any]]
     assert {normalise(SourceRow(i, i + 1, row))[1] for i, row in enumerate(rows)} == {"trl"}
 
 
-def test_there_is_a_training_split_and_one_that_no_model_has_seen(rows: list[dict[str, Any]]) -> None:
+def test_there_is_a_training_split_and_an_unseen_one(rows: list[dict[str, Any]]) -> None:
     counts = Counter(row["split"] for row in rows)
     assert set(counts) == {"train", "held_out"}
     assert min(counts.values()) >= 20

@@ -55,7 +55,7 @@ def test_a_checkout_finds_its_data_from_another_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_wheel_brings_its_data_and_finds_it_from_another_folder(wheel_install: Path, tmp_path: Path) -> None:
+def test_a_wheel_contains_its_data_and_finds_it_from_another_folder(wheel_install: Path, tmp_path: Path) -> None:
     package, data = ask(tmp_path, str(wheel_install))
     assert package == wheel_install / "prefscope" / "__init__.py"
     assert data == wheel_install / "prefscope" / "sample_data"

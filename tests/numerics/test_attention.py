@@ -57,20 +57,20 @@ def call(mask: Tensor | None = None, /, **given: Any) -> Tensor:
 
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_in_float32_the_output_is_that_of_dense_attention(row: PackedRow, traits: dict[str, Any]) -> None:
+def test_float32_output_equals_dense_attention(row: PackedRow, traits: dict[str, Any]) -> None:
     inputs = drawn(row, **traits)
     torch.testing.assert_close(attended(row, inputs).double(), dense(row, inputs), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS)
-def test_in_float64_the_output_is_that_of_dense_attention_to_the_last_digits(traits: dict[str, Any]) -> None:
+def test_float64_output_equals_dense_attention_to_the_last_digits(traits: dict[str, Any]) -> None:
     inputs = drawn(ROWS["a forest"], dtype=torch.float64, **traits)
     torch.testing.assert_close(attended(ROWS["a forest"], inputs), dense(ROWS["a forest"], inputs), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 4e-3)], ids=str)
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS)
-def test_in_sixteen_bits_the_output_is_that_of_dense_attention_but_for_rounding(
+def test_sixteen_bit_output_equals_dense_attention_up_to_rounding(
     traits: dict[str, Any], dtype: torch.dtype, tolerance: float
 ) -> None:
     row = ROWS["a forest"]
@@ -111,7 +111,7 @@ def test_a_device_without_a_kernel_gets_the_output_of_dense_attention(
 
 @pytest.mark.parametrize("traits", [{}, {"window": 6}, {"softcap": 2.0}, {"sinks": True}], ids=str)
 @pytest.mark.parametrize("poisoned", range(3))
-def test_nothing_of_one_response_reaches_another_or_the_prompt(poisoned: int, traits: dict[str, Any]) -> None:
+def test_responses_do_not_leak_into_each_other_or_the_prompt(poisoned: int, traits: dict[str, Any]) -> None:
     row = pack(sequences_of(*([9] * 30 + [i] * length for i, length in enumerate((5, 20, 11)))))
     own = torch.from_numpy(row.paths[poisoned][30:])
     inputs = drawn(row, **traits)
@@ -133,7 +133,7 @@ def test_no_tensor_of_a_long_row_grows_with_its_square(traits: dict[str, Any]) -
     assert made.largest() < 3000**2 / 40
 
 
-def test_the_scores_of_one_long_sequence_exist_block_by_block() -> None:
+def test_attention_scores_of_a_long_sequence_are_computed_block_by_block() -> None:
     row = strangers(12 * QUERY_BLOCK)
     inputs = drawn(row, softcap=2.0, heads=2, key_heads=1)
     with Made() as made:
@@ -144,13 +144,13 @@ def test_the_scores_of_one_long_sequence_exist_block_by_block() -> None:
 @pytest.mark.parametrize(
     "name", ["position_bias", "head_mask", "cu_seq_lens_q", "attn_bias", "sliding", "s_auxiliary", "block_mask"]
 )
-def test_a_keyword_that_is_not_known_is_refused_by_its_name(name: str) -> None:
+def test_an_unknown_keyword_is_refused_by_name(name: str) -> None:
     with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer asks for {name}\b"):
         call(**{name: torch.zeros(1)})
 
 
 @pytest.mark.parametrize("value", [False, 0, "", ()], ids=repr)
-def test_an_unknown_keyword_is_refused_whatever_is_given_but_nothing(value: object) -> None:
+def test_an_unknown_keyword_is_refused_unless_its_value_is_none(value: object) -> None:
     with attending(FOUR), pytest.raises(NotPackableError, match="unheard_of"):
         call(unheard_of=value)
 
@@ -179,37 +179,37 @@ def test_an_attention_mask_is_refused() -> None:
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
-def test_dropout_and_sight_of_what_follows_are_refused(options: dict[str, Any]) -> None:
+def test_dropout_and_non_causal_attention_are_refused(options: dict[str, Any]) -> None:
     with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer asks for "):
         call(**options)
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
-def test_dropout_and_sight_of_what_follows_are_refused_by_name(options: dict[str, Any]) -> None:
+def test_dropout_and_non_causal_attention_are_refused_by_name(options: dict[str, Any]) -> None:
     with attending(FOUR), pytest.raises(NotPackableError, match=re.escape(next(iter(options)))):
         call(**options)
 
 
-def test_a_layer_that_sees_what_follows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_causal_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layer, "is_causal", False)
     with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer"):
         call()
 
 
 @pytest.mark.parametrize("given_causal", [None, True])
-def test_a_layer_that_says_that_it_is_causal_is_served(*, given_causal: bool | None) -> None:
+def test_a_layer_declared_as_causal_is_accepted(*, given_causal: bool | None) -> None:
     with attending(FOUR):
         assert call(is_causal=given_causal).shape == (1, 4, 4, 8)
 
 
-def test_without_a_row_nothing_is_attended_to() -> None:
+def test_attention_without_a_row_is_refused() -> None:
     with attending(FOUR):
         pass
     with pytest.raises(NotPackableError, match="asks for no row"):
         call()
 
 
-def test_the_windows_that_layers_ask_for_are_collected() -> None:
+def test_the_windows_requested_by_layers_are_collected() -> None:
     with attending(FOUR), watching() as windows:
         for window in (None, 3, 500):
             call(sliding_window=window)

@@ -16,7 +16,7 @@ LENGTHS = (12, 40, 24, LIMIT, 60, LIMIT + 1, 12)
 ROPE = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 
 
-def test_a_sequence_has_its_own_frequencies_whatever_was_computed_before() -> None:
+def test_frequencies_do_not_depend_on_previously_computed_sequences() -> None:
     config = LlamaConfig(**(SIZE | {"max_position_embeddings": LIMIT, "rope_parameters": dict(ROPE)}))
     model = as_loaded(random_model(config))
     verdict = check(model, token_pool())

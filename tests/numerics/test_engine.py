@@ -86,12 +86,12 @@ def test_every_token_is_within_the_tolerance_of_a_plain_float64_forward(
     assert largest_difference(one_by_one, expected) < NATS_A_TOKEN
 
 
-def test_log_probs_come_back_in_float32(one_by_one: Logps) -> None:
+def test_log_probs_are_returned_in_float32(one_by_one: Logps) -> None:
     assert {logps.dtype for logps in one_by_one} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("size", [2, 7, 40])
-def test_the_size_of_a_batch_moves_no_token(
+def test_batch_size_does_not_change_log_probs(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps, size: int
 ) -> None:
     starts = range(0, len(sequences), size)
@@ -99,7 +99,7 @@ def test_the_size_of_a_batch_moves_no_token(
     assert largest_difference(found, one_by_one) < NATS_A_TOKEN
 
 
-def test_the_order_of_a_batch_moves_no_token(
+def test_batch_order_does_not_change_log_probs(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     order = np.random.default_rng(0).permutation(len(sequences)).tolist()
@@ -107,14 +107,14 @@ def test_the_order_of_a_batch_moves_no_token(
     assert largest_difference(found, [one_by_one[i] for i in order]) < NATS_A_TOKEN
 
 
-def test_an_equal_batch_gives_equal_bytes(
+def test_equal_batches_give_equal_bytes(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]
 ) -> None:
     some, others = (score_batch(model, path, sequences[:20], never_halved) for _ in range(2))
     assert [logps.tobytes() for logps in some] == [logps.tobytes() for logps in others]
 
 
-def test_the_chunks_of_the_head_move_no_token(
+def test_head_chunks_do_not_change_log_probs(
     model: LanguageModel,
     path: ForwardMode,
     sequences: list[TokenSequence],
@@ -151,7 +151,7 @@ out_of_memory = pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT
 
 
 @out_of_memory
-def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_every_halving_is_told(
+def test_a_batch_that_does_not_fit_is_halved_until_it_fits_and_every_halving_is_reported(
     model: LanguageModel, path: ForwardMode, error: Callable[[], Exception]
 ) -> None:
     drawn = np.random.default_rng(0).integers(4, 500, size=(10, 20)).astype(np.int32)
@@ -178,7 +178,7 @@ def test_a_single_sequence_that_does_not_fit_stops_the_run_with_advice(
             score_batch(model, path, [sequences[-1]], never_halved)
 
 
-def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(
+def test_other_model_errors_do_not_count_as_out_of_memory(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
@@ -188,7 +188,7 @@ def test_other_errors_of_the_model_are_not_taken_for_want_of_memory(
             score_batch(model, path, sequences[:4], never_halved)
 
 
-def test_after_a_failure_the_model_scores_as_before(
+def test_a_model_scores_as_before_after_a_failure(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps
 ) -> None:
     head: nn.Module = model.module.get_output_embeddings()
@@ -198,7 +198,7 @@ def test_after_a_failure_the_model_scores_as_before(
     assert largest_difference(score_batch(model, path, sequences[:4], never_halved), one_by_one[:4]) < NATS_A_TOKEN
 
 
-def test_scoring_leaves_a_forward_that_somebody_put_on_the_decoder(
+def test_scoring_keeps_a_patched_forward_of_the_decoder(
     model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder: nn.Module = model.module.get_decoder()
@@ -236,5 +236,5 @@ SCOPE: dict[str, Any] = {
         ("processes", 2),
     ],
 )
-def test_whatever_moves_a_number_is_in_the_key(name: str, value: object) -> None:
+def test_everything_that_affects_a_number_is_in_the_key(name: str, value: object) -> None:
     assert compute_scope(**{**SCOPE, name: value}) != compute_scope(**SCOPE)

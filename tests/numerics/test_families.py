@@ -47,7 +47,7 @@ def with_adapter() -> LanguageModel:
     return as_loaded(module, peft)
 
 
-def test_the_related_sequences_share_beginnings_at_three_depths_in_a_row_longer_than_the_context() -> None:
+def test_related_sequences_share_prefixes_at_three_depths_in_a_row_longer_than_the_context() -> None:
     row = pack(related_sequences())
     depths: list[int] = []
     for segment in row.segments:
@@ -71,7 +71,9 @@ def test_a_packed_row_gives_the_log_probs_of_the_plain_forward(config: Pretraine
 @pytest.mark.parametrize(
     ("config", "reason"), [pytest.param(config, reason, id=name) for name, (config, reason) in UNSUITABLE.items()]
 )
-def test_a_family_that_cannot_be_packed_is_padded_and_the_reason_told(config: PretrainedConfig, reason: str) -> None:
+def test_a_family_that_cannot_be_packed_is_padded_and_the_reason_reported(
+    config: PretrainedConfig, reason: str
+) -> None:
     model = as_loaded(random_model(config))
     if reason == OWN_ATTENTION and model.module._can_set_attn_implementation():
         pytest.skip("this transformers computes the family's attention in a way that can be replaced")
@@ -98,7 +100,7 @@ def test_a_model_that_calls_another_layer_its_decoder_gives_the_log_probs_of_the
     assert found.tolist() == pytest.approx(plain_logps(module, sequence), abs=NATS_A_TOKEN)
 
 
-def test_a_model_that_fell_back_gives_the_log_probs_of_the_plain_forward() -> None:
+def test_a_model_that_fell_back_to_padding_gives_the_log_probs_of_the_plain_forward() -> None:
     module, sequences = random_model(FAMILIES["lfm2, hybrid"]), related_sequences()
     expected = [plain_logps(module, sequence) for sequence in sequences]
     model = as_loaded(module)
@@ -118,7 +120,7 @@ def test_adapters_of_every_layer_and_of_the_head_give_the_log_probs_of_their_pla
         assert logps.tolist() == pytest.approx(plain, abs=NATS_A_TOKEN)
 
 
-def test_the_base_of_an_adapter_is_scored_packed_with_the_adapter_off() -> None:
+def test_the_base_of_an_adapter_is_scored_packed_with_the_adapter_disabled() -> None:
     base, adapter = Checkpoint("base", Path("base")), Checkpoint("lora", Path("lora"), Checkpoint("base", Path("base")))
     sequences = related_sequences()
     bare = random_model(PACKED["llama, untied head"])

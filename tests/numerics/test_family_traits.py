@@ -85,15 +85,13 @@ def one_longer(window: int | None) -> int | None:
         ("cohere, scaled logits", "logit_scale", 1.0),
     ],
 )
-def test_a_trait_of_the_config_moves_log_probs_of_the_plain_forward(
-    family: str, name: str, value: float | None
-) -> None:
+def test_config_traits_change_log_probs_of_the_plain_forward(family: str, name: str, value: float | None) -> None:
     module, sequence = random_model(FAMILIES[family]), random_sequences()[0]
     other = random_model(changed(FAMILIES[family], **{name: value}))
     assert largest_difference([plain_logps(module, sequence)], [plain_logps(other, sequence)]) > CLEARLY
 
 
-def test_attention_sinks_move_log_probs_of_the_plain_forward() -> None:
+def test_attention_sinks_change_log_probs_of_the_plain_forward() -> None:
     module, sequence = random_model(PACKED[GPT_OSS]), random_sequences()[0]
     before = plain_logps(module, sequence)
     sinks = [weight for name, weight in module.named_parameters() if name.endswith("sinks")]
@@ -118,7 +116,7 @@ def test_attention_sinks_move_log_probs_of_the_plain_forward() -> None:
         pytest.param("granite, scaled logits", {"scaling": ignored}, id="granite with the usual scale"),
     ],
 )
-def test_an_attention_that_does_something_else_is_caught_by_the_comparison_with_the_plain_forward(
+def test_a_different_attention_is_caught_by_the_comparison_with_the_plain_forward(
     family: str, wrong: dict[str, Callable[[Any], Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, sequences = random_model(PACKED[family]), related_sequences()
@@ -133,7 +131,7 @@ def test_an_attention_that_does_something_else_is_caught_by_the_comparison_with_
     assert largest_difference(found, expected) > CLEARLY
 
 
-def test_an_attention_that_is_given_everything_unchanged_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_attention_passes_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     use(packed_but(sliding_window=lambda window: window, s_aux=lambda sinks: sinks), monkeypatch)
     assert check(as_loaded(random_model(PACKED[GPT_OSS])), token_pool()) == ForwardChoice("packed", "")
 
@@ -146,7 +144,7 @@ def test_an_attention_from_one_sequence_of_the_row_into_the_next_is_caught_by_th
     assert verdict == ForwardChoice("padded", "in a packed row one response leaks into others")
 
 
-def test_a_layer_that_keeps_its_window_to_itself_is_caught_where_no_probe_is_as_long(
+def test_a_layer_with_an_undeclared_window_is_caught_even_if_no_probe_is_as_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     use(packed_but(sliding_window=ignored), monkeypatch)
@@ -154,12 +152,12 @@ def test_a_layer_that_keeps_its_window_to_itself_is_caught_where_no_probe_is_as_
     assert check(model, token_pool()) == ForwardChoice("padded", "its layers do not tell their sliding window")
 
 
-def test_a_layer_that_tells_a_window_longer_than_every_probe_is_packed() -> None:
+def test_a_layer_with_a_declared_window_longer_than_every_probe_is_packed() -> None:
     model = as_loaded(random_model(changed(PACKED[MISTRAL], sliding_window=CONTEXT)))
     assert check(model, token_pool()) == ForwardChoice("packed", "")
 
 
-def test_a_window_that_no_layer_slides_does_not_hinder_packing() -> None:
+def test_a_window_that_no_layer_uses_does_not_prevent_packing() -> None:
     config = changed(PACKED["gemma3, a window in one layer"], layer_types=["full_attention", "full_attention"])
     assert config.sliding_window == WINDOW
     assert check(as_loaded(random_model(config)), token_pool()) == ForwardChoice("packed", "")

@@ -69,7 +69,7 @@ def test_no_tensor_of_a_packed_row_grows_with_its_square(config: PretrainedConfi
 
 
 @heads
-def test_nothing_larger_than_the_logits_of_the_scored_tokens_is_made_of_a_packed_row(*, tied: bool) -> None:
+def test_no_tensor_of_a_packed_row_is_larger_than_the_logits_of_scored_tokens(*, tied: bool) -> None:
     model = wide_headed(torch.float32, "packed", tied=tied)
     with Made() as made:
         forward(model, "packed", responses())
@@ -78,14 +78,14 @@ def test_nothing_larger_than_the_logits_of_the_scored_tokens_is_made_of_a_packed
 
 @heads
 @both_paths
-def test_logits_of_the_scored_tokens_alone_are_made(path: ForwardMode, *, tied: bool) -> None:
+def test_logits_are_computed_only_for_scored_tokens(path: ForwardMode, *, tied: bool) -> None:
     model = wide_headed(torch.float32, path, tied=tied)
     with Made() as made:
         forward(model, path, responses())
     assert made.largest(last=VOCABULARY) == SCORED * VOCABULARY
 
 
-def test_the_plain_forward_is_seen_to_make_all_logits() -> None:
+def test_the_plain_forward_computes_all_logits() -> None:
     model, sequence = wide_headed(torch.float32, "padded"), responses()[0]
     with Made() as made:
         plain_logps(model.module, sequence)
@@ -93,11 +93,11 @@ def test_the_plain_forward_is_seen_to_make_all_logits() -> None:
 
 
 @both_paths
-def test_only_positions_that_predict_a_scored_token_go_through_the_head(path: ForwardMode) -> None:
+def test_only_positions_that_predict_a_scored_token_reach_the_head(path: ForwardMode) -> None:
     assert rows_through_the_head(wide_headed(torch.float32, path), path, responses()) == [SCORED]
 
 
-def test_a_token_that_several_responses_share_goes_through_the_head_once() -> None:
+def test_a_token_shared_by_several_responses_reaches_the_head_once() -> None:
     ids = [one.token_ids for one in responses()]
     shared = [TokenSequence(np.concatenate([ids[0], tail[-4:]]), PROMPT) for tail in ids]
     assert pack(shared).scored.sum() == RESPONSES[0] + 3 * 4
@@ -106,7 +106,7 @@ def test_a_token_that_several_responses_share_goes_through_the_head_once() -> No
 
 
 @both_paths
-def test_the_head_takes_as_many_rows_at_a_time_as_its_logits_may_be(
+def test_the_head_is_applied_in_chunks_that_bound_the_logits(
     path: ForwardMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "FEWEST_ROWS", 1)
@@ -116,7 +116,7 @@ def test_the_head_takes_as_many_rows_at_a_time_as_its_logits_may_be(
 
 @heads
 @both_paths
-def test_in_bfloat16_no_copy_of_the_heads_weight_is_made_in_float32(path: ForwardMode, *, tied: bool) -> None:
+def test_the_head_weight_is_not_copied_to_float32_in_bfloat16(path: ForwardMode, *, tied: bool) -> None:
     model = wide_headed(torch.bfloat16, path, tied=tied)
     with Made() as made:
         forward(model, path, responses())
@@ -126,7 +126,7 @@ def test_in_bfloat16_no_copy_of_the_heads_weight_is_made_in_float32(path: Forwar
 
 
 @both_paths
-def test_in_bfloat16_the_head_is_computed_in_bfloat16_and_its_softmax_in_float32(path: ForwardMode) -> None:
+def test_the_bfloat16_head_runs_in_bfloat16_and_its_softmax_in_float32(path: ForwardMode) -> None:
     model = wide_headed(torch.bfloat16, path)
     seen: list[torch.dtype] = []
     linear: nn.Module = model.module.get_output_embeddings()

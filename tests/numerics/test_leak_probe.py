@@ -31,13 +31,13 @@ def leaks(model: LanguageModel, pool: list[int]) -> str:
 
 @dtypes
 @hybrids
-def test_recurrent_layers_are_found_by_the_leak_probe_alone(config: PretrainedConfig, dtype: torch.dtype) -> None:
+def test_recurrent_layers_are_found_only_by_the_leak_probe(config: PretrainedConfig, dtype: torch.dtype) -> None:
     assert leaks(model_of(config, dtype), token_pool().tolist()) == LEAKS
 
 
 @dtypes
 @hybrids
-def test_recurrent_layers_are_found_where_the_config_hides_them(
+def test_recurrent_layers_are_found_even_if_the_config_hides_them(
     config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
@@ -45,7 +45,7 @@ def test_recurrent_layers_are_found_where_the_config_hides_them(
 
 
 @hybrids
-def test_recurrent_layers_are_found_in_sixteen_bits_where_float32_does_not_fit(
+def test_recurrent_layers_are_found_in_sixteen_bits_if_float32_does_not_fit(
     config: PretrainedConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
@@ -54,7 +54,7 @@ def test_recurrent_layers_are_found_in_sixteen_bits_where_float32_does_not_fit(
 
 
 @pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in PACKED.items()])
-def test_nothing_leaks_in_bfloat16_where_packing_is_right(config: PretrainedConfig) -> None:
+def test_nothing_leaks_in_bfloat16_if_packing_is_correct(config: PretrainedConfig) -> None:
     assert leaks(model_of(config, torch.bfloat16), token_pool().tolist()) == ""
 
 

@@ -67,7 +67,7 @@ def scored(path: ForwardMode, *, limit: int | None) -> tuple[list[list[float]], 
     return found, expected
 
 
-def test_the_limit_is_the_context_that_the_model_was_first_trained_with() -> None:
+def test_the_limit_is_the_original_training_context() -> None:
     assert rope_limit(longrope()) == LIMIT
 
 
@@ -77,7 +77,7 @@ def test_the_limit_is_found_in_a_config_of_the_older_layout() -> None:
     assert rope_limit(Phi3Config.from_dict(layout)) == LIMIT
 
 
-def test_the_limit_of_a_composite_model_is_that_of_its_text() -> None:
+def test_the_limit_of_a_composite_model_is_that_of_its_text_model() -> None:
     config = changed(PACKED["gemma3, with a vision tower"])
     text: Any = config.get_text_config()
     text.rope_parameters = {"full_attention": dict(ROPE), "sliding_attention": {"rope_type": "default"}}
@@ -100,5 +100,5 @@ def test_batches_planned_without_the_limit_would_get_other_log_probs(path: Forwa
     assert largest_difference(*scored(path, limit=None)) > 0.1
 
 
-def test_such_a_model_is_packed() -> None:
+def test_a_longrope_model_is_packed() -> None:
     assert check(as_loaded(random_model(longrope())), token_pool()) == ForwardChoice("packed", "")

@@ -98,7 +98,7 @@ def test_tied_weights_stay_tied() -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True], ids=["packed", "failing"])
-def test_a_model_scores_after_the_check_as_before(*, failing: bool) -> None:
+def test_the_check_does_not_change_how_a_model_scores(*, failing: bool) -> None:
     module, sequences = random_model(LLAMA, torch.bfloat16), random_sequences()
     expected = [plain_logps(module, sequence) for sequence in sequences]
     model = as_loaded(module)
@@ -118,7 +118,7 @@ def test_sixteen_bits_are_compared_in_float32_and_probed_for_leaks_as_they_are()
     assert seen == [torch.float32] * 4 + [torch.bfloat16] * 3
 
 
-def test_where_float32_does_not_fit_sixteen_bits_are_compared_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sixteen_bit_models_are_compared_as_they_are_if_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "available_bytes", lambda _device: 0)
     module = random_model(LLAMA, torch.bfloat16)
     seen = dtypes_seen(module)
@@ -134,7 +134,7 @@ def test_weights_spread_over_devices_are_compared_as_they_are(monkeypatch: pytes
     assert set(seen) == {torch.bfloat16}
 
 
-def test_gross_errors_are_found_in_sixteen_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_errors_are_found_in_sixteen_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_window(*args: Any, **kwargs: Any) -> Any:
         return packed_attention(*args, **{**kwargs, "sliding_window": None})
 
@@ -145,7 +145,7 @@ def test_gross_errors_are_found_in_sixteen_bits_too(monkeypatch: pytest.MonkeyPa
     assert verdict.reason.startswith("packed log-probs differ from plain ones by ")
 
 
-def test_the_attention_is_left_set_to_the_path_that_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attention_is_left_set_for_the_chosen_forward_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     packs, leaks = as_loaded(random_model(LLAMA)), as_loaded(random_model(HYBRIDS["lfm2"]))
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
     for model, expected in ((packs, NAME), (leaks, "eager")):
@@ -153,7 +153,7 @@ def test_the_attention_is_left_set_to_the_path_that_was_found(monkeypatch: pytes
         assert model.module.config._attn_implementation == expected
 
 
-def test_an_attention_that_was_asked_for_is_not_replaced() -> None:
+def test_a_requested_attention_is_not_replaced() -> None:
     model = as_loaded(random_model(LLAMA))
     assert check(model, token_pool(), own_attention=True) == ForwardChoice(
         "padded", "an attention implementation was asked for"
@@ -170,7 +170,7 @@ def test_an_attention_that_was_asked_for_is_not_replaced() -> None:
     ],
     ids=["CUDA", "CPU", "MPS"],
 )
-def test_want_of_memory_is_not_taken_for_a_model_that_cannot_be_packed(error: RuntimeError) -> None:
+def test_running_out_of_memory_does_not_count_as_a_packing_failure(error: RuntimeError) -> None:
     module = random_model(LLAMA, torch.bfloat16)
     before = state(module)
     with pytest.raises(RuntimeError, match="memory"):
@@ -186,7 +186,7 @@ def test_want_of_memory_is_not_taken_for_a_model_that_cannot_be_packed(error: Ru
         (NotImplementedError("positions"), "positions"),
     ],
 )
-def test_a_model_that_fails_on_a_packed_row_is_padded_and_the_error_told(error: Exception, told: str) -> None:
+def test_a_model_that_fails_on_a_packed_row_is_padded_and_the_error_reported(error: Exception, told: str) -> None:
     model = as_loaded(random_model(LLAMA))
     assert check_failing_packed(model, error) == ForwardChoice("padded", f"it cannot run packed ({told})")
     assert model.module.config._attn_implementation == "eager"
@@ -212,7 +212,7 @@ def test_a_model_whose_embeddings_cannot_be_poisoned_is_padded(monkeypatch: pyte
     assert check(model, token_pool()) == ForwardChoice("padded", "it reads its tokens past their embeddings")
 
 
-def test_a_model_without_a_finite_number_is_padded() -> None:
+def test_a_model_without_finite_log_probs_is_padded() -> None:
     model = as_loaded(random_model(LLAMA))
     with torch.no_grad():
         next(model.module.parameters()).fill_(torch.nan)
@@ -220,7 +220,7 @@ def test_a_model_without_a_finite_number_is_padded() -> None:
 
 
 @pytest.mark.parametrize("pool", [[], [5], [0], [7, 7, 7], [5, 6], [100, 101, 102]], ids=str)
-def test_few_tokens_in_use_are_enough(pool: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_distinct_tokens_are_enough(pool: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "_unsuitable", lambda _module: "")
     packs, leaks = (as_loaded(random_model(config)) for config in (LLAMA, HYBRIDS["lfm2"]))
     assert check(packs, np.array(pool, dtype=np.int32)) == PACKS

@@ -99,7 +99,9 @@ def test_two_processes_pack_a_model_and_give_the_log_probs_of_its_plain_forward(
 
 
 @pytest.mark.parametrize("name", SPLITTABLE)
-def test_two_processes_know_how_sure_a_model_is_at_each_token(name: str, split: Mapping[str, Any]) -> None:
+def test_two_processes_compute_the_sum_of_squared_probabilities_at_each_token(
+    name: str, split: Mapping[str, Any]
+) -> None:
     _, (_, both), _ = split[name]
     whole = as_loaded(random_model(PACKED[name]))
     follow(whole, "packed")
@@ -131,19 +133,19 @@ def test_most_families_can_be_split() -> None:
 @pytest.mark.parametrize(
     ("processes", "hint"), [(3, "Take --tp 2."), (4, "Take --tp 2.")], ids=["no divisor", "a divisor of one of them"]
 )
-def test_heads_that_do_not_divide_are_refused_and_told_what_would(processes: int, hint: str) -> None:
+def test_heads_that_do_not_divide_are_refused_with_working_numbers(processes: int, hint: str) -> None:
     with pytest.raises(ModelError, match="4 and 2 attention and key heads") as told:
         refuse_unsplittable(Checkpoint("llama", Path("llama")), PACKED["llama, tied head"], processes)
     assert told.value.hint == hint
 
 
-def test_a_machine_without_accelerate_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_accelerate_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match="needs the package accelerate"):
         refuse_machine(torch.device("cpu"), RANKS)
 
 
-def test_an_adapter_is_refused_and_its_merging_advised() -> None:
+def test_an_adapter_is_refused_with_the_advice_to_merge_it() -> None:
     adapter = Checkpoint("adapter", Path("adapter"), base=Checkpoint("base", Path("base")))
     with pytest.raises(ModelError, match=r"cannot split an adapter.*merge_and_unload"):
         refuse_unsplittable(adapter, PACKED["llama, tied head"], RANKS)

@@ -95,7 +95,7 @@ layouts = pytest.mark.parametrize("heads_first", [True, False], ids=["lse by hea
     ids=str,
 )
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_levels_give_what_segments_give(
+def test_levels_match_segments(
     row: PackedRow, traits: dict[str, Any], *, heads_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = drawn(row, **traits)
@@ -107,7 +107,7 @@ def test_levels_give_what_segments_give(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_levels_give_what_segments_give_in_sixteen_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_match_segments_in_sixteen_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = drawn(ROWS["a forest"], dtype=dtype)
     use(emulated(heads_first=True), monkeypatch)
     found = attended(ROWS["a forest"], inputs).double()
@@ -115,13 +115,13 @@ def test_levels_give_what_segments_give_in_sixteen_bits(dtype: torch.dtype, monk
 
 
 @pytest.mark.parametrize("row", AS_MANY_QUERIES_AS_HEADS.values(), ids=AS_MANY_QUERIES_AS_HEADS)
-def test_as_many_queries_as_heads_are_told_apart(row: PackedRow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_numbers_of_queries_and_heads_are_not_confused(row: PackedRow, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = drawn(row, heads=HEADS, sinks=True)
     use(emulated(heads_first=True), monkeypatch)
     torch.testing.assert_close(attended(row, inputs).double(), dense(row, inputs), rtol=0, atol=1e-5)
 
 
-def test_nothing_of_one_response_reaches_another_or_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_do_not_leak_into_each_other_or_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     row = ROWS["a prompt with its responses"]
     inputs = drawn(row)
     use(emulated(heads_first=True), monkeypatch)
@@ -162,12 +162,12 @@ def test_the_levels_of_a_row_are_made_once(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("device", "dtype"), [(CPU, torch.bfloat16), (torch.device("mps"), torch.float16), (CUDA, torch.float32)], ids=str
 )
-def test_other_devices_and_dtypes_have_no_such_function(device: torch.device, dtype: torch.dtype) -> None:
+def test_other_devices_and_dtypes_do_not_use_varlen_attention(device: torch.device, dtype: torch.dtype) -> None:
     assert find_varlen(device, dtype, 64) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_sixteen_bits_on_cuda_have_it_where_it_takes_all_that_is_needed(
+def test_sixteen_bits_on_cuda_use_varlen_attention_if_it_supports_all_arguments(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = emulated(heads_first=True)
@@ -177,7 +177,7 @@ def test_sixteen_bits_on_cuda_have_it_where_it_takes_all_that_is_needed(
 
 
 @pytest.mark.parametrize(("capability", "width"), [((7, 5), 64), ((9, 0), 288), ((9, 0), 12)], ids=str)
-def test_old_devices_and_head_widths_that_it_does_not_take_have_no_such_function(
+def test_old_devices_and_unsupported_head_widths_do_not_use_varlen_attention(
     capability: tuple[int, int], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_varlen, "varlen_attn", emulated(heads_first=True))
@@ -186,7 +186,7 @@ def test_old_devices_and_head_widths_that_it_does_not_take_have_no_such_function
 
 
 @pytest.mark.parametrize("missing", ["scale", "window_size", "enable_gqa", "return_aux"])
-def test_a_torch_whose_function_lacks_a_parameter_is_not_used(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_varlen_attention_is_not_used_if_torch_lacks_a_parameter(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours: Any = emulated(heads_first=True)
     parameters = inspect.signature(ours).parameters
     ours.__signature__ = inspect.Signature([one for name, one in parameters.items() if name != missing])
@@ -195,7 +195,7 @@ def test_a_torch_whose_function_lacks_a_parameter_is_not_used(missing: str, monk
     assert find_varlen(CUDA, torch.bfloat16, 64) is None
 
 
-def test_a_torch_whose_function_splits_no_keys_is_not_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_splits_are_not_requested_from_a_torch_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     whole: Any = emulated(heads_first=True)
 
     def without_splits(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

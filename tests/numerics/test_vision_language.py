@@ -86,7 +86,7 @@ def test_a_text_is_scored_packed_as_the_whole_model_would(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("attn", ["auto", "eager"])
-def test_a_model_that_looks_ahead_is_refused(attn: str) -> None:
+def test_a_model_with_bidirectional_attention_is_refused(attn: str) -> None:
     bert = BertConfig(
         vocab_size=SIZE["vocab_size"],
         hidden_size=32,
@@ -99,7 +99,7 @@ def test_a_model_that_looks_ahead_is_refused(attn: str) -> None:
         check(as_loaded(random_weights(BertLMHeadModel(bert))), token_pool(), own_attention=attn != "auto")
 
 
-def test_a_model_with_an_encoder_and_a_decoder_is_refused(tmp_path: Path) -> None:
+def test_an_encoder_decoder_model_is_refused(tmp_path: Path) -> None:
     T5Config().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="a t5 model has an encoder and a decoder"):
         loading.attention_of(Checkpoint("t5", tmp_path), ModelSettings(str(tmp_path)))

@@ -101,7 +101,7 @@ EVERY = [*ADAPTERS, ADDED]
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "lora with repeated layers"])
-def test_an_adapter_is_scored_as_by_peft_and_its_base_as_published_and_kept_as_such(
+def test_an_adapter_is_scored_as_in_peft_and_its_base_as_published(
     name: str, bases: Mapping[str, Path], published: Mapping[str, Sums]
 ) -> None:
     base = bases["untied"]
@@ -117,7 +117,7 @@ def test_an_adapter_is_scored_as_by_peft_and_its_base_as_published_and_kept_as_s
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_same_holds_where_the_base_was_scored_first_and_the_adapter_is_the_reference(
+def test_an_adapter_as_reference_is_scored_as_in_peft_after_its_base(
     name: str, bases: Mapping[str, Path], published: Mapping[str, Sums]
 ) -> None:
     base = bases["tied"]
@@ -130,7 +130,7 @@ def test_the_same_holds_where_the_base_was_scored_first_and_the_adapter_is_the_r
 
 
 @pytest.mark.parametrize("name", ["lora", "pissa", "lora that trains all biases", ADDED])
-def test_an_adapter_switched_off_is_a_reference_of_its_own_that_is_never_taken_for_the_base(
+def test_a_disabled_adapter_is_a_separate_reference_never_confused_with_the_base(
     name: str, bases: Mapping[str, Path], published: Mapping[str, Sums]
 ) -> None:
     base = bases["untied"]
@@ -166,7 +166,7 @@ def test_two_adapters_of_one_base_do_not_change_each_other(name: str, other: str
         (ADDED, "it brings embeddings or a head of its own"),
     ],
 )
-def test_a_reference_that_a_trainer_would_have_got_otherwise_is_warned_about(
+def test_a_reference_that_differs_from_a_trainers_causes_a_warning(
     name: str, reason: str, bases: Mapping[str, Path]
 ) -> None:
     adapter = saved(name, bases["tied"])
@@ -177,13 +177,15 @@ def test_a_reference_that_a_trainer_would_have_got_otherwise_is_warned_about(
 
 
 @pytest.mark.parametrize("name", ["lora", "dora", "lora with a whole head", "ia3"])
-def test_an_adapter_whose_base_comes_back_when_it_is_switched_off_is_not(name: str, bases: Mapping[str, Path]) -> None:
+def test_an_adapter_that_restores_its_base_when_disabled_causes_no_warning(
+    name: str, bases: Mapping[str, Path]
+) -> None:
     outcome = scored(saved(name, bases["tied"]), None)
     assert not [note for note in outcome.notes if note.startswith("Warning")]
 
 
 @pytest.mark.parametrize("name", ["pissa", "lora that trains all biases", "lora with repeated layers"])
-def test_nothing_is_kept_under_the_key_of_a_base_that_loading_an_adapter_changed(
+def test_a_base_changed_by_loading_an_adapter_is_not_stored_under_its_key(
     name: str, bases: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = bases["untied" if "biases" in name else "tied"]
@@ -194,7 +196,7 @@ def test_nothing_is_kept_under_the_key_of_a_base_that_loading_an_adapter_changed
     assert committed() == 0
 
 
-def test_a_checkpoint_that_is_written_while_it_is_loaded_is_not_scored(
+def test_a_checkpoint_modified_while_loading_is_not_scored(
     bases: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = saved("lora", bases["tied"])
@@ -225,7 +227,7 @@ def test_a_checkpoint_that_is_written_while_it_is_loaded_is_not_scored(
         ({"task_type": "TOKEN_CLS"}, "this adapter is of a token classifier"),
     ],
 )
-def test_an_adapter_that_has_no_right_number_is_refused(
+def test_an_adapter_without_well_defined_log_probs_is_refused(
     record: dict[str, Any], message: str, bases: Mapping[str, Path]
 ) -> None:
     adapter = saved("lora", bases["tied"])
@@ -235,7 +237,7 @@ def test_an_adapter_that_has_no_right_number_is_refused(
         scored(adapter, None)
 
 
-def test_an_adapter_with_a_weight_that_its_base_has_no_place_for_is_refused(bases: Mapping[str, Path]) -> None:
+def test_an_adapter_with_a_weight_unknown_to_its_base_is_refused(bases: Mapping[str, Path]) -> None:
     from safetensors.torch import load_file, save_file
 
     adapter = saved("lora", bases["tied"])
@@ -245,7 +247,7 @@ def test_an_adapter_with_a_weight_that_its_base_has_no_place_for_is_refused(base
         scored(adapter, None)
 
 
-def test_tokens_that_an_adapter_added_and_the_base_does_not_have_are_not_scored_by_the_base(
+def test_tokens_added_by_an_adapter_are_not_scored_by_its_base(
     bases: Mapping[str, Path],
 ) -> None:
     adapter = saved(ADDED, bases["tied"])
@@ -256,7 +258,7 @@ def test_tokens_that_an_adapter_added_and_the_base_does_not_have_are_not_scored_
     assert len(scored(adapter, "adapter-off").table) == 1
 
 
-def test_an_adapter_with_a_tokenizer_config_and_no_vocabulary_says_whose_tokenizer_it_uses(
+def test_an_adapter_without_a_vocabulary_reports_whose_tokenizer_it_uses(
     bases: Mapping[str, Path],
 ) -> None:
     adapter = saved("lora", bases["tied"])
@@ -265,7 +267,7 @@ def test_an_adapter_with_a_tokenizer_config_and_no_vocabulary_says_whose_tokeniz
     assert note in scored(adapter, None).notes
 
 
-def test_a_full_checkpoint_has_no_adapter_to_switch_off(bases: Mapping[str, Path]) -> None:
+def test_a_full_checkpoint_has_no_adapter_to_disable(bases: Mapping[str, Path]) -> None:
     with pytest.raises(UsageError, match="--ref adapter-off is for a policy that is an adapter"):
         scored(bases["tied"], "adapter-off")
 

@@ -206,7 +206,7 @@ def adapter(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", ["checkpoint", "adapter"])
 @pytest.mark.parametrize("max_length", [None, LONGEST], ids=["whole", "cut"])
 @pytest.mark.parametrize("form", ["messages", "texts"])
-def test_every_loss_and_summary_key_is_trls(
+def test_every_loss_and_summary_key_matches_trl(
     form: str,
     max_length: int | None,
     kind: str,
@@ -226,7 +226,7 @@ def test_every_loss_and_summary_key_is_trls(
     assert disagreements(ours, trl) == {}
 
 
-def test_the_summary_of_several_batches_is_trls(
+def test_the_summary_of_several_batches_matches_trl(
     all_rows: dict[str, list[Row]], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     rows, policy, ref = all_rows["messages"][::2], samples / "tiny-policy", samples / "tiny-ref"
@@ -234,7 +234,7 @@ def test_the_summary_of_several_batches_is_trls(
     assert disagreements(ours, evaluate(rows, load(policy), load(ref), tiny_tokenizer, tmp_path)) == {}
 
 
-def test_pairs_without_a_scored_token_are_those_that_trl_drops(
+def test_pairs_without_scored_tokens_are_those_that_trl_drops(
     all_rows: dict[str, list[Row]], samples: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     rows, policy, ref = all_rows["messages"][::3], samples / "tiny-policy", samples / "tiny-ref"

@@ -160,7 +160,7 @@ def ld_logps(pairs: Pairs, alpha: float) -> dict[str, torch.Tensor]:
 
 
 @given(pairs=some_pairs(), beta=BETAS, alpha=st.floats(0.0, 1.0))
-def test_ld_dpo_is_trls(pairs: Pairs, beta: float, alpha: float) -> None:
+def test_ld_dpo_matches_trl(pairs: Pairs, beta: float, alpha: float) -> None:
     ours = our_losses(pairs, "ld_dpo", beta=beta, alpha=alpha)
     theirs = [
         trl_loss(one, "sigmoid", beta=beta, ld_alpha=alpha, inputs=ld_logps(one, alpha))
@@ -170,14 +170,14 @@ def test_ld_dpo_is_trls(pairs: Pairs, beta: float, alpha: float) -> None:
 
 
 @given(pairs=some_pairs(), beta=BETAS)
-def test_wpo_is_trls(pairs: Pairs, beta: float) -> None:
+def test_wpo_matches_trl(pairs: Pairs, beta: float) -> None:
     theirs = [trl_loss(pairs.of(i), "sigmoid", beta=beta, use_weighting=True) for i in range(len(pairs))]
     assert our_losses(pairs, "wpo", beta=beta) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss_type", PAIRWISE)
 @given(pairs=some_pairs(), beta=BETAS)
-def test_a_loss_of_a_pair_is_trls(loss_type: str, pairs: Pairs, beta: float) -> None:
+def test_per_pair_losses_match_trl(loss_type: str, pairs: Pairs, beta: float) -> None:
     ours = our_losses(pairs, "ipo_trl" if loss_type == "ipo" else loss_type, beta=beta)
     theirs = [trl_loss(pairs.of(i), loss_type, beta=beta) for i in range(len(pairs))]
     assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
@@ -191,7 +191,9 @@ def test_trl_ignores_the_label_smoothing_of_its_sigmoid(pairs: Pairs, beta: floa
 
 @pytest.mark.parametrize("loss_type", ["exo_pair", "robust"])
 @given(pairs=some_pairs(), beta=BETAS, label_smoothing=SMOOTHING)
-def test_a_loss_with_label_smoothing_is_trls(loss_type: str, pairs: Pairs, beta: float, label_smoothing: float) -> None:
+def test_losses_with_label_smoothing_match_trl(
+    loss_type: str, pairs: Pairs, beta: float, label_smoothing: float
+) -> None:
     ours = our_losses(pairs, loss_type, beta=beta, label_smoothing=label_smoothing)
     knobs: dict[str, Any] = {"beta": beta, "label_smoothing": label_smoothing}
     theirs = [trl_loss(pairs.of(i), loss_type, **knobs) for i in range(len(pairs))]
@@ -200,7 +202,7 @@ def test_a_loss_with_label_smoothing_is_trls(loss_type: str, pairs: Pairs, beta:
 
 
 @given(pairs=some_pairs(), beta=BETAS, tau=st.floats(0.02, 1.0))
-def test_discopop_is_trls(pairs: Pairs, beta: float, tau: float) -> None:
+def test_discopop_matches_trl(pairs: Pairs, beta: float, tau: float) -> None:
     ours = our_losses(pairs, "discopop", beta=beta, tau=tau)
     theirs = [trl_loss(pairs.of(i), "discopop", beta=beta, discopop_tau=tau) for i in range(len(pairs))]
     assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
@@ -208,7 +210,7 @@ def test_discopop_is_trls(pairs: Pairs, beta: float, tau: float) -> None:
 
 @pytest.mark.parametrize("loss_type", ["aot", "aot_unpaired"])
 @given(pairs=some_pairs(), beta=BETAS, label_smoothing=SMOOTHING)
-def test_a_loss_over_all_pairs_is_trls_over_a_batch_of_all(
+def test_losses_over_all_pairs_match_trl_with_one_batch(
     loss_type: str, pairs: Pairs, beta: float, label_smoothing: float
 ) -> None:
     ours = our_losses(pairs, loss_type, beta=beta, label_smoothing=label_smoothing)
@@ -217,7 +219,7 @@ def test_a_loss_over_all_pairs_is_trls_over_a_batch_of_all(
 
 
 @given(pairs=some_pairs())
-def test_the_mean_sft_loss_is_trls_mean_over_tokens(pairs: Pairs) -> None:
+def test_the_mean_sft_loss_matches_trls_mean_over_tokens(pairs: Pairs) -> None:
     assert np.mean(our_losses(pairs, "sft")) == pytest.approx(trl_loss(pairs, "sft"), rel=1e-6)
 
 
@@ -225,13 +227,13 @@ def test_the_mean_sft_loss_is_trls_mean_over_tokens(pairs: Pairs) -> None:
     ("name", "divergence"), [("dpo_forward_kl", "forward_kl"), ("dpo_js", "js_divergence")], ids=["forward KL", "JS"]
 )
 @given(pairs=some_pairs(), beta=BETAS)
-def test_a_divergence_is_trls(name: str, divergence: str, pairs: Pairs, beta: float) -> None:
+def test_divergences_match_trl(name: str, divergence: str, pairs: Pairs, beta: float) -> None:
     theirs = [trl_loss(pairs.of(i), "sigmoid", beta=beta, f_divergence_type=divergence) for i in range(len(pairs))]
     assert our_losses(pairs, name, beta=beta) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 @given(pairs=some_pairs(), beta=BETAS, alpha=st.floats(0.0, 2.0))
-def test_an_alpha_divergence_is_trls_in_float32(pairs: Pairs, beta: float, alpha: float) -> None:
+def test_alpha_divergences_match_trl_in_float32(pairs: Pairs, beta: float, alpha: float) -> None:
     settings: dict[str, Any] = {"beta": beta, "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": alpha}
     theirs = [trl_loss(pairs.of(i), "sigmoid", torch.float32, **settings) for i in range(len(pairs))]
     ours = our_losses(pairs, "dpo_alpha", beta=beta, alpha=alpha)
@@ -243,14 +245,14 @@ def test_an_alpha_divergence_is_trls_in_float32(pairs: Pairs, beta: float, alpha
 
 
 @given(pairs=some_pairs(), beta=BETAS, label_smoothing=SMOOTHING)
-def test_cpo_is_trls(pairs: Pairs, beta: float, label_smoothing: float) -> None:
+def test_cpo_matches_trl(pairs: Pairs, beta: float, label_smoothing: float) -> None:
     ours = our_losses(pairs, "cpo", beta=beta, label_smoothing=label_smoothing, alpha=0.0)
     assert ours == pytest.approx(cpo_losses(pairs, "sigmoid", beta, label_smoothing=label_smoothing), rel=1e-6)
 
 
 @given(pairs=some_pairs(), beta=BETAS, gamma=st.floats(0.0, 2.0), alpha=st.floats(-0.9, 0.9))
 @settings(max_examples=50)
-def test_simpo_and_alphapo_are_trls(pairs: Pairs, beta: float, gamma: float, alpha: float) -> None:
+def test_simpo_and_alphapo_match_trl(pairs: Pairs, beta: float, gamma: float, alpha: float) -> None:
     theirs = cpo_losses(pairs, "simpo", beta, simpo_gamma=gamma)
     assert our_losses(pairs, "simpo", beta=beta, gamma=gamma) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
     if abs(alpha) > 1e-3:  # nearer, TRL's power of a probability cancels
@@ -273,7 +275,7 @@ def cpo_losses(pairs: Pairs, loss_type: str, beta: float, **settings: float) -> 
 
 
 @given(pairs=some_pairs(), beta=BETAS)
-def test_the_odds_of_orpo_are_trls(pairs: Pairs, beta: float) -> None:
+def test_orpo_odds_match_trl(pairs: Pairs, beta: float) -> None:
     trainer = SimpleNamespace(beta=beta, accelerator=SimpleNamespace(device="cpu"))
     means = (torch.stack([row.mean() for row in side]) for side in pairs.policy)
     theirs = -ORPOTrainer.odds_ratio_loss(trainer, *means)[0]  # type: ignore[arg-type]
@@ -281,7 +283,7 @@ def test_the_odds_of_orpo_are_trls(pairs: Pairs, beta: float) -> None:
     assert ours.tolist() == pytest.approx(theirs.tolist(), rel=1e-4, abs=1e-4)  # TRL computes it in float32
 
 
-def test_the_harness_gives_the_published_value() -> None:
+def test_the_harness_reproduces_the_published_value() -> None:
     tokens = [[torch.full((count,), total / count, dtype=torch.float64)] for total, count in ((-50, 20), (-60, 30))]
     refs = [[torch.full((count,), total / count, dtype=torch.float64)] for total, count in ((-52, 20), (-58, 30))]
     pairs = Pairs((tokens[0], tokens[1]), (refs[0], refs[1]), (tokens[0], tokens[1]))

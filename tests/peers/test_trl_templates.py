@@ -104,7 +104,7 @@ def test_there_are_templates_and_fifteen_conversations() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_token_ids_are_trls_or_both_refuse(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_token_ids_match_trl_or_both_refuse(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = TEMPLATES[name].read_text(encoding="utf-8")
     differing = [
         conversation

@@ -90,7 +90,7 @@ def our_ids(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[Ids]:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("kind", ROWS)
-def test_templates_get_the_rows_as_trl_gives_them(
+def test_templates_receive_rows_as_in_trl(
     kind: str, suffix: str, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     path = tmp_path / f"rows{suffix}"
@@ -108,7 +108,7 @@ def test_templates_get_the_rows_as_trl_gives_them(
     assert None not in ours["qwen2_5"]
 
 
-def test_no_template_of_trl_reads_what_counts_as_metadata_of_a_turn() -> None:
+def test_no_trl_template_reads_the_metadata_of_a_turn() -> None:
     read = re.compile(r"""(?:message|msg|turn|m)\w*(?:\.|\[["']|\.get\(["'])(\w+)""")
     keys = {key for template in TEMPLATES.values() for key in read.findall(template)}
     assert {"role", "content", "tool_calls"} <= keys

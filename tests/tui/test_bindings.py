@@ -42,18 +42,18 @@ def own_bindings() -> list[tuple[str, Binding]]:
     return [(one.__name__, binding) for one in classes for binding in Binding.make_bindings(vars(one)["BINDINGS"])]
 
 
-def test_every_binding_has_an_id_of_its_own_so_that_it_can_be_given_another_key() -> None:
+def test_every_binding_has_a_unique_id_so_that_its_key_can_be_changed() -> None:
     ids = Counter({(name, binding.id, binding.action) for name, binding in own_bindings()})
     assert [(name, action) for name, found, action in ids if not found] == []
     shared = Counter(found for _, found, _ in ids)
     assert [found for found, count in shared.items() if count > 1] == []
 
 
-def test_every_binding_says_what_it_does() -> None:
+def test_every_binding_has_a_description() -> None:
     assert [(name, binding.key) for name, binding in own_bindings() if not binding.description] == []
 
 
-def test_no_control_chord_is_the_only_key_for_something() -> None:
+def test_no_action_has_only_a_control_chord() -> None:
     keys: dict[tuple[str, str], set[str]] = {}
     for name, binding in own_bindings():
         keys.setdefault((name, binding.action), set()).add(binding.key)
@@ -94,7 +94,7 @@ def _show(demo: Session) -> Iterator[Callable[[str], Terminal]]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_help_panel_tells_every_key_that_works_in_a_place(show: Callable[[str], Terminal], place: str) -> None:
+def test_the_help_panel_lists_every_active_key(show: Callable[[str], Terminal], place: str) -> None:
     """Textual's panel lists what is active from the focus upwards, also what the footer leaves out."""
     terminal = show(place)
     active = terminal.app.screen.active_bindings.values()
@@ -110,7 +110,7 @@ def test_the_help_panel_tells_every_key_that_works_in_a_place(show: Callable[[st
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_two_keys_that_work_together_are_the_same(show: Callable[[str], Terminal], place: str) -> None:
+def test_keys_that_are_active_together_do_not_clash(show: Callable[[str], Terminal], place: str) -> None:
     chain = show(place).app.screen._modal_binding_chain
     ours = {name for name, _ in own_bindings()}
     keys = Counter(

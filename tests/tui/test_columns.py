@@ -22,7 +22,7 @@ def header(terminal: Terminal) -> list[str]:
     return next(line for line in terminal.lines if line.lstrip().startswith("#")).partition("│")[0].split()
 
 
-def test_the_dialog_ticks_the_columns_that_are_shown_and_says_what_each_is(demo: Session, show_pairs: Show) -> None:
+def test_the_dialog_ticks_the_shown_columns_and_explains_each(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo)
     terminal.press("c")
     assert "[x] margin             chosen_rewards − rejected_rewards" in terminal.text
@@ -54,7 +54,7 @@ def test_leaving_the_dialog_changes_nothing(demo: Session, show_pairs: Show) -> 
     assert recall().columns is None
 
 
-def test_a_brings_back_the_columns_that_fit_best(demo: Session, show_pairs: Show) -> None:
+def test_a_restores_the_automatic_columns(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo)
     before = terminal.text
     terminal.press("c", "space", "enter")
@@ -64,7 +64,7 @@ def test_a_brings_back_the_columns_that_fit_best(demo: Session, show_pairs: Show
     assert recall().columns is None
 
 
-def test_the_data_sets_own_columns_can_be_shown(tmp_path: Path, show_pairs: Show) -> None:
+def test_columns_of_the_data_set_can_be_shown(tmp_path: Path, show_pairs: Show) -> None:
     extra = {"[b]kind\x1b[2J": ("text", ["[/b]\x1b[2J"])}
     session = write_pairs(tmp_path / "own.parquet", [{}], extra=extra)  # type: ignore[arg-type]
     terminal = show_pairs(session, (180, 36))
@@ -74,7 +74,7 @@ def test_the_data_sets_own_columns_can_be_shown(tmp_path: Path, show_pairs: Show
     assert "[/b]␛[2J" in terminal.text
 
 
-def test_a_column_that_this_ledger_lacks_stays_chosen_for_others(show_app: Show, demo: Session) -> None:
+def test_a_column_missing_from_this_ledger_stays_chosen_for_others(show_app: Show, demo: Session) -> None:
     remember(Remembered(columns=("margins_b", "margins", "dpo_loss")))
     terminal = show_app()
     terminal.press("2")
@@ -83,7 +83,7 @@ def test_a_column_that_this_ledger_lacks_stays_chosen_for_others(show_app: Show,
     assert demo.columns == ("chosen_rewards", "margins", "dpo_loss", "margins_b")
 
 
-def test_the_column_sorted_by_is_shown_though_it_was_not_chosen(demo: Session, show_pairs: Show) -> None:
+def test_the_sort_column_is_shown_even_if_not_chosen(demo: Session, show_pairs: Show) -> None:
     demo.columns = ("margins",)
     terminal = show_pairs(demo)
     terminal.press("c", "space", "escape", ">", ">", "s")

@@ -98,7 +98,7 @@ def test_a_loss_is_shown_in_what_if(show_app: Show) -> None:
     assert "mean simpo loss against beta" in terminal.text
 
 
-def test_the_action_of_a_key_is_done_where_the_focus_was(show_app: Show, demo: Session) -> None:
+def test_the_action_of_a_key_runs_where_the_focus_was(show_app: Show, demo: Session) -> None:
     terminal = show_app()
     terminal.press("2", "j", "j")
     ask(terminal, "pairs: mark")
@@ -116,7 +116,7 @@ def test_a_screenshot_is_written_to_the_working_folder(
     assert "implicit" in picture.read_text()
 
 
-def test_a_hostile_column_is_listed_as_it_is(tmp_path: Path) -> None:
+def test_a_hostile_column_is_listed_literally(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "x.parquet", [{}], extra={"[/b]\x1b[2J": ("text", ["a"])})
     with Terminal(PrefscopeApp(session)) as terminal:
         terminal.press("ctrl+p")

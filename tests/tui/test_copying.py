@@ -23,14 +23,14 @@ Show = Callable[..., Terminal]
         ("6", "Displacement: 1.8% won by lowering both. 96% of ", "Copied: the findings"),
     ],
 )
-def test_y_copies_what_a_screen_tells(show_app: Show, pane: str, begins: str, told: str) -> None:
+def test_y_copies_the_content_of_a_screen(show_app: Show, pane: str, begins: str, told: str) -> None:
     terminal = show_app()
     terminal.press(pane, "y")
     assert terminal.app.clipboard.startswith(begins)
     assert told in terminal.text
 
 
-def test_tmux_is_told_what_it_needs(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tmux_user_is_told_which_setting_copying_needs(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")  # noqa: S108 (a name alone)
     terminal = show_app((120, 36))
     terminal.press("2", "y")

@@ -81,7 +81,7 @@ def write(terminal: Terminal) -> str:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
-def test_the_dialog_looks_as_recorded(session: Session, show: Show, size: tuple[int, int]) -> None:
+def test_the_dialog_matches_its_golden_file(session: Session, show: Show, size: tuple[int, int]) -> None:
     terminal = show(session, size)
     terminal.press(*TO_FORM, "down", "space")
     assert terminal.widths == {size[0]}
@@ -89,7 +89,7 @@ def test_the_dialog_looks_as_recorded(session: Session, show: Show, size: tuple[
 
 
 @pytest.mark.parametrize("key", ["1", "2", "3", "4", "5"])
-def test_e_opens_the_dialog_from_every_screen_and_esc_leads_back(session: Session, show: Show, key: str) -> None:
+def test_e_opens_the_dialog_from_every_screen_and_esc_closes_it(session: Session, show: Show, key: str) -> None:
     terminal = show(session)
     terminal.press("escape", key, "e")
     assert path_of(terminal) == "demo-view.csv"
@@ -104,7 +104,7 @@ def test_every_line_fits_the_smallest_terminal_and_the_buttons_are_in_view(sessi
     assert "Export" in terminal.lines[13]
 
 
-def test_the_offered_file_follows_the_choices_until_another_is_typed(session: Session, show: Show) -> None:
+def test_the_suggested_file_follows_the_choices_until_it_is_changed(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press(*TO_ROWS, "down", "space")
     assert path_of(terminal) == "demo-marked.csv"
@@ -116,7 +116,7 @@ def test_the_offered_file_follows_the_choices_until_another_is_typed(session: Se
     assert path_of(terminal) == "my.json"
 
 
-def test_enter_comes_after_the_keys_before_it_however_fast_they_come(session: Session, show: Show) -> None:
+def test_enter_is_processed_after_the_keys_before_it(session: Session, show: Show) -> None:
     terminal = show(session)
     for character in "quick.csv":
         terminal.app.post_message(Key(character, character))
@@ -126,7 +126,7 @@ def test_enter_comes_after_the_keys_before_it_however_fast_they_come(session: Se
     assert Path("quick.csv").is_file()
 
 
-def test_the_facts_tell_how_many_pairs_are_written_dropped_and_swapped(session: Session, show: Show) -> None:
+def test_the_dialog_shows_how_many_pairs_are_written_dropped_and_swapped(session: Session, show: Show) -> None:
     terminal = show(session)
     assert "14 pairs in ledger order." in terminal.text
     terminal.press(*TO_FORM, "down", "space")
@@ -184,7 +184,7 @@ def test_hostile_names_and_expressions_are_shown_and_written_safely(
         ("curated marked.csv", [*TO_ROWS, "down", "space", "tab", "down", "space"]),
     ],
 )
-def test_the_command_line_writes_the_very_same_bytes(
+def test_the_command_line_writes_the_same_bytes(
     session: Session, show: Show, program: Program, name: str, keys: list[str]
 ) -> None:
     terminal = show(session)
@@ -197,9 +197,7 @@ def test_the_command_line_writes_the_very_same_bytes(
     assert Path(name).read_bytes() == ours
 
 
-def test_the_pairs_are_those_of_the_view_in_the_order_of_the_ledger(
-    session: Session, show: Show, program: Program
-) -> None:
+def test_the_pairs_of_the_view_are_written_in_ledger_order(session: Session, show: Show, program: Program) -> None:
     session.set_sort(Sort("margins"))
     write(show(session))
     rows = [int(line.split(",")[0]) for line in Path("demo-view.csv").read_text(encoding="utf-8").splitlines()[1:]]
@@ -209,7 +207,7 @@ def test_the_pairs_are_those_of_the_view_in_the_order_of_the_ledger(
     assert Path("demo-view.csv").read_bytes() == Path("same.csv").read_bytes()
 
 
-def test_moved_knobs_are_in_the_command_line_whatever_other_defaults_there_are(
+def test_the_command_line_has_the_moved_knobs_whatever_the_defaults(
     session: Session, show: Show, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for knob in knobs(session.view):
@@ -224,7 +222,7 @@ def test_moved_knobs_are_in_the_command_line_whatever_other_defaults_there_are(
     assert 1 < ours.count(b"\n") < 171
 
 
-def test_losses_that_were_asked_for_are_in_the_command_line(session: Session, show: Show) -> None:
+def test_the_command_line_has_the_requested_losses(session: Session, show: Show) -> None:
     losses = (LossChoice("ipo_azar", {"beta": 0.25}), LossChoice("simpo"))
     session.set_preferences(PreferenceSettings(beta=0.5, losses=losses, explicit=True))
     assert dialog(show(session)).request.command == (
@@ -233,7 +231,7 @@ def test_losses_that_were_asked_for_are_in_the_command_line(session: Session, sh
     )
 
 
-def test_without_a_reference_only_losses_without_one_are_asked_for(
+def test_the_command_line_has_only_reference_free_losses_without_a_reference(
     tmp_path: Path, show: Show, program: Program
 ) -> None:
     session = write_pairs(tmp_path / "free.parquet", [{}, {}], has_reference=False)
@@ -245,7 +243,7 @@ def test_without_a_reference_only_losses_without_one_are_asked_for(
     assert written.read_bytes() == ours
 
 
-def test_a_ledger_without_a_pair_gives_a_table_of_its_header_alone(tmp_path: Path, show: Show) -> None:
+def test_an_empty_ledger_is_exported_as_a_header(tmp_path: Path, show: Show) -> None:
     write(show(write_pairs(tmp_path / "none.parquet", [])))
     assert (tmp_path / "none-view.csv").read_text(encoding="utf-8").count("\n") == 1
 
@@ -253,7 +251,7 @@ def test_a_ledger_without_a_pair_gives_a_table_of_its_header_alone(tmp_path: Pat
 # Writing
 
 
-def test_a_file_that_was_written_is_told_with_its_number_of_pairs(session: Session, show: Show) -> None:
+def test_a_written_file_is_reported_with_its_number_of_pairs(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press("enter")
     assert "Writing demo-view.csv" in terminal.text
@@ -262,7 +260,7 @@ def test_a_file_that_was_written_is_told_with_its_number_of_pairs(session: Sessi
     assert not isinstance(terminal.app.screen, ExportDialog)
 
 
-def test_enter_exports_from_any_field_but_presses_the_button_that_it_is_on(session: Session, show: Show) -> None:
+def test_enter_exports_from_any_field_and_presses_a_focused_button(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press(*TO_BUTTONS, "tab", "enter")
     terminal.finish()
@@ -273,7 +271,7 @@ def test_enter_exports_from_any_field_but_presses_the_button_that_it_is_on(sessi
     assert Path("demo-view.csv").exists()
 
 
-def test_a_curated_data_set_is_written_by_mouse_alone(session: Session, show: Show) -> None:
+def test_a_curated_data_set_can_be_written_with_the_mouse(session: Session, show: Show) -> None:
     terminal = show(session, (80, 24))
     terminal.click_text("all 170")
     terminal.click_text("curated data set")
@@ -285,7 +283,7 @@ def test_a_curated_data_set_is_written_by_mouse_alone(session: Session, show: Sh
     assert [json.loads(line) for line in lines] == [row for at, row in enumerate(sources) if at not in {8, 46}]
 
 
-def test_a_file_that_is_there_is_replaced_by_a_second_enter(session: Session, show: Show) -> None:
+def test_a_second_enter_replaces_an_existing_file(session: Session, show: Show) -> None:
     Path("demo-view.csv").write_text("as it was")
     terminal = show(session)
     assert "⚠ This file exists: you will be asked before it is replaced." in terminal.text
@@ -298,7 +296,7 @@ def test_a_file_that_is_there_is_replaced_by_a_second_enter(session: Session, sh
     assert Path("demo-view.csv").read_text(encoding="utf-8").count("\n") == 15
 
 
-def test_what_was_changed_since_is_asked_about_anew(session: Session, show: Show) -> None:
+def test_changing_a_choice_requires_a_new_confirmation(session: Session, show: Show) -> None:
     for name in ("demo-view.csv", "demo-marked.csv"):
         Path(name).write_text("as it was")
     terminal = show(session)
@@ -320,7 +318,7 @@ def test_what_was_changed_since_is_asked_about_anew(session: Session, show: Show
         ("x" * 300 + ".csv", "✗ This path cannot be used (File name too long). Choose another."),
     ],
 )
-def test_a_path_that_cannot_be_is_told_below_it_and_nothing_is_written(
+def test_an_invalid_path_is_reported_below_it_and_nothing_is_written(
     session: Session, show: Show, name: str, told: str
 ) -> None:
     Path("folder.csv").mkdir()
@@ -335,7 +333,7 @@ def test_a_path_that_cannot_be_is_told_below_it_and_nothing_is_written(
     assert Path("demo.parquet").read_bytes() == before
 
 
-def test_a_curated_data_set_is_not_written_over_the_marks(session: Session, show: Show) -> None:
+def test_a_curated_data_set_does_not_replace_the_marks(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press(*TO_FORM, "down", "space")
     dialog(terminal).query_one(Input).value = "demo.marks.json"
@@ -343,7 +341,7 @@ def test_a_curated_data_set_is_not_written_over_the_marks(session: Session, show
     assert "✗ demo.marks.json: this is the file of the ledger's marks. Choose another name." in terminal.text
 
 
-def test_a_curated_data_set_of_which_nothing_is_left_is_told(session: Session, show: Show) -> None:
+def test_a_curated_data_set_without_pairs_is_refused(session: Session, show: Show) -> None:
     session.set_filter("mark(drop)")
     terminal = show(session)
     terminal.press(*TO_FORM, "down", "space")
@@ -351,7 +349,7 @@ def test_a_curated_data_set_of_which_nothing_is_left_is_told(session: Session, s
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
-def test_beside_a_ledger_where_nothing_may_be_written_no_file_is_offered(session: Session, show: Show) -> None:
+def test_no_file_is_suggested_in_a_folder_without_write_permission(session: Session, show: Show) -> None:
     folder = Path("locked")
     folder.mkdir()
     shutil.copy(session.ledger.path, folder)
@@ -366,7 +364,7 @@ def test_beside_a_ledger_where_nothing_may_be_written_no_file_is_offered(session
         folder.chmod(0o700)
 
 
-def test_a_row_that_cannot_be_swapped_is_told_as_a_sentence_and_the_app_goes_on(tmp_path: Path, show: Show) -> None:
+def test_a_row_that_cannot_be_swapped_is_reported_and_the_app_keeps_running(tmp_path: Path, show: Show) -> None:
     session = write_pairs(tmp_path / "odd.parquet", [{}, {}])
     session.set_mark(1, Mark("swap"))
     terminal = show(session)
@@ -379,7 +377,7 @@ def test_a_row_that_cannot_be_swapped_is_told_as_a_sentence_and_the_app_goes_on(
     assert isinstance(terminal.app.screen, ExportDialog)
 
 
-def test_a_ledger_that_is_gone_meanwhile_is_told_as_a_sentence(session: Session, show: Show) -> None:
+def test_a_ledger_that_was_deleted_meanwhile_is_reported(session: Session, show: Show) -> None:
     terminal = show(session)
     Path("demo.parquet").unlink()
     write(terminal)

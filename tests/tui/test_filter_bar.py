@@ -42,7 +42,7 @@ def line(terminal: Terminal) -> str:
     return found
 
 
-def test_the_pairs_follow_while_one_types(shown: Terminal) -> None:
+def test_pairs_are_filtered_while_typing(shown: Terminal) -> None:
     shown.type("margin < 0")
     assert session_of(shown).order.tolist() == [1, 3]
     assert line(shown) == " / margin < 0" + " " * 63 + "✓ 2"
@@ -51,12 +51,12 @@ def test_the_pairs_follow_while_one_types(shown: Terminal) -> None:
     assert line(shown).endswith("✓ 1")
 
 
-def test_the_keys_of_the_pane_are_letters_in_the_filter(shown: Terminal) -> None:
+def test_keys_of_the_pane_type_letters_in_the_filter(shown: Terminal) -> None:
     shown.type("fnNsyuq/123 ")
     assert shown.app.screen.query_one(FilterInput).value == "fnNsyuq/123 "
 
 
-def test_an_error_leaves_the_pairs_as_they_were_and_points_at_what_is_wrong(shown: Terminal) -> None:
+def test_an_error_keeps_the_pairs_and_points_at_the_mistake(shown: Terminal) -> None:
     shown.type("margin < 0")
     shown.type(" or margni > 1")
     assert session_of(shown).expression == "margin < 0"
@@ -69,7 +69,7 @@ def test_an_error_leaves_the_pairs_as_they_were_and_points_at_what_is_wrong(show
     assert underlined == ["margni"]
 
 
-def test_the_error_goes_when_it_is_mended(shown: Terminal) -> None:
+def test_the_error_disappears_when_it_is_fixed(shown: Terminal) -> None:
     shown.type("margin <")
     assert "Something is missing at the end" in shown.text
     shown.type(" 0")
@@ -77,7 +77,7 @@ def test_the_error_goes_when_it_is_mended(shown: Terminal) -> None:
     assert line(shown).endswith("✓ 2")
 
 
-def test_markup_and_control_characters_that_are_typed_are_shown_as_they_are(shown: Terminal) -> None:
+def test_typed_markup_and_control_characters_are_shown_literally(shown: Terminal) -> None:
     shown.type("[/foo]")
     assert "[/foo]" in line(shown)
     assert "This is not valid here" in shown.text
@@ -87,7 +87,7 @@ def test_markup_and_control_characters_that_are_typed_are_shown_as_they_are(show
     assert shown.widths == {80}
 
 
-def test_escape_goes_back_to_the_pairs_and_there_it_clears_the_filter(shown: Terminal) -> None:
+def test_escape_returns_to_the_pairs_and_clears_the_filter_from_there(shown: Terminal) -> None:
     shown.type("margin < 0")
     shown.press("escape")
     assert isinstance(shown.app.focused, PairTable)
@@ -97,25 +97,25 @@ def test_escape_goes_back_to_the_pairs_and_there_it_clears_the_filter(shown: Ter
     assert shown.app.screen.query_one(FilterInput).value == ""
 
 
-def test_escape_clears_an_expression_that_never_was_one(shown: Terminal) -> None:
+def test_escape_clears_an_invalid_expression(shown: Terminal) -> None:
     shown.type("margin <")
     shown.press("escape", "escape")
     assert shown.app.screen.query_one(FilterInput).value == ""
     assert "missing" not in shown.text
 
 
-def test_enter_goes_to_the_pairs_at_once(shown: Terminal) -> None:
+def test_enter_moves_to_the_pairs_at_once(shown: Terminal) -> None:
     shown.press(*"margin < 0", "enter")
     assert isinstance(shown.app.focused, PairTable)
     assert session_of(shown).order.tolist() == [1, 3]
 
 
-def test_enter_stays_where_something_is_to_be_mended(shown: Terminal) -> None:
+def test_enter_stays_in_the_filter_while_it_is_invalid(shown: Terminal) -> None:
     shown.press(*"margin <", "enter")
     assert isinstance(shown.app.focused, FilterInput)
 
 
-def test_former_filters_come_back_with_the_arrow_keys(shown: Terminal) -> None:
+def test_arrow_keys_recall_previous_filters(shown: Terminal) -> None:
     field = shown.app.screen.query_one(FilterInput)
     for expression in ("margin < 0", "margin > 0"):
         field.value = ""
@@ -130,7 +130,7 @@ def test_former_filters_come_back_with_the_arrow_keys(shown: Terminal) -> None:
     assert session_of(shown).order.tolist() == [0]
 
 
-def test_tab_completes_the_word_and_offers_the_next_one_when_pressed_again(shown: Terminal) -> None:
+def test_tab_completes_the_word_and_cycles_through_candidates(shown: Terminal) -> None:
     field = shown.app.screen.query_one(FilterInput)
     shown.type("len_c > le")
     completed = []
@@ -140,7 +140,7 @@ def test_tab_completes_the_word_and_offers_the_next_one_when_pressed_again(shown
     assert completed == ["len_c > len_c", "len_c > len_r", "len_c > len_c"]
 
 
-def test_tab_completes_in_the_middle_and_keeps_what_follows(shown: Terminal) -> None:
+def test_tab_completes_in_the_middle_and_keeps_the_rest(shown: Terminal) -> None:
     field = shown.app.screen.query_one(FilterInput)
     field.value = "pro ~ 'x'"
     field.cursor_position = 3
@@ -149,7 +149,7 @@ def test_tab_completes_in_the_middle_and_keeps_what_follows(shown: Terminal) -> 
     assert field.cursor_position == 6
 
 
-def test_tab_leaves_what_it_does_not_know(shown: Terminal) -> None:
+def test_tab_leaves_unknown_words_unchanged(shown: Terminal) -> None:
     shown.press(*"zzz", "tab")
     assert shown.app.screen.query_one(FilterInput).value == "zzz"
     assert isinstance(shown.app.focused, FilterInput)
@@ -169,7 +169,7 @@ def test_tab_leaves_what_it_does_not_know(shown: Terminal) -> None:
         ("margin ", []),
     ],
 )
-def test_the_word_before_the_cursor_can_become_these(before: str, expected: list[str]) -> None:
+def test_the_word_before_the_cursor_has_the_expected_completions(before: str, expected: list[str]) -> None:
     assert completions(before, NAMES) == expected
 
 

@@ -18,9 +18,7 @@ AT_THE_END = "? Help  q Quit"
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 36), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("pane", "123456")
-def test_help_and_quit_stand_at_the_right_end_and_no_word_is_cut(
-    show_app: Show, size: tuple[int, int], pane: str
-) -> None:
+def test_help_and_quit_are_at_the_right_and_no_word_is_cut(show_app: Show, size: tuple[int, int], pane: str) -> None:
     terminal = show_app(size)
     terminal.press(pane)
     line = terminal.lines[-1]
@@ -51,7 +49,7 @@ def test_the_keys_are_those_of_the_focused_widget(show_app: Show) -> None:
     assert terminal.lines[-1].endswith(AT_THE_END)
 
 
-def test_a_dialog_tells_its_own_keys_alone(show_app: Show) -> None:
+def test_a_dialog_shows_only_its_own_keys(show_app: Show) -> None:
     terminal = show_app((80, 24))
     terminal.press("2", "f")
     assert terminal.lines[-1].split() == ["esc", "Back"]

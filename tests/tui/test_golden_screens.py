@@ -33,7 +33,7 @@ SCREENS = {
 
 @SIZES
 @pytest.mark.parametrize("name", SCREENS)
-def test_a_screen_of_the_demo_is_as_it_was(demo: Session, name: str, size: tuple[int, int]) -> None:
+def test_a_screen_of_the_demo_matches_its_golden_file(demo: Session, name: str, size: tuple[int, int]) -> None:
     with Terminal(PrefscopeApp(demo), size) as terminal:
         terminal.press(*SCREENS[name])
         terminal.rest(0.1)
@@ -41,7 +41,9 @@ def test_a_screen_of_the_demo_is_as_it_was(demo: Session, name: str, size: tuple
 
 
 @SIZES
-def test_the_load_screen_is_as_it_was(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_screen_matches_its_golden_file(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with Terminal(PrefscopeApp(None), size) as terminal:
         terminal.rest(0.3)
@@ -49,7 +51,7 @@ def test_the_load_screen_is_as_it_was(size: tuple[int, int], tmp_path: Path, mon
 
 
 @SIZES
-def test_the_error_screen_is_as_it_was(demo: Session, size: tuple[int, int]) -> None:
+def test_the_error_screen_matches_its_golden_file(demo: Session, size: tuple[int, int]) -> None:
     message = "The policy and the reference have different tokenizers: id 32000 is <pad> in one and <s> in the other."
     screen = ErrorScreen("Scoring stopped", message, advice="What was scored is kept: x tries again.", log="one\ntwo")
     with Terminal(PrefscopeApp(demo), size) as terminal:

@@ -17,7 +17,7 @@ from tests.tui.terminal import Terminal
 Show = Callable[..., Terminal]
 
 
-def test_enter_lists_the_pairs_that_a_check_falls_on(show_app: Show) -> None:
+def test_enter_lists_the_pairs_of_a_lint_finding(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", "down", "down", "down", "down", "down", "down", "down", "down", "down")
     assert "line 78 like line 154" in terminal.text
@@ -27,7 +27,7 @@ def test_enter_lists_the_pairs_that_a_check_falls_on(show_app: Show) -> None:
 
 
 @pytest.mark.slow
-def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_texts_are_linted_only_on_request(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FEW", 0)
     terminal = show_app((120, 36))
     terminal.press("6")
@@ -38,7 +38,7 @@ def test_many_texts_are_looked_at_when_one_asks_for_it(show_app: Show, monkeypat
     assert "not checked yet" not in terminal.text
 
 
-def test_a_finding_and_a_check_of_one_name_stand_beside_each_other(demo: Session) -> None:
+def test_a_diagnostic_and_a_check_of_the_same_name_are_both_listed(demo: Session) -> None:
     keys = [finding_row(demo.view, one).key for one in diagnose(demo.view).findings]
     longer = [PreferencePair(row, row + 1, f"{row}?", "no" * row, "yes") for row in range(40)]
     keys += [row.key for row in lint_rows(lint_pairs(longer))]

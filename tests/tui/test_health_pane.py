@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 Show = Callable[..., Terminal]
 
 
-def test_every_finding_is_told_with_its_figure(show_app: Show) -> None:
+def test_every_finding_is_listed_with_its_figure(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6")
     assert "✓ Displacement        1.8% won by lowering both" in terminal.text
@@ -26,7 +26,7 @@ def test_every_finding_is_told_with_its_figure(show_app: Show) -> None:
     assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
 
 
-def test_the_highlighted_finding_is_told_in_full_with_its_source(show_app: Show) -> None:
+def test_the_highlighted_finding_is_shown_in_full_with_its_source(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", "down")
     assert (
@@ -35,7 +35,7 @@ def test_the_highlighted_finding_is_told_in_full_with_its_source(show_app: Show)
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
 
 
-def test_enter_lists_the_pairs_that_a_finding_is_about(show_app: Show, demo: Session) -> None:
+def test_enter_lists_the_pairs_of_a_finding(show_app: Show, demo: Session) -> None:
     terminal = show_app()
     terminal.press("6", "enter")
     assert demo.expression == "margins > 0 and chosen_logratios < 0"
@@ -48,7 +48,7 @@ def test_enter_lists_the_pairs_of_a_flag(show_app: Show, demo: Session) -> None:
     assert demo.expression == "flag(identical)"
 
 
-def test_a_moved_knob_moves_the_findings(show_app: Show, demo: Session) -> None:
+def test_moving_a_knob_updates_the_findings(show_app: Show, demo: Session) -> None:
     terminal = show_app((120, 36))
     terminal.press("4", "right_square_bracket", "6")
     assert demo.preferences.beta > 0.1
@@ -56,7 +56,7 @@ def test_a_moved_knob_moves_the_findings(show_app: Show, demo: Session) -> None:
     assert "best beta 1.79" in terminal.text
 
 
-def test_pairs_are_grouped_by_a_column_and_a_group_is_opened(show_app: Show, demo: Session) -> None:
+def test_pairs_can_be_grouped_by_a_column_and_a_group_opened(show_app: Show, demo: Session) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", "b", "down", "enter")
     assert "✱ train                  126     96.0% (91–98%)      +0.255 (+0.207 to +0.303)" in terminal.text
@@ -71,7 +71,7 @@ def test_escape_goes_back_to_the_findings(show_app: Show) -> None:
     assert "Displacement" in terminal.text
 
 
-def test_tokens_of_many_pairs_are_read_when_they_are_asked_for(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_many_pairs_are_read_only_on_request(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FEW", 10)
     terminal = show_app((120, 36))
     terminal.press("6", *["down"] * 6)
@@ -81,20 +81,20 @@ def test_tokens_of_many_pairs_are_read_when_they_are_asked_for(show_app: Show, m
     assert "Spread over 98 tokens per pair" in terminal.text
 
 
-def test_the_cursor_stays_in_its_row_when_the_window_changes(show_app: Show) -> None:
+def test_the_cursor_stays_on_its_row_when_the_window_is_resized(show_app: Show) -> None:
     terminal = show_app()
     terminal.press("6", "down", "down")
     terminal.resize(120, 36)
     assert "Ranking accuracy: policy 47.1%, reference 46.5%." in terminal.text
 
 
-def test_the_cursor_stays_in_its_row_when_clean_flags_are_shown(show_app: Show) -> None:
+def test_the_cursor_stays_on_its_row_when_clean_flags_are_shown(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", *["down"] * 7, "v")
     assert "For example, row 159, line 160:" in terminal.text
 
 
-def test_a_ledger_without_a_reference_has_what_it_can_tell(tmp_path: Path) -> None:
+def test_a_ledger_without_a_reference_shows_the_findings_that_need_none(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "free.parquet", [{}, {}], has_reference=False)
     with Terminal(PrefscopeApp(session)) as terminal:
         terminal.press("6")

@@ -66,7 +66,7 @@ def _opened_lately() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x36"])
-def test_no_screen_of_hostile_pairs_is_harmed(paths: list[Path], size: tuple[int, int]) -> None:
+def test_hostile_pairs_are_shown_safely_on_every_screen(paths: list[Path], size: tuple[int, int]) -> None:
     first, *others = map(load_ledger, paths)
     found = {}
     with Terminal(Bare(Session(first, PreferenceSettings(), others)), size) as terminal:
@@ -78,7 +78,7 @@ def test_no_screen_of_hostile_pairs_is_harmed(paths: list[Path], size: tuple[int
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
-def test_a_hostile_error_is_shown_in_full_without_harm() -> None:
+def test_a_hostile_error_is_shown_in_full_and_safely() -> None:
     with Terminal(Bare(None)) as terminal:
         terminal.app.call_later(
             terminal.app.push_screen, ErrorScreen("Not scored", f"{SHORT}\n{BROKEN} told", log=f"{SHORT}\nlast words")
@@ -117,9 +117,7 @@ def _rows(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_worker_says_on_the_load_screen_is_shown_without_harm(
-    monkeypatch: pytest.MonkeyPatch, rows: Path
-) -> None:
+def test_hostile_worker_notes_are_shown_safely_on_the_load_screen(monkeypatch: pytest.MonkeyPatch, rows: Path) -> None:
     events = f"Noted({SHORT!r}), Progressed({PAYLOADS['markup'] + PAYLOADS['clear']!r}, 1)"
     monkeypatch.setattr(worker_run, "WORKER", talker(events))
     settings = ScoreSettings(DataSettings(str(rows)), ModelSettings(""))
@@ -131,7 +129,7 @@ def test_what_a_worker_says_on_the_load_screen_is_shown_without_harm(
         terminal.press("escape")
 
 
-def test_what_a_worker_says_at_its_end_is_shown_without_harm(monkeypatch: pytest.MonkeyPatch, rows: Path) -> None:
+def test_the_hostile_last_message_of_a_worker_is_shown_safely(monkeypatch: pytest.MonkeyPatch, rows: Path) -> None:
     monkeypatch.setattr(worker_run, "WORKER", talker(f"Failed({SHORT!r}, 2),"))
     settings = ScoreSettings(DataSettings(str(rows)), ModelSettings(""))
     with Terminal(Bare(None, settings=settings)) as terminal:
@@ -142,7 +140,7 @@ def test_what_a_worker_says_at_its_end_is_shown_without_harm(monkeypatch: pytest
         assert dangers(terminal) == []
 
 
-def test_the_strip_shows_a_hostile_end_without_harm(paths: list[Path]) -> None:
+def test_the_strip_shows_a_hostile_failure_safely(paths: list[Path]) -> None:
     session = Session(load_ledger(paths[0]), PreferenceSettings())
     run = Scoring(ScoreSettings(DataSettings("rows.jsonl"), ModelSettings("")))
     with Terminal(Bare(session)) as terminal:
@@ -170,7 +168,7 @@ def test_a_path_with_control_characters_is_not_suggested(tmp_path: Path) -> None
         assert terminal.app.screen.query_one("#data", Input).value == f"{tmp_path}/ab.jsonl"
 
 
-def test_a_config_of_a_hostile_checkpoint_is_told_without_harm(tmp_path: Path, rows: Path) -> None:
+def test_the_config_of_a_hostile_checkpoint_is_described_safely(tmp_path: Path, rows: Path) -> None:
     config = {"model_type": PAYLOADS["markup"] + PAYLOADS["clear"]}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     settings = ScoreSettings(DataSettings(str(rows)), ModelSettings(str(tmp_path)))
@@ -181,7 +179,7 @@ def test_a_config_of_a_hostile_checkpoint_is_told_without_harm(tmp_path: Path, r
         assert dangers(terminal) == []
 
 
-def test_a_ledger_whose_name_utf_8_cannot_hold_is_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_a_ledger_name_that_is_not_utf_8_is_refused_with_a_message(tmp_path: Path) -> None:
     path = tmp_path / "name\udcff.parquet"
     path.touch()
     with pytest.raises(LedgerError, match=r"a ledger's name must be valid UTF-8\. Rename the file\."):

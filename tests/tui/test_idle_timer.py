@@ -33,7 +33,7 @@ def test_the_user_is_idle_before_the_first_key() -> None:
     assert IdleTimer().allows()
 
 
-def test_postponed_work_is_done_when_the_user_is_idle_or_after_a_long_wait(
+def test_postponed_work_runs_when_the_user_is_idle_or_after_a_long_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(idle_timer, "IDLE_AFTER", math.inf)

@@ -14,7 +14,7 @@ from tests.tui.terminal import Terminal
 Show = Callable[..., Terminal]
 
 
-def test_a_key_that_was_set_works_in_place_of_ours_and_is_told(show_app: Show, demo: Session) -> None:
+def test_a_user_defined_key_replaces_the_default_and_is_shown(show_app: Show, demo: Session) -> None:
     terminal = show_app(keys=checked_keys({"pairs-open": "f5", "pair-mark": ["X"]}))
     terminal.press("2")
     assert " f5 Open " in terminal.lines[-1]
@@ -22,11 +22,11 @@ def test_a_key_that_was_set_works_in_place_of_ours_and_is_told(show_app: Show, d
     assert demo.mark_of(0).decision == "keep"
 
 
-def test_keys_may_be_written_as_characters_or_by_name() -> None:
+def test_keys_can_be_given_as_characters_or_names() -> None:
     assert checked_keys({"help": ["!", "f2"]}) == {"help": "exclamation_mark,f2"}
 
 
-def test_every_binding_of_ours_can_be_given_another_key() -> None:
+def test_every_binding_can_be_given_another_key() -> None:
     assert [one.description for nodes in TOGETHER for one in _bindings(nodes) if not one.id] == []
 
 
@@ -42,15 +42,15 @@ def test_every_binding_of_ours_can_be_given_another_key() -> None:
     ],
     ids=["unknown", "of a screen", "of a widget", "given twice", "a number", "none"],
 )
-def test_a_mistake_is_told_in_a_sentence(keys: Mapping[str, object], told: str) -> None:
+def test_invalid_keys_are_reported(keys: Mapping[str, object], told: str) -> None:
     with pytest.raises(UsageError) as caught:
         checked_keys(keys)
     assert f"prefscope.toml [keys]: {told}" in str(caught.value)
 
 
-def test_two_keys_can_change_places() -> None:
+def test_two_keys_can_be_swapped() -> None:
     assert checked_keys({"pairs-sort": "n", "pairs-next-wrong": "s"}) == {"pairs-sort": "n", "pairs-next-wrong": "s"}
 
 
-def test_screens_that_are_never_seen_together_may_share_a_key() -> None:
+def test_bindings_that_are_never_active_together_may_share_a_key() -> None:
     assert checked_keys({"overview-plots": "v"}) == {"overview-plots": "v"}

@@ -177,7 +177,7 @@ def test_a_run_of_several_workers_fills_the_screens_as_one_process_does(
     assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
-def test_the_strip_tells_how_far_the_run_is(show: Show) -> None:
+def test_the_strip_shows_the_progress_of_the_run(show: Show) -> None:
     terminal = show((80, 24))
     wait_for_some(terminal)
     terminal.wait_for(lambda: "tok/s" in terminal.lines[2])
@@ -186,7 +186,7 @@ def test_the_strip_tells_how_far_the_run_is(show: Show) -> None:
     assert terminal.widths == {80}
 
 
-def test_a_filter_and_a_sort_work_on_what_is_scored(show: Show) -> None:
+def test_filter_and_sort_apply_to_the_scored_pairs(show: Show) -> None:
     terminal = show()
     wait_for_some(terminal)
     stop(terminal)
@@ -226,7 +226,7 @@ def test_numbers_do_not_change_while_keys_are_pressed(show: Show, monkeypatch: p
     terminal.wait_for(lambda: known(terminal) > shown)
 
 
-def test_a_scored_pair_has_its_tokens_and_another_says_that_it_waits(show: Show) -> None:
+def test_a_scored_pair_shows_tokens_and_others_are_marked_not_scored_yet(show: Show) -> None:
     terminal = show()
     wait_for_some(terminal)
     shown = session(terminal)
@@ -242,7 +242,7 @@ def test_a_scored_pair_has_its_tokens_and_another_says_that_it_waits(show: Show)
     assert "not scored yet" in terminal.text
 
 
-def test_the_finished_run_is_that_of_the_command_line(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+def test_the_finished_ledger_equals_that_of_the_command_line(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
     terminal = show()
     terminal.wait_for(lambda: is_open(terminal))
     wait_for_all(terminal)
@@ -252,7 +252,7 @@ def test_the_finished_run_is_that_of_the_command_line(show: Show, undisturbed: b
     assert "Scored 40 pairs" in terminal.text
 
 
-def test_a_killed_worker_is_told_and_gone_on_with(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_and_its_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
     terminal = show()
     wait_for_some(terminal)
     process = run_of(terminal)._process
@@ -266,7 +266,7 @@ def test_a_killed_worker_is_told_and_gone_on_with(show: Show, undisturbed: bytes
     assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
-def test_a_stopped_run_is_gone_on_with(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
+def test_a_stopped_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
     terminal = show()
     wait_for_some(terminal)
     terminal.press("x")
@@ -279,7 +279,7 @@ def test_a_stopped_run_is_gone_on_with(show: Show, undisturbed: bytes, tmp_path:
     assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
-def test_leaving_the_screens_ends_the_worker_and_removes_what_it_left(settings: ScoreSettings, tmp_path: Path) -> None:
+def test_quitting_ends_the_worker_and_removes_its_temporary_files(settings: ScoreSettings, tmp_path: Path) -> None:
     with Terminal(PrefscopeApp(None, settings=settings), (80, 24)) as terminal:
         terminal.click("#score", 3, 0)
         wait_for_some(terminal)
@@ -291,7 +291,7 @@ def test_leaving_the_screens_ends_the_worker_and_removes_what_it_left(settings: 
     assert list((tmp_path / "cache").glob("preview-*")) == []
 
 
-def test_a_mark_made_while_scoring_lies_beside_the_ledger(show: Show, tmp_path: Path) -> None:
+def test_a_mark_made_while_scoring_is_stored_beside_the_ledger(show: Show, tmp_path: Path) -> None:
     terminal = show()
     wait_for_some(terminal)
     terminal.press("2", "space")
@@ -300,7 +300,7 @@ def test_a_mark_made_while_scoring_lies_beside_the_ledger(show: Show, tmp_path: 
     assert session(terminal).mark_of(session(terminal).position).decision == "keep"
 
 
-def test_what_cannot_be_scored_is_told_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
+def test_scoring_errors_are_shown_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
     bad = tmp_path / "rows.jsonl"
     bad.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"nothing": 1}\n')
     settings = replace(settings, data=DataSettings(str(bad)))
@@ -313,7 +313,7 @@ def test_what_cannot_be_scored_is_told_on_the_load_screen(settings: ScoreSetting
         assert isinstance(terminal.app.screen, LoadScreen)
 
 
-def test_a_ledger_of_a_newer_version_is_told_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
+def test_a_ledger_of_a_newer_version_is_reported_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
     newer = tmp_path / "newer.parquet"
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION + 1}).encode()}
     pq.write_table(pa.table({"row": [0]}).replace_schema_metadata(metadata), newer)
@@ -335,7 +335,7 @@ def test_a_file_of_log_probs_is_opened_without_a_model(settings: ScoreSettings, 
         assert session(terminal).ledger.num_pairs == 1
 
 
-def test_a_run_ends_with_what_the_worker_told(settings: ScoreSettings, tmp_path: Path) -> None:
+def test_a_run_has_finished_when_its_worker_has_exited(settings: ScoreSettings, tmp_path: Path) -> None:
     async def run() -> Scoring:
         found = Scoring(settings, tmp_path / "alone.parquet")
         await found.run()

@@ -42,7 +42,7 @@ def strong_background(terminal: Terminal) -> str:
 
 
 @pytest.mark.parametrize("keys", SCREENS)
-def test_ascii_alone_is_painted_on_every_screen_and_dialog(show_app: Show, keys: str) -> None:
+def test_ascii_mode_paints_only_ascii_on_every_screen_and_dialog(show_app: Show, keys: str) -> None:
     terminal = show_app(ascii_only=True)
     terminal.press(*keys.split())
     lines = ["".join(segment.text for segment in line) for line in painted(terminal)]
@@ -52,9 +52,7 @@ def test_ascii_alone_is_painted_on_every_screen_and_dialog(show_app: Show, keys:
 
 @pytest.mark.parametrize("theme", ["prefscope-dark", "ansi-dark"])
 @pytest.mark.parametrize("keys", SCREENS)
-def test_no_colour_is_painted_where_none_is_wanted(
-    show_app: Show, monkeypatch: pytest.MonkeyPatch, keys: str, theme: str
-) -> None:
+def test_no_color_paints_no_colours(show_app: Show, monkeypatch: pytest.MonkeyPatch, keys: str, theme: str) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     terminal = show_app(theme=theme)
     terminal.press(*keys.split())
@@ -67,7 +65,7 @@ def test_no_colour_is_painted_where_none_is_wanted(
 
 
 @pytest.mark.parametrize("palette", PALETTES)
-def test_tokens_numbers_and_bars_take_the_palette(show_app: Show, palette: Palette) -> None:
+def test_tokens_numbers_and_bars_use_the_palette(show_app: Show, palette: Palette) -> None:
     (positive, negative), _ = PALETTES[palette]
     terminal = show_app(palette=palette)
     assert terminal.colour_of("██") == positive
@@ -77,7 +75,7 @@ def test_tokens_numbers_and_bars_take_the_palette(show_app: Show, palette: Palet
     assert strong_background(terminal) == positive
 
 
-def test_without_colours_signs_are_written_behind_tokens(show_app: Show) -> None:
+def test_signs_follow_tokens_without_colours(show_app: Show) -> None:
     terminal = show_app()
     terminal.press("3")
     app = terminal.app
@@ -94,7 +92,7 @@ def test_without_colours_signs_are_written_behind_tokens(show_app: Show) -> None
     assert "⁻" in terminal.text  # they were asked for
 
 
-def test_colours_of_signs_are_darker_on_a_light_theme_also_one_of_others(show_app: Show) -> None:
+def test_sign_colours_are_darker_on_every_light_theme(show_app: Show) -> None:
     terminal = show_app()
     terminal.press("3")
     assert strong_background(terminal) == SKY
@@ -115,7 +113,7 @@ def test_theme_and_palette_are_remembered(show_app: Show) -> None:
     assert (again.theme, again.palette) == ("prefscope-light", "blue-red")
 
 
-def test_what_is_given_goes_before_what_is_remembered_and_is_not_kept(show_app: Show) -> None:
+def test_options_override_the_remembered_state_and_are_not_stored(show_app: Show) -> None:
     remember(Remembered(theme="prefscope-light", palette="mono"))
     app = show_app(theme="nord", palette="sky-orange").app
     assert isinstance(app, PrefscopeApp)
@@ -125,7 +123,7 @@ def test_what_is_given_goes_before_what_is_remembered_and_is_not_kept(show_app: 
     assert recall() == Remembered(theme="prefscope-light", palette="blue-red")
 
 
-def test_an_unknown_theme_is_told_with_the_nearest() -> None:
+def test_an_unknown_theme_is_reported_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"There is no theme 'prefscop-light'\. Did you mean 'prefscope-light'\?"):
         PrefscopeApp(None, theme="prefscop-light")
 
@@ -141,13 +139,13 @@ def test_an_unknown_theme_is_told_with_the_nearest() -> None:
     ],
     ids=["no JSON", "no object", "of an earlier version", "odd values", "odd lists"],
 )
-def test_of_a_damaged_file_the_rest_is_remembered(text: str, expected: Remembered | None) -> None:
+def test_valid_entries_of_a_damaged_state_file_are_used(text: str, expected: Remembered | None) -> None:
     remembered_file().parent.mkdir(parents=True)
     remembered_file().write_text(text)
     assert recall() == (expected or Remembered(columns=("margins",), opened=(Opened("x"),)))
 
 
-def test_an_unknown_palette_that_is_remembered_is_left_out(show_app: Show) -> None:
+def test_an_unknown_remembered_palette_is_ignored(show_app: Show) -> None:
     remembered_file().parent.mkdir(parents=True)
     remembered_file().write_text(json.dumps({"palette": "beige", "theme": "beige"}))
     assert show_app().colour_of("▒▒") == ORANGE

@@ -95,7 +95,7 @@ def test_the_bins_together_have_every_pair(show: Show, demo: Session) -> None:
     assert sorted(seen) == list(range(170))
 
 
-def test_without_a_reference_a_bin_opens_the_pairs_of_its_gap(tmp_path: Path) -> None:
+def test_a_bin_opens_pairs_by_their_log_prob_gap_without_a_reference(tmp_path: Path) -> None:
     logps = [{"policy_chosen_logps": -40.0 - row, "policy_rejected_logps": -60.0} for row in range(20)]
     session = write_pairs(tmp_path / "free.parquet", logps, has_reference=False)
     with Terminal(PrefscopeApp(session), (120, 36)) as terminal:
@@ -113,7 +113,7 @@ def test_a_click_on_a_tab_shows_its_pane(show: Show) -> None:
     assert tab(terminal) == "pairs"
 
 
-def test_a_moved_knob_changes_every_screen(show: Show, demo: Session) -> None:
+def test_moving_a_knob_updates_every_screen(show: Show, demo: Session) -> None:
     terminal = show()
     terminal.press("4", *["right_square_bracket"] * 6)
     assert demo.preferences.beta == 0.2
@@ -126,7 +126,7 @@ def test_a_moved_knob_changes_every_screen(show: Show, demo: Session) -> None:
     assert demo.preferences == demo.initial
 
 
-def test_a_knob_follows_keys_that_come_faster_than_it_is_drawn(show: Show, demo: Session) -> None:
+def test_a_knob_keeps_up_with_keys_that_are_faster_than_its_redraws(show: Show, demo: Session) -> None:
     terminal = show()
     terminal.press("4")
     knobs = terminal.app.screen.query_one(KnobList)
@@ -136,7 +136,7 @@ def test_a_knob_follows_keys_that_come_faster_than_it_is_drawn(show: Show, demo:
     assert demo.preferences.beta == 0.2
 
 
-def test_a_knob_is_put_where_it_is_clicked(show: Show, demo: Session) -> None:
+def test_a_knob_moves_to_where_its_track_is_clicked(show: Show, demo: Session) -> None:
     terminal = show()
     terminal.press("4")
     line = next(line for line in terminal.lines if "beta" in line and "●" in line)
@@ -144,7 +144,7 @@ def test_a_knob_is_put_where_it_is_clicked(show: Show, demo: Session) -> None:
     assert 0.1 < demo.preferences.beta < 1
 
 
-def test_all_knobs_are_put_back_at_once(show: Show, demo: Session) -> None:
+def test_all_knobs_can_be_reset_at_once(show: Show, demo: Session) -> None:
     terminal = show()
     terminal.press("4", "right_square_bracket", "down", "right_curly_bracket")
     assert demo.preferences != demo.initial
@@ -152,7 +152,7 @@ def test_all_knobs_are_put_back_at_once(show: Show, demo: Session) -> None:
     assert demo.preferences == demo.initial
 
 
-def test_another_loss_can_be_looked_at(show: Show) -> None:
+def test_another_loss_can_be_shown(show: Show) -> None:
     terminal = show()
     terminal.press("4")
     assert "mean dpo loss against beta" in terminal.text
@@ -179,7 +179,7 @@ def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
     assert demo.order.tolist() == [159]
 
 
-def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None:
+def test_flags_that_no_pair_has_are_shown_on_request(show: Show) -> None:
     terminal = show()
     terminal.press("6")
     assert terminal.app.screen.query_one(DataTable).row_count == 11
@@ -187,7 +187,7 @@ def test_flags_that_no_pair_carries_are_shown_when_asked_for(show: Show) -> None
     assert terminal.app.screen.query_one(DataTable).row_count == 22
 
 
-def test_a_pair_that_was_opened_is_shown_by_itself(show: Show, demo: Session) -> None:
+def test_an_opened_pair_is_shown_on_the_pair_screen(show: Show, demo: Session) -> None:
     terminal = show()
     terminal.press("2", "down", "down", "enter")
     assert tab(terminal) == "pair"
@@ -195,7 +195,7 @@ def test_a_pair_that_was_opened_is_shown_by_itself(show: Show, demo: Session) ->
     assert "row 2" in terminal.text
 
 
-def test_a_terminal_that_is_too_small_says_so_and_keeps_what_was_shown(show: Show, demo: Session) -> None:
+def test_a_terminal_that_is_too_small_shows_a_message_and_keeps_its_state(show: Show, demo: Session) -> None:
     terminal = show((80, 24))
     terminal.press("2", "down")
     terminal.resize(59, 24)
@@ -205,7 +205,7 @@ def test_a_terminal_that_is_too_small_says_so_and_keeps_what_was_shown(show: Sho
     assert demo.position == 1
 
 
-def test_help_lists_the_keys_of_the_screen_and_goes_away_again(show: Show) -> None:
+def test_help_lists_the_keys_of_the_screen_and_can_be_closed(show: Show) -> None:
     terminal = show()
     terminal.press("question_mark")
     assert "All pairs at a glance." in terminal.text
@@ -215,7 +215,7 @@ def test_help_lists_the_keys_of_the_screen_and_goes_away_again(show: Show) -> No
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_ascii_alone_is_painted_where_that_is_asked_for(show: Show, name: str) -> None:
+def test_only_ascii_is_painted_on_request(show: Show, name: str) -> None:
     terminal = show((80, 24), ascii_only=True)
     terminal.press(str([*TABS].index(name) + 1))
     for strip in terminal.strips:
@@ -227,7 +227,7 @@ def test_ascii_alone_is_painted_where_that_is_asked_for(show: Show, name: str) -
         assert len(text) == 80
 
 
-def test_resizing_keeps_filter_order_cursor_and_what_is_ticked(show: Show, demo: Session) -> None:
+def test_resizing_keeps_filter_order_cursor_and_ticked_columns(show: Show, demo: Session) -> None:
     terminal = show((80, 24))
     terminal.press("2", "/", *"margin < 0", "enter", ">", "s", "j", "c", "space")
     ticked = [line for line in terminal.lines if "[ ] r_chs" in line]

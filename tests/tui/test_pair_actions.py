@@ -28,7 +28,7 @@ def five(tmp_path: Path) -> Session:
 # Order
 
 
-def test_a_click_on_a_title_sorts_and_a_further_one_turns_the_order_round(five: Session, show_pairs: Show) -> None:
+def test_a_click_on_a_title_sorts_and_a_second_click_reverses_the_order(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     terminal.click("PairTable", 57, 0)
     assert prompts(terminal) == ["3", "1", "2", "0", "4"]
@@ -38,7 +38,7 @@ def test_a_click_on_a_title_sorts_and_a_further_one_turns_the_order_round(five: 
     assert "margin▼" in terminal.lines[0]
 
 
-def test_a_loss_is_sorted_by_with_the_highest_first(five: Session, show_pairs: Show) -> None:
+def test_losses_are_sorted_highest_first(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     terminal.press(">", ">", ">", ">", ">", "s")
     assert five.sort.column == "dpo_loss"
@@ -52,14 +52,14 @@ def test_the_cursor_stays_on_its_pair_when_the_order_changes(five: Session, show
     assert cursor_line(terminal).split()[1] == "1"
 
 
-def test_texts_are_sorted_by_their_beginning(tmp_path: Path, show_pairs: Show) -> None:
+def test_texts_are_sorted_by_their_first_characters(tmp_path: Path, show_pairs: Show) -> None:
     texts = ["pear", "apple " + "x" * 60_000, "fig"]
     terminal = show_pairs(write_pairs(tmp_path / "texts.parquet", [{"prompt": text} for text in texts]))
     terminal.press(">", "s")
     assert [line[6:10] for line in terminal.lines[1:4]] == ["appl", "fig ", "pear"]
 
 
-def test_a_column_of_the_data_sets_own_that_is_sorted_by_is_shown(tmp_path: Path, show_pairs: Show) -> None:
+def test_a_data_set_column_is_shown_if_it_is_sorted_by(tmp_path: Path, show_pairs: Show) -> None:
     session = write_pairs(tmp_path / "own.parquet", [{}, {}], extra={"gra\x1bde": ("text", ["b\x1b[31m", "a"])})
     terminal = show_pairs(session)
     session.set_sort(type(session.sort)("gra\x1bde"))
@@ -72,7 +72,7 @@ def test_a_column_of_the_data_sets_own_that_is_sorted_by_is_shown(tmp_path: Path
 # Marks
 
 
-def test_space_marks_keep_drop_swap_and_nothing_in_turn(five: Session, show_pairs: Show) -> None:
+def test_space_cycles_through_keep_drop_swap_and_none(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     shown = []
     for _ in range(4):
@@ -81,7 +81,7 @@ def test_space_marks_keep_drop_swap_and_nothing_in_turn(five: Session, show_pair
     assert shown == ["✓", "✗", "⇄", "0.474"]
 
 
-def test_a_mark_is_kept_beside_the_ledger_and_taken_back_with_u(five: Session, show_pairs: Show) -> None:
+def test_a_mark_is_stored_beside_the_ledger_and_undone_with_u(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     terminal.press("space", "down", "space", "space")
     kept = load_marks(five.ledger.path)
@@ -92,7 +92,7 @@ def test_a_mark_is_kept_beside_the_ledger_and_taken_back_with_u(five: Session, s
     assert len(load_marks(five.ledger.path)) == 0
 
 
-def test_marks_that_cannot_be_written_are_told_and_not_kept(
+def test_marks_that_cannot_be_written_are_reported_and_not_kept(
     five: Session, show_pairs: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

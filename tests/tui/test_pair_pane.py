@@ -98,7 +98,7 @@ def test_a_wide_terminal_shows_the_responses_side_by_side(
     assert show(session, WIDE).lines == lines_of("pair@120x36")
 
 
-def test_rewards_are_those_of_the_knobs(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+def test_rewards_follow_the_knobs(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
     session = write()
     terminal = show(session)
     assert titles(terminal)[0] == "+ chosen  r=+0.08  Σlogπ −6.5  Σlogref −7.2"
@@ -121,7 +121,7 @@ def test_pairs_follow_the_order_of_the_session(write: Callable[..., Session], sh
     assert seen == ["prompt 2", "prompt 1", "prompt 0", "prompt 0", "prompt 1"]
 
 
-def test_the_next_wrong_pair_is_found_and_that_there_is_none_is_said(
+def test_the_next_wrong_pair_is_found_or_a_notice_shown(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     session = write({}, WRONG, {}, WRONG)
@@ -134,7 +134,7 @@ def test_the_next_wrong_pair_is_found_and_that_there_is_none_is_said(
     assert told(terminal) == ["No more wrong pairs this way"] * 2
 
 
-def test_a_cursor_that_was_moved_elsewhere_is_followed(
+def test_cursor_moves_on_other_screens_are_followed(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     session = write({}, WRONG)
@@ -145,7 +145,7 @@ def test_a_cursor_that_was_moved_elsewhere_is_followed(
     assert terminal.lines[1].strip() == "prompt 1"
 
 
-def test_tab_goes_to_the_other_response_and_back(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+def test_tab_switches_between_the_responses(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
     terminal = show(write())
     terminal.press("tab", "l")
     assert (view_of(terminal, "chosen").cursor, view_of(terminal, "rejected").cursor) == (0, 1)
@@ -166,7 +166,7 @@ def test_zooming_gives_one_response_the_room_of_both(
     assert [view_of(terminal, side).display for side in ("chosen", "rejected")] == [True, True]
 
 
-def test_the_key_for_values_goes_round_and_the_legend_says_what_colours_tell(
+def test_v_cycles_through_the_values_and_the_legend_explains_the_colours(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write(), WIDE)
@@ -183,7 +183,7 @@ def test_the_key_for_values_goes_round_and_the_legend_says_what_colours_tell(
     ]
 
 
-def test_tokens_that_the_other_response_lacks_are_marked_on_demand(
+def test_tokens_missing_from_the_other_response_are_marked_on_demand(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write())
@@ -194,7 +194,7 @@ def test_tokens_that_the_other_response_lacks_are_marked_on_demand(
     assert not any(segment.style and segment.style.italic for strip in terminal.strips for segment in strip)
 
 
-def test_signs_are_written_on_demand_and_without_colours(
+def test_signs_are_shown_on_demand_and_without_colours(
     write: Callable[..., Session], show: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = show(write())
@@ -241,7 +241,9 @@ def test_the_top_tokens_are_listed_by_size_and_enter_goes_to_one(
     assert not isinstance(terminal.app.screen, TopTokensDialog)
 
 
-def test_all_texts_are_read_one_after_the_other(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+def test_all_texts_can_be_read_one_after_the_other(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
     session = write({"flags": "no_eos;empty", "prompt": "one\ntwo"}, extra={"category": ("text", ["code"])})
     terminal = show(session)
     terminal.press("p")
@@ -255,7 +257,7 @@ def test_all_texts_are_read_one_after_the_other(write: Callable[..., Session], s
     assert not isinstance(terminal.app.screen, TextsDialog)
 
 
-def test_space_goes_from_keep_to_drop_to_swap_to_nothing_and_u_takes_back(
+def test_space_cycles_through_keep_drop_swap_and_none_and_u_undoes(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     session = write()
@@ -270,7 +272,7 @@ def test_space_goes_from_keep_to_drop_to_swap_to_nothing_and_u_takes_back(
     assert dict(load_marks(session.ledger.path)) == {("0" * 16, 0): Mark("swap")}
 
 
-def test_a_note_is_written_changed_and_taken_away(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+def test_a_note_can_be_added_changed_and_removed(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
     session = write()
     terminal = show(session)
     terminal.press("m")
@@ -287,7 +289,7 @@ def test_a_note_is_written_changed_and_taken_away(write: Callable[..., Session],
     assert not isinstance(terminal.app.screen, NoteDialog)
 
 
-def test_a_mark_that_cannot_be_written_is_told_and_not_made(
+def test_a_mark_that_cannot_be_written_is_reported_and_not_kept(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     session = write()
@@ -311,7 +313,7 @@ def test_the_pair_id_and_the_token_are_copied(write: Callable[..., Session], sho
 
 @pytest.mark.parametrize("size", [NARROW, WIDE])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_texts_are_shown_without_harm_on_the_pane_and_all_that_it_opens(
+def test_hostile_texts_are_shown_safely_on_the_pane_and_in_its_dialogs(
     write: Callable[..., Session], show: Callable[..., Terminal], text: str, size: tuple[int, int]
 ) -> None:
     tokens = [("a", -1.0, -2.0), (text, -3.0, -1.0), (text, -1.0, -5.0)]
@@ -350,7 +352,7 @@ def test_long_responses_are_shown_at_once(
     assert terminal.widths == {size[0]}
 
 
-def test_an_empty_response_has_no_tokens_and_says_so(
+def test_an_empty_response_is_shown_as_having_no_tokens(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write({"rejected": [], "flags": "empty;nothing_scored"}))
@@ -360,7 +362,7 @@ def test_an_empty_response_has_no_tokens_and_says_so(
     assert terminal.widths == {80}
 
 
-def test_without_any_scored_token_there_is_nothing_to_list_or_to_draw(
+def test_nothing_is_listed_or_drawn_without_scored_tokens(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write({"chosen": [], "rejected": []}))
@@ -369,7 +371,9 @@ def test_without_any_scored_token_there_is_nothing_to_list_or_to_draw(
     assert not isinstance(terminal.app.screen, TopTokensDialog)
 
 
-def test_log_probs_that_are_no_numbers_are_told(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+def test_log_probs_that_are_not_finite_are_reported(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
     nan = math.nan
     terminal = show(write({"chosen": [("a", nan, -1.0), ("b", -1.0, nan)], "flags": "non_finite"}))
     assert "not scored: a log-prob is NaN or infinite" in terminal.lines[0]
@@ -379,7 +383,7 @@ def test_log_probs_that_are_no_numbers_are_told(write: Callable[..., Session], s
     assert terminal.widths == {80}
 
 
-def test_without_a_reference_the_policy_is_shown_alone(
+def test_only_the_policy_is_shown_without_a_reference(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write(has_reference=False), WIDE)
@@ -395,7 +399,7 @@ def test_without_a_reference_the_policy_is_shown_alone(
     ]
 
 
-def test_without_tokens_the_texts_are_shown_with_the_reason(
+def test_texts_are_shown_with_the_reason_if_there_are_no_tokens(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write(has_tokens=False), (120, 24))
@@ -406,7 +410,7 @@ def test_without_tokens_the_texts_are_shown_with_the_reason(
     assert terminal.widths == {120}
 
 
-def test_a_ledger_of_no_pairs_says_so_and_no_key_does_harm(
+def test_an_empty_ledger_shows_a_message_and_survives_every_key(
     write: Callable[..., Session], show: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     session = write()

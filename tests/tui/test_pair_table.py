@@ -49,7 +49,7 @@ def table_of(terminal: Terminal) -> PairTable:
 # What is shown
 
 
-def test_the_table_of_five_pairs_at_80_columns(five: Session, show_pairs: Show) -> None:
+def test_five_pairs_fit_80_columns(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     assert terminal.lines[:7] == [
         "   #▲ prompt                            r_chs   r_rej  margin       dpo m flags",
@@ -62,7 +62,7 @@ def test_the_table_of_five_pairs_at_80_columns(five: Session, show_pairs: Show) 
     ]
 
 
-def test_lengths_and_further_losses_appear_as_there_is_room_for_them(five: Session) -> None:
+def test_lengths_and_more_losses_appear_if_they_fit(five: Session) -> None:
     def titles(width: int) -> list[str]:
         return [placed.column.title for placed in arrange(pair_columns(five), width, set())]
 
@@ -73,13 +73,13 @@ def test_lengths_and_further_losses_appear_as_there_is_room_for_them(five: Sessi
     assert titles(200)[5:8] == ["dpo", "ipo", "simpo"]
 
 
-def test_a_line_is_as_wide_as_the_table_from_where_number_and_prompt_fit(five: Session) -> None:
+def test_a_line_fills_the_table_once_number_and_prompt_fit(five: Session) -> None:
     for width in range(POINTER + 5 + MINIMAL_PROMPT, 200):
         last = arrange(pair_columns(five), width, set())[-1]
         assert last.left + last.width == width
 
 
-def test_the_column_sorted_by_is_shown_even_where_there_is_little_room(five: Session, show_pairs: Show) -> None:
+def test_the_sort_column_is_shown_even_in_narrow_tables(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five, (50, 12))
     assert "len_r" not in terminal.lines[0]
     terminal.press(*"<<s")
@@ -92,7 +92,7 @@ def test_wrong_and_right_margins_differ_in_glyph_and_in_colour(five: Session, sh
     assert terminal.colour_of("+2.00  ") == SKY
 
 
-def test_without_a_reference_there_are_log_probs_and_simpo(tmp_path: Path, show_pairs: Show) -> None:
+def test_log_probs_and_simpo_are_shown_without_a_reference(tmp_path: Path, show_pairs: Show) -> None:
     session = write_pairs(tmp_path / "free.parquet", [{}, {}], has_reference=False)
     terminal = show_pairs(session)
     assert terminal.lines[:2] == [
@@ -103,7 +103,7 @@ def test_without_a_reference_there_are_log_probs_and_simpo(tmp_path: Path, show_
     assert "Without a reference" in terminal.text
 
 
-def test_pairs_without_scores_say_so_and_come_last_in_either_order(tmp_path: Path, show_pairs: Show) -> None:
+def test_pairs_without_scores_show_dots_and_come_last_in_both_directions(tmp_path: Path, show_pairs: Show) -> None:
     pairs = [{"policy_chosen_logps": math.nan}, {"margin": 1.0}, {"margin": -1.0}]
     terminal = show_pairs(write_pairs(tmp_path / "nan.parquet", pairs))
     assert terminal.lines[1].split() == ["▶", "0", "prompt", "0", "·", "+0.00", "·", "·"]
@@ -113,27 +113,27 @@ def test_pairs_without_scores_say_so_and_come_last_in_either_order(tmp_path: Pat
     assert prompts(terminal) == ["1", "2", "0"]
 
 
-def test_numbers_too_long_for_their_column_lose_decimals_and_not_the_grid(tmp_path: Path, show_pairs: Show) -> None:
+def test_long_numbers_lose_decimals_and_keep_the_grid(tmp_path: Path, show_pairs: Show) -> None:
     terminal = show_pairs(write_pairs(tmp_path / "far.parquet", [{"margin": -123456.0}, {"margin": math.inf}]))
     assert terminal.widths == {80}
     assert "-123456 −" in terminal.lines[1]
     assert "+inf" in terminal.lines[2]
 
 
-def test_flags_are_letters_each_its_own() -> None:
+def test_every_flag_has_its_own_letter() -> None:
     assert len({flag.letter for flag in FLAGS.values()}) == len(FLAGS)
     assert flag_letters("no_eos;truncated") == "TE"
     assert flag_letters("") == ""
     assert flag_letters("truncated;of_a_later_version") == "T?"
 
 
-def test_a_conversation_is_shown_from_the_users_first_words_on(tmp_path: Path, show_pairs: Show) -> None:
+def test_a_conversation_is_shown_from_the_first_user_turn(tmp_path: Path, show_pairs: Show) -> None:
     pairs = [{"prompt": "[system]\nBe brief.\n\n[user]\nWhy is\nthe sky blue?"}, {"prompt": "[user]\nHello"}]
     terminal = show_pairs(write_pairs(tmp_path / "talk.parquet", pairs))
     assert [line[6:31].rstrip() for line in terminal.lines[1:3]] == ["Why is⏎the sky blue?", "Hello"]
 
 
-def test_no_pairs_at_all_are_told_as_such(tmp_path: Path, show_pairs: Show) -> None:
+def test_an_empty_ledger_is_shown_as_an_empty_table(tmp_path: Path, show_pairs: Show) -> None:
     terminal = show_pairs(write_pairs(tmp_path / "none.parquet", []))
     assert terminal.lines[1].strip() == PairTable.EMPTY
     terminal.press("down", "G", "n", "enter", "space", "y", "s", "pagedown")
@@ -164,7 +164,7 @@ def test_no_pairs_at_all_are_told_as_such(tmp_path: Path, show_pairs: Show) -> N
         (["G", "N"], 90),
     ],
 )
-def test_a_key_moves_the_cursor_there_and_into_view(
+def test_keys_move_the_cursor_and_scroll_it_into_view(
     hundred: Session, show_pairs: Show, keys: list[str], place: int
 ) -> None:
     terminal = show_pairs(hundred)
@@ -173,7 +173,7 @@ def test_a_key_moves_the_cursor_there_and_into_view(
     assert cursor_line(terminal).split()[1] == str(place)
 
 
-def test_beyond_the_last_wrong_pair_the_cursor_stays_and_that_is_told(hundred: Session, show_pairs: Show) -> None:
+def test_the_cursor_stays_and_a_notice_appears_after_the_last_wrong_pair(hundred: Session, show_pairs: Show) -> None:
     terminal = show_pairs(hundred)
     terminal.press("G", "n")
     assert hundred.position == 99
@@ -195,7 +195,7 @@ def test_the_wheel_scrolls_and_leaves_the_cursor_where_it_is(hundred: Session, s
     assert hundred.position == 0
 
 
-def test_every_prompt_in_view_is_read_however_many_row_groups_it_takes(hundred: Session, show_pairs: Show) -> None:
+def test_prompts_in_view_are_read_across_any_number_of_row_groups(hundred: Session, show_pairs: Show) -> None:
     terminal = show_pairs(hundred, (80, 60))
     terminal.press("G")
     assert prompts(terminal) == [str(row) for row in range(43, 100)]
@@ -228,7 +228,7 @@ def test_enter_opens_the_pair_under_the_cursor(five: Session, show_pairs: Show) 
     assert terminal.app.pairs_screen.opened == [1]
 
 
-def test_a_click_goes_to_a_row_and_a_second_one_opens_it(five: Session, show_pairs: Show) -> None:
+def test_a_click_moves_to_a_row_and_a_second_click_opens_it(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five)
     assert isinstance(terminal.app, PairsApp)
     terminal.click("PairTable", 10, 4)

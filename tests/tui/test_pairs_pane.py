@@ -45,7 +45,7 @@ def edges(strip: Strip) -> list[int]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_texts_break_neither_the_grid_nor_the_terminal(
+def test_hostile_texts_do_not_break_the_grid_or_the_terminal(
     tmp_path: Path, show_pairs: Show, text: str, size: tuple[int, int]
 ) -> None:
     pairs = [{"prompt": text, "chosen": text, "rejected": text}, {"prompt": "quiet"}, {"prompt": text}]
@@ -59,13 +59,13 @@ def test_hostile_texts_break_neither_the_grid_nor_the_terminal(
         assert rows == [header] * 3
 
 
-def test_the_demo_at_80_by_24(demo: Session, show_pairs: Show) -> None:
+def test_the_demo_fits_80_by_24(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo, (80, 24))
     terminal.press("/", *"margin < 0", "enter", ">", ">", ">", ">", "s", "g")
     assert_golden(terminal, "pairs")
 
 
-def test_the_demo_at_120_by_36(demo: Session, show_pairs: Show) -> None:
+def test_the_demo_fits_120_by_36(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo, (120, 36))
     terminal.press("/", *"margin < 0", "enter", ">", ">", ">", ">", "s", "g", "space")
     assert_golden(terminal, "pairs")
@@ -87,7 +87,7 @@ def test_the_preview_follows_the_cursor(demo: Session, show_pairs: Show) -> None
     assert "│ #2" in terminal.text
 
 
-def test_the_preview_tells_flags_marks_and_what_has_no_score(tmp_path: Path, show_pairs: Show) -> None:
+def test_the_preview_shows_flags_marks_and_missing_scores(tmp_path: Path, show_pairs: Show) -> None:
     pair = {"flags": "truncated;no_eos", "policy_chosen_logps": float("nan"), "chosen_num_tokens": -1}
     terminal = show_pairs(write_pairs(tmp_path / "odd.parquet", [pair]), (120, 36))
     terminal.press("space")
@@ -96,7 +96,7 @@ def test_the_preview_tells_flags_marks_and_what_has_no_score(tmp_path: Path, sho
     assert "+ chosen  r ·  · tok" in shown
 
 
-def test_the_status_tells_how_many_match_and_how_they_are_ranked(tmp_path: Path) -> None:
+def test_the_status_shows_the_number_of_matches_and_their_accuracy(tmp_path: Path) -> None:
     margins = [1.0] * 299 + [-1.0]
     session = write_pairs(tmp_path / "ranked.parquet", [{"margin": margin} for margin in margins])
     assert status(session) == "300/300 · 100% · acc >99% · mean +0.99 · row ▲"
@@ -106,12 +106,12 @@ def test_the_status_tells_how_many_match_and_how_they_are_ranked(tmp_path: Path)
     assert status(session) == "0/300 · 0% · row ▲"
 
 
-def test_the_status_leaves_out_ranks_without_a_reference(tmp_path: Path) -> None:
+def test_the_status_has_no_accuracy_without_a_reference(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "free.parquet", [{}, {}], has_reference=False)
     assert status(session) == "2/2 · 100% · row ▲"
 
 
-def test_a_pair_without_a_score_is_in_no_mean(tmp_path: Path) -> None:
+def test_a_pair_without_a_score_is_excluded_from_means(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "nan.parquet", [{"margin": float("nan")}, {"margin": 1.0}])
     assert status(session) == "2/2 · 100% · acc 100% · mean +1.00 · row ▲"
 
@@ -134,7 +134,7 @@ def test_quick_filters_find_these_pairs(tmp_path: Path) -> None:
     ]
 
 
-def test_quick_filters_without_a_reference_name_no_margin(tmp_path: Path) -> None:
+def test_quick_filters_without_a_reference_do_not_use_margins(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "free.parquet", [{}], has_reference=False)
     assert [one.expression for one in quick_filters(session)] == ["", "len_c > 1.5 * len_r"]
 
@@ -144,7 +144,7 @@ def test_quick_filters_use_full_names_where_the_data_set_has_the_alias(tmp_path:
     assert [one.expression for one in quick_filters(session)][1:3] == ["margins < 0", "margins == 0"]
 
 
-def test_a_quick_filter_that_is_chosen_filters_the_pairs(demo: Session, show_pairs: Show) -> None:
+def test_choosing_a_quick_filter_filters_the_pairs(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo)
     terminal.press("f")
     assert isinstance(terminal.app.screen, QuickFilters)
@@ -161,14 +161,14 @@ def test_leaving_the_quick_filters_changes_nothing(demo: Session, show_pairs: Sh
     assert terminal.text == before
 
 
-def test_marked_pairs_can_be_asked_for(demo: Session, show_pairs: Show) -> None:
+def test_marked_pairs_have_a_quick_filter(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo)
     terminal.press("j", "space", "f", "end", "enter")
     assert demo.expression == "mark(any)"
     assert demo.order.tolist() == [1]
 
 
-def test_no_match_is_told_with_the_way_out_of_it(demo: Session, show_pairs: Show) -> None:
+def test_the_empty_table_says_how_to_clear_the_filter(demo: Session, show_pairs: Show) -> None:
     terminal = show_pairs(demo, (120, 36))
     terminal.press("/", *"margin > 99", "enter")
     assert "no pairs match · esc clears the filter" in terminal.lines[1]
@@ -177,7 +177,7 @@ def test_no_match_is_told_with_the_way_out_of_it(demo: Session, show_pairs: Show
     assert demo.order.size == demo.ledger.num_pairs
 
 
-def test_one_pair_is_a_whole_table(tmp_path: Path, show_pairs: Show) -> None:
+def test_a_ledger_of_one_pair_is_shown(tmp_path: Path, show_pairs: Show) -> None:
     terminal = show_pairs(write_pairs(tmp_path / "one.parquet", [{"margin": -1.0}]))
     terminal.press("G", "g", "n", "pagedown", "s")
     assert terminal.lines[1].split() == ["▶", "0", "prompt", "0", "-1.00", "+0.00", "-1.00", "−", "1.313"]

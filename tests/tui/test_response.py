@@ -26,11 +26,11 @@ def response(*logratios: float) -> Response:
     return Response("chosen", ["t"] * len(logratios), policy, policy - np.array(logratios))
 
 
-def test_ranks_go_by_size_equal_ones_by_place_and_nan_comes_last() -> None:
+def test_ranks_follow_size_then_position_and_nan_ranks_last() -> None:
     assert response(0.5, -2.0, math.nan, 0.5).ranks.tolist() == [2, 1, 4, 3]
 
 
-def test_extreme_tokens_are_the_strong_ones_and_at_least_the_first_by_rank() -> None:
+def test_extreme_tokens_are_the_strong_and_the_top_ranked_ones() -> None:
     assert response(*[0.1] * 5).extremes.tolist() == [0, 1, 2, 3, 4]
     assert response(*[0.0] * 5, 0.1).extremes.tolist() == [5]
     assert len(response(*[2.0] * 50).extremes) == 50
@@ -49,19 +49,19 @@ def test_extreme_tokens_are_the_strong_ones_and_at_least_the_first_by_rank() -> 
     ],
     ids=["one", "two", "taken back", "no margin", "nan", "none"],
 )
-def test_a_margin_comes_from_as_few_tokens_as_give_half_of_it(
+def test_the_smallest_number_of_tokens_that_give_half_of_a_margin_is_found(
     contributions: list[float], expected: tuple[int, float]
 ) -> None:
     assert margin_share(np.array(contributions)) == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50))
-def test_there_are_always_tokens_that_give_half_of_a_margin(contributions: list[float]) -> None:
+def test_some_tokens_always_give_half_of_a_margin(contributions: list[float]) -> None:
     count, share = margin_share(np.array(contributions))
     assert count == 0 or (1 <= count <= len(contributions) and share >= 0.5 - 1e-6)
 
 
-def test_a_policy_that_moved_little_is_coloured_from_less_on(demo: Session, tmp_path: Path) -> None:
+def test_colour_steps_are_smaller_for_a_policy_that_changed_little(demo: Session, tmp_path: Path) -> None:
     assert logratio_steps(demo.ledger) == (0.068, 0.14, 0.27)
     still = write_session(tmp_path / "still.parquet", [{"chosen": [("a", -1.0, -1.0)], "rejected": []}])
     assert logratio_steps(still.ledger) == LEAST_STEPS
@@ -70,7 +70,7 @@ def test_a_policy_that_moved_little_is_coloured_from_less_on(demo: Session, tmp_
 
 
 @pytest.mark.parametrize("more", [{"has_reference": False}, {"has_tokens": False}])
-def test_without_log_ratios_of_tokens_the_steps_are_fixed(tmp_path: Path, more: dict[str, bool]) -> None:
+def test_colour_steps_are_fixed_without_token_log_ratios(tmp_path: Path, more: dict[str, bool]) -> None:
     session = write_session(
         tmp_path / "x.parquet",
         [{}],

@@ -51,7 +51,7 @@ def test_the_first_run_is_shown_and_compared_with_the_second(several: Open) -> N
     assert letters(session) == "bd"
 
 
-def test_another_run_is_compared_and_the_filter_follows(several: Open) -> None:
+def test_comparing_another_run_updates_the_filtered_pairs(several: Open) -> None:
     session = several(A, B, C)
     session.set_filter("margin_b > 0")
     assert letters(session) == "c"
@@ -61,13 +61,13 @@ def test_another_run_is_compared_and_the_filter_follows(several: Open) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_to_compare_the_shown_run_or_the_compared_one_changes_nothing(several: Open, number: int) -> None:
+def test_comparing_the_shown_or_the_compared_run_changes_nothing(several: Open, number: int) -> None:
     session = several(A, B)
     assert session.compare(number)
     assert (session.generation, session.runs.both) == (0, ("0", "1"))
 
 
-def test_another_run_is_shown_with_its_pairs_compared_with_the_former(several: Open) -> None:
+def test_showing_another_run_compares_it_with_the_previous_one(several: Open) -> None:
     session = several(A, B, C)
     session.show_run(2)
     assert session.runs.both == ("2", "0")
@@ -87,7 +87,7 @@ def test_knobs_filter_and_order_stay_when_another_run_is_shown(several: Open) ->
     assert letters(session) == "cb"  # of margins 4 and −2, and −6
 
 
-def test_the_cursor_stays_on_its_pair_wherever_that_is_in_the_other_run(several: Open) -> None:
+def test_the_cursor_follows_its_pair_into_the_other_run(several: Open) -> None:
     session = several(A, B)
     session.move_to(1)
     session.show_run(1)
@@ -96,20 +96,20 @@ def test_the_cursor_stays_on_its_pair_wherever_that_is_in_the_other_run(several:
     assert (session.position, letters(session)[session.place]) == (1, "b")
 
 
-def test_a_cursor_whose_pair_the_other_run_lacks_stays_at_its_place_as_far_as_there_is_one(several: Open) -> None:
+def test_a_cursor_whose_pair_is_not_in_the_other_run_stays_at_its_place_or_the_nearest(several: Open) -> None:
     session = several(pairs_of(b=1, c=1, d=1, x=1), B)
     session.move_to(3)
     session.show_run(1)
     assert session.place == 2
 
 
-def test_the_shown_run_shown_again_changes_nothing(several: Open) -> None:
+def test_showing_the_shown_run_changes_nothing(several: Open) -> None:
     session = several(A, B)
     assert session.show_run(0)
     assert (session.generation, session.runs.both) == (0, ("0", "1"))
 
 
-def test_a_filter_and_an_order_that_the_other_run_cannot_have_are_given_up(tmp_path: Path) -> None:
+def test_filter_and_order_are_cleared_if_the_other_run_does_not_have_their_columns(tmp_path: Path) -> None:
     own: dict[str, Any] = {"score": ("number", [4.0, 3.0, 2.0, 1.0])}
     a, b = write_pairs(tmp_path / "a.parquet", A, extra=own), write_pairs(tmp_path / "b.parquet", B)
     session = Session(a.ledger, PreferenceSettings(), [b.ledger])
@@ -120,7 +120,7 @@ def test_a_filter_and_an_order_that_the_other_run_cannot_have_are_given_up(tmp_p
     assert (session.expression, session.sort, letters(session)) == ("", Sort(), "dcb")
 
 
-def test_a_filter_that_leaves_the_other_run_no_pair_is_survived(several: Open) -> None:
+def test_a_filter_may_match_no_pair_of_the_other_run(several: Open) -> None:
     session = several(A, B)
     session.move_to(3)
     session.set_filter("margin == 3")
@@ -159,7 +159,7 @@ def test_a_run_without_a_reference_is_compared_without_margins(tmp_path: Path) -
     assert letters(session) == "b"
 
 
-def test_one_ledger_is_compared_with_none(several: Open) -> None:
+def test_a_single_ledger_is_not_compared(several: Open) -> None:
     session = several(A)
     assert session.runs.both == ("0", "")
     assert "margins_b" not in session.view.names.kinds
@@ -184,13 +184,13 @@ def test_pairs_are_ordered_by_any_column_of_the_other_run(several: Open) -> None
 
 
 @pytest.mark.parametrize(("place", "told"), [(0, "margin −1.00 (B ·)"), (1, "margin +1.00 (B −1.00)")])
-def test_a_pairs_margin_in_the_other_run_stands_beside_its_own(several: Open, place: int, told: str) -> None:
+def test_a_pairs_margin_in_the_other_run_is_shown_beside_its_own(several: Open, place: int, told: str) -> None:
     session = several(A, B)
     session.move_to(place)
     assert told in numbers_line(session)
 
 
-def test_the_pairs_that_one_run_alone_ranks_right_are_quick_filters(several: Open) -> None:
+def test_pairs_that_only_one_run_ranks_right_have_quick_filters(several: Open) -> None:
     found = {one.title: (one.expression, one.count) for one in quick_filters(several(A, B))}
     assert found["only A right"] == ("margins > 0 and margins_b <= 0", 2)
     assert found["only B right"] == ("margins <= 0 and margins_b > 0", 0)

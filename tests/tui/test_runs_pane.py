@@ -74,11 +74,11 @@ def quadrants(terminal: Terminal) -> Quadrants:
     return terminal.app.screen.query_one(Quadrants)
 
 
-def test_two_runs_at_80_by_24(session: Session, show: Show) -> None:
+def test_two_runs_fit_80_by_24(session: Session, show: Show) -> None:
     assert_golden(show(session), "runs")
 
 
-def test_two_runs_at_120_by_36(session: Session, show: Show) -> None:
+def test_two_runs_fit_120_by_36(session: Session, show: Show) -> None:
     terminal = show(session, (120, 36))
     terminal.press("tab", "down", "right")
     assert_golden(terminal, "runs")
@@ -92,13 +92,13 @@ def test_the_figures_of_each_run_are_those_of_its_overview(session: Session, sho
     assert "74.1% ±6.5" in terminal.text
 
 
-def test_what_differs_is_told_with_its_paired_bound(session: Session, show: Show) -> None:
+def test_differences_are_shown_with_paired_intervals(session: Session, show: Show) -> None:
     text = show(session).text
     for told in ("−17.1 pp ±6.1   McNemar p < 0.0001", "−0.151 ±0.028", "+0.0641 ±0.0101", "−0.06"):
         assert told in text
 
 
-def test_there_is_room_for_every_loss_on_a_tall_screen(session: Session, show: Show) -> None:
+def test_a_tall_screen_shows_every_loss(session: Session, show: Show) -> None:
     terminal = show(session)
     assert "ipo loss" not in terminal.text
     terminal.resize(120, 36)
@@ -110,7 +110,9 @@ def test_there_is_room_for_every_loss_on_a_tall_screen(session: Session, show: S
     ("keys", "quadrant"),
     [("h", "only_b"), ("l", "both"), ("j", "neither"), ("jl", "only_a"), ("ljhk", "only_b"), ("jlk", "both")],
 )
-def test_keys_pick_a_quadrant_and_enter_lists_its_pairs(session: Session, show: Show, keys: str, quadrant: str) -> None:
+def test_arrow_keys_pick_a_quadrant_and_enter_lists_its_pairs(
+    session: Session, show: Show, keys: str, quadrant: str
+) -> None:
     terminal = show(session)
     terminal.press("tab", *keys)
     assert quadrants(terminal).picked == quadrant
@@ -120,7 +122,7 @@ def test_keys_pick_a_quadrant_and_enter_lists_its_pairs(session: Session, show: 
     assert session.order.size == COUNTS[quadrant]
 
 
-def test_arrows_pick_as_letters_do(session: Session, show: Show) -> None:
+def test_letters_pick_a_quadrant_like_arrows(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press("tab", "down", "right")
     assert quadrants(terminal).picked == "only_a"
@@ -155,13 +157,13 @@ def test_a_click_picks_a_quadrant_and_a_double_click_lists_its_pairs(
     assert session.order.size == COUNTS[quadrant]
 
 
-def test_without_a_picked_quadrant_enter_lists_nothing(session: Session, show: Show) -> None:
+def test_enter_lists_nothing_without_a_picked_quadrant(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press("tab", "enter")
     assert tab(terminal) == "runs"
 
 
-def test_dots_have_the_colour_of_their_quadrant(tmp_path: Path, show: Show) -> None:
+def test_points_have_the_colour_of_their_quadrant(tmp_path: Path, show: Show) -> None:
     terminal = show(open_runs(tmp_path, margins(-1, 1, 1, -1), margins(1, -1, 1, -1)))
     dots = [
         segment.style.color.get_truecolor().hex
@@ -173,7 +175,7 @@ def test_dots_have_the_colour_of_their_quadrant(tmp_path: Path, show: Show) -> N
     assert dots == [SKY, blue, blue, ORANGE]
 
 
-def test_a_run_under_the_cursor_is_the_one_compared(tmp_path: Path, show: Show) -> None:
+def test_the_run_under_the_cursor_is_compared(tmp_path: Path, show: Show) -> None:
     session = open_runs(tmp_path, margins(1, -1), margins(1, 1), margins(-1, -1))
     terminal = show(session)
     assert [row(terminal, number)[0] for number in range(3)] == ["A", "B", "2"]
@@ -183,7 +185,7 @@ def test_a_run_under_the_cursor_is_the_one_compared(tmp_path: Path, show: Show) 
     assert " 1 only A right " in terminal.text
 
 
-def test_enter_shows_the_run_and_compares_it_with_the_former(session: Session, show: Show) -> None:
+def test_enter_shows_the_run_and_compares_it_with_the_previous_one(session: Session, show: Show) -> None:
     session.set_preferences(PreferenceSettings(beta=0.2))
     session.move_to(33)
     terminal = show(session)
@@ -196,7 +198,7 @@ def test_enter_shows_the_run_and_compares_it_with_the_former(session: Session, s
     assert terminal.lines[0].startswith(" prefscope  demo.parquet   170 pairs   β=0.2   B demo-early")
 
 
-def test_every_screen_shows_the_run_that_was_chosen(session: Session, show: Show) -> None:
+def test_every_screen_shows_the_chosen_run(session: Session, show: Show) -> None:
     terminal = show(session, (120, 36))
     terminal.press("3")
     assert "margin +0.14 (B +0.02)" in terminal.text
@@ -210,7 +212,7 @@ def test_every_screen_shows_the_run_that_was_chosen(session: Session, show: Show
     assert "mean margin 0.0603 0.0603" in " ".join(terminal.text.split())
 
 
-def test_a_click_puts_the_cursor_on_a_run_and_another_one_shows_it(session: Session, show: Show) -> None:
+def test_a_click_moves_the_cursor_to_a_run_and_a_second_click_shows_it(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.click("#run-table", 5, 2)
     assert session.ledger.path.name == "demo.parquet"
@@ -218,7 +220,7 @@ def test_a_click_puts_the_cursor_on_a_run_and_another_one_shows_it(session: Sess
     assert session.ledger.path.name == "demo-early.parquet"
 
 
-def test_a_filter_that_the_other_run_cannot_have_is_cleared_and_that_is_told(tmp_path: Path, show: Show) -> None:
+def test_a_filter_on_columns_missing_from_the_other_run_is_cleared_with_a_notice(tmp_path: Path, show: Show) -> None:
     own: dict[str, Any] = {"score": ("number", [1.0, 2.0])}
     shown = write_pairs(tmp_path / "a.parquet", margins(1, -1), extra=own).ledger
     session = Session(shown, PreferenceSettings(), [write_pairs(tmp_path / "b.parquet", margins(1, 1)).ledger])
@@ -229,13 +231,13 @@ def test_a_filter_that_the_other_run_cannot_have_is_cleared_and_that_is_told(tmp
     assert session.order.size == 2
 
 
-def test_a_knob_moves_the_runs_too(session: Session, show: Show) -> None:
+def test_a_knob_updates_the_runs_too(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press("4", *["right_square_bracket"] * 6, "5")
     assert "−0.302 ±0.055" in terminal.text
 
 
-def test_marks_leave_the_comparison_as_it_is(session: Session, show: Show) -> None:
+def test_marks_do_not_change_the_comparison(session: Session, show: Show) -> None:
     terminal = show(session)
     before = terminal.lines[2:]
     session.set_mark(0, Mark("drop"))
@@ -243,14 +245,14 @@ def test_marks_leave_the_comparison_as_it_is(session: Session, show: Show) -> No
     assert terminal.lines[2:] == before
 
 
-def test_one_ledger_says_how_to_add_others(demo: Session, show: Show) -> None:
+def test_a_single_ledger_shows_how_to_add_others(demo: Session, show: Show) -> None:
     terminal = show(demo, (120, 36))
     assert "prefscope view step-1000.parquet step-2000.parquet" in terminal.text
     terminal.press("question_mark")
     assert "Several ledgers of the same pairs," in terminal.text
 
 
-def test_runs_that_share_no_pair_are_told_so(tmp_path: Path, show: Show) -> None:
+def test_runs_without_shared_pairs_are_reported(tmp_path: Path, show: Show) -> None:
     other = [{"pair_id": "f" * 16}]
     terminal = show(open_runs(tmp_path, margins(1), other))
     assert "⚠ A and B share no pair: score the same data set with both checkpoints." in terminal.text
@@ -259,7 +261,7 @@ def test_runs_that_share_no_pair_are_told_so(tmp_path: Path, show: Show) -> None
     assert tab(terminal) == "runs"
 
 
-def test_runs_without_a_reference_are_compared_by_log_probs_a_token(tmp_path: Path, show: Show) -> None:
+def test_runs_without_a_reference_are_compared_by_log_probs_per_token(tmp_path: Path, show: Show) -> None:
     runs = [
         [{"policy_chosen_logps": logp, "policy_rejected_logps": -60.0} for logp in logps]
         for logps in ((-30.0, -50.0, -30.0), (-30.0, -30.0, -50.0))
@@ -273,9 +275,7 @@ def test_runs_without_a_reference_are_compared_by_log_probs_a_token(tmp_path: Pa
     assert session.order.tolist() == [1]
 
 
-def test_a_run_without_a_reference_beside_one_with_it_has_only_figures_of_the_same_kind(
-    tmp_path: Path, show: Show
-) -> None:
+def test_runs_with_and_without_a_reference_share_only_comparable_figures(tmp_path: Path, show: Show) -> None:
     free = write_pairs(tmp_path / "free.parquet", margins(1, 2), has_reference=False).ledger
     shown = write_pairs(tmp_path / "shown.parquet", margins(1, 2)).ledger
     terminal = show(Session(shown, PreferenceSettings(), [free]))
@@ -286,7 +286,7 @@ def test_a_run_without_a_reference_beside_one_with_it_has_only_figures_of_the_sa
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 36)])
-def test_many_runs_of_hostile_names_fit_every_size(tmp_path: Path, show: Show, size: tuple[int, int]) -> None:
+def test_many_runs_with_hostile_names_fit_every_size(tmp_path: Path, show: Show, size: tuple[int, int]) -> None:
     names = ["[bold]x[/]", "日本" * 20, "a\u202eb", "x" * 80, "👨‍👩‍👧‍👦", "plain", "[/foo]", "more"]
     ledgers = [write_pairs(tmp_path / f"{name}.parquet", margins(1, -1, 2)).ledger for name in names]
     terminal = show(Session(ledgers[0], PreferenceSettings(), ledgers[1:]), size)

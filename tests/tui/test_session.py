@@ -13,12 +13,12 @@ from prefscope.tui.model.session import Session, Sort
 WRONG = "margin < 0"
 
 
-def test_at_first_all_pairs_are_there_in_the_order_of_the_data_set(demo: Session) -> None:
+def test_initially_all_pairs_are_shown_in_the_order_of_the_data_set(demo: Session) -> None:
     assert demo.order.tolist() == list(range(170))
     assert (demo.position, demo.place) == (0, 0)
 
 
-def test_a_filter_leaves_the_pairs_that_match_and_keeps_the_order(demo: Session) -> None:
+def test_a_filter_keeps_matching_pairs_in_order(demo: Session) -> None:
     demo.set_sort(Sort("margins", descending=True))
     demo.set_filter(WRONG)
     margins = demo.view.column("margins")[demo.order]
@@ -27,14 +27,14 @@ def test_a_filter_leaves_the_pairs_that_match_and_keeps_the_order(demo: Session)
     assert len(margins) == 14
 
 
-def test_an_order_keeps_the_filter(demo: Session) -> None:
+def test_sorting_keeps_the_filter(demo: Session) -> None:
     demo.set_filter(WRONG)
     demo.set_sort(Sort("chosen_num_tokens"))
     assert len(demo.order) == 14
 
 
 @pytest.mark.parametrize("column", ["margins", "row", "chosen_num_tokens", "outcome", "category", "prompt", "dpo_loss"])
-def test_every_kind_of_column_orders_up_and_down(demo: Session, column: str) -> None:
+def test_every_kind_of_column_can_be_sorted_in_both_directions(demo: Session, column: str) -> None:
     demo.set_sort(Sort(column))
     values = demo.view.column(column)[demo.order].tolist()
     assert values == sorted(values)
@@ -42,7 +42,7 @@ def test_every_kind_of_column_orders_up_and_down(demo: Session, column: str) -> 
     assert demo.view.column(column)[demo.order].tolist() == sorted(values, reverse=True)
 
 
-def test_values_that_are_not_there_come_last_either_way(demo: Session) -> None:
+def test_missing_values_come_last_in_both_directions(demo: Session) -> None:
     demo.ledger.stored["policy_chosen_logps"] = demo.ledger.stored["policy_chosen_logps"].copy()
     demo.ledger.stored["policy_chosen_logps"][3] = np.nan
     for descending in (False, True):
@@ -57,13 +57,13 @@ def test_the_cursor_stays_on_its_pair_when_the_order_changes(demo: Session) -> N
     assert demo.order[demo.place] == 20
 
 
-def test_a_cursor_whose_pair_is_filtered_away_stays_at_its_place_as_far_as_there_is_one(demo: Session) -> None:
+def test_a_cursor_whose_pair_is_filtered_out_stays_at_its_place_or_the_nearest(demo: Session) -> None:
     demo.move_to(169)
     demo.set_filter("row < 10")
     assert (demo.position, demo.place) == (9, 9)
 
 
-def test_a_filter_that_matches_nothing_is_survived(demo: Session) -> None:
+def test_a_filter_may_match_nothing(demo: Session) -> None:
     demo.set_filter("margin > 1e9")
     demo.move_to(3)
     assert demo.order.size == 0
@@ -80,7 +80,7 @@ def test_a_bad_expression_changes_nothing(demo: Session) -> None:
     assert (demo.expression, demo.generation, len(demo.order)) == (WRONG, before, 14)
 
 
-def test_the_next_and_the_former_wrong_pair_are_found_in_the_order_shown(demo: Session) -> None:
+def test_the_next_and_previous_wrong_pairs_follow_the_shown_order(demo: Session) -> None:
     wrong = np.flatnonzero(demo.view.column("margins") < 0).tolist()
     assert demo.find_wrong(-1) is None
     found = []
@@ -91,7 +91,7 @@ def test_the_next_and_the_former_wrong_pair_are_found_in_the_order_shown(demo: S
     assert demo.find_wrong(-1) == wrong[-2]
 
 
-def test_knobs_move_margins_and_a_filter_on_them(demo: Session) -> None:
+def test_knobs_change_margins_and_filters_on_them(demo: Session) -> None:
     demo.set_filter("margin > 0.5")
     before = len(demo.order)
     demo.set_preferences(PreferenceSettings(beta=1.0))
@@ -99,7 +99,7 @@ def test_knobs_move_margins_and_a_filter_on_them(demo: Session) -> None:
     assert demo.initial.beta == 0.1
 
 
-def test_a_mark_is_told_filtered_by_and_undone(demo: Session) -> None:
+def test_marks_can_be_read_filtered_by_and_undone(demo: Session) -> None:
     demo.set_mark(5, Mark("drop"))
     demo.set_filter("mark(drop)")
     assert demo.order.tolist() == [5]
@@ -109,7 +109,7 @@ def test_a_mark_is_told_filtered_by_and_undone(demo: Session) -> None:
     assert not demo.undo_mark()
 
 
-def test_every_change_raises_the_generation(demo: Session) -> None:
+def test_every_change_increments_the_generation(demo: Session) -> None:
     generations = [demo.generation]
     for change in (
         lambda: demo.set_filter(WRONG),

@@ -147,12 +147,12 @@ def see(
         "none",
     ],
 )
-def test_lines_end_before_words_and_inside_a_word_between_tokens(tokens: list[str], lines: list[str]) -> None:
+def test_lines_break_before_words_and_inside_a_word_between_tokens(tokens: list[str], lines: list[str]) -> None:
     assert lines_of(tokens, 10) == lines
 
 
 @given(st.lists(st.text(max_size=30) | st.sampled_from(list(HOSTILE.values())), max_size=40), st.integers(2, 40))
-def test_no_line_of_any_tokens_is_wider_than_it_may_be_and_no_token_is_lost(tokens: list[str], width: int) -> None:
+def test_no_line_is_too_wide_and_no_token_is_lost(tokens: list[str], width: int) -> None:
     lines = wrap_tokens(tokens, width)
     assert all(cell_len("".join(piece.text for piece in line)) <= width for line in lines)
     assert all(sum(piece.width for piece in line) == cell_len("".join(piece.text for piece in line)) for line in lines)
@@ -174,30 +174,30 @@ def test_no_line_of_any_tokens_is_wider_than_it_may_be_and_no_token_is_lost(toke
         ("\t", "→"),
     ],
 )
-def test_a_token_is_shown_with_a_cell_of_its_own(token: str, text: str) -> None:
+def test_every_token_takes_at_least_one_cell(token: str, text: str) -> None:
     assert shown(token) == text
     assert cell_len(text) > 0
 
 
-def test_a_long_token_is_named_by_its_beginning() -> None:
+def test_a_long_token_is_truncated() -> None:
     assert named("天" * 20) == f"'{'天' * 12}…'"
 
 
 @given(st.text())
-def test_words_join_to_their_text(text: str) -> None:
+def test_words_join_back_to_their_text(text: str) -> None:
     assert "".join(words(text)) == text.replace("\r\n", "\n")
 
 
-def test_the_border_names_the_token_under_the_cursor_with_its_numbers() -> None:
+def test_the_border_shows_the_token_under_the_cursor_with_its_numbers() -> None:
     seen = see(response(["a", " b", "c"], [0.5, -2.0, 0.0]), "l")
     assert seen.subtitle == "tok 2/3 ' b' logπ −2.00 ref +0.00 Δ −2.00 #1"
 
 
-def test_without_a_reference_the_border_tells_the_policy_alone() -> None:
+def test_the_border_shows_only_the_policy_without_a_reference() -> None:
     assert see(response(["a", " b"]), "l").subtitle == "tok 2/2 ' b' logπ −2.00 #1"
 
 
-def test_a_value_that_is_no_number_says_so_and_ranks_last() -> None:
+def test_a_nan_value_is_shown_as_nan_and_ranks_last() -> None:
     seen = see(response(["a", "b", "c"], [0.1, float("nan"), 0.2]), "l")
     assert seen.subtitle == "tok 2/3 'b' logπ −2.00 ref nan Δ nan #3"
 
@@ -230,16 +230,16 @@ def test_keys_move_the_cursor(keys: list[str], cursor: int) -> None:
     assert see(response(tokens, [0.0, 0.0, 2.0, 0.0, 0.0, -1.6, 0.0]), *keys).cursor == cursor
 
 
-def test_going_down_passes_a_token_that_is_nothing_but_line_breaks() -> None:
+def test_moving_down_skips_a_token_of_line_breaks_only() -> None:
     assert see(response(["a", "\n\n\n", "b"], [0.0] * 3), "j", "j", "j").cursor == 2
 
 
-def test_a_click_puts_the_cursor_on_the_token_under_the_mouse() -> None:
+def test_a_click_moves_the_cursor_to_the_token_under_the_mouse() -> None:
     assert see(response(["one", " two", "\n", "three"], [0.0] * 4), click=(6, 1)).cursor == 1
     assert see(response(["one", " two", "\n", "three"], [0.0] * 4), click=(30, 2)).cursor == 3
 
 
-def test_the_line_of_the_cursor_is_always_in_sight() -> None:
+def test_the_line_of_the_cursor_is_always_in_view() -> None:
     tokens = [f"line {i}\n" for i in range(100)]
     down = see(response(tokens, [0.0] * 100), "G")
     assert down.top > 90
@@ -262,7 +262,7 @@ def test_resizing_keeps_the_cursor_and_its_line() -> None:
     assert any(" word499" in line for line in lines)
 
 
-def test_colours_tell_sign_and_size_and_strong_tokens_are_underlined() -> None:
+def test_colours_show_sign_and_size_and_strong_tokens_are_underlined() -> None:
     names = {"up3": 2.0, "up1": 0.3, "none": 0.1, "down1": -0.3, "down3": -1.6}
     seen = see(response(["cursor", *names], [0.0, *names.values()]))
     backgrounds = {name: seen.styles[name].bgcolor for name in names}
@@ -286,18 +286,18 @@ def test_levels_follow_the_chosen_value(values: Shown, levels: list[int]) -> Non
     assert one.levels(values).tolist() == levels
 
 
-def test_signs_stand_behind_tokens_where_colours_do_not_tell_them() -> None:
+def test_signs_follow_tokens_if_colours_do_not_show_them() -> None:
     one = response(["a", " b", " c", " d\n", "e"], [0.3, 0.8, -2.0, -1.0, 0.0])
     assert see(one, signs=True).lines[1].strip("│ ") == "a b⁺ c⁻ d⁻⏎"
     assert see(one, signs=False).lines[1].strip("│ ") == "a b c d⏎"
 
 
-def test_the_cursor_is_told_by_an_attribute_that_needs_no_colour() -> None:
+def test_the_cursor_is_visible_without_colour() -> None:
     styles = see(response(["one", " two", " three"], [0.0, 2.0, 2.0]), "l").styles
     assert [bool(styles[text].reverse) for text in ("one", " two", " three")] == [False, True, False]
 
 
-def test_tokens_that_the_other_response_lacks_are_bold_and_italic() -> None:
+def test_tokens_missing_from_the_other_response_are_bold_and_italic() -> None:
     styles = see(response(["one", " two", " three"], [0.0] * 3), "G", marks=[True, False, True]).styles
     assert [(bool(styles[text].bold), bool(styles[text].italic)) for text in ("one", " two")] == [
         (True, True),
@@ -316,28 +316,28 @@ def test_tokens_that_the_other_response_lacks_are_bold_and_italic() -> None:
     ],
     ids=["replaced", "nothing there", "empty", "one more", "long and monotonous"],
 )
-def test_differing_tokens_are_those_that_the_other_response_lacks(
+def test_differing_tokens_are_those_missing_from_the_other_response(
     tokens: list[str], others: list[str], expected: list[bool]
 ) -> None:
     assert differing(tokens, others).tolist() == expected
 
 
 @pytest.mark.parametrize("token", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_token_is_shown_in_every_place_without_harm(token: str) -> None:
+def test_a_hostile_token_is_shown_safely_everywhere(token: str) -> None:
     seen = see(response(["before", token, "after", token * 30], [0.0, -2.0, 0.0, 2.0]), "l", signs=True)
     assert all(cell_len(line) == 40 for line in seen.lines)
     assert not set("".join([*seen.lines, seen.subtitle])) & {"\x1b", "\x07", "\x9b", "\u202e", "\u200b", "\r", "\t"}
     assert seen.title == "+ chosen [/foo]"
 
 
-def test_a_response_of_fifty_thousand_characters_is_read_to_its_end() -> None:
+def test_a_response_of_fifty_thousand_characters_can_be_scrolled_to_its_end() -> None:
     tokens = [f" tok{i}" for i in range(10_000)]
     seen = see(response(tokens, [0.0] * 10_000), "G", size=(80, 24))
     assert seen.cursor == 9_999
     assert any(line.startswith("│") and " tok9999" in line for line in seen.lines)
 
 
-def test_a_response_without_values_is_read_like_a_text() -> None:
+def test_a_response_without_values_is_shown_as_text() -> None:
     one = Response("chosen", words("\n".join(f"line {i}" for i in range(50))))
     seen = see(one, "j", "j", "l", "w")
     assert (seen.top, seen.cursor, seen.subtitle) == (2, 0, "")

@@ -29,14 +29,14 @@ def test_every_declared_parameter_of_the_shown_losses_is_a_knob(demo: Session) -
     assert names(demo.view) == ["beta", "dpo label_smoothing", "simpo beta", "simpo gamma"]
 
 
-def test_a_loss_with_a_beta_of_its_own_has_a_knob_for_it(demo: Session) -> None:
+def test_a_loss_with_its_own_beta_has_a_knob_for_it(demo: Session) -> None:
     preferences = PreferenceSettings(losses=(LossChoice("dpo", {"beta": 0.3}), LossChoice("ipo")))
     view = View(demo.ledger, preferences)
     assert names(view) == ["beta", "dpo beta", "dpo label_smoothing"]
     assert knob_of(view, "dpo beta").value(preferences) == 0.3
 
 
-def test_the_shared_beta_moves_the_rewards_and_every_loss_with_a_reference(demo: Session) -> None:
+def test_the_shared_beta_changes_rewards_and_every_loss_with_a_reference(demo: Session) -> None:
     moved = knob_of(demo.view, "beta").at(demo.preferences, 0.5)
     view = View(demo.ledger, moved)
     assert moved.beta == 0.5
@@ -45,7 +45,7 @@ def test_the_shared_beta_moves_the_rewards_and_every_loss_with_a_reference(demo:
     assert np.array_equal(view.column("simpo_loss"), demo.view.column("simpo_loss"))
 
 
-def test_a_knob_of_one_loss_moves_that_loss_alone(demo: Session) -> None:
+def test_a_knob_of_one_loss_changes_only_that_loss(demo: Session) -> None:
     moved = knob_of(demo.view, "simpo gamma").at(demo.preferences, 1.5)
     view = View(demo.ledger, moved)
     assert not np.array_equal(view.column("simpo_loss"), demo.view.column("simpo_loss"))
@@ -53,7 +53,7 @@ def test_a_knob_of_one_loss_moves_that_loss_alone(demo: Session) -> None:
         assert np.array_equal(view.column(column), demo.view.column(column))
 
 
-def test_steps_of_a_logarithmic_knob_are_even_factors_and_come_back(demo: Session) -> None:
+def test_steps_of_a_logarithmic_knob_are_equal_factors_and_reversible(demo: Session) -> None:
     knob = knob_of(demo.view, "beta")
     betas = [knob.moved(demo.preferences, steps).beta for steps in (-20, -10, 0, 10, 20)]
     assert betas == [0.01, 0.0316, 0.1, 0.316, 1.0]
@@ -68,7 +68,7 @@ def test_steps_of_a_linear_knob_are_even_and_stay_within_its_span(demo: Session)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "wpo"])  # which the demo ledger cannot give
-def test_every_knob_of_every_loss_stays_where_its_loss_is_defined(demo: Session, name: str) -> None:
+def test_every_knob_stays_within_the_domain_of_its_loss(demo: Session, name: str) -> None:
     preferences = PreferenceSettings(losses=(LossChoice(name),), explicit=True)
     view = View(demo.ledger, preferences)
     for knob in knobs(view):
@@ -78,7 +78,7 @@ def test_every_knob_of_every_loss_stays_where_its_loss_is_defined(demo: Session,
             View(demo.ledger, moved).column(f"{name}_loss")
 
 
-def test_a_curve_goes_through_the_mean_that_the_ledger_gives(demo: Session) -> None:
+def test_a_curve_passes_through_the_mean_of_the_ledger(demo: Session) -> None:
     knob = knob_of(demo.view, "beta")
     values, means = knob.values(), mean_losses(demo.view, "dpo", knob)
     at = len(values) // 3
@@ -92,19 +92,19 @@ def test_pairs_without_log_probs_are_left_out_of_a_curve(demo: Session) -> None:
     assert np.isnan(mean_losses(demo.view, "dpo", knob)).all()
 
 
-def test_the_heaviest_pairs_carry_their_share() -> None:
+def test_the_heaviest_pairs_carry_their_share_of_the_weight() -> None:
     shares, half = carried(np.array([1.0, np.nan, -6.0, 3.0]))
     assert shares.tolist() == [0.6, 0.9, 1.0]
     assert half == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("weights", [[], [np.nan], [0.0, 0.0]])
-def test_without_a_weight_nobody_carries_anything(weights: list[float]) -> None:
+def test_no_pair_carries_anything_if_all_weights_are_zero(weights: list[float]) -> None:
     shares, half = carried(np.array(weights))
     assert shares.size == 0
     assert math.isnan(half)
 
 
-def test_a_knob_of_a_wide_range_spans_some_decades_around_its_default() -> None:
+def test_a_knob_with_a_wide_range_spans_a_few_decades_around_its_default() -> None:
     knob = Knob("x", Parameter("beta", 1e-9, 1e9, "log", "", 0.1))
     assert knob.span == pytest.approx((0.1 / 1000**0.5, 0.1 * 1000**0.5))

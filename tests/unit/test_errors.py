@@ -25,25 +25,25 @@ from prefscope.errors import (
     ],
     ids=["what", "where and what", "what and hint", "all three"],
 )
-def test_an_error_reads_as_sentences(where: str, hint: str, sentence: str) -> None:
+def test_an_error_message_is_made_of_sentences(where: str, hint: str, sentence: str) -> None:
     assert str(PrefscopeError("The file is empty", where=where, hint=hint)) == sentence
 
 
-def test_an_error_keeps_its_parts() -> None:
+def test_an_error_keeps_its_fields() -> None:
     error = DataError("The file is empty", where="a.csv", hint="Add rows.")
     assert (error.what, error.where, error.hint) == ("The file is empty", "a.csv", "Add rows.")
 
 
 @pytest.mark.parametrize("kind", [UsageError, DataError, ModelError, LedgerError])
-def test_a_mistake_of_the_user_exits_with_2(kind: type[PrefscopeError]) -> None:
+def test_user_errors_exit_with_2(kind: type[PrefscopeError]) -> None:
     assert kind("x").exit_code == 2
 
 
-def test_what_the_machine_stopped_exits_with_3() -> None:
+def test_machine_failures_exit_with_3() -> None:
     assert ResourceError("x").exit_code == 3
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it() -> None:
+def test_a_missing_package_is_reported_with_its_install_command() -> None:
     told = "Reading GGUF needs an optional package. Install it: pip install 'prefscope[gguf]'."
     error = MissingExtraError("Reading GGUF", "gguf")
     assert str(error).rstrip(".") == told.rstrip(".")

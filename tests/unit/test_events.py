@@ -42,7 +42,7 @@ EVENTS: list[Event] = [
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=repr)
-def test_an_event_comes_back_equal(event: Event) -> None:
+def test_an_event_round_trips(event: Event) -> None:
     assert from_json_line(to_json_line(event)) == event
 
 
@@ -51,15 +51,15 @@ def test_an_event_is_one_line(event: Event) -> None:
     assert len(to_json_line(event).splitlines()) == 1
 
 
-def test_every_kind_of_event_makes_the_way() -> None:
+def test_every_kind_of_event_round_trips() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 
-def test_a_line_names_its_kind() -> None:
+def test_a_line_names_its_kind_of_event() -> None:
     assert json.loads(to_json_line(Noted("hello"))) == {"event": "Noted", "text": "hello"}
 
 
-def test_events_are_facts_that_do_not_change() -> None:
+def test_events_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         EVENTS[0].text = "other"  # type: ignore[misc, union-attr]  # that is what is refused
 
@@ -71,6 +71,6 @@ def test_events_are_facts_that_do_not_change() -> None:
         *('{"event": "Noted"}', '{"event": "Noted", "text": "", "more": 1}'),
     ],
 )
-def test_a_line_that_is_no_event_is_refused(line: str) -> None:
+def test_a_line_that_is_not_an_event_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not an event"):
         from_json_line(line)

@@ -14,7 +14,7 @@ def test_the_bundled_samples_are_found() -> None:
     assert {"pairs.jsonl", "tiny-policy", "tiny-ref"} <= found
 
 
-def test_the_store_lies_in_the_cache_folder_asked_for() -> None:
+def test_the_store_is_in_the_requested_cache_folder() -> None:
     assert cache_folder("here") == Path("here")
     assert store_path("here") == Path("here/logps.sqlite")
 
@@ -24,7 +24,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert cache_folder("~/cache") == tmp_path / "cache"
 
 
-def test_unless_asked_the_store_the_ledgers_and_the_logs_lie_in_the_users_own_folders(
+def test_store_ledgers_and_logs_are_in_the_users_folders_by_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sys.platform", "linux")
@@ -35,5 +35,5 @@ def test_unless_asked_the_store_the_ledgers_and_the_logs_lie_in_the_users_own_fo
     assert log_folder() == tmp_path / "state" / "prefscope" / "log"
 
 
-def test_the_ledger_of_standard_input_is_named_so() -> None:
+def test_the_ledger_of_standard_input_is_named_after_it() -> None:
     assert unnamed_ledger("-", "0f").name == "stdin-0f.parquet"

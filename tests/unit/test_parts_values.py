@@ -53,7 +53,7 @@ def planned(tmp_path: Path, content: dict[str, Any]) -> None:
     (tmp_path / "plan" / "plan.json").write_bytes(sealed_json(content))
 
 
-def test_a_plan_that_is_whole_is_read(folder: PartsFolder, tmp_path: Path) -> None:
+def test_a_complete_plan_is_read(folder: PartsFolder, tmp_path: Path) -> None:
     planned(tmp_path, PLAN)
     assert plan_content(folder)["shards"][0]["name"] == "ab12"
 
@@ -73,7 +73,7 @@ def test_a_plan_that_is_whole_is_read(folder: PartsFolder, tmp_path: Path) -> No
     ],
     ids=str,
 )
-def test_a_plan_with_a_value_of_another_kind_is_refused(
+def test_a_plan_with_a_value_of_the_wrong_type_is_refused(
     folder: PartsFolder, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     planned(tmp_path, PLAN | changed)
@@ -91,7 +91,7 @@ def test_a_plan_with_a_value_of_another_kind_is_refused(
     ],
     ids=str,
 )
-def test_a_record_that_names_no_models_is_refused(
+def test_a_record_without_models_is_refused(
     folder: PartsFolder, scopes: dict[str, Any], manifest: dict[str, Any]
 ) -> None:
     folder.publish_run("run", scopes, manifest)
@@ -116,7 +116,7 @@ def rewritten(tmp_path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     ],
     ids=["list", "nested", "no metadata", "column", "a missing log-prob", "a missing digest"],
 )
-def test_a_part_with_a_value_of_another_kind_is_refused(
+def test_a_part_with_a_value_of_the_wrong_type_is_refused(
     folder: PartsFolder, tmp_path: Path, change: Callable[[pa.Table], pa.Table]
 ) -> None:
     folder.write_part("aa", "ab12", {ONE.digest(): np.array([-1.0, -2.0], dtype=np.float32)})
@@ -125,7 +125,7 @@ def test_a_part_with_a_value_of_another_kind_is_refused(
         folder.read_part("aa", "ab12")
 
 
-def test_a_part_whose_description_is_no_object_counts_as_missing(folder: PartsFolder, tmp_path: Path) -> None:
+def test_a_part_whose_description_is_not_an_object_counts_as_missing(folder: PartsFolder, tmp_path: Path) -> None:
     folder.write_part("aa", "ab12", {ONE.digest(): None})
     assert folder.written("aa", ["ab12"]) == {"ab12"}
     rewritten(tmp_path, lambda table: table.replace_schema_metadata({b"prefscope_part": b"5"}))
@@ -140,7 +140,7 @@ def test_a_part_without_the_log_probs_of_a_sequence_is_refused(folder: PartsFold
         PartLogps(folder, plan, {"policy": "aa"}).logps("policy", "chosen", 0, [ONE])
 
 
-def test_a_manifest_that_no_ledger_can_have_is_not_merged(folder: PartsFolder, tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_not_merged(folder: PartsFolder, tmp_path: Path) -> None:
     from prefscope.pipeline.parts.merge import merge
 
     planned(tmp_path, PLAN)
@@ -150,14 +150,14 @@ def test_a_manifest_that_no_ledger_can_have_is_not_merged(folder: PartsFolder, t
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_temporary_folder_is_named_when_a_plan_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_reported_if_a_plan_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b", 0))  # noqa: PTH123, SIM115
     with pytest.raises(ResourceError, match=r"cannot be kept while it is written \(No space left on device\)") as told:
         _digest_of(lambda stream: stream.write(b"x"))
     assert told.value.where == tempfile.gettempdir()
 
 
-def test_a_file_of_a_plan_that_is_not_as_it_was_written_is_named(folder: PartsFolder, tmp_path: Path) -> None:
+def test_a_modified_plan_file_is_reported(folder: PartsFolder, tmp_path: Path) -> None:
     planned(tmp_path, PLAN | {"digests": {"tokens.json": _digest_of(lambda stream: stream.write(b"[]"))}})
     (tmp_path / "plan" / "tokens.json").write_bytes(b'["a"]')
     with pytest.raises(ResourceError, match=r"plan/tokens\.json: the plan of these parts is damaged"):

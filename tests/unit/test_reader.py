@@ -26,7 +26,7 @@ def as_numbers(tokenized: Any) -> list[int]:
     return [number for chunk in tokenized for number in chunk]
 
 
-def test_chunks_are_tokenized_at_the_same_time() -> None:
+def test_chunks_are_tokenized_concurrently() -> None:
     together = threading.Barrier(TOKENIZING_THREADS)
 
     def tokenize(chunk: Any) -> Any:
@@ -36,7 +36,7 @@ def test_chunks_are_tokenized_at_the_same_time() -> None:
     assert as_numbers(_ahead(tokenize, chunks_of(2 * TOKENIZING_THREADS, []))) == list(range(2 * TOKENIZING_THREADS))
 
 
-def test_chunks_keep_their_order_though_a_later_one_is_ready_first() -> None:
+def test_chunks_keep_their_order_if_a_later_one_is_ready_first() -> None:
     last_is_done = threading.Event()
 
     def tokenize(chunk: Any) -> Any:
@@ -49,14 +49,14 @@ def test_chunks_keep_their_order_though_a_later_one_is_ready_first() -> None:
     assert as_numbers(_ahead(tokenize, chunks_of(10, []))) == list(range(10))
 
 
-def test_rows_are_read_only_some_chunks_ahead() -> None:
+def test_rows_are_read_only_a_few_chunks_ahead() -> None:
     drawn: list[int] = []
     tokenized = _ahead(lambda chunk: cast("Any", chunk), chunks_of(100, drawn))
     for taken, _ in enumerate(tokenized, start=1):
         assert len(drawn) <= taken + TOKENIZING_THREADS
 
 
-def test_what_a_tokenizer_raises_comes_through() -> None:
+def test_errors_of_a_tokenizer_are_raised() -> None:
     def tokenize(chunk: Any) -> Any:
         if chunk == [3]:
             raise ValueError("no template")
@@ -73,7 +73,7 @@ def test_long_texts_are_tokenized_a_few_at_a_time() -> None:
     assert max(sizes) <= 32_000_000
 
 
-def test_once_nobody_reads_on_no_further_chunk_is_tokenized_and_the_others_are_asked_to_stop() -> None:
+def test_closing_the_reader_starts_no_more_chunks_and_stops_the_others() -> None:
     seen: list[int] = []
     stops: list[threading.Event] = []
 

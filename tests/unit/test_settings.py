@@ -29,7 +29,7 @@ LEAST = ScoreSettings(DataSettings("-"), ModelSettings("policy"))
 
 
 @pytest.mark.parametrize("settings", [FULL, LEAST], ids=["all given", "defaults"])
-def test_settings_come_back_equal_through_json(settings: ScoreSettings) -> None:
+def test_settings_round_trip_through_json(settings: ScoreSettings) -> None:
     assert ScoreSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
@@ -39,17 +39,17 @@ def test_the_full_example_leaves_no_field_at_its_default(part: str) -> None:
     assert [f.name for f in dataclasses.fields(full) if getattr(full, f.name) == getattr(least, f.name)] == []
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.data.seed = 1  # type: ignore[misc]  # that is what is refused
 
 
-def test_the_default_knobs_are_those_of_trl_and_simpo() -> None:
+def test_default_parameters_are_those_of_trl_and_simpo() -> None:
     preferences = PreferenceSettings()
     assert preferences.beta == 0.1
     assert preferences.losses == DEFAULT_LOSSES
     assert [choice.name for choice in preferences.losses] == ["dpo", "ipo", "simpo"]
 
 
-def test_nothing_is_truncated_unless_asked_for() -> None:
+def test_nothing_is_truncated_by_default() -> None:
     assert TokenizationSettings().max_length is None

@@ -47,7 +47,7 @@ def plain(sequences: Iterable[TokenSequence]) -> list[tuple[list[int], int]]:
     return [(item.token_ids.tolist(), item.completion_start) for item in sequences]
 
 
-def test_the_sequences_of_a_chunk_come_back_chosen_and_rejected_by_turns(spool: Spool) -> None:
+def test_sequences_of_a_chunk_alternate_between_chosen_and_rejected(spool: Spool) -> None:
     assert plain(spool.sequences(0)) == [([1, 2, 3], 1), ([1, 2, 4, 5], 1), ([], 0), ([7], 0)]
     assert plain(spool.sequences(1)) == [([1, 2, 3], 1), ([1, 2, 3], 2)]
 
@@ -64,7 +64,7 @@ def test_the_spool_knows_the_tokens_and_digests_of_every_pair(spool: Spool) -> N
     assert facts.digests.astype("<u8").tobytes() == b"".join(digests)
 
 
-def test_only_prompts_of_some_tokens_are_told_apart(tmp_path: Path) -> None:
+def test_only_prompts_of_sixteen_or_more_tokens_are_identified(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     starts = ([1] * 16, [1] * 16, [2] * 16, [1] * 15)
     pairs = [(sequence([*ids, 7], len(ids)), sequence([*ids, 8], len(ids))) for ids in starts]
@@ -79,7 +79,7 @@ def test_a_side_of_a_batch_has_its_own_sequences(spool: Spool) -> None:
     assert [item.token_ids.tolist() for item in sequences_of(last, "rejected")] == [[1, 2, 3]]
 
 
-def test_places_texts_and_flags_come_back(spool: Spool) -> None:
+def test_places_texts_and_flags_round_trip(spool: Spool) -> None:
     first = next(spool.batches()).to_pylist()[1]
     assert {name: first[name] for name in ("row", "line", "pair_id", "flags", "prompt", "rejected")} == {
         "row": 1,
@@ -91,11 +91,11 @@ def test_places_texts_and_flags_come_back(spool: Spool) -> None:
     }
 
 
-def test_extra_columns_get_one_kind_for_all_pairs(spool: Spool) -> None:
+def test_extra_columns_have_one_type_for_all_pairs(spool: Spool) -> None:
     assert spool.extra_kinds == {"n": "number", "row": "text", "tags": "json", "none": "text"}
 
 
-def test_extra_columns_are_none_where_a_pair_lacks_them(spool: Spool) -> None:
+def test_extra_columns_are_none_for_pairs_without_them(spool: Spool) -> None:
     extras = [extras_of(batch, spool.extra_kinds) for batch in spool.batches()]
     assert extras == [
         {"n": [1.0, 0.5], "row": ["a", None], "tags": [None, '["é"]'], "none": [None, None]},
@@ -111,7 +111,7 @@ def test_the_source_row_is_kept_as_json(tmp_path: Path) -> None:
     assert json.loads(next(spool.batches()).to_pylist()[0]["source_json"]) == source
 
 
-def test_conversations_are_kept_as_people_read_them(tmp_path: Path) -> None:
+def test_conversations_are_kept_in_readable_form(tmp_path: Path) -> None:
     prompt = (Message("system", "Be brief."), Message("user", "Hello"))
     spool = Spool(tmp_path)
     chosen, rejected = (Message("assistant", "Hi"),), (Message("assistant", "Go"), Message("user", "No"))
@@ -129,7 +129,7 @@ def test_a_spool_leaves_no_file_behind(tmp_path: Path, spool: Spool) -> None:
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_a_chunk_that_is_damaged_is_named(spool: Spool, tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_reported(spool: Spool, tmp_path: Path) -> None:
     path = tmp_path / "pairs.arrow"
     second, first = spool.batches()
     offsets = pa.py_buffer(struct.pack("<3i", 0, 1 << 30, 3))

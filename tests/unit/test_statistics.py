@@ -20,12 +20,12 @@ def test_the_upper_tail_is_the_sum_of_its_terms(successes: int, trials: int, sha
     assert upper_tail(successes, trials, share) == pytest.approx(float(exact), rel=1e-9)
 
 
-def test_the_tail_of_what_is_certain_is_1_and_of_what_is_impossible_0() -> None:
+def test_the_tail_of_a_certain_event_is_1_and_of_an_impossible_one_0() -> None:
     assert [upper_tail(0, 10, 0.5), upper_tail(10, 10, 1.0), upper_tail(1, 10, 0.0)] == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("size", [2_000, 300_000])
-def test_bootstrap_bounds_of_many_normal_values_are_nearly_the_normal_ones(size: int) -> None:
+def test_bootstrap_bounds_of_many_normal_values_are_close_to_the_normal_ones(size: int) -> None:
     values = np.random.default_rng(0).normal(3.0, 1.0, size)
     width = 1 / size**0.5
     assert bootstrap_bounds(values) == pytest.approx(normal_bounds(values), abs=0.25 * width)

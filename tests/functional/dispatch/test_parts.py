@@ -43,13 +43,11 @@ def copied(filled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(filled, tmp_path / "copied"))
 
 
-def test_slices_make_the_table_of_a_single_run(filled: Path, whole: bytes) -> None:
+def test_slices_give_the_table_of_a_single_run(filled: Path, whole: bytes) -> None:
     assert merged_table(filled) == whole
 
 
-def test_a_slice_that_is_run_again_computes_nothing_and_writes_nothing(
-    filled: Path, data: Path, program: Program
-) -> None:
+def test_running_a_slice_again_computes_and_writes_nothing(filled: Path, data: Path, program: Program) -> None:
     before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")}
     code, out, err = program(*slice_command(data, filled, "0/2"))
     assert (code, err.count("all parts are there"), "to compute" in err) == (0, 1, False)
@@ -63,7 +61,7 @@ def test_a_part_has_the_same_bytes_whoever_writes_it(filled: Path, data: Path, t
     assert parts_in(again) == parts_in(filled)
 
 
-def test_without_a_slice_a_run_fills_the_folder_and_makes_its_ledger(
+def test_a_run_without_a_slice_fills_the_folder_and_writes_its_ledger(
     filled: Path, data: Path, whole: bytes, tmp_path: Path
 ) -> None:
     assert call("score", data, *OPTIONS, "--no-cache", "--parts", "parts", "-o", "all.csv") == 0
@@ -71,7 +69,7 @@ def test_without_a_slice_a_run_fills_the_folder_and_makes_its_ledger(
     assert parts_in(tmp_path / "parts") == parts_in(filled)
 
 
-def test_what_other_slices_have_done_is_taken_from_their_parts(copied: Path, data: Path, whole: bytes) -> None:
+def test_a_slice_reuses_the_parts_of_other_slices(copied: Path, data: Path, whole: bytes) -> None:
     some = sorted(copied.rglob("*.parquet"))[::3]
     for part in some:
         part.unlink()
@@ -92,7 +90,7 @@ def test_the_status_counts_the_parts_of_each_model(copied: Path, program: Progra
     assert one["models"] == {"policy": str(POLICY), "ref": str(REF)}
 
 
-def test_parts_that_are_missing_are_no_ledger(copied: Path, program: Program) -> None:
+def test_no_ledger_is_written_while_parts_are_missing(copied: Path, program: Program) -> None:
     min(copied.rglob("*.parquet")).unlink()
     code, _, err = program("parts", "merge", copied, "-o", "merged.parquet")
     assert code == 3
@@ -117,7 +115,7 @@ def exchange(part: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, exchange])
-def test_a_damaged_part_is_refused_and_found_and_done_again(
+def test_a_damaged_part_is_detected_refused_and_recomputed(
     damage: Callable[[Path], None], copied: Path, data: Path, whole: bytes, program: Program
 ) -> None:
     part = sorted(copied.rglob("*.parquet"))[1]
@@ -125,7 +123,7 @@ def test_a_damaged_part_is_refused_and_found_and_done_again(
     assert_damage_is_told_and_mended(program, str(part), data, copied, whole, named=part.name)
 
 
-def test_a_cut_part_is_done_again_by_its_slice_unasked(copied: Path, data: Path, whole: bytes) -> None:
+def test_a_truncated_part_is_recomputed_by_its_slice(copied: Path, data: Path, whole: bytes) -> None:
     cut(sorted(copied.rglob("*.parquet"))[1])
     fill(data, copied)
     assert merged_table(copied) == whole
@@ -155,7 +153,7 @@ def test_another_data_set_is_refused(filled: Path, data: Path, program: Program)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "order.npz", "pairs.arrow", "tokens.json"])
-def test_a_damaged_plan_is_told(name: str, copied: Path, program: Program) -> None:
+def test_a_damaged_plan_is_reported(name: str, copied: Path, program: Program) -> None:
     path = copied / "plan" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     code, out, err = program("parts", "merge", copied, "-o", "merged.parquet")
@@ -175,7 +173,7 @@ def test_a_damaged_plan_is_told(name: str, copied: Path, program: Program) -> No
         pytest.param(["score", "-", "--parts", "p"], 2, "cannot share standard input", id="stdin"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_a_sentence(
+def test_invalid_combinations_of_options_are_reported(
     arguments: list[str], code: int, told: str, program: Program
 ) -> None:
     found, out, err = program(*arguments)
@@ -183,7 +181,7 @@ def test_what_makes_no_sense_is_told_in_a_sentence(
     assert told in err
 
 
-def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
+def test_killed_slices_leave_only_whole_parts_and_the_next_run_finishes_them(
     data: Path, whole: bytes, filled: Path, tmp_path: Path
 ) -> None:
     """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""

@@ -55,14 +55,14 @@ def is_part(request: str) -> bool:
     return request.startswith("PUT") and request.endswith(".parquet")
 
 
-def test_slices_make_the_parts_of_a_folder_and_the_table_of_a_single_run(
+def test_slices_at_a_url_give_the_parts_of_a_folder_and_the_table_of_a_single_run(
     store: Store, filled: str, folder: Path, whole: bytes
 ) -> None:
     assert store.parts("filled") == parts_in(folder)
     assert merged_table(filled) == whole
 
 
-def test_a_slice_that_is_run_again_computes_nothing_and_asks_once_a_model_and_not_once_a_shard(
+def test_running_a_slice_again_computes_nothing_and_sends_one_request_per_model(
     store: Store, filled: str, data: Path, program: Program
 ) -> None:
     store.requests.clear()
@@ -86,7 +86,7 @@ def test_the_status_fetches_neither_parts_nor_pairs(store: Store, filled: str, p
     assert fetched == {"plan.json", f"{one['run']}.json"}
 
 
-def test_a_cut_part_is_refused_and_found_and_done_again(
+def test_a_truncated_part_is_detected_refused_and_recomputed(
     store: Store, copied: str, data: Path, whole: bytes, program: Program
 ) -> None:
     path, content = list(store.parts(copied).items())[1]
@@ -95,7 +95,7 @@ def test_a_cut_part_is_refused_and_found_and_done_again(
     assert_damage_is_told_and_mended(program, name, data, store.url(copied), whole, named=name)
 
 
-def test_parts_that_cannot_be_fetched_are_not_taken_for_damaged(store: Store, copied: str, program: Program) -> None:
+def test_parts_that_cannot_be_fetched_do_not_count_as_damaged(store: Store, copied: str, program: Program) -> None:
     before = store.parts(copied)
     store.refuses = lambda request: request.endswith(".parquet")
     code, out, err = program("parts", "verify", store.url(copied), "--delete")
@@ -105,7 +105,7 @@ def test_parts_that_cannot_be_fetched_are_not_taken_for_damaged(store: Store, co
     assert store.parts(copied) == before
 
 
-def test_what_the_store_refuses_in_the_middle_is_told_and_only_that_is_done_again(
+def test_a_failed_upload_is_reported_and_only_its_shard_is_recomputed(
     store: Store, data: Path, whole: bytes, program: Program
 ) -> None:
     url = store.url("refused")
@@ -127,7 +127,7 @@ def test_what_the_store_refuses_in_the_middle_is_told_and_only_that_is_done_agai
 
 
 @pytest.mark.parametrize("name", ["plan.json", "order.npz", "pairs.arrow", "tokens.json"])
-def test_a_damaged_plan_is_told(name: str, store: Store, copied: str, program: Program) -> None:
+def test_a_damaged_plan_is_reported(name: str, store: Store, copied: str, program: Program) -> None:
     ((path, content),) = [one for one in store.files(f"{copied}/plan").items() if one[0].endswith(name)]
     store.put(f"{copied}/plan/{path}", content[: len(content) // 2])
     code, out, err = program("parts", "merge", store.url(copied), "-o", "merged.parquet")
@@ -135,7 +135,7 @@ def test_a_damaged_plan_is_told(name: str, store: Store, copied: str, program: P
     assert "the plan of these parts is damaged" in err
 
 
-def test_the_plan_that_was_there_first_stays(
+def test_the_first_plan_at_a_url_is_kept(
     store: Store, filled: str, data: Path, models: list[str], program: Program
 ) -> None:
     before = store.files("filled/plan")
@@ -144,7 +144,7 @@ def test_the_plan_that_was_there_first_stays(
     assert store.files("filled/plan") == before
 
 
-def test_credentials_are_told_nowhere(
+def test_credentials_are_never_shown(
     store: Store, data: Path, filled: str, models: list[str], tmp_path: Path, program: Program
 ) -> None:
     said = [
@@ -178,7 +178,7 @@ def test_credentials_are_told_nowhere(
         pytest.param("s3://bucket/run?{}&colour=blue", 2, "Unexpected query parameter", id="option"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_before_anything_is_read(
+def test_an_unusable_url_is_reported_before_anything_is_read(
     url: str, code: int, told: str, store: Store, program: Program
 ) -> None:
     options = store.url("").partition("?")[2]
@@ -189,7 +189,7 @@ def test_a_url_that_cannot_be_used_is_told_before_anything_is_read(
         assert err.count("prefscope: ") == 1
 
 
-def test_a_file_url_is_the_folder(folder: Path, tmp_path: Path, data: Path, whole: bytes) -> None:
+def test_a_file_url_names_a_folder(folder: Path, tmp_path: Path, data: Path, whole: bytes) -> None:
     there = tmp_path / "with space"
     url = f"file://{str(there).replace(' ', '%20')}"
     fill(data, url)
@@ -198,7 +198,7 @@ def test_a_file_url_is_the_folder(folder: Path, tmp_path: Path, data: Path, whol
     assert merged_table(url) == whole
 
 
-def test_slices_that_are_killed_leave_whole_parts_alone_and_are_finished_by_the_next(
+def test_killed_slices_leave_only_whole_parts_and_the_next_run_finishes_them(
     store: Store, data: Path, folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
     """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""

@@ -70,7 +70,7 @@ def run_at_start(code: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 @needs_ray
-def test_actors_write_the_parts_of_one_process_though_one_is_killed(data: Path, whole: bytes) -> None:
+def test_actors_write_the_same_parts_as_one_process_even_if_one_is_killed(data: Path, whole: bytes) -> None:
     killed: list[int] = []
 
     def kill_once(event: Event) -> None:
@@ -89,7 +89,7 @@ def test_actors_write_the_parts_of_one_process_though_one_is_killed(data: Path, 
 
 
 @needs_ray
-def test_actors_open_an_object_store_themselves(store: Store, data: Path, whole: bytes) -> None:
+def test_actors_open_the_object_store_themselves(store: Store, data: Path, whole: bytes) -> None:
     ray = ["--engine", "ray", "--workers", "2", "--parts", store.url("ray")]
     assert call("score", data, *OPTIONS, "--no-cache", *ray, "-o", "ray.csv") == 0
     fetched = [one for one in store.requests if one.startswith("GET") and one.endswith("pairs.arrow")]
@@ -98,7 +98,7 @@ def test_actors_open_an_object_store_themselves(store: Store, data: Path, whole:
 
 
 @needs_ray
-def test_a_run_that_is_killed_takes_ray_along_and_goes_on_when_it_is_run_again(data: Path, whole: bytes) -> None:
+def test_a_killed_run_stops_ray_and_resumes_when_run_again(data: Path, whole: bytes) -> None:
     command = ["score", str(data), *OPTIONS, "--cache", "cache"]
     before = set(of_ray())
     with start(*command, "--engine", "ray", "--workers", "2", stdout=subprocess.PIPE) as process:
@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_takes_ray_along_and_goes_on_when_it_is_run_again(d
 @needs_ray
 @either_end
 @pytest.mark.usefixtures("single_tries")
-def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
+def test_a_pair_that_crashes_every_actor_is_flagged_and_the_rest_are_scored(
     end: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = run(settings_of(ref="none", data=data, limit=12, cache="plain"))
@@ -135,7 +135,7 @@ def test_a_pair_that_ends_every_actor_is_flagged_and_all_others_are_scored(
 
 @needs_ray
 @splits_in_two
-def test_an_actor_whose_model_is_split_gives_the_numbers_of_one_process_though_a_rank_is_killed(
+def test_an_actor_with_a_split_model_gives_the_numbers_of_one_process_even_if_a_rank_is_killed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = run(settings_of(ref="none", data=data, limit=12, batch_tokens=BATCH_TOKENS, cache="plain"))
@@ -151,7 +151,7 @@ def test_an_actor_whose_model_is_split_gives_the_numbers_of_one_process_though_a
 
 
 @needs_ray
-def test_a_node_that_is_lost_costs_no_pair(data: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losing_a_node_loses_no_pair(data: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes on this machine, each a raylet with a core; one is killed as soon as a batch has come back."""
     from ray.cluster_utils import Cluster
 
@@ -178,7 +178,7 @@ def test_a_node_that_is_lost_costs_no_pair(data: Path, whole: bytes, monkeypatch
 
 
 @needs_ray
-def test_a_cluster_that_is_too_small_is_told_in_a_sentence(data: Path, program: Program) -> None:
+def test_a_cluster_that_is_too_small_is_reported(data: Path, program: Program) -> None:
     code, out, err = program("score", data, *OPTIONS, "--no-cache", "--engine", "ray", "--gpus-per-worker", "64")
     assert (code, out) == (3, "")
     assert "1 workers need 1 and 64" in err
@@ -192,13 +192,13 @@ def test_a_cluster_that_is_too_small_is_told_in_a_sentence(data: Path, program: 
         pytest.param(["--cpus-per-worker", "2"], "need Ray", id="CPUs"),
     ],
 )
-def test_options_of_ray_without_ray_are_refused(arguments: list[str], told: str, program: Program) -> None:
+def test_ray_options_are_refused_without_ray(arguments: list[str], told: str, program: Program) -> None:
     code, out, err = program("score", "x.jsonl", *arguments)
     assert (code, out) == (2, "")
     assert told in err
 
 
-def test_ray_that_is_not_installed_is_named_with_its_extra(
+def test_a_missing_ray_installation_is_reported_with_its_extra(
     data: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec

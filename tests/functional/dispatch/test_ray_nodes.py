@@ -31,7 +31,7 @@ def _job_of_the_bundled_policy() -> RayJob:
         return RayJob(_job(settings.dispatch, pool, models, 1), None, "the machine that started it")
 
 
-def test_a_node_that_is_as_the_starter_computes(job: RayJob) -> None:
+def test_a_node_with_the_environment_of_the_driver_computes(job: RayJob) -> None:
     assert job.scorer().score(()) == []
 
 
@@ -52,7 +52,7 @@ def test_a_node_with_other_weights_under_the_same_path_is_refused(job: RayJob) -
         other.scorer()
 
 
-def test_a_node_with_another_prefscope_answers_with_a_sentence() -> None:
+def test_a_node_with_another_prefscope_is_reported() -> None:
     """What the starter has pickled is not even read: another version may read something else out of it."""
     actor = _ScoreUnits("0.0.1", b"no pickle")
     answers = actor({"number": [7], "unit": [pickle.dumps(())]})

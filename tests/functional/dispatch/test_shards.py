@@ -56,7 +56,7 @@ def digests_of(data: Path, tokenizer: PreTrainedTokenizerBase) -> list[tuple[byt
 
 
 @pytest.mark.usefixtures("shards_by_pairs")
-def test_the_sample_is_planned_first_and_then_shard_after_shard_for_both_models(
+def test_the_sample_is_planned_first_then_every_shard_for_both_models(
     settings: ScoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[tuple[str, int]] = []
@@ -77,7 +77,7 @@ def test_shards_give_the_log_probs_of_one_shard(undisturbed: Outcome, settings: 
         assert largest_difference(undisturbed.token_logps(role), whole.token_logps(role)) < NATS_A_TOKEN
 
 
-def test_the_plan_that_is_told_is_what_the_batches_add_up_to(undisturbed: Outcome) -> None:
+def test_the_batches_add_up_to_the_announced_plan(undisturbed: Outcome) -> None:
     for role, plan in undisturbed.plans.items():
         batches = [batch for batch in undisturbed.batches if batch.role == role]
         assert (plan.pairs, plan.sequences, plan.missing) == (PAIRS, 2 * PAIRS, 2 * PAIRS)
@@ -87,7 +87,7 @@ def test_the_plan_that_is_told_is_what_the_batches_add_up_to(undisturbed: Outcom
 
 
 @pytest.mark.usefixtures("shards_by_pairs")
-def test_what_the_store_has_from_another_run_is_not_in_the_plan_that_is_told(
+def test_results_stored_by_another_run_are_not_in_the_announced_plan(
     policy_alone: ScoreSettings,
     data: Path,
     write_jsonl: Callable[..., Path],

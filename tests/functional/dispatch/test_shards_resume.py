@@ -82,7 +82,7 @@ def assert_as_if_nothing_had_happened(finished: Outcome, undisturbed: Outcome, b
     assert shards_in_store(Path()) == []
 
 
-def test_a_run_killed_in_a_later_shard_is_finished_by_the_next_as_if_nothing_had_happened(
+def test_a_run_killed_in_a_later_shard_is_finished_identically_by_the_next(
     settings: ScoreSettings, undisturbed: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = [(module.__name__, name, value) for module, name, value in BY_PAIRS]
@@ -101,7 +101,9 @@ def test_a_run_killed_in_a_later_shard_is_finished_by_the_next_as_if_nothing_had
 
 @pytest.mark.usefixtures("shards_by_pairs")
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_so_is_one_that_was_interrupted(share: float, settings: ScoreSettings, undisturbed: Outcome) -> None:
+def test_a_run_interrupted_in_a_later_shard_is_finished_identically_by_the_next(
+    share: float, settings: ScoreSettings, undisturbed: Outcome
+) -> None:
     interrupt(settings, int(share * len(undisturbed.batches)))
     before = committed()
     assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
@@ -135,7 +137,7 @@ BYTE_LOST = "substr(batches, 1, length(batches) - 1)"
         pytest.param("CAST(zeroblob(length(batches) - 4) || X'7fffffff' AS BLOB)", id="a number too large"),
     ],
 )
-def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSettings, undisturbed: Outcome) -> None:
+def test_a_truncated_plan_is_recreated(left: str, policy_alone: ScoreSettings, undisturbed: Outcome) -> None:
     interrupt(policy_alone, len(undisturbed.batches) // 4)
     last = shards_in_store(Path())[-1]
     assert last >= 2
@@ -145,9 +147,7 @@ def test_a_plan_that_is_cut_short_is_made_anew(left: str, policy_alone: ScoreSet
 
 
 @pytest.mark.usefixtures("shards_by_pairs")
-def test_rows_that_vanished_after_their_shard_was_planned_are_scored_again(
-    policy_alone: ScoreSettings, undisturbed: Outcome
-) -> None:
+def test_store_rows_deleted_after_planning_are_scored_again(policy_alone: ScoreSettings, undisturbed: Outcome) -> None:
     interrupt(policy_alone, len(undisturbed.batches) // 4)
     damage("DELETE FROM sequences WHERE id % 3 = 0")
     finished = run(policy_alone)
@@ -155,7 +155,7 @@ def test_rows_that_vanished_after_their_shard_was_planned_are_scored_again(
 
 
 @pytest.mark.usefixtures("shards_by_pairs")
-def test_rows_of_the_sample_that_vanished_are_scored_though_the_sample_had_its_plan(
+def test_store_rows_deleted_from_the_sample_are_scored_again_despite_its_plan(
     data: Path, policy_alone: ScoreSettings, undisturbed: Outcome
 ) -> None:
     """A row that was there when its part was planned has no batch in the plan."""

@@ -28,7 +28,7 @@ LOGPS = [f"{role}_{side}_token_logps" for role in ("policy", "ref") for side in 
 
 @finds_processes
 @splits_in_two
-def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_rank_is_killed(data: Path) -> None:
+def test_a_model_split_in_two_gives_the_numbers_of_one_process_even_if_a_rank_is_killed(data: Path) -> None:
     whole = run(settings_of(data=data, limit=PAIRS, batch_tokens=BATCH_TOKENS, cache="whole"))
     before, killed = set(ranks()), list[int]()
     told: list[str] = []
@@ -54,7 +54,7 @@ def test_a_model_that_is_split_in_two_has_the_numbers_of_one_process_though_a_ra
 
 
 @splits_in_two
-def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log(
+def test_a_process_that_dies_while_checking_a_model_ends_the_run_with_its_log(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "COMMAND", (sys.executable, "-c", "import sys; sys.exit('No memory.')"))
@@ -64,14 +64,14 @@ def test_a_process_that_dies_while_it_looks_at_a_model_ends_the_run_with_its_log
 
 
 @pytest.mark.parametrize("other", [["--noise-floor"], ["--device-map", "auto"]], ids=["noise floor", "device map"])
-def test_what_does_not_go_with_a_split_model_is_refused(
+def test_options_that_a_split_model_does_not_support_are_refused(
     other: list[str], data: Path, models: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("score", data, *models, "--tp", "2", *other) == 2
     assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
 
 
-def test_a_worker_sees_gpus_enough_for_its_models_where_they_do_not_come_out_even(
+def test_every_worker_gets_enough_gpus_if_they_do_not_divide_evenly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
@@ -80,6 +80,6 @@ def test_a_worker_sees_gpus_enough_for_its_models_where_they_do_not_come_out_eve
 
 
 @pytest.mark.skipif(0 < torch.cuda.device_count() < 3, reason="three processes need three GPUs, or none")
-def test_heads_that_cannot_be_shared_are_told_before_anything_is_loaded(data: Path) -> None:
+def test_heads_that_do_not_divide_are_reported_before_anything_is_loaded(data: Path) -> None:
     with pytest.raises(ModelError, match="4 and 2 attention and key heads cannot be split among 3 processes"):
         score(settings_of(data=data, tp=3), lambda _: Path("ledger.parquet"), lambda _: None)

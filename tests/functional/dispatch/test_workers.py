@@ -50,7 +50,7 @@ def is_alive(process: int) -> bool:
 
 
 @finds_processes
-def test_workers_that_are_killed_are_replaced_and_the_table_is_that_of_one_process(data: Path, whole: bytes) -> None:
+def test_killed_workers_are_replaced_and_the_table_equals_that_of_one_process(data: Path, whole: bytes) -> None:
     crew: list[int] = []
     told: list[str] = []
 
@@ -74,7 +74,7 @@ def test_workers_that_are_killed_are_replaced_and_the_table_is_that_of_one_proce
 
 @finds_processes
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["killed", "ctrl+C"])
-def test_a_run_that_ends_takes_its_workers_along_and_goes_on_when_it_is_run_again(
+def test_a_killed_run_ends_its_workers_and_resumes_when_run_again(
     number: signal.Signals, code: int, data: Path, whole: bytes
 ) -> None:
     command = ["score", str(data), *OPTIONS, "--cache", "cache", "-o", "all.csv"]
@@ -102,7 +102,7 @@ def poison(patch: pytest.MonkeyPatch, end: str, length: int | str) -> None:
 
 @either_end
 @pytest.mark.usefixtures("single_tries")
-def test_a_pair_that_ends_every_worker_is_flagged_and_all_others_are_scored(
+def test_a_pair_that_crashes_every_worker_is_flagged_and_the_rest_are_scored(
     end: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its shard, then its batch if that has others, then the sequence is tried, here once each: up to three die."""
@@ -125,16 +125,14 @@ def test_a_pair_that_ends_every_worker_is_flagged_and_all_others_are_scored(
         ]
 
 
-def test_workers_that_end_while_they_load_end_the_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_die_while_loading_end_the_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", "raise SystemExit(5)"))
     with pytest.raises(ResourceError, match=r"end while they load the models \(exit code 5\)") as told:
         score(with_a_worker(data, 4), lambda _: Path("ledger.parquet"), lambda _: None)
     assert told.value.exit_code == 3
 
 
-def test_what_a_user_can_mend_is_told_by_the_worker_in_its_own_words(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_errors_in_a_worker_are_reported_with_its_message(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = 'raise __import__("prefscope.errors").errors.ModelError("It is broken", where="here", hint="Mend it.")'
     poison(monkeypatch, error, "sequence.num_scored")
     with pytest.raises(ModelError, match=r"^here: it is broken\. Mend it\.$"):

@@ -74,7 +74,7 @@ def test_text_in_messages_is_decoded(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", NO_TEXTS)
 @pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
-def test_what_is_no_text_is_refused_with_its_column(kind: str, column: str, tmp_path: Path) -> None:
+def test_a_value_that_is_not_text_is_refused_with_its_column(kind: str, column: str, tmp_path: Path) -> None:
     with pytest.raises(NotAPairError, match=f"`{column}`"):
         normalise(row_of(tmp_path, NO_TEXTS[kind], column))
 
@@ -91,17 +91,17 @@ def test_what_is_no_text_is_refused_with_its_column(kind: str, column: str, tmp_
         ("bytes that are no text", "//4A"),
     ],
 )
-def test_a_column_of_the_data_sets_own_is_carried_as_json(kind: str, value: Any, tmp_path: Path) -> None:
+def test_an_extra_column_is_kept_as_json(kind: str, value: Any, tmp_path: Path) -> None:
     pair = normalise(row_of(tmp_path, NO_TEXTS[kind], "note"))[0]
     assert json.loads(json.dumps(pair.columns)) == {"note": value}
 
 
-def test_a_map_with_a_key_twice_keeps_both_values(tmp_path: Path) -> None:
+def test_a_map_with_a_duplicate_key_keeps_both_values(tmp_path: Path) -> None:
     column = pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
     assert row_of(tmp_path, column, "note").value["note"] == [["a", 1], ["a", 2]]
 
 
-def test_a_string_that_is_not_utf8_makes_only_its_own_row_bad(tmp_path: Path) -> None:
+def test_a_string_that_is_not_utf8_makes_only_its_row_bad(tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
     pq.write_table(pa.table({"prompt": ["Hi", "Hi"], "chosen": raw}), tmp_path / "pairs.parquet")
     good, bad = open_source(str(tmp_path / "pairs.parquet")).rows()
@@ -109,7 +109,7 @@ def test_a_string_that_is_not_utf8_makes_only_its_own_row_bad(tmp_path: Path) ->
     assert bad == BadRow(1, 2, "`chosen` holds text that is not UTF-8 (byte 0xE9)")
 
 
-def test_nulls_of_tool_arguments_are_kept_as_they_are_stored(tmp_path: Path) -> None:
+def test_nulls_in_tool_arguments_are_kept(tmp_path: Path) -> None:
     arguments = [{"limit": None, "city": "Oslo"}, {"limit": 2, "city": None}]
     calls = [[{"role": "assistant", "content": None, "tool_calls": [{"name": "f", "arguments": a}]}] for a in arguments]
     table = pa.Table.from_pylist([{"prompt": "Hi", "chosen": call, "rejected": "No."} for call in calls])
@@ -118,7 +118,7 @@ def test_nulls_of_tool_arguments_are_kept_as_they_are_stored(tmp_path: Path) -> 
     assert [row.value["chosen"] for row in rows] == calls
 
 
-def test_a_row_that_is_longer_than_a_row_may_be_is_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_above_the_size_limit_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefscope.data.arrow_values.LONGEST_ROW", 100)
     path = tmp_path / "data.parquet"
     pq.write_table(pa.table({"prompt": ["p", "p" * 200, "p"], "chosen": ["c"] * 3, "rejected": ["r"] * 3}), path)

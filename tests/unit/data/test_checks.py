@@ -15,13 +15,13 @@ from prefscope.data.records import BadRow, Message, PreferencePair
 from tests.unit.data.checked import CLEAN, conversation, findings, pair, rows_of, sentence
 
 
-def test_pairs_that_are_well_fall_under_no_check() -> None:
+def test_good_pairs_have_no_findings() -> None:
     report = lint_pairs(CLEAN)
     assert (report.pairs, rows_of(report)) == (40, {})
     assert {finding.check.name for finding in report.findings} == CHECKS.keys() - {"leaked_prompts"}
 
 
-def test_no_pair_at_all_is_no_error() -> None:
+def test_an_empty_data_set_is_not_an_error() -> None:
     assert rows_of(lint_pairs([])) == {}
 
 
@@ -102,7 +102,7 @@ ODD: dict[str, tuple[str, PreferencePair, str]] = {
 
 
 @pytest.mark.parametrize(("names", "odd", "told"), ODD.values(), ids=ODD)
-def test_what_is_wrong_with_one_pair_is_found_and_nothing_else(names: str, odd: PreferencePair, told: str) -> None:
+def test_a_defect_of_one_pair_gives_exactly_its_finding(names: str, odd: PreferencePair, told: str) -> None:
     report = lint_pairs([*CLEAN, dataclasses.replace(odd, row=40, line=41)])
     assert rows_of(report) == {name: [40] for name in names.split()}
     assert report.checks_of(40) == tuple(name for name in CHECKS if name in names.split())
@@ -140,25 +140,25 @@ WELL = {
 
 
 @pytest.mark.parametrize("well", WELL.values(), ids=WELL)
-def test_what_only_looks_odd_is_left_alone(well: PreferencePair) -> None:
+def test_unusual_but_valid_pairs_have_no_findings(well: PreferencePair) -> None:
     assert rows_of(lint_pairs([*CLEAN, well])) == {}
 
 
-def test_both_pairs_of_a_contradiction_are_told_with_each_others_lines() -> None:
+def test_both_pairs_of_a_contradiction_are_reported_with_each_others_lines() -> None:
     report = lint_pairs([*CLEAN, pair(40, CLEAN[7].prompt, CLEAN[7].rejected, CLEAN[7].chosen)])
     assert rows_of(report) == {"contradictions": [7, 40]}
     examples = findings(report)["contradictions"].found.examples
     assert [(example.line, example.like) for example in examples] == [(8, "line 41"), (41, "line 8")]
 
 
-def test_bad_rows_are_counted_beside_what_is_found_in_the_good_ones() -> None:
+def test_bad_rows_are_counted_beside_the_findings_in_good_rows() -> None:
     report = lint_pairs([BadRow(0, 1, "the line is not JSON"), *(dataclasses.replace(p, row=p.row + 1) for p in CLEAN)])
     assert (report.pairs, rows_of(report)) == (40, {"bad_rows": [0]})
     (example,) = findings(report)["bad_rows"].found.examples
     assert (example.line, example.excerpt) == (1, "the line is not JSON")
 
 
-def test_prompts_of_another_data_set_are_found_word_for_word_and_nearly() -> None:
+def test_exact_and_near_copies_of_prompts_of_another_data_set_are_found() -> None:
     other = [pair(50), pair(51, CLEAN[5].prompt), pair(52, str(CLEAN[9].prompt).replace(".", " ?"))]
     report = lint_pairs(CLEAN, against=distil(other))
     assert rows_of(report) == {"leaked_prompts": [5, 9]}
@@ -167,7 +167,7 @@ def test_prompts_of_another_data_set_are_found_word_for_word_and_nearly() -> Non
     assert [(example.line, example.like) for example in found.examples] == [(6, "line 52 there"), (10, "line 53 there")]
 
 
-def test_the_likeness_of_fingerprints_is_that_of_the_texts() -> None:
+def test_the_similarity_of_fingerprints_estimates_that_of_the_texts() -> None:
     text = sentence(1, 400)
     half = text[: 2 * len(text)]
     some, others = ({one[i : i + 8] for i in range(len(one) - 7)} for one in (text, half))
@@ -177,7 +177,7 @@ def test_the_likeness_of_fingerprints_is_that_of_the_texts() -> None:
     assert (sketch([text_hashes("a")]) == sketch([text_hashes("b")])).sum() == 0
 
 
-def test_near_texts_are_found_among_many_and_only_they() -> None:
+def test_exactly_the_similar_texts_are_found_among_many() -> None:
     texts = [sentence(seed, 60) for seed in range(300)]
     texts[200] = texts[100].replace("river", "brook", 1)
     found = near_matches(np.array([sketch([text_hashes(text)]) for text in texts]), None, 0.8)

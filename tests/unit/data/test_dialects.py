@@ -43,12 +43,12 @@ def test_naming_the_dialect_reads_the_same_pair(example: Example) -> None:
 
 
 @EACH
-def test_writing_a_pair_into_its_own_row_changes_nothing(example: Example) -> None:
+def test_writing_an_unchanged_pair_into_its_row_changes_nothing(example: Example) -> None:
     assert recognise(example.row).write(read(example.row), example.row) == example.row
 
 
 @EACH
-def test_a_pair_keeps_its_place_its_row_and_the_columns_that_no_part_was_read_from(example: Example) -> None:
+def test_a_pair_keeps_its_place_its_row_and_unused_columns(example: Example) -> None:
     row = {**example.row, "id": 5, "note": {"by": ["me", None]}}
     pair = read(row)
     assert (pair.row, pair.line, pair.source) == (3, 7, row)
@@ -65,19 +65,19 @@ FILLED = st.builds(
 
 
 @given(FILLED)
-def test_a_written_pair_reads_as_the_same_pair(row: dict[str, Any]) -> None:
+def test_a_written_pair_reads_back_unchanged(row: dict[str, Any]) -> None:
     pair = read(row)
     assert read(recognise(row).write(pair, row)).pair_id == pair.pair_id
 
 
 @given(FILLED)
-def test_a_swapped_row_reads_as_the_swapped_pair(row: dict[str, Any]) -> None:
+def test_a_swapped_row_reads_back_as_the_swapped_pair(row: dict[str, Any]) -> None:
     pair, swapped = read(row), read(recognise(row).swap(row))
     assert texts(swapped) == (pair.prompt, pair.rejected, pair.chosen)
 
 
 @given(FILLED)
-def test_swapping_twice_gives_the_row_back(row: dict[str, Any]) -> None:
+def test_swapping_twice_restores_the_row(row: dict[str, Any]) -> None:
     dialect = recognise(row)
     assert dialect.swap(dialect.swap(row)) == row
 
@@ -89,7 +89,7 @@ def edited(text: Text) -> Text:
 
 
 @EACH
-def test_an_edited_pair_is_written_in_its_own_layout(example: Example) -> None:
+def test_an_edited_pair_is_written_in_its_layout(example: Example) -> None:
     pair = read(example.row)
     prompt = edited(pair.prompt) if example.prompt != "The sky is" else pair.prompt
     new = PreferencePair(0, 1, prompt, edited(pair.chosen), edited(pair.rejected))
@@ -137,7 +137,7 @@ def test_an_empty_tools_column_means_no_tools(empty: Any) -> None:
     assert read({**EXAMPLES["trl texts"].row, "tools": empty}).tools is None
 
 
-def test_further_message_keys_are_kept_with_their_nulls() -> None:
+def test_extra_message_keys_are_kept_with_their_nulls() -> None:
     calls = [{"function": {"name": "add"}}]
     asked = {"role": "assistant", "content": None, "tool_calls": calls, "name": None}
     pair = read({"prompt": [ASK, asked], "chosen": [YES], "rejected": [NO]})
@@ -145,23 +145,23 @@ def test_further_message_keys_are_kept_with_their_nulls() -> None:
     assert pair.prompt[1].to_json() == asked
 
 
-def test_an_empty_response_is_a_response() -> None:
+def test_an_empty_response_is_valid() -> None:
     assert read({"prompt": "q", "chosen": "a", "rejected": ""}).rejected == ""
 
 
-def test_a_text_that_is_json_but_no_messages_stays_text() -> None:
+def test_json_text_that_is_not_messages_stays_text() -> None:
     assert read({"prompt": "q", "chosen": '[{"name": "add"}]', "rejected": "b"}).chosen == '[{"name": "add"}]'
 
 
-def test_a_prompt_that_chosen_and_rejected_repeat_as_text_is_left_as_it_is() -> None:
+def test_a_prompt_repeated_in_chosen_and_rejected_text_is_left_there() -> None:
     assert texts(read({"prompt": "q", "chosen": "q a", "rejected": "q b"})) == ("q", "q a", "q b")
 
 
-def test_a_system_column_equal_to_the_first_turn_is_not_said_twice() -> None:
+def test_a_system_column_equal_to_the_first_turn_is_not_repeated() -> None:
     assert read({**EXAMPLES["trl messages"].row, "system": "Be brief."}).prompt == (SYSTEM, USER)
 
 
-def test_an_unknown_dialect_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_dialect_is_refused_with_a_list_of_dialects() -> None:
     with pytest.raises(UsageError, match="There is no dialect 'trl2'") as told:
         read(EXAMPLES["trl texts"].row, dialect="trl2")
     assert told.value.hint == f"Choose from: auto, {', '.join(DIALECTS)}."

@@ -25,13 +25,13 @@ def test_a_mapping_is_parsed_with_spaces_around_its_names() -> None:
         ("chosen=a,rejected=b,answer=c", "'answer' is not one of prompt, chosen, rejected, system, tools"),
     ],
 )
-def test_a_mapping_that_is_wrong_is_told(text: str, what: str) -> None:
+def test_an_invalid_mapping_is_reported(text: str, what: str) -> None:
     with pytest.raises(UsageError) as told:
         parse_mapping(text)
     assert told.value.what == what
 
 
-def test_mapped_columns_are_read_and_the_others_kept() -> None:
+def test_mapped_columns_are_read_and_the_rest_kept() -> None:
     mapping = parse_mapping("prompt=q,chosen=good,rejected=bad,system=lead")
     pair, dialect = normalise(SourceRow(0, 1, ROW), mapping=mapping)
     assert (dialect, pair.columns) == ("map", {"id": 1})
@@ -45,7 +45,7 @@ def test_a_mapping_without_a_prompt_finds_it_in_the_texts() -> None:
     assert (pair.prompt, pair.chosen, pair.rejected) == ("The sky is", " blue.", " black.")
 
 
-def test_a_mapped_column_that_is_not_there_is_told_with_those_found() -> None:
+def test_a_missing_mapped_column_is_reported_with_the_columns_found() -> None:
     with pytest.raises(NotAPairError) as told:
         normalise(SourceRow(0, 1, ROW), mapping={"prompt": "text", "chosen": "good", "rejected": "bad"})
     assert told.value.reason == "`text` is missing; columns found: q, good, bad, lead, id"

@@ -101,7 +101,7 @@ def test_other_layouts_are_refused_by_name(value: dict[str, Any], what: str) -> 
         ("images", ["a.png"], "images are not supported: `images` is not empty"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_with_its_column(column: str, found: Any, what: str) -> None:
+def test_a_value_of_the_wrong_type_is_reported_with_its_column(column: str, found: Any, what: str) -> None:
     assert reason({**PAIR, column: found}) == what
 
 
@@ -144,13 +144,13 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_column(column: str, found: A
         ),
     ],
 )
-def test_two_answers_and_a_label_are_refused_without_a_side_to_map(value: dict[str, Any], told: str) -> None:
+def test_two_answers_and_a_label_are_refused_without_suggesting_a_mapping(value: dict[str, Any], told: str) -> None:
     assert reason(value).startswith(told)
     assert f"columns found: {', '.join(value)}" in reason(value)
     assert "--map" not in reason(value)
 
 
-def test_columns_that_are_nearly_named_are_suggested() -> None:
+def test_similarly_named_columns_are_suggested() -> None:
     hint = "name them with --map prompt=text_prompt,chosen=text_chosen,rejected=text_rejected"
     assert reason({"text_prompt": "q", "text_chosen": "a", "text_rejected": "b"}).endswith(hint)
 
@@ -165,17 +165,17 @@ def test_columns_that_are_nearly_named_are_suggested() -> None:
         ({"prompt": "", "question": "q"}, "`question` is not used, though the prompt is empty"),
     ],
 )
-def test_columns_that_belong_to_the_prompt_and_are_left_out_are_remarked(extra: dict[str, Any], remark: str) -> None:
+def test_unused_columns_that_may_belong_to_the_prompt_are_noted(extra: dict[str, Any], remark: str) -> None:
     (told,) = normalise(SourceRow(0, 1, {**PAIR, **extra}))[0].remarks
     assert told.startswith(remark)
 
 
 @pytest.mark.parametrize("extra", [{"system_prompt": ""}, {"context": "q"}, {"system": "Be brief."}, {"note": "x"}])
-def test_columns_that_are_used_or_empty_are_not_remarked(extra: dict[str, Any]) -> None:
+def test_columns_that_are_used_or_empty_are_not_noted(extra: dict[str, Any]) -> None:
     assert normalise(SourceRow(0, 1, {**PAIR, **extra}))[0].remarks == ()
 
 
-def test_a_label_beside_mapped_columns_is_remarked() -> None:
+def test_a_label_beside_mapped_columns_is_noted() -> None:
     row = {"prompt": "q", "answer_0": "a", "answer_1": "b", "label": 1}
     mapping = {"prompt": "prompt", "chosen": "answer_0", "rejected": "answer_1"}
     told = ("`label` is not used, but may say which answer is better in each row",)
@@ -198,7 +198,7 @@ def test_a_label_beside_mapped_columns_is_remarked() -> None:
     ],
 )
 @pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
-def test_messages_that_something_else_than_json_spells_are_not_scored_as_text(cell: str, column: str) -> None:
+def test_messages_not_spelled_as_json_are_not_scored_as_text(cell: str, column: str) -> None:
     assert reason({**PAIR, column: cell}).startswith(f"`{column}` ")
 
 
@@ -228,7 +228,7 @@ def test_text_that_only_looks_like_code_stays_text(text: str) -> None:
     assert normalise(SourceRow(0, 1, {**PAIR, "chosen": text}))[0].chosen == text
 
 
-def test_responses_that_are_bytes_as_python_writes_them_are_refused() -> None:
+def test_responses_that_are_python_bytes_literals_are_refused() -> None:
     assert reason({"prompt": "q", "chosen": "b'a'", "rejected": "b'b'"}) == (
         "`chosen` and `rejected` are bytes as printed by Python; decode them"
     )
@@ -253,7 +253,7 @@ def test_content_parts_other_than_text_are_refused(part: dict[str, Any], what: s
     assert reason({**PAIR, "prompt": [{"role": "user", "content": [part]}]}) == what
 
 
-def test_two_columns_that_could_be_the_prompt_are_not_guessed_between() -> None:
+def test_two_candidate_prompt_columns_are_refused_without_guessing() -> None:
     row = {"question": "q", "context": "c", "chosen": "a", "rejected": "b"}
     what = "each of `question`, `context` could be the prompt; name them with --map prompt=col,chosen=col,rejected=col"
     assert reason(row) == what
@@ -269,7 +269,7 @@ def test_two_columns_that_could_be_the_prompt_are_not_guessed_between() -> None:
     ],
     ids=["texts", "empty texts", "messages", "transcripts"],
 )
-def test_chosen_and_rejected_that_share_no_beginning_have_no_prompt(row: dict[str, Any]) -> None:
+def test_responses_without_a_common_beginning_have_no_prompt(row: dict[str, Any]) -> None:
     assert "so there is no prompt; columns found: chosen, rejected" in reason(row)
 
 
@@ -297,6 +297,6 @@ def test_a_conversation_that_ends_with_a_request_has_no_chosen_response() -> Non
     assert reason({"messages": [ASK], "rejected_response": "b"}) == what
 
 
-def test_a_dialect_named_for_a_row_without_its_columns_says_which_is_missing() -> None:
+def test_a_named_dialect_reports_the_column_that_a_row_is_missing() -> None:
     what = reason({"chosen": "a", "rejected": "b"}, dialect="trl")
     assert what == "`prompt` is missing; columns found: chosen, rejected"

@@ -56,7 +56,7 @@ def refusal(path: Path, split: str | None = None) -> str:
 
 @EACH
 @pytest.mark.parametrize("frames", [1, 2])
-def test_every_compression_is_read_in_one_piece_or_several(tmp_path: Path, suffix: str, frames: int) -> None:
+def test_every_compression_is_read_from_one_or_several_frames(tmp_path: Path, suffix: str, frames: int) -> None:
     assert values(written(tmp_path / f"a.jsonl{suffix}", PACK[suffix](LINES) * frames)) == ROWS * frames
 
 
@@ -69,7 +69,7 @@ def test_compressed_parquet_is_read(tmp_path: Path, suffix: str) -> None:
 
 @EACH
 @pytest.mark.parametrize("left", [0.5, 0.99])
-def test_compressed_data_that_was_cut_off_is_told(tmp_path: Path, suffix: str, left: float) -> None:
+def test_truncated_compressed_data_is_reported(tmp_path: Path, suffix: str, left: float) -> None:
     packed = PACK[suffix](LINES)
     name = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}[suffix]
     path = written(tmp_path / f"a.jsonl{suffix}", packed[: int(len(packed) * left)])
@@ -77,7 +77,7 @@ def test_compressed_data_that_was_cut_off_is_told(tmp_path: Path, suffix: str, l
 
 
 @EACH
-def test_a_name_that_hides_the_compression_is_told(tmp_path: Path, suffix: str) -> None:
+def test_compression_without_its_suffix_is_reported(tmp_path: Path, suffix: str) -> None:
     assert refusal(written(tmp_path / "a.jsonl", PACK[suffix](LINES))).endswith("though its name does not say so")
 
 
@@ -97,7 +97,7 @@ def test_a_name_that_hides_the_compression_is_told(tmp_path: Path, suffix: str) 
     ],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a"])
-def test_what_is_no_data_set_is_called_by_its_name(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+def test_files_that_are_not_data_sets_are_named_by_kind(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     assert refusal(written(tmp_path / name, content)).startswith(("is not Parquet", what)) is True
     assert name == "a.parquet" or refusal(tmp_path / name).startswith(what)
 
@@ -161,11 +161,11 @@ def test_tables_of_splits_need_a_split(tmp_path: Path) -> None:
         {"prompt": {"role": "user", "content": "q"}, "chosen": {"role": "a"}, "rejected": {"role": "a"}},
     ],
 )
-def test_one_row_with_lists_of_its_own_is_one_row(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_one_row_with_lists_is_one_row(tmp_path: Path, row: dict[str, Any]) -> None:
     assert values(written(tmp_path / "a.json", json.dumps(row, indent=1))) == [row]
 
 
-def test_objects_over_several_lines_are_read_in_json_lines_too(tmp_path: Path) -> None:
+def test_objects_spanning_several_lines_are_read_from_json_lines_too(tmp_path: Path) -> None:
     content = "".join(json.dumps(row, indent=1) + "\n" for row in ROWS)
     assert values(written(tmp_path / "a.jsonl", content)) == ROWS
     assert values(written(tmp_path / "b.jsonl", content.replace("{\n", "{", 1))) == ROWS
@@ -173,14 +173,14 @@ def test_objects_over_several_lines_are_read_in_json_lines_too(tmp_path: Path) -
 
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_a_key_that_stands_twice_is_remarked(tmp_path: Path, name: str, indent: int | None) -> None:
+def test_a_duplicate_key_is_noted(tmp_path: Path, name: str, indent: int | None) -> None:
     text = json.dumps({"chosen": "a", "other": "b", "n": 1}, indent=indent).replace("other", "chosen")
     (row,) = open_source(str(written(tmp_path / name, text))).rows()
     told = ("`chosen` occurs twice in one object; the last value is used",)
     assert row == SourceRow(0, 1, {"chosen": "b", "n": 1}, remarks=told)
 
 
-def test_a_number_that_json_does_not_have_is_remarked(tmp_path: Path) -> None:
+def test_a_number_that_is_not_valid_json_is_noted(tmp_path: Path) -> None:
     (row,) = open_source(str(written(tmp_path / "a.jsonl", '{"n": -Infinity}'))).rows()
     told = ("-Infinity is not valid JSON and is read as a number",)
     assert row == SourceRow(0, 1, {"n": float("-inf")}, remarks=told)
@@ -194,13 +194,13 @@ def test_a_number_that_json_does_not_have_is_remarked(tmp_path: Path) -> None:
         ("{'a': 1}", "it is a Python dictionary, in single quotes at column 2"),
     ],
 )
-def test_the_cause_of_broken_json_is_told(tmp_path: Path, line: str, cause: str) -> None:
+def test_the_cause_of_invalid_json_is_reported(tmp_path: Path, line: str, cause: str) -> None:
     bad = next(open_source(str(written(tmp_path / "a.jsonl", line + '\n{"a": 1}'))).rows())
     assert isinstance(bad, BadRow)
     assert cause.split(" at column", maxsplit=1)[0] in bad.reason or "Expecting value" in bad.reason
 
 
-def test_a_comma_after_the_last_row_is_told(tmp_path: Path) -> None:
+def test_a_trailing_comma_is_reported(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "a.json", '[{"a": 1},]')).endswith("trailing comma before ']'")
 
 
@@ -210,18 +210,18 @@ def test_a_comma_after_the_last_row_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a"])
 @pytest.mark.parametrize("sep", [False, True])
-def test_every_delimiter_is_found(tmp_path: Path, delimiter: str, name: str, sep: bool) -> None:
+def test_every_delimiter_is_detected(tmp_path: Path, delimiter: str, name: str, sep: bool) -> None:
     lines = [["prompt", "chosen", "rejected"], *(list(row.values()) for row in ROWS)]
     text = "".join(delimiter.join(f'"{cell}"' for cell in cells) + "\r\n" for cells in lines)
     assert values(written(tmp_path / name, f"sep={delimiter}\n{text}" if sep else text)) == ROWS
 
 
-def test_an_unusual_delimiter_is_remarked(tmp_path: Path) -> None:
+def test_an_unusual_delimiter_is_noted(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "a.csv", "a;b\n1;2\n")))
     assert source.remarks == ("read with semicolons as delimiters",)
 
 
-def test_a_space_after_every_delimiter_is_no_part_of_names_and_cells(tmp_path: Path) -> None:
+def test_a_space_after_every_delimiter_is_stripped(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "a.csv", 'prompt, chosen\nHi, "a, b"\n')))
     assert [row.value for row in source.rows() if isinstance(row, SourceRow)] == [{"prompt": "Hi", "chosen": "a, b"}]
     assert source.remarks == ("the space after each delimiter is ignored",)

@@ -37,13 +37,13 @@ def pairs_in(folder: Path) -> list[PreferencePair]:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_the_shards_of_a_folder_are_read_in_the_order_of_their_numbers(tmp_path: Path, suffix: str) -> None:
+def test_shards_of_a_folder_are_read_in_numeric_order(tmp_path: Path, suffix: str) -> None:
     for number in (10, 2, 1):
         write(tmp_path / f"part-{number}{suffix}", number)
     assert numbers(tmp_path) == numbers(f"{tmp_path}/part-*{suffix}") == [1, 2, 10]
 
 
-def test_rows_are_numbered_through_and_keep_the_file_and_its_lines(tmp_path: Path) -> None:
+def test_rows_are_numbered_across_files_and_keep_file_and_line(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", 1)
     (tmp_path / "b.jsonl").write_text('{"n": 2}\nbroken\n')
     one, two, bad = open_source(str(tmp_path)).rows()
@@ -72,7 +72,7 @@ def test_files_of_several_splits_need_a_split(tmp_path: Path, names: tuple[str, 
         assert "--split " in told.value.hint
 
 
-def test_a_split_picks_its_files(tmp_path: Path) -> None:
+def test_a_split_selects_its_files(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train-00000-of-00002.jsonl", 1)
     write(tmp_path / "data" / "train-00001-of-00002.jsonl", 2)
     write(tmp_path / "data" / "test-00000-of-00001.jsonl", 3)
@@ -96,7 +96,7 @@ def test_files_of_several_formats_in_a_folder_are_not_mixed(tmp_path: Path) -> N
         open_source(str(tmp_path))
 
 
-def test_what_describes_a_data_set_is_not_read_and_other_files_are_named(tmp_path: Path) -> None:
+def test_metadata_files_are_skipped_and_other_files_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", 1)
     for name in ("README.md", "dataset_infos.json", ".hidden.jsonl", "_SUCCESS", "notes.doc"):
         (tmp_path / name).write_text("{}")
@@ -105,7 +105,7 @@ def test_what_describes_a_data_set_is_not_read_and_other_files_are_named(tmp_pat
     assert source.remarks == ("skipped, because their format is unknown: notes.doc",)
 
 
-def test_the_hash_of_several_files_is_of_all_and_of_their_order(tmp_path: Path) -> None:
+def test_the_hash_of_several_files_covers_all_of_them_and_their_order(tmp_path: Path) -> None:
     one, other = str(write(tmp_path / "a.jsonl", 1)), str(write(tmp_path / "b.jsonl", 2))
     hashes = {open_several(names).content_hash() for names in ([one, other], [other, one], [one])}
     before = open_source(str(tmp_path)).content_hash()
@@ -122,23 +122,23 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert (source.name, source.files) == (f"{names[0]} and 1 more", (tmp_path / "b.jsonl", tmp_path / "a.parquet"))
 
 
-def test_several_files_of_other_splits_are_remarked(tmp_path: Path) -> None:
+def test_files_of_different_splits_are_noted(tmp_path: Path) -> None:
     names = [str(write(tmp_path / name, 1)) for name in ("train.jsonl", "test.jsonl")]
     assert open_several(names).remarks == ("files of several splits are read together: train, test",)
 
 
-def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", 1)
     with pytest.raises(UsageError, match="named twice"):
         open_several([str(tmp_path), str(tmp_path / "a.jsonl")])
 
 
-def test_a_pattern_that_matches_nothing_is_told(tmp_path: Path) -> None:
+def test_a_pattern_that_matches_nothing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="matches no files"):
         open_source(f"{tmp_path}/*.jsonl")
 
 
-def test_a_folder_with_a_checkpoint_is_no_data_set(tmp_path: Path) -> None:
+def test_a_folder_with_a_checkpoint_is_not_a_data_set(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(DataError, match="a model checkpoint"):
@@ -157,7 +157,7 @@ def saved(tmp_path: Path) -> datasets.Dataset:
     return datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
 
 
-def test_a_data_set_that_was_saved_to_disk_is_read_with_its_json(saved: datasets.Dataset, tmp_path: Path) -> None:
+def test_a_data_set_saved_to_disk_is_read_with_its_json_columns(saved: datasets.Dataset, tmp_path: Path) -> None:
     saved.save_to_disk(str(tmp_path / "saved"), num_shards=2)
     rows = [row.value["chosen"] for row in open_source(str(tmp_path / "saved")).rows() if isinstance(row, SourceRow)]
     assert rows == [[CALL], [OTHER]] == saved["chosen"][:]
@@ -185,7 +185,7 @@ def test_findings_name_the_file_of_a_row(tmp_path: Path) -> None:
     assert (example.place, example.like) == ("b.jsonl:1", "a.jsonl:1")
 
 
-def test_rows_of_several_files_carry_their_file_as_a_column(tmp_path: Path) -> None:
+def test_rows_of_several_files_have_their_file_as_a_column(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "n": 1}))
     (pair,) = pairs_in(tmp_path)
     assert pair.columns == {"source_file": "a.jsonl", "n": 1}

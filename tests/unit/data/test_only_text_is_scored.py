@@ -43,7 +43,7 @@ def contents(text: Text) -> list[str | None]:
 
 
 @given(VALUES, st.sampled_from(["prompt", "chosen", "rejected"]))
-def test_a_text_is_the_rows_own_or_the_row_is_refused(value: Any, column: str) -> None:
+def test_only_text_of_the_row_is_scored_or_the_row_is_refused(value: Any, column: str) -> None:
     row = {"prompt": "q", "chosen": "a", "rejected": "b", column: value}
     try:
         pair = normalise(SourceRow(0, 1, row), dialect="trl")[0]
@@ -56,7 +56,7 @@ def test_a_text_is_the_rows_own_or_the_row_is_refused(value: Any, column: str) -
 
 
 @pytest.mark.parametrize("turns", [True, False])
-def test_a_text_that_holds_nul_is_remarked(*, turns: bool) -> None:
+def test_a_text_with_nul_is_noted(*, turns: bool) -> None:
     chosen = [{"role": "assistant", "content": "Hel\0lo"}] if turns else "Hel\0lo"
     prompt = [{"role": "user", "content": "Hi"}] if turns else "Hi"
     rejected = [{"role": "assistant", "content": "What"}] if turns else "What"

@@ -22,7 +22,7 @@ def with_phrase(side: str, told: int, other: int) -> list[PreferencePair]:
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
-def test_a_phrase_that_tells_the_label_is_found_whole_with_its_exact_counts(side: str) -> None:
+def test_a_phrase_that_predicts_the_label_is_found_whole_with_exact_counts(side: str) -> None:
     report = lint_pairs(with_phrase(side, 40, 1))
     assert rows_of(report) == {"telling_phrase": list(range(40))}
     found = findings(report)["telling_phrase"].found
@@ -39,18 +39,18 @@ def test_a_phrase_that_tells_the_label_is_found_whole_with_its_exact_counts(side
 
 
 @pytest.mark.parametrize(("told", "other"), [(9, 0), (40, 4)], ids=["in too few pairs", "in the other one too often"])
-def test_a_phrase_that_does_not_tell_the_label_is_none(told: int, other: int) -> None:
+def test_a_phrase_that_does_not_predict_the_label_is_not_a_shortcut(told: int, other: int) -> None:
     assert rows_of(lint_pairs(with_phrase("rejected", told, other))) == {}
 
 
-def test_long_responses_do_not_make_their_words_tell_the_label() -> None:
+def test_words_of_long_responses_are_not_shortcuts() -> None:
     pairs = [pair(row, chosen=sentence(3 * row + 1, 300), rejected=sentence(3 * row + 2, 5)) for row in range(200)]
     found = findings(lint_pairs(pairs))
     assert "length_bias" in found
     assert "telling_phrase" not in found
 
 
-def test_phrases_of_scripts_without_spaces_are_read_by_character() -> None:
+def test_phrases_in_scripts_without_spaces_are_sequences_of_characters() -> None:
     pairs = [pair(row, rejected=f"作为人工智能 {sentence(3 * row + 2)}") for row in range(40)]
     (example,) = findings(lint_pairs(pairs))["telling_phrase"].found.examples
     assert example.excerpt == "“作为人工智能” is in rejected in 40 of 40 pairs"
@@ -66,7 +66,7 @@ def spaced(only_chosen: int, only_rejected: int, both: int) -> list[PreferencePa
     ]
 
 
-def test_white_space_that_separates_the_sides_is_told_with_its_counts() -> None:
+def test_white_space_that_separates_the_sides_is_reported_with_its_counts() -> None:
     report = lint_pairs(spaced(30, 1, 10))
     assert rows_of(report) == {"white_space": list(range(30))}
     found = findings(report)["white_space"].found
@@ -74,7 +74,7 @@ def test_white_space_that_separates_the_sides_is_told_with_its_counts() -> None:
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 100), (20, 20, 0), (9, 0, 0)], ids=["everywhere", "on both sides", "seldom"])
-def test_white_space_that_separates_nothing_is_left_alone(counts: tuple[int, int, int]) -> None:
+def test_white_space_that_does_not_separate_the_sides_is_ignored(counts: tuple[int, int, int]) -> None:
     assert rows_of(lint_pairs(spaced(*counts))) == {}
 
 
@@ -94,7 +94,7 @@ def test_the_length_rule_counts_ties_half_and_gives_wilsons_bounds() -> None:
     assert found.rows.size == 0
 
 
-def test_the_length_rule_also_sees_that_the_shorter_is_chosen_and_counts_tokens_where_it_can() -> None:
+def test_the_length_rule_works_in_both_directions_and_prefers_token_counts() -> None:
     report = lint_pairs(lengths(10, 20, 70), count_tokens=lambda text: 2 * len(text))
     assert findings(report)["length_bias"].found.told.endswith("by tokens")
     assert findings(lint_pairs(lengths(10, 20, 70)))["length_bias"].found.told == (
@@ -102,7 +102,7 @@ def test_the_length_rule_also_sees_that_the_shorter_is_chosen_and_counts_tokens_
     )
 
 
-def test_balanced_lengths_are_no_bias_and_still_measured() -> None:
+def test_balanced_lengths_are_measured_but_not_a_bias() -> None:
     report = lint_pairs(lengths(50, 0, 50))
     (finding,) = (one for one in report.findings if one.check.name == "length_bias")
     assert finding.is_clean

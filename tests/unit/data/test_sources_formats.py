@@ -73,7 +73,7 @@ def test_every_text_format_may_be_gzipped(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_rows(tmp_path: Path, name: str) -> None:
+def test_byte_order_marks_and_windows_line_ends_are_stripped(tmp_path: Path, name: str) -> None:
     plain = {**FIRST, "rejected": "No"}
     text = TEXTS[name].replace("\\nnever", "").replace('"No\nnever"', "No")
     path = written(tmp_path / name, b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
@@ -81,7 +81,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_rows(tmp_pat
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_the_last_line_needs_no_line_end(tmp_path: Path, name: str) -> None:
+def test_the_last_line_may_have_no_line_end(tmp_path: Path, name: str) -> None:
     assert values_of(written(tmp_path / name, TEXTS[name].rstrip("\n"))) == [FIRST, SECOND]
 
 
@@ -91,7 +91,7 @@ def test_a_source_can_be_read_several_times(tmp_path: Path, name: str) -> None:
     assert list(source.rows()) == list(source.rows())
 
 
-def test_two_readings_of_one_source_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_a_source_can_be_read_twice_at_the_same_time(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "pairs.jsonl", TEXTS["pairs.jsonl"])))
     assert [one == other for one, other in zip(source.rows(), source.rows(), strict=True)] == [True, True]
 
@@ -105,7 +105,7 @@ def test_parquet_rows_are_numbered_from_one_and_keep_their_nested_values(tmp_pat
     ]
 
 
-def test_parquet_keeps_the_nulls_that_arrow_gives_to_turns_of_one_list(tmp_path: Path) -> None:
+def test_nulls_that_arrow_adds_to_turns_of_one_list_are_kept(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "3", "name": "add"}]
     filled = [{"role": "user", "content": "Hi", "name": None}, turns[1]]
     assert values_of(parquet(tmp_path / "pairs.parquet", [{"chosen": turns}])) == [{"chosen": filled}]
@@ -116,7 +116,7 @@ def test_gzipped_parquet_is_read(tmp_path: Path) -> None:
     assert values_of(written(tmp_path / "pairs.parquet.gz", gzip.compress(stored))) == [FIRST, SECOND]
 
 
-def test_parquet_rows_go_on_across_batches(tmp_path: Path) -> None:
+def test_parquet_rows_continue_across_batches(tmp_path: Path) -> None:
     path = parquet(tmp_path / "many.parquet", [{"number": number} for number in range(1300)])
     assert [(row.row, row.line) for row in rows_of(path)][-1] == (1299, 1300)
 
@@ -125,7 +125,7 @@ def test_json_lines_keep_the_line_of_each_row_and_skip_blank_ones(tmp_path: Path
     assert lines_of(written(tmp_path / "a.jsonl", '\n{"a": 1}\n\n  \n{"a": 2}\n')) == [(0, 2), (1, 5)]
 
 
-def test_bad_json_lines_are_told_and_the_next_line_is_read(tmp_path: Path) -> None:
+def test_bad_json_lines_are_reported_and_the_next_line_is_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": \n[1]\n{"a": "\xff"}\n{"a": 2}\n')
     good, broken, array, encoding, last = rows_of(path)
     assert (good, last) == (SourceRow(0, 1, {"a": 1}), SourceRow(4, 5, {"a": 2}))
@@ -162,7 +162,7 @@ def test_a_json_element_longer_than_the_reading_buffer_is_read_whole(tmp_path: P
     assert values_of(written(tmp_path / "a.json", json.dumps(values))) == values
 
 
-def test_an_element_that_is_no_object_is_a_bad_row(tmp_path: Path) -> None:
+def test_an_element_that_is_not_an_object_is_a_bad_row(tmp_path: Path) -> None:
     assert rows_of(written(tmp_path / "a.json", '[1,\n{"a": 1}]'))[0] == BadRow(
         0, 1, "the row is a number, not an object"
     )
@@ -196,7 +196,7 @@ def test_a_json_file_that_is_one_row_with_messages_is_that_row(tmp_path: Path, d
     assert values_of(written(tmp_path / "a.json", dumps(row))) == [row]
 
 
-def test_csv_rows_keep_the_line_where_they_begin(tmp_path: Path) -> None:
+def test_csv_rows_keep_the_line_they_begin_on(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'a,b\n"one\n\ntwo",1\n\nthree,"4,""5"""\n')
     assert rows_of(path) == [
         SourceRow(0, 2, {"a": "one\n\ntwo", "b": "1"}),
@@ -204,14 +204,14 @@ def test_csv_rows_keep_the_line_where_they_begin(tmp_path: Path) -> None:
     ]
 
 
-def test_csv_rows_with_other_than_the_headers_columns_are_told(tmp_path: Path) -> None:
+def test_csv_rows_that_do_not_match_the_header_are_reported(tmp_path: Path) -> None:
     few, many, good = rows_of(written(tmp_path / "a.csv", "a,b\n1\n1,2,3\n1,2\n"))
     assert few == BadRow(0, 2, "the number of cells differs from the header: 1 instead of 2")
     assert many == BadRow(1, 3, "the number of cells differs from the header: 3 instead of 2")
     assert good == SourceRow(2, 4, {"a": "1", "b": "2"})
 
 
-def test_csv_rows_that_are_not_utf8_are_told_and_the_others_read(tmp_path: Path) -> None:
+def test_csv_rows_that_are_not_utf8_are_reported_and_the_rest_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", b"a,b\ncaf\xe9,1\nx,2\n")
     reason = (
         "the row is not UTF-8 (byte 0xE9, which is é in Windows' cp1252; save it as UTF-8, or convert it: "
@@ -220,7 +220,7 @@ def test_csv_rows_that_are_not_utf8_are_told_and_the_others_read(tmp_path: Path)
     assert rows_of(path) == [BadRow(0, 2, reason), SourceRow(1, 3, {"a": "x", "b": "2"})]
 
 
-def test_a_csv_quote_that_never_ends_is_told_where_its_row_begins(tmp_path: Path) -> None:
+def test_an_unclosed_csv_quote_is_reported_with_the_first_line_of_its_row(tmp_path: Path) -> None:
     good, bad = rows_of(written(tmp_path / "a.csv", 'a,b\n1,2\n"open,3\n4,5\n'))
     assert good == SourceRow(0, 2, {"a": "1", "b": "2"})
     assert isinstance(bad, BadRow)
@@ -231,14 +231,14 @@ def test_csv_cells_may_be_longer_than_pythons_own_limit(tmp_path: Path) -> None:
     assert values_of(written(tmp_path / "a.csv", f"a,b\n{'x' * 200_000},1\n")) == [{"a": "x" * 200_000, "b": "1"}]
 
 
-def test_a_csv_header_that_names_a_column_twice_is_an_error(tmp_path: Path) -> None:
+def test_a_csv_header_with_a_duplicate_column_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two columns named 'a'"):
         rows_of(written(tmp_path / "a.csv", "a,a\n1,2\n"))
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
 @pytest.mark.parametrize("depth", [300, 600])
-def test_a_row_that_is_nested_too_deeply_is_a_bad_one(tmp_path: Path, name: str, depth: int) -> None:
+def test_a_row_that_is_nested_too_deeply_is_a_bad_row(tmp_path: Path, name: str, depth: int) -> None:
     path = tmp_path / name
     inner = "[" * depth + "]" * depth
     rows = f'{{"prompt": "p", "chosen": "c", "rejected": "r", "extra": {inner}}}'

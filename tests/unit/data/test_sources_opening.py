@@ -27,14 +27,14 @@ def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> Non
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_a_missing_file_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_closest_name(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_bytes(LINES)
     with pytest.raises(DataError, match="there is no such file") as told:
         open_source(str(tmp_path / "pair.jsonl"))
     assert told.value.hint == f"Did you mean {tmp_path / 'pairs.jsonl'}?"
 
 
-def test_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_data_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder"):
         open_source(str(tmp_path))
 
@@ -68,26 +68,28 @@ def test_a_folder_is_told(tmp_path: Path) -> None:
         "cut gzip",
     ],
 )
-def test_a_file_that_is_not_what_its_name_says_is_told(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+def test_a_file_that_does_not_match_its_suffix_is_reported(
+    tmp_path: Path, name: str, content: bytes, what: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as told:
         open_source(str(tmp_path / name))
     assert (told.value.what, told.value.where) == (what, str(tmp_path / name))
 
 
-def test_damaged_parquet_is_told(tmp_path: Path) -> None:
+def test_damaged_parquet_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         list(open_source(str(tmp_path / "a.parquet")).rows())
 
 
-def test_the_content_hash_is_that_of_the_stored_bytes(tmp_path: Path) -> None:
+def test_the_content_hash_covers_the_stored_bytes(tmp_path: Path) -> None:
     stored = gzip.compress(LINES)
     (tmp_path / "a.jsonl.gz").write_bytes(stored)
     assert open_source(str(tmp_path / "a.jsonl.gz")).content_hash() == hashlib.sha256(stored).hexdigest()
 
 
-def test_options_of_the_hub_beside_a_file_are_refused(tmp_path: Path) -> None:
+def test_hub_options_are_refused_for_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     with pytest.raises(UsageError, match="hub data sets"):
         open_source(str(tmp_path / "a.jsonl"), split="test")
@@ -119,7 +121,7 @@ def test_parquet_on_stdin_is_sniffed(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert list(open_source("-").rows()) == ROWS
 
 
-def test_closing_deletes_what_was_kept_of_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_closing_deletes_the_copy_of_stdin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pipe(monkeypatch, tmp_path, LINES)
     source = open_source("-")
     kept = list(tmp_path.iterdir())
@@ -127,7 +129,9 @@ def test_closing_deletes_what_was_kept_of_stdin(monkeypatch: pytest.MonkeyPatch,
     assert (len(kept), list(tmp_path.iterdir())) == (1, [])
 
 
-def test_rows_of_stdin_outlive_the_name_of_their_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_rows_of_stdin_can_be_read_without_keeping_their_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pipe(monkeypatch, tmp_path, LINES)
     rows = open_source("-").rows()
     assert list(rows) == ROWS
@@ -135,7 +139,7 @@ def test_rows_of_stdin_outlive_the_name_of_their_source(monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_on_stdin_is_told_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_empty_stdin_is_reported_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pipe(monkeypatch, tmp_path, b"")
     with pytest.raises(DataError, match="stdin: is empty"):
         open_source("-")
@@ -148,7 +152,7 @@ def test_a_hub_id_without_the_package_names_the_extra(monkeypatch: pytest.Monkey
         open_source("owner/name")
 
 
-def test_a_hub_data_set_that_cannot_be_loaded_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_that_cannot_be_loaded_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def fail(*_: object, **__: object) -> None:
@@ -159,7 +163,7 @@ def test_a_hub_data_set_that_cannot_be_loaded_is_one_sentence(monkeypatch: pytes
         open_source("owner/name")
 
 
-def test_a_hub_data_set_gives_its_rows_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_can_be_read_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     asked: list[object] = []
 

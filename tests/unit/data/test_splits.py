@@ -36,7 +36,7 @@ def test_texts_are_split_at_a_turn_or_word(chosen: str, rejected: str, parts: tu
 
 
 @given(TEXTS, TEXTS, TEXTS)
-def test_prompt_and_response_make_up_the_text_again(shared: str, one: str, other: str) -> None:
+def test_prompt_and_response_join_back_to_the_text(shared: str, one: str, other: str) -> None:
     prompt, chosen, rejected = split_text(shared + one, shared + other)
     assert (prompt + chosen, prompt + rejected) == (shared + one, shared + other)
 

@@ -36,12 +36,12 @@ def read(chosen: dict[str, Any], rejected: dict[str, Any], row: int = 0) -> Pref
     ],
     ids=["null", "absent", "empty", "reasoning", "null keys", "null argument"],
 )
-def test_a_turn_is_given_to_the_template_with_its_nulls_and_without_what_it_has_not(turn: dict[str, Any]) -> None:
+def test_a_turn_reaches_the_template_with_its_nulls_and_without_missing_keys(turn: dict[str, Any]) -> None:
     assert text_to_json(read(turn, {"role": "assistant", "content": "I do not know."}).chosen) == [turn]
 
 
 @pytest.mark.parametrize("turn", [{"role": "assistant", "content": None}, {"role": "assistant", "tool_calls": []}])
-def test_a_turn_that_says_nothing_at_all_is_refused(turn: dict[str, Any]) -> None:
+def test_a_turn_without_any_content_is_refused(turn: dict[str, Any]) -> None:
     with pytest.raises(NotAPairError, match="content is null"):
         read(turn, turn)
 
@@ -71,7 +71,7 @@ def test_null_keys_of_a_turn_do_not_change_the_pairs_id() -> None:
         ),
     ],
 )
-def test_people_see_reasoning_content_and_tool_calls(text: Text, shown: str) -> None:
+def test_reasoning_content_and_tool_calls_are_displayed(text: Text, shown: str) -> None:
     assert readable(text) == shown
 
 
@@ -81,13 +81,13 @@ def test_responses_that_differ_only_in_tool_calls_or_reasoning_are_not_identical
     assert rows_of(lint_pairs(pairs)).keys().isdisjoint({"identical_responses", "empty_responses", "duplicate_pairs"})
 
 
-def test_responses_with_the_same_tool_calls_are_identical_and_repeated_pairs_duplicates() -> None:
+def test_responses_with_equal_tool_calls_are_identical_and_repeated_pairs_are_duplicates() -> None:
     pairs = [read(call("Oslo"), call("Oslo", content=None), row) for row in range(2)]
     found = rows_of(lint_pairs(pairs))
     assert (found["identical_responses"], found["duplicate_pairs"]) == ([0, 1], [1])
 
 
-def test_pairs_of_one_prompt_with_other_tool_calls_are_no_duplicates() -> None:
+def test_pairs_of_one_prompt_with_different_tool_calls_are_not_duplicates() -> None:
     cities = ["Oslo", "Rome", "Lima"]
     pairs = [read(call(city, content=None), call("Bern", content=None), row) for row, city in enumerate(cities)]
     assert "duplicate_pairs" not in rows_of(lint_pairs(pairs))
@@ -98,7 +98,7 @@ def test_exchanged_tool_calls_contradict_each_other() -> None:
     assert rows_of(lint_pairs(pairs))["contradictions"] == [0, 1]
 
 
-def test_ids_and_scores_of_turns_do_not_keep_them_from_being_the_prompt() -> None:
+def test_ids_and_scores_do_not_prevent_turns_from_being_the_prompt() -> None:
     chosen, rejected = (
         [ASK | {"id": f"u-{side}"}, {"role": "assistant", "content": side, "id": side, "score": 1}] for side in "ab"
     )
@@ -107,7 +107,7 @@ def test_ids_and_scores_of_turns_do_not_keep_them_from_being_the_prompt() -> Non
     assert pair.prompt == (Message("user", ASK["content"], {"id": "u-a"}),)
 
 
-def test_a_key_that_a_template_may_read_is_named_where_it_makes_turns_differ() -> None:
+def test_a_key_that_templates_may_read_is_named_if_it_makes_turns_differ() -> None:
     chosen, rejected = ([ASK | {"name": side}, {"role": "assistant", "content": side}] for side in "ab")
     with pytest.raises(NotAPairError, match="the first turns differ in `name`"):
         normalise(SourceRow(0, 1, {"chosen": chosen, "rejected": rejected}))

@@ -107,7 +107,7 @@ def matching(expression: str) -> list[int]:
         ("margin\n<\n0", [0, 1]),
     ],
 )
-def test_an_expression_matches_these_pairs(expression: str, expected: list[int]) -> None:
+def test_an_expression_matches_the_expected_pairs(expression: str, expected: list[int]) -> None:
     assert matching(expression) == expected
 
 
@@ -139,7 +139,7 @@ def test_an_expression_matches_these_pairs(expression: str, expected: list[int])
         ("not", "", "Something is missing at the end"),
     ],
 )
-def test_an_error_points_at_what_is_wrong_and_says_what_to_do(expression: str, pointed: str, told: str) -> None:
+def test_an_error_points_at_the_mistake_and_gives_advice(expression: str, pointed: str, told: str) -> None:
     with pytest.raises(FilterError) as caught:
         parse_filter(expression, NAMES)
     error = caught.value
@@ -150,10 +150,10 @@ def test_an_error_points_at_what_is_wrong_and_says_what_to_do(expression: str, p
     assert carets == "  " + " " * error.start + "^" * (error.stop - error.start)
 
 
-def test_division_by_zero_is_no_error() -> None:
+def test_division_by_zero_is_not_an_error() -> None:
     assert matching("len_c / len_r == 1") == [1]
 
 
-def test_deep_nesting_is_an_error_and_no_crash() -> None:
+def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
     with pytest.raises(FilterError, match="too deep"):
         parse_filter("(" * 5000 + "margin" + ")" * 5000, NAMES)

@@ -23,19 +23,19 @@ ALL = (*STORED, *TEXTS, *TOKENS, *DERIVED.values())
         *DIGESTS,
     ],
 )
-def test_a_name_of_the_ledgers_own_is_carried_as_data_name(name: str) -> None:
+def test_a_column_with_a_ledger_name_is_stored_as_data_name(name: str) -> None:
     assert carried_names([name]) == {name: f"data_{name}"}
 
 
 @pytest.mark.parametrize(
     "name", ["category", "loss", "weight", "rows", "data_row", "data_margin", "row_b", "prompt_b", "and", ""]
 )
-def test_any_other_name_is_carried_as_it_is(name: str) -> None:
+def test_any_other_column_keeps_its_name(name: str) -> None:
     assert carried_names([name]) == {name: name}
 
 
 @pytest.mark.parametrize("name", ["Row", "MARGIN", " margin", "Dpo ", "LEN_C", "My_Loss"])
-def test_a_name_that_differs_from_ours_in_case_or_white_space_alone_is_carried_as_data_name(name: str) -> None:
+def test_a_ledger_name_in_other_case_or_white_space_is_stored_as_data_name(name: str) -> None:
     assert carried_names([name]) == {name: f"data_{name}"}
 
 
@@ -52,7 +52,7 @@ def test_two_columns_of_the_data_set_never_become_one(names: list[str], carried:
     assert carried_names(names) == dict(zip(names, carried, strict=True))
 
 
-def test_every_column_says_what_it_means() -> None:
+def test_every_column_has_a_meaning() -> None:
     assert all(column.meaning for column in ALL)
 
 
@@ -61,12 +61,12 @@ def test_every_log_prob_and_reward_has_a_unit() -> None:
     assert [column.name for column in quantities if not column.unit] == []
 
 
-def test_no_name_and_no_alias_stands_for_two_columns() -> None:
+def test_names_and_aliases_are_unique() -> None:
     names = [name for column in ALL for name in (column.name, column.alias) if name]
     assert len(names) == len(set(names))
 
 
-def test_the_flags_are_those_of_the_contract() -> None:
+def test_the_flags_are_the_documented_ones() -> None:
     assert set(FLAGS) == {
         *("truncated", "prefix_mismatch", "double_bos", "no_eos", "empty", "nothing_scored", "identical"),
         *("non_finite", "crashed", "scores_user_turns", "double_eos", "not_rendered"),

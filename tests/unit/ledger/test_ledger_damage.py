@@ -61,7 +61,7 @@ def footer_length(path: Path) -> int:
     return int(struct.unpack("<I", path.read_bytes()[-8:-4])[0])
 
 
-def test_every_flipped_bit_is_refused_or_changes_nothing_that_is_read(ledger: Path) -> None:
+def test_every_flipped_bit_is_detected_or_harmless(ledger: Path) -> None:
     whole, expected = ledger.read_bytes(), content(ledger)
     draw = random.Random(0)  # noqa: S311 (no secret)
     refused = 0
@@ -142,7 +142,7 @@ def replaced(name: str, values: list[Any], kind: pa.DataType) -> Callable[[pa.Ta
     ],
     ids=["missing", "text for numbers", "numbers for text", "twice", "some of the token columns"],
 )
-def test_a_column_that_no_ledger_has_is_named_on_opening(ledger: Path, change: Any, part: str) -> None:
+def test_an_unexpected_column_is_reported_on_opening(ledger: Path, change: Any, part: str) -> None:
     with pytest.raises(DamagedLedgerError, match=f"in {part}"):
         Ledger(rewritten(ledger, change))
 
@@ -199,13 +199,13 @@ def test_a_missing_text_or_token_is_refused(ledger: Path, name: str, values: lis
     ],
     ids=lambda manifest: manifest[:100].decode(),
 )
-def test_a_manifest_that_is_none_is_refused(ledger: Path, manifest: bytes) -> None:
+def test_an_invalid_manifest_is_refused(ledger: Path, manifest: bytes) -> None:
     path = rewritten(ledger, lambda table: table.replace_schema_metadata({METADATA_KEY: manifest}))
     with pytest.raises(DamagedLedgerError, match="in the manifest in the footer"):
         Ledger(path)
 
 
-def test_a_damaged_ledger_is_never_reported_as_an_output_that_cannot_be_written(
+def test_a_damaged_ledger_is_not_reported_as_an_unwritable_output(
     ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for column in ("prompt", "source_json"):
@@ -224,7 +224,7 @@ def test_a_large_manifest_is_found_in_the_footer(tmp_path: Path) -> None:
     assert json.dumps(Ledger(path).manifest["settings"]) == json.dumps(manifest["settings"])
 
 
-def test_reports_note_that_an_old_ledger_carries_no_checksum(capsys: pytest.CaptureFixture[str], ledger: Path) -> None:
+def test_reports_note_that_an_old_ledger_has_no_checksums(capsys: pytest.CaptureFixture[str], ledger: Path) -> None:
     notes = {}
     for name, arguments in {"old": [str(OLD)], "new": [str(ledger)], "json": [str(OLD), "--json"]}.items():
         run(["report", *arguments])

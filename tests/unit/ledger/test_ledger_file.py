@@ -26,7 +26,7 @@ def kind_of(values: list[Any]) -> Any:
     return kind
 
 
-def test_the_manifest_comes_back_as_it_was_given(write_pairs: Callable[..., Path]) -> None:
+def test_the_manifest_round_trips(write_pairs: Callable[..., Path]) -> None:
     given = {"settings": {"données": [1, 2.5, None, {"a": "漢字 \x1b"}]}, "bundled": True}
     manifest = Ledger(write_pairs([A], manifest=given)).manifest
     assert {key: manifest[key] for key in given} == given
@@ -52,7 +52,7 @@ def test_describe_is_the_manifest_as_json(write_pairs: Callable[..., Path]) -> N
     ],
     ids=["integer", "number", "boolean", "text", "nested", "mixed", "boolean among numbers", "beyond 64 bits"],
 )
-def test_an_extra_column_comes_back_in_the_narrowest_kind_that_holds_it(
+def test_an_extra_column_is_read_back_in_the_narrowest_type(
     write_pairs: Callable[..., Path], kind: str, values: list[Any], stored: list[Any]
 ) -> None:
     found = kind_of(values)
@@ -63,7 +63,7 @@ def test_an_extra_column_comes_back_in_the_narrowest_kind_that_holds_it(
     assert next(ledger.read(["c"]))["c"] == stored
 
 
-def test_a_column_of_nothing_has_no_kind_yet() -> None:
+def test_an_empty_column_has_no_type_yet() -> None:
     assert kind_of([None, None]) is None
 
 
@@ -76,7 +76,7 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_another_parquet_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_another_parquet_file_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"prompt": ["a"]}), path)
     told = f"{path}: this Parquet file is not a prefscope ledger. To score it: prefscope score FILE."
@@ -92,18 +92,18 @@ def test_a_truncated_file_is_refused(write_pairs: Callable[..., Path], kept: int
         Ledger(path)
 
 
-def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="this is not a complete Parquet file"):
         Ledger(tmp_path)
 
 
-def test_a_missing_file_is_told_with_how_to_write_one(tmp_path: Path) -> None:
+def test_a_missing_ledger_is_reported_with_advice(tmp_path: Path) -> None:
     told = f"{tmp_path / 'x'}: there is no such ledger. Create one with prefscope score."
     with pytest.raises(LedgerError, match=f"^{re.escape(told)}$"):
         Ledger(tmp_path / "x")
 
 
-def test_a_ledger_appears_only_when_it_is_whole(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_ledger_appears_only_when_complete(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
     former = write_pairs([A]).read_bytes()
 
     def groups() -> Iterator[dict[str, list[Any]]]:
@@ -116,13 +116,13 @@ def test_a_ledger_appears_only_when_it_is_whole(write_pairs: Callable[..., Path]
     assert (tmp_path / "ledger.parquet").read_bytes() == former
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match=r"the ledger cannot be written \(Not a directory|File exists\)"):
         write_ledger(tmp_path / "file" / "x.parquet", build_schema({}, {}, tokens=False), [])
 
 
-def test_missing_folders_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "x.parquet"
     write_ledger(path, build_schema({}, {"has_reference": True}, tokens=False), [])
     assert open_parquet(path)[0].metadata.num_rows == 0

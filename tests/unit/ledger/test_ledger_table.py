@@ -37,7 +37,7 @@ def unreferenced(write_pairs: Callable[..., Path]) -> Ledger:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_pair_is_found_by_its_position_in_whatever_row_group(three: Ledger, position: int) -> None:
+def test_a_pair_is_found_by_position_in_any_row_group(three: Ledger, position: int) -> None:
     pair = three.pair(position)
     assert (pair["row"], pair["prompt"]) == (position, f"prompt {position}")
 
@@ -64,7 +64,7 @@ def test_a_pair_has_its_tokens_and_their_log_probs(write_pairs: Callable[..., Pa
     assert {name: ledger.pair(0)[name] for name in tokens} == tokens
 
 
-def test_a_ledger_can_be_without_tokens(three: Ledger) -> None:
+def test_a_ledger_may_have_no_tokens(three: Ledger) -> None:
     assert not three.has_tokens
 
 
@@ -72,7 +72,7 @@ def test_texts_are_read_in_row_order(three: Ledger) -> None:
     assert [group["chosen"] for group in three.read(["chosen"])] == [["chosen 0", "chosen 1"], ["chosen 2"]]
 
 
-def test_derived_columns_are_the_hand_worked_ones(three: Ledger) -> None:
+def test_derived_columns_equal_values_computed_by_hand(three: Ledger) -> None:
     """Golden vectors A and B of Rafailov's loss at beta 0.1, and a tie: log-ratios 2, −2; −4, −10; 0, 0."""
     derived = three.derived(PreferenceSettings(beta=0.1))
     expected = {
@@ -98,13 +98,13 @@ def test_rewards_scale_with_beta_and_log_ratios_do_not(three: Ledger) -> None:
     np.testing.assert_allclose(derived["dpo_loss"], [math.log1p(math.exp(-m)) for m in (2, 3, 0)])
 
 
-def test_weights_follow_the_losses_where_asked_for(three: Ledger) -> None:
+def test_weights_follow_the_losses_on_request(three: Ledger) -> None:
     derived = three.derived(PreferenceSettings(losses=choices("simpo", "dpo"), weights=True))
     assert list(derived)[-4:] == ["simpo_loss", "dpo_loss", "simpo_weight", "dpo_weight"]
     np.testing.assert_allclose(derived["dpo_weight"], [0.0401312, 0.0354344, 0.05], atol=1e-7)  # beta·σ(−margin)
 
 
-def test_a_loss_takes_its_own_parameters_before_the_common_beta(three: Ledger) -> None:
+def test_parameters_of_a_loss_override_the_common_beta(three: Ledger) -> None:
     loss = LossChoice("dpo", {"beta": 0.2, "label_smoothing": 0.1})
     derived = three.derived(PreferenceSettings(beta=0.1, losses=(loss,)))
     expected = [0.9 * math.log1p(math.exp(-m)) + 0.1 * math.log1p(math.exp(m)) for m in (0.8, 1.2, 0.0)]
@@ -112,40 +112,40 @@ def test_a_loss_takes_its_own_parameters_before_the_common_beta(three: Ledger) -
     np.testing.assert_allclose(derived["margins"], [0.4, 0.6, 0.0])
 
 
-def test_without_a_reference_only_simpo_is_left_of_the_default_losses(unreferenced: Ledger) -> None:
+def test_only_simpo_remains_of_the_default_losses_without_a_reference(unreferenced: Ledger) -> None:
     assert list(unreferenced.derived(PreferenceSettings())) == ["simpo_loss"]
 
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "ipo_azar", "ipo_trl"])
-def test_a_loss_that_needs_the_missing_reference_is_refused_when_asked_for(unreferenced: Ledger, name: str) -> None:
+def test_a_requested_loss_that_needs_a_missing_reference_is_refused(unreferenced: Ledger, name: str) -> None:
     told = f"{unreferenced.path}: loss {name} needs a reference"
     with pytest.raises(UsageError, match=re.escape(told)):
         unreferenced.derived(PreferenceSettings(losses=choices("simpo", name), explicit=True))
 
 
-def test_a_loss_that_nobody_asked_for_is_left_out_whatever_its_parameters(unreferenced: Ledger) -> None:
+def test_a_default_loss_that_is_not_usable_is_left_out_whatever_its_parameters(unreferenced: Ledger) -> None:
     losses = (LossChoice("dpo"), LossChoice("simpo", {"beta": 2.5, "gamma": 1.4}))
     assert list(unreferenced.derived(PreferenceSettings(losses=losses))) == ["simpo_loss"]
 
 
-def test_without_token_counts_simpo_is_refused_when_asked_for(write_pairs: Callable[..., Path]) -> None:
+def test_simpo_is_refused_on_request_without_token_counts(write_pairs: Callable[..., Path]) -> None:
     ledger = load_ledger(write_pairs([WIN | {"rejected_num_tokens": -1}]))
     with pytest.raises(UsageError, match="loss simpo needs token counts, which this ledger does not have"):
         ledger.derived(PreferenceSettings(losses=choices("simpo"), explicit=True))
 
 
-def test_without_token_counts_simpo_is_left_out(write_pairs: Callable[..., Path]) -> None:
+def test_simpo_is_left_out_without_token_counts(write_pairs: Callable[..., Path]) -> None:
     uncounted = {"chosen_num_tokens": -1, "rejected_num_tokens": -1}
     ledger = load_ledger(write_pairs([WIN, TIE | uncounted]))
     assert [choice.name for choice in ledger.usable_losses(PreferenceSettings())] == ["dpo", "ipo"]
 
 
-def test_a_loss_given_twice_is_refused(three: Ledger) -> None:
+def test_the_same_loss_twice_is_refused(three: Ledger) -> None:
     with pytest.raises(UsageError, match="Loss dpo is named twice"):
         three.derived(PreferenceSettings(losses=choices("dpo", "dpo")))
 
 
-def test_a_log_prob_that_is_not_a_number_stays_in_its_own_pair(write_pairs: Callable[..., Path]) -> None:
+def test_a_nan_log_prob_affects_only_its_own_pair(write_pairs: Callable[..., Path]) -> None:
     derived = load_ledger(write_pairs([WIN, NAN])).derived(PreferenceSettings())
     assert derived["outcome"].tolist() == ["win", ""]
     for name in ("chosen_rewards", "margins", "dpo_loss", "ipo_loss", "simpo_loss"):
@@ -153,7 +153,7 @@ def test_a_log_prob_that_is_not_a_number_stays_in_its_own_pair(write_pairs: Call
     assert derived["rejected_rewards"].tolist() == pytest.approx([-0.2, 0.0])
 
 
-def test_the_data_frame_is_the_flat_table(write_pairs: Callable[..., Path]) -> None:
+def test_the_data_frame_equals_the_flat_table(write_pairs: Callable[..., Path]) -> None:
     extra = {"category": ("text", ["a", None]), "score": ("integer", [1, 2])}
     ledger = load_ledger(write_pairs([WIN, NAN], extra=extra))
     frame = ledger.to_pandas(beta=0.5, losses=choices("dpo"), texts=True)
@@ -178,14 +178,14 @@ def test_the_data_frame_has_the_pairs_of_every_row_group_in_order(three: Ledger)
 
 
 @pytest.mark.parametrize("name", ["aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"])
-def test_a_loss_over_all_pairs_is_over_the_whole_ledger_whatever_is_picked(three: Ledger, name: str) -> None:
+def test_a_loss_over_all_pairs_covers_the_whole_ledger_whatever_is_selected(three: Ledger, name: str) -> None:
     preferences = PreferenceSettings(losses=choices(name), weights=True)
     whole, picked = three.derived(preferences), three.only(np.array([False, True, True])).derived(preferences)
     for column in (f"{name}_loss", f"{name}_weight"):
         assert picked[column].tolist() == whole[column][1:].tolist()
 
 
-def test_a_pair_without_numbers_takes_no_part_in_a_loss_over_all_pairs(write_pairs: Callable[..., Path]) -> None:
+def test_a_pair_without_log_probs_is_excluded_from_a_loss_over_all_pairs(write_pairs: Callable[..., Path]) -> None:
     preferences = PreferenceSettings(losses=choices("aot", "kto", "sft"))
     clean = load_ledger(write_pairs([WIN, LOWERED], name="clean.parquet")).derived(preferences)
     found = load_ledger(write_pairs([WIN, NAN, LOWERED], name="with-nan.parquet")).derived(preferences)

@@ -38,7 +38,7 @@ def test_a_ledger_without_a_file_of_marks_has_none(marks: Marks, path: Path) -> 
     assert not marks_path(path).exists()
 
 
-def test_a_mark_is_found_again_after_reopening(marks: Marks, path: Path) -> None:
+def test_a_mark_survives_reopening(marks: Marks, path: Path) -> None:
     marks.change(("a" * 16, 0), DROP)
     marks.change(("b" * 16, 1), NOTE)
     again = load_marks(path)
@@ -46,7 +46,7 @@ def test_a_mark_is_found_again_after_reopening(marks: Marks, path: Path) -> None
     assert again.of(("c" * 16, 0)) == EMPTY
 
 
-def test_marks_lie_beside_the_ledger_in_a_file_that_a_person_can_read(marks: Marks, path: Path) -> None:
+def test_marks_are_stored_beside_the_ledger_in_a_readable_file(marks: Marks, path: Path) -> None:
     marks.change(("a" * 16, 0), NOTE)
     file = path.parent / f"{path.stem}.marks.json"
     row = {"pair_id": "a" * 16, "occurrence": 0, "decision": None, "note": NOTE.note}
@@ -54,7 +54,7 @@ def test_marks_lie_beside_the_ledger_in_a_file_that_a_person_can_read(marks: Mar
     assert NOTE.note in file.read_text(encoding="utf-8")
 
 
-def test_changes_are_undone_one_by_one_on_disk_too(marks: Marks, path: Path) -> None:
+def test_changes_are_undone_one_by_one_also_on_disk(marks: Marks, path: Path) -> None:
     for mark in (DROP, Mark("keep")):
         marks.change(("a" * 16, 0), mark)
     assert marks.undo() == ("a" * 16, 0)
@@ -64,7 +64,7 @@ def test_changes_are_undone_one_by_one_on_disk_too(marks: Marks, path: Path) -> 
     assert marks.undo() is None
 
 
-def test_pairs_of_the_same_content_are_told_apart_by_their_occurrence(marks: Marks, path: Path) -> None:
+def test_pairs_with_the_same_content_are_distinguished_by_occurrence(marks: Marks, path: Path) -> None:
     ledger = load_ledger(path)
     assert ledger.occurrences.tolist() == [0, 0, 0, 1, 0]
     marks.change(key(ledger, 3), DROP)
@@ -82,7 +82,7 @@ def test_a_slice_of_the_ledger_keeps_the_occurrences_of_the_whole(marks: Marks, 
 @pytest.mark.parametrize(
     ("kind", "expected"), [("drop", [0]), ("keep", []), ("note", [1, 2]), ("swap", [2]), ("any", [0, 1, 2])]
 )
-def test_a_mask_tells_who_has_a_decision_a_note_or_any_mark(
+def test_masks_select_pairs_with_a_decision_a_note_or_any_mark(
     marks: Marks, path: Path, kind: str, expected: list[int]
 ) -> None:
     ledger = load_ledger(path)
@@ -91,7 +91,7 @@ def test_a_mask_tells_who_has_a_decision_a_note_or_any_mark(
     assert marks.mask(ledger, kind).nonzero()[0].tolist() == expected
 
 
-def test_marks_that_name_no_pair_of_the_ledger_do_no_harm(marks: Marks, path: Path) -> None:
+def test_marks_of_unknown_pairs_are_harmless(marks: Marks, path: Path) -> None:
     marks.change(("f" * 16, 0), DROP)
     assert not marks.mask(load_ledger(path), "any").any()
 
@@ -107,7 +107,7 @@ def test_marks_that_name_no_pair_of_the_ledger_do_no_harm(marks: Marks, path: Pa
         '{"format": 1, "marks": [{"pair_id": "a", "occurrence": 0, "decision": "burn", "note": ""}]}',
     ],
 )
-def test_a_damaged_file_is_refused_and_left_as_it_is(path: Path, content: str) -> None:
+def test_a_damaged_file_is_refused_and_left_unchanged(path: Path, content: str) -> None:
     marks_path(path).write_text(content, encoding="utf-8")
     with pytest.raises(LedgerError, match="these marks cannot be read"):
         load_marks(path)
@@ -121,7 +121,7 @@ def test_marks_of_a_newer_version_are_refused(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
-def test_a_folder_that_cannot_be_written_changes_no_mark(marks: Marks, path: Path) -> None:
+def test_marks_are_unchanged_if_the_folder_is_not_writable(marks: Marks, path: Path) -> None:
     path.parent.chmod(0o500)
     try:
         with pytest.raises(ResourceError, match="the marks cannot be written"):
@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_written_changes_no_mark(marks: Marks, path: Pat
     assert len(marks) == 0
 
 
-def test_a_file_that_cannot_be_replaced_changes_no_mark_and_undoes_none(marks: Marks, path: Path) -> None:
+def test_marks_are_unchanged_if_the_file_cannot_be_replaced(marks: Marks, path: Path) -> None:
     marks.change(("a" * 16, 0), DROP)
     marks_path(path).unlink()
     marks_path(path).mkdir()

@@ -56,24 +56,24 @@ def test_pairs_are_joined_by_pair_id_and_occurrence(
     assert positions(write("a.parquet", a), write("b.parquet", b, groups=2)) == expected
 
 
-def test_what_each_ledger_lacks_is_counted(write: Write) -> None:
+def test_pairs_missing_from_each_ledger_are_counted(write: Write) -> None:
     pairing = Pairing(write("a.parquet", "abcd"), write("b.parquet", "bx"))
     assert (pairing.num_pairs, pairing.lacking) == (1, (1, 3))
 
 
-def test_a_pair_is_found_in_the_other_ledger_or_is_not_there(write: Write) -> None:
+def test_a_pair_is_found_in_the_other_ledger_or_none_is_returned(write: Write) -> None:
     pairing = Pairing(write("a.parquet", "abcd"), write("b.parquet", "dxb"))
     assert [pairing.find(position) for position in range(4)] == [None, 2, None, 0]
 
 
 @pytest.mark.parametrize(("other", "expected"), [("abab", [(0, 1), (1, 2)]), ("abba", [(0, 2), (1, 1)])])
-def test_slices_are_joined_as_the_whole_ledgers_are(write: Write, other: str, expected: list[tuple[int, int]]) -> None:
+def test_slices_are_joined_like_whole_ledgers(write: Write, other: str, expected: list[tuple[int, int]]) -> None:
     second_half = write("a.parquet", "abab").only(np.array([False, False, True, True]))
     last_three = write("b.parquet", other).only(np.array([False, True, True, True]))
     assert positions(second_half, last_three) == expected
 
 
-def test_a_ledger_without_a_pair_shares_none(write: Write) -> None:
+def test_an_empty_ledger_shares_no_pairs(write: Write) -> None:
     a, b = write("a.parquet", "ab"), write("b.parquet", "ab")
     nothing = b.only(np.zeros(2, dtype=np.bool_))
     assert positions(a, nothing) == positions(nothing, a) == []
@@ -91,7 +91,7 @@ def rows(view: PairedView, expression: str) -> list[int]:
     return np.flatnonzero(view.filter(expression)).tolist()
 
 
-def test_the_other_runs_columns_stand_at_the_rows_of_the_shown_one_nan_where_it_has_none(view: PairedView) -> None:
+def test_columns_of_the_other_run_are_aligned_with_the_shown_one_and_nan_if_missing(view: PairedView) -> None:
     assert view.column("margins_b") == pytest.approx([math.nan, -3.0, math.nan, 4.0], nan_ok=True)
     assert view.column("chosen_num_tokens_b") == pytest.approx([math.nan, 20, 20, 20], nan_ok=True)
     assert view.column("outcome_b").tolist() == ["", "loss", "", "win"]
@@ -112,23 +112,23 @@ def test_the_other_runs_columns_stand_at_the_rows_of_the_shown_one_nan_where_it_
         ("logp_c_b == logp_c_b", [1, 3]),
     ],
 )
-def test_a_filter_can_name_the_other_runs_columns(view: PairedView, expression: str, expected: list[int]) -> None:
+def test_filters_can_use_columns_of_the_other_run(view: PairedView, expression: str, expected: list[int]) -> None:
     assert rows(view, expression) == expected
 
 
-def test_the_other_runs_columns_follow_the_knobs(write: Write) -> None:
+def test_columns_of_the_other_run_follow_the_knobs(write: Write) -> None:
     a, b = write("a.parquet", "ab", [1.0, 1.0]), write("b.parquet", "ba", [2.0, 3.0])
     wide = PairedView(a, PreferenceSettings(beta=1.0), None, b, Pairing(a, b))
     assert wide.column("margins_b") == pytest.approx([30.0, 20.0])
 
 
 @pytest.mark.parametrize("name", ["prompt_b", "row_b", "pair_id_b", "score_b", "nonsense_b"])
-def test_what_a_pair_has_in_every_run_alike_is_no_column_of_the_other_run(view: PairedView, name: str) -> None:
+def test_columns_that_are_equal_in_every_run_are_not_repeated_for_the_other_run(view: PairedView, name: str) -> None:
     with pytest.raises(FilterError, match=f"There is no column {name}"):
         view.filter(f"{name} == {name}")
 
 
-def test_a_run_without_a_reference_has_no_margins_to_name(write_pairs: Callable[..., Path], write: Write) -> None:
+def test_a_run_without_a_reference_has_no_margin_columns(write_pairs: Callable[..., Path], write: Write) -> None:
     a = write("a.parquet", "ab")
     free = [{"pair_id": "b" * 16, "logps": (-50.0, -60.0, None, None)}]
     b = load_ledger(write_pairs(free, manifest={"has_reference": False}, name="free.parquet"))
@@ -138,7 +138,7 @@ def test_a_run_without_a_reference_has_no_margins_to_name(write_pairs: Callable[
         view.filter("margin_b > 0")
 
 
-def test_a_data_sets_own_column_of_such_a_name_gives_way(write: Write) -> None:
+def test_a_data_set_column_with_such_a_name_is_renamed(write: Write) -> None:
     own: dict[str, Any] = {"margins_b": ("number", [7.0]), "margin_b": ("number", [8.0])}
     a, b = write("a.parquet", "a", [1.0], extra=own), write("b.parquet", "a", [2.0])
     view = PairedView(a, DEFAULT, None, b, Pairing(a, b))
@@ -148,27 +148,27 @@ def test_a_data_sets_own_column_of_such_a_name_gives_way(write: Write) -> None:
         rows(view, "margin_b == 8")
 
 
-def test_the_other_runs_margin_is_not_ambiguous_where_the_data_set_has_a_margin(write: Write) -> None:
+def test_the_margin_of_the_other_run_is_unambiguous_if_the_data_set_has_a_margin(write: Write) -> None:
     own: dict[str, Any] = {"margin": ("number", [7.0])}
     a, b = write("a.parquet", "a", [1.0], extra=own), write("b.parquet", "a", [2.0], extra=own)
     assert rows(PairedView(a, DEFAULT, None, b, Pairing(a, b)), "margin_b > margins") == [0]
 
 
-def test_runs_are_loaded_in_their_order(write: Write, tmp_path: Path) -> None:
+def test_runs_are_loaded_in_order(write: Write, tmp_path: Path) -> None:
     write("b.parquet", "ab")
     write("a.parquet", "abc")
     found = load_runs([tmp_path / "b.parquet", tmp_path / "a.parquet"])
     assert [ledger.num_pairs for ledger in found] == [2, 3]
 
 
-def test_a_ledger_given_twice_is_refused_by_whatever_path(write: Write, tmp_path: Path) -> None:
+def test_the_same_ledger_twice_is_refused_under_any_path(write: Write, tmp_path: Path) -> None:
     write("a.parquet", "ab")
     (tmp_path / "link.parquet").symlink_to(tmp_path / "a.parquet")
     with pytest.raises(UsageError, match=r"link.parquet: this ledger is named twice. Name each ledger only once\."):
         load_runs([tmp_path / "a.parquet", tmp_path / "link.parquet"])
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no such ledger"):
         load_runs([tmp_path / "gone.parquet"])
 
@@ -182,12 +182,12 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     ],
     ids=["files", "folders", "folders of some"],
 )
-def test_runs_are_named_by_their_files_and_the_folders_that_tell_them_apart(
+def test_runs_are_named_by_file_and_by_the_folders_that_distinguish_them(
     write: Write, files: list[str], expected: list[str]
 ) -> None:
     assert run_names([write(name, "a") for name in files]) == expected
 
 
-def test_runs_that_differ_in_nothing_but_the_suffix_are_named_by_their_paths(write: Write, tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_suffix_are_named_by_their_paths(write: Write, tmp_path: Path) -> None:
     names = run_names([write("x.parquet", "a"), write("x", "a")])
     assert names == [str(tmp_path / "x.parquet"), str(tmp_path / "x")]

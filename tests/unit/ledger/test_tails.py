@@ -36,7 +36,7 @@ PAIRS = [pair([-1.0, -2.0, -3.0], [-4.0]), pair([-1.0], [-2.0]), pair([-1.0], [-
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_tail_is_what_the_longer_response_has_more(write_pairs: Write, groups: int) -> None:
+def test_the_tail_is_the_excess_of_the_longer_response(write_pairs: Write, groups: int) -> None:
     ledger = load_ledger(write_pairs(PAIRS, groups=groups))
     found = [ledger.stored[name].tolist() for name in TAIL_LOGPS]
     assert found[0] == [-5.0, 0.0, 0.0]
@@ -45,14 +45,14 @@ def test_the_tail_is_what_the_longer_response_has_more(write_pairs: Write, group
     assert found[2] == [-2.5, 0.0, 0.0]
 
 
-def test_ld_dpo_without_tails_is_dpo_of_what_both_responses_have(write_pairs: Write) -> None:
+def test_ld_dpo_without_tails_is_dpo_of_the_common_length(write_pairs: Write) -> None:
     ledger = load_ledger(write_pairs(PAIRS[:2]))
     margin = 0.1 * ((-1.0 + 0.5) - (-4.0 + 2.0))
     assert ledger.derived(LD_DPO)["ld_dpo_loss"][0] == pytest.approx(math.log1p(math.exp(-margin)))
     assert ledger.only(ledger.stored["chosen_num_tokens"] > 1).derived(LD_DPO)["ld_dpo_loss"].size == 1
 
 
-def test_a_ledger_without_tokens_cannot_give_it(write_pairs: Write) -> None:
+def test_tails_need_a_ledger_with_tokens(write_pairs: Write) -> None:
     ledger = load_ledger(write_pairs([{"logps": (-1.0, -2.0, -1.0, -2.0)}]))
     with pytest.raises(UsageError, match="loss ld_dpo needs token log-probs, which this ledger does not have"):
         ledger.derived(LD_DPO)

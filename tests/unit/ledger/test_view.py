@@ -79,7 +79,7 @@ def test_a_filter_finds_these_pairs(ledger: Ledger, expression: str, expected: l
         ("margin_b > 0", "Write data_margin_b"),
     ],
 )
-def test_a_name_that_could_be_ours_or_the_data_sets_is_refused_with_both(
+def test_an_ambiguous_name_is_refused_with_both_candidates(
     write_pairs: Callable[..., Path], expression: str, hint: str
 ) -> None:
     names = ("len_r", "Margin", " dpo", "mark", "margin_b")
@@ -97,12 +97,12 @@ def test_a_ledger_that_renamed_a_column_refuses_its_old_name(write_pairs: Callab
         rows(ledger, "margin > 0")
 
 
-def test_a_column_that_was_named_data_margin_leaves_margin_to_us(write_pairs: Callable[..., Path]) -> None:
+def test_a_column_named_data_margin_leaves_margin_to_the_ledger(write_pairs: Callable[..., Path]) -> None:
     ledger = load_ledger(write_pairs(PAIRS, extra={"data_margin": ("number", [1.0, 2.0, 3.0])}))
     assert rows(ledger, "margin < 0 and data_margin == 3") == [2]
 
 
-def test_the_full_name_of_a_column_of_ours_is_ours(write_pairs: Callable[..., Path]) -> None:
+def test_the_full_name_of_a_ledger_column_is_never_ambiguous(write_pairs: Callable[..., Path]) -> None:
     names = ("outcome", "flags", "row", "dpo_loss", "margins", "true")
     manifest = {"renamed": {name: f"data_{name}" for name in names}}
     extra = {f"data_{name}": ("integer", [9, 9, 9]) for name in names}
@@ -110,7 +110,7 @@ def test_the_full_name_of_a_column_of_ours_is_ours(write_pairs: Callable[..., Pa
     assert rows(ledger, 'outcome == "loss" and row == 2 and margins < 0 and dpo_loss > 0.7 and true') == [2]
 
 
-def test_an_older_ledgers_own_column_of_such_a_name_is_read_under_its_new_one(write_pairs: Callable[..., Path]) -> None:
+def test_a_clashing_column_of_an_older_ledger_is_read_under_its_new_name(write_pairs: Callable[..., Path]) -> None:
     ledger = load_ledger(write_pairs(PAIRS, extra={"margin": ("number", [7.0, 8.0, 9.0])}, groups=2))
     assert [*ledger.extra_columns] == ["data_margin"]
     assert [value for group in ledger.read(["data_margin", "row"]) for value in group["data_margin"]] == [7, 8, 9]
@@ -127,24 +127,26 @@ def test_columns_follow_the_knobs(write_pairs: Callable[..., Path]) -> None:
     assert not np.array_equal(View(ledger, DEFAULT).column("simpo_loss"), View(ledger, wide).column("simpo_loss"))
 
 
-def test_a_loss_that_needs_token_counts_is_no_column_where_one_is_unknown(ledger: Ledger) -> None:
+def test_a_loss_that_needs_token_counts_is_not_a_column_if_one_is_unknown(ledger: Ledger) -> None:
     with pytest.raises(FilterError, match="There is no column simpo"):
         rows(ledger, "simpo > 0")
 
 
-def test_an_unknown_column_is_refused_with_the_nearest_ones(ledger: Ledger) -> None:
+def test_an_unknown_column_is_refused_with_suggestions(ledger: Ledger) -> None:
     with pytest.raises(FilterError, match=r"There is no column categroy\. Did you mean category"):
         rows(ledger, 'categroy == "code"')
 
 
 @pytest.mark.parametrize("expression", ["margin < 0", "ref_c < 0", "dpo_loss > 1", "chosen_rewards > 0"])
-def test_what_needs_a_reference_is_no_column_without_one(write_pairs: Callable[..., Path], expression: str) -> None:
+def test_columns_that_need_a_reference_do_not_exist_without_one(
+    write_pairs: Callable[..., Path], expression: str
+) -> None:
     path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
     with pytest.raises(FilterError, match="There is no column"):
         rows(load_ledger(path), expression)
 
 
-def test_without_a_reference_the_policys_columns_and_simpo_are_there(write_pairs: Callable[..., Path]) -> None:
+def test_policy_columns_and_simpo_exist_without_a_reference(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([{"logps": (-50.0, -60.0, None, None)}], manifest={"has_reference": False})
     assert rows(load_ledger(path), "logp_c > logp_r and simpo < 10") == [0]
 
@@ -166,7 +168,7 @@ def test_an_empty_slice_still_has_its_columns(ledger: Ledger) -> None:
     assert rows(nothing, 'margin < 0 and prompt ~ "x"') == []
 
 
-def test_a_check_of_the_data_picks_the_pairs_it_falls_on(write_pairs: Callable[..., Path]) -> None:
+def test_a_lint_filter_selects_the_pairs_of_its_check(write_pairs: Callable[..., Path]) -> None:
     logps = (-1.0, -2.0, -1.0, -2.0)
     texts = [("why?", "yes", "no"), ("how?", "so", "thus"), ("why?", "no", "yes")]
     rows = [{"logps": logps, **dict(zip(("prompt", "chosen", "rejected"), one, strict=True))} for one in texts]
@@ -174,5 +176,5 @@ def test_a_check_of_the_data_picks_the_pairs_it_falls_on(write_pairs: Callable[.
     assert view.filter("lint(contradictions)").tolist() == [True, False, True]
 
 
-def test_filters_know_every_check_that_falls_on_pairs() -> None:
+def test_filters_know_every_check_about_pairs() -> None:
     assert {*LINT_CHECKS, "bad_rows"} == {*CHECKS}

@@ -50,7 +50,7 @@ def test_every_diagnostic_has_title_formula_source_and_rule(diagnostic: object) 
 
 
 @pytest.mark.parametrize("name", [name for name in DIAGNOSTICS if name != "concentration"])
-def test_every_diagnostic_of_no_pair_concludes_that_there_is_nothing_to_tell(name: str) -> None:
+def test_every_diagnostic_reports_too_little_data_without_pairs(name: str) -> None:
     diagnostic = DIAGNOSTICS[name]
     found = diagnostic.measure(*(values() for _ in diagnostic.inputs)).conclude()
     assert (found.sentence, found.warns) == ("Not enough data", False)
@@ -64,7 +64,7 @@ def test_each_pair_is_in_the_quadrant_of_its_signs() -> None:
     assert quadrants(a, c).tolist() == ["up_down", "up_up", "down_down", "down_up", "still", ""]
 
 
-def test_displacement_counts_the_quadrants_and_what_was_won_by_lowering_both() -> None:
+def test_displacement_counts_quadrants_and_pairs_won_by_lowering_both() -> None:
     """Golden pair A rises and falls (2, −2); B falls twice (−4, −10) and is won; (−4, −1) falls twice and is lost."""
     found = displacement(values(2, -4, -4, 1, 0), values(-2, -10, -1, 3, 0))
     assert (found.up_down, found.up_up, found.down_down, found.down_up, found.still) == (1, 1, 2, 0, 1)
@@ -76,7 +76,7 @@ def test_displacement_warns_above_a_quarter_of_the_pairs() -> None:
     assert displacement(values(-1, -1, 1, 1), values(-2, -2, 0, 0)).conclude().warns
 
 
-def test_policies_that_moved_nothing_are_called_so() -> None:
+def test_unchanged_policies_are_reported_as_such() -> None:
     assert "No response moved" in displacement(values(0, 0), values(0, 0)).conclude().sentence
 
 
@@ -93,7 +93,7 @@ def test_the_slope_and_the_residual_margins_are_those_of_least_squares() -> None
     assert (found.longer, found.accuracy, found.residual_accuracy) == (0.5, 0.75, 1.0)
 
 
-def test_length_bins_have_every_pair_once_and_equal_differences_together() -> None:
+def test_length_bins_contain_every_pair_once_and_keep_equal_differences_together() -> None:
     longer = values(-5, 1, 1, 1, 1, 1, 1, 3, 9, 9)
     found = length_bias(values(*range(-3, 7)), longer, values(*[0] * 10))
     assert [(one.low, one.high, one.pairs, one.accuracy) for one in found.bins] == [
@@ -103,7 +103,7 @@ def test_length_bins_have_every_pair_once_and_equal_differences_together() -> No
     ]
 
 
-def test_a_pair_of_unknown_length_is_left_out() -> None:
+def test_a_pair_of_unknown_length_is_excluded() -> None:
     assert length_bias(values(1, 2, 3), values(1, math.nan, 3), values(1, 1, 1)).pairs == 2
 
 
@@ -112,7 +112,7 @@ def test_without_a_difference_in_length_residual_margins_are_the_margins() -> No
     assert residual_margins(margins, values(5, 5, 5), values(3, 3, 3)).tolist() == [1, -2, 3]
 
 
-def test_length_bias_warns_from_a_correlation_of_three_tenths_on() -> None:
+def test_length_bias_warns_from_a_correlation_of_three_tenths() -> None:
     found = length_bias(values(1, 2, 3), values(1, 2, 3), values(0, 0, 0))
     assert found.conclude().warns
     assert "longer" in found.conclude().sentence
@@ -136,7 +136,7 @@ def test_a_tie_is_not_ranked_right() -> None:
     assert (found.reward, found.policy, found.ref) == (0.0, 0.0, 0.0)
 
 
-def test_ranking_warns_where_the_policy_is_far_behind_its_reward() -> None:
+def test_ranking_warns_if_the_policy_is_far_behind_its_reward() -> None:
     found = ranking(values(-9), values(-5), values(-12), values(-5), values(1), values(1))
     assert (found.reward, found.policy) == (1.0, 0.0)
     assert found.conclude().warns
@@ -153,7 +153,7 @@ def test_the_calibration_error_weighs_bins_by_their_pairs() -> None:
     assert [one.pairs for one in found.bins] == [1, 3]
 
 
-def test_the_best_beta_is_where_the_mean_loss_is_least() -> None:
+def test_the_best_beta_minimises_the_mean_loss() -> None:
     """Three gaps of 1 and one of −1: σ(β) = 3/4, so β = log 3."""
     assert best_beta(values(1, 1, 1, -1)) == pytest.approx(math.log(3), abs=1e-9)
 
@@ -163,7 +163,7 @@ def test_the_best_beta_is_where_the_mean_loss_is_least() -> None:
     [((1, 2, 0), math.inf), ((-1, -2), 0.0), ((1, -1), 0.0), ((1, -3), 0.0), ((0, 0), math.nan), ((), math.nan)],
     ids=["separable", "all wrong", "even", "wrong in the mean", "ties", "none"],
 )
-def test_the_best_beta_has_its_edges(gaps: tuple[float, ...], expected: float) -> None:
+def test_the_best_beta_is_defined_for_edge_cases(gaps: tuple[float, ...], expected: float) -> None:
     assert best_beta(values(*gaps)) == pytest.approx(expected, nan_ok=True)
 
 
@@ -179,18 +179,18 @@ def test_no_other_beta_fits_better_whatever_the_gaps(gaps: NDArray[np.float64]) 
     assert all(loss(found) <= loss(found * factor) * (1 + 1e-9) for factor in (0.5, 0.9, 1.1, 2.0))
 
 
-def test_margins_as_large_as_they_are_right_are_called_calibrated() -> None:
+def test_margins_that_match_their_accuracy_count_as_calibrated() -> None:
     margin = math.log(3)  # σ = 0.75
     assert not calibration(values(margin, margin, margin, -margin)).conclude().warns
 
 
-def test_too_small_margins_ask_for_a_larger_beta() -> None:
+def test_too_small_margins_suggest_a_larger_beta() -> None:
     found = calibration(values(*[0.1] * 9, -0.1), beta=0.1)
     assert found.conclude().warns
     assert "a larger beta" in found.conclude().sentence
 
 
-def test_too_large_margins_ask_for_a_smaller_beta() -> None:
+def test_too_large_margins_suggest_a_smaller_beta() -> None:
     found = calibration(values(5, 5, 5, -5), beta=0.1)
     assert "a smaller beta" in found.conclude().sentence
 
@@ -214,13 +214,13 @@ def test_the_flip_posterior_never_overflows() -> None:
 
 
 @given(MARGINS)
-def test_a_step_of_em_leaves_the_noise_where_it_is(margins: NDArray[np.float64]) -> None:
+def test_an_em_step_leaves_the_estimated_noise_unchanged(margins: NDArray[np.float64]) -> None:
     noise = label_noise(margins)
     if 0 < noise < 0.5:
         assert float(flip_posteriors(margins, noise).mean()) == pytest.approx(noise, abs=1e-6)
 
 
-def test_margins_that_explain_their_labels_have_no_noise() -> None:
+def test_margins_that_agree_with_their_labels_have_no_noise() -> None:
     assert label_noise(values(1, 2, 3, -0.1)) == 0.0
 
 
@@ -228,7 +228,7 @@ def test_a_share_of_sure_mistakes_is_the_noise() -> None:
     assert label_noise(values(*[30.0] * 9, -30.0)) == pytest.approx(0.1)
 
 
-def test_flips_count_what_is_likelier_flipped_than_not() -> None:
+def test_pairs_more_likely_flipped_than_not_are_counted() -> None:
     found = flips(values(*[30.0] * 9, -30.0))
     assert (found.pairs, found.suspects) == (10, 1)
     assert found.threshold == pytest.approx(math.log(0.1 / 0.9))
@@ -258,7 +258,7 @@ def test_equal_weights_are_all_effective() -> None:
     assert found.carriers == 2
 
 
-def test_a_gradient_of_few_pairs_is_warned_of_and_so_is_none() -> None:
+def test_a_gradient_from_few_or_no_pairs_causes_a_warning() -> None:
     assert gradient_weights(values(100, *[0.1] * 19)).conclude().warns
     assert gradient_weights(values(0, 0)).conclude().figure == "no gradient"
     assert not gradient_weights(values(1, 1, 1)).conclude().warns
@@ -287,7 +287,7 @@ def test_a_pair_without_values_has_no_shares(chosen: list[float]) -> None:
     assert token_shares(["a"] * len(chosen), ["b"], values(*chosen), values(1)) is None
 
 
-def test_endings_that_make_the_margin_are_warned_of() -> None:
+def test_margins_made_by_endings_cause_a_warning() -> None:
     ends = token_shares(["a", "b", "."], ["c", "d", "."], values(0.1, 0.1, 3), values(0, 0, 0))
     content = token_shares(["a", "b", "."], ["c", "d", "."], values(0.1, 3, 0), values(0, 0, 0))
     assert ends is not None
@@ -312,14 +312,14 @@ def test_a_mean_of_one_pair_has_no_bound() -> None:
 
 
 @pytest.mark.parametrize(("freedom", "point"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (5, 2.57058), (30, 2.04227)])
-def test_the_bounds_of_few_pairs_are_students(freedom: int, point: float) -> None:
+def test_intervals_of_few_pairs_use_students_t(freedom: int, point: float) -> None:
     margins = np.zeros(freedom + 1)
     margins[0] = 1.0
     mean, _, high = mean_interval(margins)
     assert (high - mean) / (margins.std(ddof=1) / math.sqrt(margins.size)) == pytest.approx(point, rel=2e-3)
 
 
-def test_only_what_chance_cannot_explain_stands_out() -> None:
+def test_only_subsets_beyond_chance_stand_out() -> None:
     margins, groups = values(*[1] * 30, *[-1] * 30, 1, -1), np.repeat([0, 1, 2], [30, 30, 2])
     assert [one.differs for one in subsets(margins, groups, 3)] == [True, True, False]
 
@@ -329,6 +329,6 @@ def test_a_single_wrong_pair_does_not_stand_out() -> None:
     assert [one.differs for one in subsets(margins, groups, 2)] == [False, False]
 
 
-def test_quantile_edges_leave_no_bin_empty() -> None:
+def test_quantile_bins_are_never_empty() -> None:
     assert quantile_edges(values(1, 1, 1, 1, 2, 3, math.nan), 3) == [2.0]
     assert quantile_edges(values(), 5) == []

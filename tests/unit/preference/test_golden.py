@@ -145,7 +145,7 @@ def test_the_dpo_weight_is_beta_times_the_golden_sigma(
 
 @every_kind
 @both_pairs
-def test_the_margins_are_the_golden_ones(place: int, make: Callable[[float], Any], tolerance: float) -> None:
+def test_margins_match_the_golden_values(place: int, make: Callable[[float], Any], tolerance: float) -> None:
     rewards = [
         implicit_reward(make(PAIRS[f"policy_{side}_logps"][place]), make(PAIRS[f"ref_{side}_logps"][place]), beta=0.1)
         for side in ("chosen", "rejected")

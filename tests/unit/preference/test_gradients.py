@@ -70,7 +70,7 @@ def test_the_weight_is_minus_the_derivative_for_the_chosen_log_prob(
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.population])
 @given(data=st.data(), shares=SHARES)
-def test_the_weight_among_several_pairs_is_minus_the_derivative_of_their_sum_with_the_rest_held_constant(
+def test_the_weight_in_a_batch_is_minus_the_derivative_of_the_summed_loss(
     name: str, data: st.DataObject, shares: tuple[float, float]
 ) -> None:
     loss = LOSSES[name]
@@ -86,7 +86,7 @@ def test_the_weight_among_several_pairs_is_minus_the_derivative_of_their_sum_wit
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])
-def test_where_policy_is_reference_the_dpo_gradient_is_exactly_minus_half_beta(beta: float) -> None:
+def test_the_dpo_gradient_is_exactly_minus_half_beta_if_policy_equals_reference(beta: float) -> None:
     same = torch.tensor([-7.25], dtype=torch.float64)
     policy = same.clone().requires_grad_()
     dpo_loss(policy, same, same, same, beta=beta).sum().backward()

@@ -16,7 +16,7 @@ def test_the_floor_is_the_99th_percentile_of_the_absolute_change() -> None:
     assert noise_floor(some, others) == 99.0
 
 
-def test_pairs_that_are_not_finite_have_no_part_in_the_floor() -> None:
+def test_pairs_that_are_not_finite_are_excluded_from_the_floor() -> None:
     assert noise_floor(np.array([1.0, math.nan, 2.0]), np.array([1.5, 1.0, math.inf])) == 0.5
     assert math.isnan(noise_floor(np.array([math.nan]), np.array([1.0])))
 

@@ -76,7 +76,7 @@ def test_swapping_chosen_and_rejected_negates_the_margin(four: Four, beta: float
 
 
 @given(LOGPS, LOGPS, st.integers(1, 50), st.integers(1, 50), st.integers(2, 9))
-def test_simpo_without_gamma_depends_on_the_means_alone(
+def test_simpo_without_gamma_depends_only_on_the_means(
     chosen: float, rejected: float, num_chosen: int, num_rejected: int, factor: int
 ) -> None:
     once = simpo_loss(chosen, rejected, num_chosen, num_rejected, gamma=0.0)

@@ -26,12 +26,12 @@ def test_the_rank_correlation_is_that_of_the_finite_pairs(x: list[float], y: lis
 
 
 @pytest.mark.parametrize(("x", "y"), [([], []), ([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0]), ([math.nan] * 2, [1.0, 2.0])])
-def test_there_is_none_without_two_different_values(x: list[float], y: list[float]) -> None:
+def test_there_is_no_rank_correlation_without_two_different_values(x: list[float], y: list[float]) -> None:
     assert math.isnan(rank_correlation(np.array(x), np.array(y)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 1e15, 1e300], ids=["whole", "halves", "far apart", "beyond integers"])
-def test_ties_have_their_mean_rank_whatever_the_numbers_are(scale: float) -> None:
+def test_ties_have_their_mean_rank(scale: float) -> None:
     x = np.array([3.0, -1.0, 3.0, 0.0, 5.0, 3.0]) * scale  # ranks 4, 1, 4, 2, 6, 4
     ranks = np.array([4.0, 1.0, 4.0, 2.0, 6.0, 4.0])
     y = np.array([1.0, 2.0, 4.0, 3.0, 6.0, 5.0])

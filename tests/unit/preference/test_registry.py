@@ -22,18 +22,18 @@ TRL = (
 )
 
 
-def test_the_losses_that_are_shown_unasked_are_listed_first_and_the_others_by_name() -> None:
+def test_default_losses_are_listed_first_and_the_rest_by_name() -> None:
     names = [loss.name for loss in listed_losses()]
     assert names[:3] == ["dpo", "ipo", "simpo"]
     assert names[3:] == sorted(LOSSES.keys() - {"dpo", "ipo", "simpo"})
 
 
 @pytest.mark.parametrize("name", TRL.split())
-def test_every_loss_of_trl_is_there_by_its_name(name: str) -> None:
+def test_every_loss_of_trl_is_available_by_name(name: str) -> None:
     assert find_loss(name)
 
 
-def test_a_name_of_another_stack_stands_for_a_loss_and_its_parameters() -> None:
+def test_names_of_other_stacks_stand_for_a_loss_with_parameters() -> None:
     assert parse_choice("cdpo") == LossChoice("dpo", {"label_smoothing": 0.1})
     assert parse_choice("cdpo:label_smoothing=0.2,beta=0.5") == LossChoice("dpo", {"label_smoothing": 0.2, "beta": 0.5})
 
@@ -44,11 +44,11 @@ def test_simpos_gamma_can_be_given_as_its_ratio_to_beta() -> None:
 
 
 @every_loss
-def test_a_loss_says_what_beta_scales(name: str) -> None:
+def test_a_loss_declares_what_beta_scales(name: str) -> None:
     assert re.match("sums|means over tokens", LOSSES[name].convention)
 
 
-def test_the_losses_that_depend_on_all_pairs_say_so() -> None:
+def test_losses_that_depend_on_all_pairs_declare_it() -> None:
     coupled = {name for name, loss in LOSSES.items() if loss.population}
     assert coupled == {"aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"}
 
@@ -87,7 +87,7 @@ def test_a_logarithmic_range_is_positive(name: str) -> None:
     assert all(parameter.low > 0 for parameter in LOSSES[name].parameters if parameter.scale == "log")
 
 
-def test_these_losses_need_no_reference() -> None:
+def test_exactly_these_losses_are_reference_free() -> None:
     free = {name for name, loss in LOSSES.items() if not loss.needs_reference}
     assert free == {"simpo", "alphapo", "slic", "sft", "cpo", "orpo"}
 
@@ -102,7 +102,7 @@ def test_these_losses_need_no_reference() -> None:
         ("ipo:beta=10", LossChoice("ipo", {"beta": 10.0})),
     ],
 )
-def test_a_choice_is_read(text: str, choice: LossChoice) -> None:
+def test_a_loss_option_is_parsed(text: str, choice: LossChoice) -> None:
     assert parse_choice(text) == choice
 
 
@@ -120,12 +120,12 @@ def test_a_choice_is_read(text: str, choice: LossChoice) -> None:
         ("dpo:label_smoothing=0.6", "Loss dpo: label_smoothing = 0.6 is out of range. Choose a value from 0 to 0.5."),
     ],
 )
-def test_a_choice_that_cannot_be_met_is_told(text: str, told: str) -> None:
+def test_an_invalid_loss_option_is_reported(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
         parse_choice(text)
 
 
-def test_an_unknown_loss_is_told_with_those_there_are() -> None:
+def test_an_unknown_loss_is_reported_with_a_list_of_losses() -> None:
     with pytest.raises(UsageError, match=r"^There is no loss 'nonesuch'. Choose from: dpo, ipo, simpo, alphapo, "):
         find_loss("nonesuch")
 
@@ -136,5 +136,5 @@ def test_the_common_beta_is_the_default_of_losses_with_a_reference() -> None:
     assert resolve_parameters(LossChoice("dpo", {"beta": 0.2}), preferences) == {"beta": 0.2, "label_smoothing": 0.0}
 
 
-def test_the_common_beta_leaves_simpo_alone() -> None:
+def test_the_common_beta_does_not_apply_to_simpo() -> None:
     assert resolve_parameters(LossChoice("simpo"), PreferenceSettings(beta=0.3)) == {"beta": 2.0, "gamma": 0.5}

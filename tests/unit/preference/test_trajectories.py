@@ -12,7 +12,7 @@ from prefscope.preference.diagnostics.trajectories import COURSES, trajectories
 LOG_3 = math.log(3)  # σ is 3/4 there
 
 
-def test_each_course_is_told_by_when_a_pair_was_right() -> None:
+def test_the_course_of_a_pair_follows_from_when_it_was_right() -> None:
     columns = {
         "always": [1, 2, 3],
         "learnt": [-1, -1, 1],
@@ -24,7 +24,7 @@ def test_each_course_is_told_by_when_a_pair_was_right() -> None:
     assert found.counts == dict.fromkeys(COURSES, 1)
 
 
-def test_a_pair_that_goes_to_and_fro_is_told_by_its_last_checkpoint() -> None:
+def test_an_oscillating_pair_is_classified_by_its_last_checkpoint() -> None:
     assert trajectories(np.array([[1.0], [-1.0], [1.0]])).courses.tolist() == ["learnt"]
 
 
@@ -35,5 +35,5 @@ def test_confidence_and_variability_are_mean_and_deviation_of_the_probability() 
     assert found.correctness.tolist() == [0.5]
 
 
-def test_no_pair_has_no_course() -> None:
+def test_no_pairs_give_no_courses() -> None:
     assert trajectories(np.empty((3, 0))).counts == dict.fromkeys(COURSES, 0)

@@ -67,26 +67,28 @@ def rendered(template: str, messages: list[dict[Any, Any]]) -> str:
 
 
 @pytest.mark.parametrize("template", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_would_be_too_large_refuses_the_row(template: str) -> None:
+def test_a_rendering_that_grows_too_large_refuses_the_row(template: str) -> None:
     found = tokenize(template)
     assert isinstance(found, BadRow)
     assert re.search(r"it (makes a (text|number)|asks for a width|writes a field|adds up lists)", found.reason)
 
 
 @pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
-def test_what_never_ends_is_refused_after_its_time(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rendering_that_never_ends_is_refused_after_its_time_limit(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(template_limits, "SECONDS", 0.05)
     with pytest.raises(ModelError, match=r"^line 1: the chat template does not end: it takes more than 0\.05 seconds"):
         tokenize(template)
 
 
-def test_macros_without_an_end_refuse_the_row() -> None:
+def test_endless_macros_refuse_the_row() -> None:
     found = tokenize("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}")
     assert isinstance(found, BadRow)
     assert "maximum recursion depth exceeded" in found.reason
 
 
-def test_a_rendering_ends_when_nobody_waits_for_it() -> None:
+def test_an_abandoned_rendering_ends() -> None:
     stop = threading.Event()
     stop.set()
     token = STOPPED.set(stop)
@@ -97,7 +99,7 @@ def test_a_rendering_ends_when_nobody_waits_for_it() -> None:
         STOPPED.reset(token)
 
 
-def test_half_a_surrogate_pair_in_the_rendered_text_refuses_the_row() -> None:
+def test_a_lone_surrogate_in_the_rendered_text_refuses_the_row() -> None:
     found = tokenize(r"{{ '\ud800' }}")
     assert isinstance(found, BadRow)
     assert found.reason.endswith(r"its text has half a surrogate pair, \ud800, which is no character")
@@ -115,14 +117,14 @@ def test_half_a_surrogate_pair_in_the_rendered_text_refuses_the_row() -> None:
         "{% macro f(x) %}<{{ x }}>{% endmacro %}{% set y %}{{ f(1) }}{% endset %}{{ y }}{{ 1 in [1, 2] }}",
     ],
 )
-def test_a_bounded_rendering_is_the_same_text(template: str) -> None:
+def test_a_bounded_rendering_gives_the_same_text(template: str) -> None:
     messages = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "so"}]
     with bounded():
         found = rendered(template, messages)
     assert found == rendered(template, messages)
 
 
-def test_renderings_of_others_stay_unbounded() -> None:
+def test_renderings_of_other_libraries_stay_unbounded() -> None:
     with bounded():
         pass
     assert rendered("{{ ('x' * 20000000) | length }}", []) == "20000000"
@@ -144,7 +146,7 @@ def test_renderings_of_others_stay_unbounded() -> None:
         ),
     ],
 )
-def test_an_argument_of_the_rendering_among_the_variables_refuses_the_row_by_name(name: str) -> None:
+def test_a_variable_named_like_a_rendering_argument_refuses_the_row(name: str) -> None:
     found = tokenize(CHAT, **{"enable_thinking": True, name: "x"})
     assert isinstance(found, BadRow)
     assert found.reason == (
@@ -154,7 +156,7 @@ def test_an_argument_of_the_rendering_among_the_variables_refuses_the_row_by_nam
 
 
 @pytest.mark.parametrize("name", ["eos_token", "raise_exception", "namespace"])
-def test_what_the_template_has_from_elsewhere_cannot_be_replaced_by_a_row(name: str) -> None:
+def test_a_row_cannot_replace_variables_set_by_the_library(name: str) -> None:
     found = tokenize(CHAT, **{name: "x"})
     assert isinstance(found, BadRow)
     assert found.reason == f"`chat_template_kwargs` has `{name}`, which would replace the tokenizer's own"

@@ -56,7 +56,7 @@ def test_a_home_folder_is_found(full: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert resolved("~/full")[0].path == full
 
 
-def test_an_adapter_sits_on_its_recorded_base(full: Path, tmp_path: Path) -> None:
+def test_an_adapter_uses_its_recorded_base(full: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", full)
     policy, _, notes = resolved(adapter)
     assert policy == Checkpoint(str(adapter), adapter, Checkpoint(str(full), full))
@@ -69,41 +69,41 @@ def test_a_folder_with_an_adapter_and_a_config_is_an_adapter(full: Path, tmp_pat
     assert resolved(adapter)[0].base is not None
 
 
-def test_the_base_given_goes_before_the_recorded_one_and_that_is_noted(full: Path, tmp_path: Path) -> None:
+def test_the_base_option_overrides_the_recorded_base_with_a_note(full: Path, tmp_path: Path) -> None:
     other, adapter = make_full(tmp_path / "other"), make_adapter(tmp_path / "adapter", full)
     policy, _, notes = resolved(adapter, base=other)
     assert policy.full.path == other
     assert notes == [f"{adapter}: {other} is used as its base; its config records '{full}'."]
 
 
-def test_a_base_given_that_is_the_recorded_one_needs_no_note(full: Path, tmp_path: Path) -> None:
+def test_a_base_option_equal_to_the_recorded_base_needs_no_note(full: Path, tmp_path: Path) -> None:
     policy, _, notes = resolved(make_adapter(tmp_path / "adapter", full), base=full)
     assert policy.full.path == full
     assert notes == []
 
 
-def test_the_reference_stands_in_for_a_recorded_base_that_is_gone_and_that_is_noted(full: Path, tmp_path: Path) -> None:
+def test_the_reference_replaces_a_missing_recorded_base_with_a_note(full: Path, tmp_path: Path) -> None:
     adapter, gone = make_adapter(tmp_path / "adapter", tmp_path / "gone"), tmp_path / "gone"
     policy, ref, notes = resolved(adapter, full)
     assert policy.base == ref
     assert notes == [f"{adapter}: its recorded base '{gone}' is not here; {full} is used as its base."]
 
 
-def test_a_base_given_stands_in_for_a_recorded_base_that_is_gone(full: Path, tmp_path: Path) -> None:
+def test_the_base_option_replaces_a_missing_recorded_base(full: Path, tmp_path: Path) -> None:
     other = make_full(tmp_path / "other")
     policy, ref, _ = resolved(make_adapter(tmp_path / "adapter", tmp_path / "gone"), full, base=other)
     assert policy.full.path == other
     assert ref == Checkpoint(str(full), full)
 
 
-def test_an_adapter_whose_base_is_gone_is_refused_without_a_reference(tmp_path: Path) -> None:
+def test_an_adapter_with_a_missing_base_is_refused_without_a_reference(tmp_path: Path) -> None:
     adapter, gone = make_adapter(tmp_path / "adapter", tmp_path / "gone"), tmp_path / "gone"
     told = f"{adapter}: the adapter's base model '{gone}' is not here. Give the base model with --base."
     with pytest.raises(ModelError, match=re.escape(told)):
         resolved(adapter)
 
 
-def test_a_base_that_the_unreachable_hub_may_have_counts_as_gone(full: Path, tmp_path: Path) -> None:
+def test_a_base_on_an_unreachable_hub_counts_as_missing(full: Path, tmp_path: Path) -> None:
     policy, _, notes = resolved(make_adapter(tmp_path / "adapter", "someone/some-model"), full)
     assert policy.full.path == full
     assert len(notes) == 1
@@ -116,7 +116,7 @@ def test_the_reference_of_an_adapter_is_its_base(full: Path, tmp_path: Path, ref
 
 
 @pytest.mark.parametrize("ref", ["base", None], ids=["asked for", "by default"])
-def test_a_full_policy_has_no_base_to_be_its_reference(full: Path, ref: str | None) -> None:
+def test_a_full_policy_has_no_base_to_use_as_reference(full: Path, ref: str | None) -> None:
     with pytest.raises(UsageError, match="is a full checkpoint, so its reference has to be named"):
         resolved(full, ref)
 
@@ -139,7 +139,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         resolved(tmp_path)
 
 
-def test_a_file_that_is_no_gguf_is_refused(full: Path) -> None:
+def test_a_file_that_is_not_gguf_is_refused(full: Path) -> None:
     with pytest.raises(ModelError, match="this file is no checkpoint"):
         resolved(full / "config.json")
 
@@ -153,17 +153,17 @@ def test_a_gguf_file_is_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/no/where", "./nowhere", "a/b/c", "model.gguf"])
-def test_a_path_that_is_not_there_is_not_sought_on_the_hub(name: str) -> None:
+def test_a_missing_path_is_not_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(ModelError, match="there is no such checkpoint"):
         resolved(name)
 
 
-def test_a_name_that_only_the_unreachable_hub_may_know_is_told_so() -> None:
+def test_a_name_that_may_be_on_an_unreachable_hub_is_reported() -> None:
     with pytest.raises(ResourceError, match="the hub cannot be reached"):
         resolved("someone/some-model")
 
 
-def test_a_broken_adapter_config_is_told_with_its_path(tmp_path: Path) -> None:
+def test_an_invalid_adapter_config_is_reported_with_its_path(tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", "base")
     (adapter / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match=re.escape(f"{adapter / 'adapter_config.json'}: this config cannot be read")):

@@ -36,7 +36,7 @@ def test_pickled_weights_are_refused_unless_allowed(tmp_path: Path) -> None:
     assert weight_files(Checkpoint("model", tmp_path), allow_pickle=True) == [tmp_path / "pytorch_model.bin"]
 
 
-def test_safetensors_go_before_pickled_weights(tmp_path: Path) -> None:
+def test_safetensors_are_preferred_to_pickled_weights(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     (checkpoint.path / "training_args.bin").write_bytes(b"pickle")
     assert weight_files(checkpoint, allow_pickle=True) == [checkpoint.path / "model.safetensors"]
@@ -70,7 +70,7 @@ def test_another_config_changes_the_fingerprint(tmp_path: Path) -> None:
     assert fingerprint_of(checkpoint) != before
 
 
-def test_an_adapter_has_another_fingerprint_than_its_base_and_on_another_base(tmp_path: Path) -> None:
+def test_the_fingerprint_of_an_adapter_differs_from_its_base_and_depends_on_it(tmp_path: Path) -> None:
     base = make_checkpoint(tmp_path / "base", {torch.float32: 10})
     other = make_checkpoint(tmp_path / "other", {torch.float32: 11})
     adapter = make_adapter(tmp_path / "adapter", base)
@@ -92,13 +92,13 @@ def test_an_adapter_that_replaces_weights_of_its_base_has_a_fingerprint_for_each
     assert len(found) == count
 
 
-def test_a_file_that_was_hashed_is_not_read_again(tmp_path: Path) -> None:
+def test_a_hashed_file_is_not_read_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     with LogpStore(tmp_path / "logps.sqlite") as store:
         assert [files_read(checkpoint, store) for _ in range(2)] == [2, 0]
 
 
-def test_a_file_of_another_time_is_read_again(tmp_path: Path) -> None:
+def test_a_file_with_another_mtime_is_read_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     with LogpStore(tmp_path / "logps.sqlite") as store:
         files_read(checkpoint, store)
@@ -106,7 +106,7 @@ def test_a_file_of_another_time_is_read_again(tmp_path: Path) -> None:
         assert [files_read(checkpoint, store) for _ in range(2)] == [1, 0]
 
 
-def test_a_file_of_another_size_is_read_again(tmp_path: Path) -> None:
+def test_a_file_with_another_size_is_read_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     config = checkpoint.path / "config.json"
     with LogpStore(tmp_path / "logps.sqlite") as store:

@@ -78,11 +78,11 @@ def test_the_context_is_the_length_after_scaling(config: PretrainedConfig, conte
         (OPTConfig(), False),
     ],
 )
-def test_rotary_positions_have_no_end_and_tables_of_positions_do(config: PretrainedConfig, *, rotary: bool) -> None:
+def test_rotary_positions_are_unlimited_and_position_tables_are_not(config: PretrainedConfig, *, rotary: bool) -> None:
     assert is_rotary(config) is rotary
 
 
-def test_dynamic_frequencies_alone_vary_with_the_length() -> None:
+def test_only_dynamic_frequencies_vary_with_the_length() -> None:
     assert varies_with_length(llama(64, rope_type="dynamic", factor=2.0))
     assert not varies_with_length(llama(64, rope_type="linear", factor=2.0))
     assert not varies_with_length(GPT2Config())

@@ -55,7 +55,7 @@ def weights_of(policy: Path) -> list[Path]:
     return weight_files(checkpoint, allow_pickle=False)
 
 
-def test_a_policy_and_a_reference_that_are_language_models_have_nothing_odd(tmp_path: Path) -> None:
+def test_two_language_models_have_no_oddities(tmp_path: Path) -> None:
     assert inspected(model(tmp_path / "policy"), model(tmp_path / "ref")) == ()
 
 
@@ -91,7 +91,7 @@ def test_a_language_model_with_a_value_head_beside_it_is_warned_about(tmp_path: 
     assert [oddity.name for oddity in inspected(model(tmp_path / "policy", weights=weights))] == ["value_head"]
 
 
-def test_a_value_head_in_a_file_of_its_own_is_seen_beside_an_adapter_too(tmp_path: Path) -> None:
+def test_a_value_head_in_a_separate_file_is_found_beside_an_adapter_too(tmp_path: Path) -> None:
     policy = adapter(tmp_path / "policy", model(tmp_path / "base"))
     write(policy, {"value_head.safetensors": {"v_head.summary.weight": (1, 4)}})
     assert [oddity.name for oddity in inspected(policy)] == ["value_head"]
@@ -106,7 +106,7 @@ def test_a_reward_model_is_refused_by_the_shape_of_its_head(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "name", ["base_model.model.score.weight", "base_model.model.classifier.modules_to_save.weight"]
 )
-def test_an_adapter_that_stores_a_head_of_scores_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_adapter_with_a_score_head_is_refused(name: str, tmp_path: Path) -> None:
     policy = adapter(tmp_path / "policy", model(tmp_path / "base"), task_type=None)
     write(policy, {"adapter_model.safetensors": {name: (1, 4)}})
     with pytest.raises(ModelError, match=re.escape(f"(it stores {name})")):
@@ -143,7 +143,7 @@ def test_a_config_without_a_list_of_architectures_is_refused(architectures: obje
         inspected(policy)
 
 
-def test_empty_weights_of_zero_3_are_named(tmp_path: Path) -> None:
+def test_empty_weights_saved_by_zero_3_are_reported(tmp_path: Path) -> None:
     policy = model(tmp_path / "policy", weights={"model.norm.weight": (4,), "model.layers.0.q.weight": (0,)})
     with pytest.raises(
         ModelError, match=r"1 weights are empty, the first is model\.layers\.0\.q\.weight: DeepSpeed ZeRO-3"
@@ -151,7 +151,7 @@ def test_empty_weights_of_zero_3_are_named(tmp_path: Path) -> None:
         inspected(policy)
 
 
-def test_a_cut_off_file_is_named_with_what_is_there(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_with_its_size(tmp_path: Path) -> None:
     policy = model(tmp_path / "policy", weights={"model.norm.weight": (400,)})
     file = policy / "model.safetensors"
     whole = file.stat().st_size
@@ -163,7 +163,7 @@ def test_a_cut_off_file_is_named_with_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header", ["[]", "{}}", '{"a": 5}', '{"a": {"data_offsets": "x"}}', '{"a": {"data_offsets": [0]}}', "[" * 90_000]
 )
-def test_a_header_that_is_no_tensor_table_is_refused(header: str, tmp_path: Path) -> None:
+def test_an_invalid_header_is_refused(header: str, tmp_path: Path) -> None:
     policy = model(tmp_path / "policy")
     (policy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
     with pytest.raises(ModelError, match="this is no whole safetensors file"):
@@ -171,7 +171,7 @@ def test_a_header_that_is_no_tensor_table_is_refused(header: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer.model"])
-def test_a_pointer_of_git_lfs_is_named(file: str, tmp_path: Path) -> None:
+def test_a_git_lfs_pointer_is_reported(file: str, tmp_path: Path) -> None:
     policy = write(model(tmp_path / "policy"), {file: POINTER})
     with pytest.raises(ModelError, match=rf"{file}: this file is a Git LFS pointer.*git lfs pull"):
         inspected(policy)
@@ -192,7 +192,7 @@ STEPS = {f"checkpoint-{step}/config.json": "{}" for step in (50, 100, 1000)}
         ({"README.md": "x"}, "holds no checkpoint", "save_pretrained"),
     ],
 )
-def test_a_folder_that_holds_something_else_than_weights_is_named_with_what_to_do(
+def test_a_folder_without_weights_is_reported_with_advice(
     files: Mapping[str, str], what: str, hint: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=what) as refused:
@@ -200,7 +200,7 @@ def test_a_folder_that_holds_something_else_than_weights_is_named_with_what_to_d
     assert hint in refused.value.hint
 
 
-def test_checkpoints_of_a_training_are_given_in_the_order_of_their_steps(tmp_path: Path) -> None:
+def test_checkpoints_of_a_training_run_are_listed_by_step(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"checkpoint-50, .*checkpoint-100, .*checkpoint-1000\.$"):
         weights_of(write(tmp_path / "policy", STEPS))
 
@@ -214,13 +214,13 @@ def test_an_adapter_that_names_itself_as_its_base_is_refused(
         inspected(adapter(tmp_path / "policy", recorded))
 
 
-def test_adapters_that_name_each_other_are_refused(tmp_path: Path) -> None:
+def test_adapters_that_name_each_other_as_base_are_refused(tmp_path: Path) -> None:
     other = adapter(tmp_path / "other", tmp_path / "policy")
     with pytest.raises(ModelError, match="is itself an adapter"):
         inspected(adapter(tmp_path / "policy", other))
 
 
-def test_an_adapter_as_the_policys_base_is_refused_by_the_option_too(tmp_path: Path) -> None:
+def test_an_adapter_is_refused_as_the_base_option_too(tmp_path: Path) -> None:
     policy = adapter(tmp_path / "policy", model(tmp_path / "base"))
     with pytest.raises(PrefscopeError, match="is itself an adapter"):
         resolve(ModelSettings(str(policy), "none", base=str(policy)), lambda _: None)
@@ -251,7 +251,7 @@ def with_shards(folder: Path, age: int) -> Path:
 
 
 @pytest.mark.parametrize(("age", "newer"), [(60, "newer"), (-60, "older")])
-def test_a_single_file_beside_shards_is_reported_and_is_what_counts(age: int, newer: str, tmp_path: Path) -> None:
+def test_a_single_file_beside_shards_is_reported_and_used(age: int, newer: str, tmp_path: Path) -> None:
     policy = with_shards(tmp_path / "policy", age)
     (oddity,) = inspected(policy)
     assert oddity.name == "stale_weights"
@@ -261,13 +261,13 @@ def test_a_single_file_beside_shards_is_reported_and_is_what_counts(age: int, ne
     assert num_weights(checkpoint) == 4
 
 
-def test_adapter_weights_in_the_folder_of_a_base_are_no_weights_of_the_base(tmp_path: Path) -> None:
+def test_adapter_weights_in_a_base_folder_do_not_count_as_base_weights(tmp_path: Path) -> None:
     base = write(model(tmp_path / "base"), {"adapter_model.safetensors": {"base_model.lora_A.weight": (8, 8)}})
     checkpoint, _ = resolve(ModelSettings(str(base), "none"), lambda _: None)
     assert (num_weights(checkpoint), stored_dtype(checkpoint)) == (4, "float32")
 
 
-def test_every_oddity_says_what_follows(tmp_path: Path) -> None:
+def test_every_oddity_states_its_consequence(tmp_path: Path) -> None:
     base = with_shards(tmp_path / "base", 60)
     lora = adapter(tmp_path / "lora", base, bias="all")
     makers: list[Callable[[], tuple[Oddity, ...]]] = [lambda: inspected(base, lora), lambda: inspected(lora, "base")]

@@ -37,13 +37,13 @@ def example(batch: int, length: int, vocabulary: int, seed: int = 0) -> tuple[Te
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2), (3, 17, 40), (5, 1, 7), (2, 64, 501)])
-def test_float64_logits_give_the_naive_sums(shape: tuple[int, int, int]) -> None:
+def test_float64_logits_match_naive_sums(shape: tuple[int, int, int]) -> None:
     logits, labels = example(*shape)
     assert sequence_log_prob(logits, labels).tolist() == pytest.approx(naive(logits, labels), abs=1e-10)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-4), (torch.bfloat16, 1e-4)])
-def test_narrow_logits_are_summed_as_widely_as_their_values_allow(dtype: torch.dtype, tolerance: float) -> None:
+def test_narrow_logits_are_summed_in_a_wider_dtype(dtype: torch.dtype, tolerance: float) -> None:
     logits, labels = example(3, 17, 40)
     narrow = logits.to(dtype)
     sums = sequence_log_prob(narrow, labels)
@@ -58,7 +58,7 @@ def test_the_logits_at_a_position_predict_the_next_token() -> None:
     assert sequence_log_prob(logits, labels).item() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_labels_that_are_ignored_do_not_count() -> None:
+def test_ignored_labels_do_not_count() -> None:
     logits, labels = example(1, 6, 9)
     labels[:] = IGNORE_INDEX
     labels[0, 4] = 7
@@ -71,7 +71,7 @@ def test_a_sequence_without_labels_sums_to_zero() -> None:
     assert sequence_log_prob(logits, labels)[1].item() == 0.0
 
 
-def test_the_first_label_is_predicted_by_nothing() -> None:
+def test_no_logits_predict_the_first_label() -> None:
     logits, labels = example(1, 6, 9)
     labels[0, 0] = 3
     other = labels.clone()
@@ -80,7 +80,7 @@ def test_the_first_label_is_predicted_by_nothing() -> None:
 
 
 @pytest.mark.parametrize("constant", [-300.0, 0.5, 1e4])
-def test_a_constant_added_to_all_logits_changes_nothing(constant: float) -> None:
+def test_adding_a_constant_to_all_logits_changes_nothing(constant: float) -> None:
     logits, labels = example(3, 17, 40)
     expected = sequence_log_prob(logits, labels).tolist()
     assert sequence_log_prob(logits + constant, labels).tolist() == pytest.approx(expected, abs=1e-9)
@@ -104,7 +104,7 @@ def test_logits_and_labels_of_different_shapes_are_refused(shape: tuple[int, ...
         sequence_log_prob(torch.zeros(2, 6, 9), torch.zeros(shape, dtype=torch.long))
 
 
-def test_a_token_that_the_logits_rule_out_has_no_finite_log_prob() -> None:
+def test_a_token_with_a_logit_of_minus_infinity_has_no_finite_log_prob() -> None:
     logits = torch.tensor([[0.0, -torch.inf]])
     assert token_logps(logits, torch.tensor([1])).item() == -torch.inf
 
@@ -114,7 +114,7 @@ def test_token_log_probs_of_half_precision_logits_are_float32() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [2, 2048, 32_000, 50_257, 60_013, 151_936], ids="{:,} tokens".format)
-def test_float32_sums_over_a_large_vocabulary_lean_to_no_side(vocabulary: int) -> None:
+def test_float32_sums_over_a_large_vocabulary_are_unbiased(vocabulary: int) -> None:
     """Half of a normal distribution's scores are near its mean, so that many terms add up to the denominator."""
     generator = torch.Generator().manual_seed(vocabulary)
     logits = 3 * torch.randn(64, vocabulary, generator=generator)
@@ -125,7 +125,7 @@ def test_float32_sums_over_a_large_vocabulary_lean_to_no_side(vocabulary: int) -
     assert errors.mean().abs() < 6e-7
 
 
-def test_how_sure_a_model_is_has_the_digits_of_float64() -> None:
+def test_sums_of_squared_probabilities_have_float64_precision() -> None:
     logits = 3 * torch.randn(64, 32_000, generator=torch.Generator().manual_seed(0))
     logps = logits.double().log_softmax(-1)
     found = token_logps_and_collisions(logits, torch.zeros(64, dtype=torch.long))
@@ -134,13 +134,13 @@ def test_how_sure_a_model_is_has_the_digits_of_float64() -> None:
 
 
 @pytest.mark.parametrize("barred", [-torch.inf, torch.finfo(torch.float32).min], ids=["minus infinity", "least number"])
-def test_tokens_that_a_model_bars_do_not_count(barred: float) -> None:
+def test_masked_tokens_do_not_count(barred: float) -> None:
     logits = torch.full((1, 8192), barred)
     logits[0, 5000:5004] = 1.0
     assert token_logps(logits, torch.tensor([5001])).item() == pytest.approx(-math.log(4), abs=1e-6)
 
 
-def test_a_logit_that_is_no_number_leaves_none() -> None:
+def test_a_nan_logit_makes_the_log_prob_nan() -> None:
     logits = torch.zeros(2, 8192)
     logits[0, 7000] = torch.nan
     assert token_logps(logits, torch.tensor([3, 3])).isnan().tolist() == [True, False]

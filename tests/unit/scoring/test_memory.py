@@ -69,14 +69,14 @@ def bound(
 
 @pytest.mark.parametrize("path", ["packed", "padded"])
 @pytest.mark.parametrize(("rows", "length"), SHAPES)
-def test_a_forward_pass_takes_no_more_than_the_bound(
+def test_a_forward_pass_stays_below_the_memory_bound(
     model: LanguageModel, path: ForwardMode, rows: int, length: int
 ) -> None:
     taken = peak_of(model, path, sequences_of(rows, length))
     assert rows * length * 96 * 4 < taken <= bound(model.module.config, rows, length)
 
 
-def test_a_forward_pass_with_eager_attention_takes_no_more_than_the_bound(samples: Path) -> None:
+def test_a_forward_pass_with_eager_attention_stays_below_the_memory_bound(samples: Path) -> None:
     model = load(samples / "tiny-policy", "eager")
     taken = peak_of(model, "padded", sequences_of(2, 1024))
     assert bound(model.module.config, 2, 1024) < taken <= bound(model.module.config, 2, 1024, eager=True)
@@ -88,19 +88,19 @@ def test_the_bound_grows_with_the_tokens_of_a_forward_pass(config: PretrainedCon
     assert sizes[4] - sizes[1] == 127 * (sizes[2] - sizes[1])
 
 
-def test_a_longer_sequence_in_a_forward_pass_of_as_many_tokens_takes_more(config: PretrainedConfig) -> None:
+def test_longer_sequences_need_more_memory_for_the_same_number_of_tokens(config: PretrainedConfig) -> None:
     assert bound(config, 1, 4096) > bound(config, 2, 2048)
 
 
-def test_a_wider_number_takes_no_less(config: PretrainedConfig) -> None:
+def test_a_wider_dtype_needs_at_least_as_much_memory(config: PretrainedConfig) -> None:
     sizes = [bound(config, 2, 1024, width=width) for width in (2, 4, 8)]
     assert sizes == sorted(set(sizes))
 
 
-def test_the_logits_of_a_gpu_take_more_than_those_of_a_cpu(config: PretrainedConfig) -> None:
+def test_logits_need_more_memory_on_a_gpu_than_on_a_cpu(config: PretrainedConfig) -> None:
     assert bound(config, 2, 1024, "cuda") > bound(config, 2, 1024, "cpu")
 
 
-def test_resident_bytes_are_those_of_parameters_and_buffers() -> None:
+def test_resident_bytes_count_parameters_and_buffers() -> None:
     module = nn.BatchNorm1d(10).to(torch.float64)
     assert resident_bytes(module) == 2 * 10 * 8 + 2 * 10 * 8 + 8  # and the count of batches

@@ -75,13 +75,13 @@ def renamed(before: str, after: str) -> Edit:
     return lambda weights: {name.replace(before, after, 1): weight for name, weight in weights.items()}
 
 
-def test_a_loaded_model_is_in_evaluation_mode_and_in_the_dtype_asked_for(full: Path) -> None:
+def test_a_loaded_model_is_in_evaluation_mode_and_in_the_requested_dtype(full: Path) -> None:
     model = load_model(Checkpoint("full", full), ModelSettings("full"), device=CPU, dtype="bfloat16")
     assert not model.module.training
     assert {weight.dtype for weight in model.module.parameters()} == {torch.bfloat16}
 
 
-def test_an_adapter_changes_its_base_and_leaves_it_as_it_was_when_off(full: Path, adapter: Path) -> None:
+def test_an_adapter_changes_its_base_and_restores_it_when_disabled(full: Path, adapter: Path) -> None:
     base, model = load(full), load(adapter, full)
     ids = torch.arange(8)[None]
     checkpoint = Checkpoint("adapter", adapter, Checkpoint("full", full))
@@ -103,7 +103,7 @@ def test_an_adapter_changes_its_base_and_leaves_it_as_it_was_when_off(full: Path
     [without("layers.1.mlp.up_proj"), renamed("", "_orig_mod."), renamed("model.layers", "model.module.layers")],
     ids=["a lost tensor", "a compiled model's names", "a wrapper's names"],
 )
-def test_a_checkpoint_that_lacks_weights_of_its_model_is_refused(full: Path, change: Edit) -> None:
+def test_a_checkpoint_with_missing_weights_is_refused(full: Path, change: Edit) -> None:
     edit(full / "model.safetensors", change)
     with pytest.raises(ModelError):
         load(full)
@@ -114,20 +114,20 @@ def test_a_checkpoint_that_lacks_weights_of_its_model_is_refused(full: Path, cha
     [without("layers.1"), renamed("base_model.model.model", "base_model.model.module.model")],
     ids=["a lost layer", "a wrapper's names"],
 )
-def test_an_adapter_that_lacks_weights_of_its_config_is_refused(full: Path, adapter: Path, change: Edit) -> None:
+def test_an_adapter_with_missing_weights_is_refused(full: Path, adapter: Path, change: Edit) -> None:
     edit(adapter / "adapter_model.safetensors", change)
     with pytest.raises(ModelError):
         load(adapter, full)
 
 
-def test_weights_that_were_copied_by_half_are_refused(full: Path) -> None:
+def test_partially_copied_weights_are_refused(full: Path) -> None:
     file = full / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ModelError):
         load(full)
 
 
-def test_weights_of_another_shape_than_the_configs_are_refused(full: Path) -> None:
+def test_weights_whose_shape_differs_from_the_config_are_refused(full: Path) -> None:
     config = json.loads((full / "config.json").read_text())
     (full / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
     with pytest.raises(ModelError, match="the model cannot be loaded"):
@@ -172,19 +172,19 @@ def test_one_dtype_is_picked_for_both_models(
 
 
 @pytest.mark.parametrize("asked", ["cuda:99", "no such device"])
-def test_a_device_that_is_not_there_is_refused(asked: str) -> None:
+def test_a_missing_device_is_refused(asked: str) -> None:
     with pytest.raises(ModelError, match=rf"Device '{asked}' cannot be used \(.*\)\. Try --device cpu"):
         pick_device(asked)
 
 
-def test_an_adapter_without_a_tokenizer_takes_its_bases(samples: Path, tmp_path: Path) -> None:
+def test_an_adapter_without_a_tokenizer_uses_that_of_its_base(samples: Path, tmp_path: Path) -> None:
     base = Checkpoint("base", samples / "tiny-policy")
     tokenizer = load_tokenizer(Checkpoint("adapter", tmp_path, base), ModelSettings("adapter"))
     assert tokenizer is not None
     assert tokenizer.eos_token == "<|end|>"  # noqa: S105 (a token of the vocabulary)
 
 
-def test_an_adapter_with_a_tokenizer_config_alone_takes_its_bases(samples: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_only_a_tokenizer_config_uses_the_tokenizer_of_its_base(samples: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     base = Checkpoint("base", samples / "tiny-ref")
     tokenizer = load_tokenizer(Checkpoint("adapter", tmp_path, base), ModelSettings("adapter"))
@@ -192,7 +192,7 @@ def test_an_adapter_with_a_tokenizer_config_alone_takes_its_bases(samples: Path,
     assert len(tokenizer) == 2048
 
 
-def test_the_template_of_a_processor_is_the_tokenizers_where_that_has_none(samples: Path, tmp_path: Path) -> None:
+def test_the_template_of_a_processor_is_used_if_the_tokenizer_has_none(samples: Path, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((samples / "tiny-ref" / name).read_bytes())
     (tmp_path / "chat_template.json").write_text('{"chat_template": "{{ messages[0].content }}"}')
@@ -205,7 +205,7 @@ def test_a_checkpoint_without_a_tokenizer_has_none(full: Path) -> None:
     assert load_tokenizer(Checkpoint("full", full), ModelSettings("full")) is None
 
 
-def test_the_end_tokens_are_the_tokenizers_and_those_of_the_generation_config(
+def test_end_tokens_come_from_the_tokenizer_and_the_generation_config(
     full: Path, tiny_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     eos = tiny_tokenizer.eos_token_id
@@ -225,7 +225,7 @@ def test_tokenizers_of_equal_content_have_equal_hashes(samples: Path, tiny_token
     assert loading.differing_ids(other, tiny_tokenizer) == {len(tiny_tokenizer): ("<new>", "")}
 
 
-def test_a_given_chat_template_has_its_own_hash(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_custom_chat_template_has_its_own_hash(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     hashes = {loading.template_hash(tiny_tokenizer, template) for template in (None, "{{ messages }}", "other")}
     assert len(hashes) == 3
 
@@ -235,7 +235,7 @@ def test_a_given_chat_template_has_its_own_hash(tiny_tokenizer: PreTrainedTokeni
     [b"", b"no pickle", b"\x80\x04.", b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R.", b"PK\x03\x04cut off"],
     ids=["empty", "text", "nothing", "code", "zip"],
 )
-def test_pickled_weights_that_cannot_be_unpickled_are_refused(full: Path, content: bytes) -> None:
+def test_invalid_pickled_weights_are_refused(full: Path, content: bytes) -> None:
     (full / "model.safetensors").unlink()
     (full / "pytorch_model.bin").write_bytes(content)
     with pytest.raises(ModelError, match="the model cannot be loaded: "):

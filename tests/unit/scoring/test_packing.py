@@ -56,14 +56,14 @@ def test_every_token_sees_exactly_its_own_sequence_up_to_itself(sequences: list[
 
 
 @given(sequence_lists())
-def test_a_predecessor_is_the_token_before_in_the_sequence(sequences: list[TokenSequence]) -> None:
+def test_a_predecessor_is_the_previous_token_of_the_sequence(sequences: list[TokenSequence]) -> None:
     row = pack(sequences)
     for path in row.paths:
         assert row.predecessors[path].tolist() == [-1, *path[:-1].tolist()]
 
 
 @given(sequence_lists())
-def test_a_token_is_scored_where_some_sequence_wants_it(sequences: list[TokenSequence]) -> None:
+def test_a_token_is_scored_if_any_sequence_needs_it(sequences: list[TokenSequence]) -> None:
     row = pack(sequences)
     wanted = [path[item.first_scored :] for path, item in zip(row.paths, sequences, strict=True)]
     assert np.flatnonzero(row.scored).tolist() == np.unique(np.concatenate(wanted)).tolist()
@@ -90,13 +90,13 @@ def test_no_row_is_longer_than_its_sequences_together(sequences: list[TokenSeque
     assert len(pack(sequences).token_ids) <= sum(distinct.values())
 
 
-def test_a_prompt_stands_once_for_any_number_of_responses() -> None:
+def test_a_prompt_occurs_once_for_any_number_of_responses() -> None:
     row = pack(prompt_with(50, [1, 2], [3, 4, 5], [6]))
     assert len(row.token_ids) == 50 + 2 + 3 + 1
     assert [segment.parent for segment in row.segments] == [-1, 0, 0, 0]
 
 
-def test_what_two_responses_share_at_their_beginning_stands_once() -> None:
+def test_a_common_prefix_of_two_responses_occurs_once() -> None:
     shared = [1, 2, 3, 4]
     row = pack(prompt_with(10, [*shared, 5, 6], [*shared, 7], [8]))
     assert len(row.token_ids) == 10 + 4 + 2 + 1 + 1
@@ -109,7 +109,7 @@ def test_equal_sequences_are_computed_once_and_each_gets_its_own_boundary() -> N
     assert row.scored.tolist() == [False, True, True]
 
 
-def test_a_beginning_that_would_cost_more_than_it_saves_is_not_shared() -> None:
+def test_a_prefix_that_costs_more_than_it_saves_is_not_shared() -> None:
     responses = [[1, *range(100, 400)], [1, *range(500, 800)]]
     assert [segment.parent for segment in pack([sequence(ids) for ids in responses]).segments] == [-1, -1]
 

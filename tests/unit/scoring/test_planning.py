@@ -45,7 +45,7 @@ def batches_of(sequences: list[TokenSequence], batches: list[int]) -> list[list[
 
 @packed_or_padded
 @given(sequences=sequence_lists(), budget=st.integers(1, 200))
-def test_no_batch_is_over_the_budget_but_a_single_long_sequence(
+def test_only_a_single_long_sequence_may_exceed_the_budget(
     *, sequences: list[TokenSequence], budget: int, packed: bool
 ) -> None:
     plan = plan_batches(sequences, packed=packed, batch_tokens=budget).tolist()
@@ -55,7 +55,7 @@ def test_no_batch_is_over_the_budget_but_a_single_long_sequence(
 
 @packed_or_padded
 @given(sequences=sequence_lists())
-def test_the_longest_go_first(*, sequences: list[TokenSequence], packed: bool) -> None:
+def test_longest_sequences_come_first(*, sequences: list[TokenSequence], packed: bool) -> None:
     plan = plan_batches(sequences, packed=packed, batch_tokens=1).tolist()
     whole: Counter[bytes] = Counter()
     for item in sequences:
@@ -69,13 +69,13 @@ def test_the_longest_go_first(*, sequences: list[TokenSequence], packed: bool) -
 
 
 @given(sequence_lists())
-def test_responses_to_one_prompt_share_a_batch_where_they_fit(sequences: list[TokenSequence]) -> None:
+def test_responses_to_one_prompt_share_a_batch_if_they_fit(sequences: list[TokenSequence]) -> None:
     plan = plan_batches(sequences, packed=True, batch_tokens=30 * 30 + 60).tolist()
     for prompt in {item.completion_start for item in sequences}:
         assert len({at for at, item in zip(plan, sequences, strict=True) if item.completion_start == prompt}) == 1
 
 
-def test_a_prompt_with_more_responses_than_fit_is_cut_and_its_prompt_counted_again() -> None:
+def test_a_prompt_with_too_many_responses_is_split_and_counted_in_each_batch() -> None:
     sequences = [sequence(50, name, 20) for name in range(6)]
     plan = plan_batches(sequences, packed=True, batch_tokens=100).tolist()
     assert sorted(Counter(plan).values()) == [2, 2, 2]
@@ -87,7 +87,7 @@ def test_sequences_on_both_sides_of_a_change_of_rotary_frequencies_are_kept_apar
 
 
 @given(sequence_lists().filter(bool))
-def test_packed_tokens_are_those_of_the_row_but_for_beginnings_not_worth_sharing(
+def test_packed_tokens_are_counted_with_prefixes_shared_only_if_worthwhile(
     sequences: list[TokenSequence],
 ) -> None:
     if any(len(item.token_ids) for item in sequences):
@@ -95,7 +95,7 @@ def test_packed_tokens_are_those_of_the_row_but_for_beginnings_not_worth_sharing
         assert counted <= row <= counted * 33 / 32 + 1
 
 
-def test_padded_tokens_are_rows_times_the_longest() -> None:
+def test_padded_tokens_are_rows_times_the_longest_sequence() -> None:
     assert computed_tokens([sequence(3, 0, 4), sequence(5, 1, 1)], packed=False) == 14
 
 
@@ -138,6 +138,6 @@ def test_shards_are_neighbours_within_the_limits_and_as_many_as_fit(
         assert number == numbers.max() or tokens[after].sum() > most_tokens or after.sum() > most_pairs
 
 
-def test_the_pairs_of_a_prompt_stay_together_though_they_are_more_than_a_shard_takes() -> None:
+def test_pairs_of_a_prompt_stay_together_even_if_they_exceed_a_shard() -> None:
     tokens, begins = np.array([5, 5, 5, 5]), np.array([True, True, False, True])
     assert cut_shards(tokens, begins, most_tokens=8, most_pairs=9).tolist() == [0, 1, 1, 2]

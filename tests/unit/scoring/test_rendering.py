@@ -75,7 +75,7 @@ def said(content: str | None, **extra: Any) -> Message:
         *("reasoning that the content has, too", "an empty response"),
     ],
 )
-def test_what_is_rendered_in_whatever_form_is_not_left_out(template: str, chosen: Message) -> None:
+def test_content_rendered_in_any_form_counts_as_rendered(template: str, chosen: Message) -> None:
     assert missing(template, chosen) == ()
 
 
@@ -113,7 +113,7 @@ def test_what_is_rendered_in_whatever_form_is_not_left_out(template: str, chosen
         *("the end of a content", "every content", "content beside calls, of which it is a part"),
     ],
 )
-def test_what_is_left_out_is_named(template: str, chosen: Message, expected: tuple[str, ...]) -> None:
+def test_omitted_content_is_named(template: str, chosen: Message, expected: tuple[str, ...]) -> None:
     assert missing(template, chosen) == expected
 
 
@@ -151,7 +151,7 @@ def test_tools_are_part_of_the_prompt(template: str, expected: tuple[str, ...]) 
     assert missing(template, said("It is cold."), tools=[TOOL]) == expected
 
 
-def test_a_template_that_refuses_a_change_has_read_it() -> None:
+def test_content_counts_as_read_if_the_template_refuses_a_changed_value() -> None:
     strict = (
         "{% for m in messages %}{% for c in m['tool_calls'] %}"
         "{% if c['function']['name'] != 'get_weather' %}{{ 1 // 0 }}{% endif %}{% endfor %}"
@@ -162,6 +162,6 @@ def test_a_template_that_refuses_a_change_has_read_it() -> None:
     assert missing(strict, said("", tool_calls=[named])) == ()
 
 
-def test_plain_text_is_scored_as_it_is() -> None:
+def test_plain_text_is_scored_unchanged() -> None:
     pair = PreferencePair(0, 1, "why?", "<think>so</think>yes", "no")
     assert left_out(pair, ("why?", "why?yes", "why?no"), lambda _: ("", "", "")) == ()

@@ -23,7 +23,7 @@ def test_the_completion_is_scored_but_never_the_first_token(ids: list[int], star
     assert (subject.scored_ids.tolist(), subject.num_scored) == (scored, len(scored))
 
 
-def test_equal_ids_with_an_equal_boundary_share_a_digest() -> None:
+def test_equal_ids_with_equal_boundaries_share_a_digest() -> None:
     view = np.arange(10, dtype=np.int32)[2:5]
     assert TokenSequence(view, 1).digest() == sequence([2, 3, 4], 1).digest()
 
@@ -41,6 +41,6 @@ def test_a_digest_has_its_fixed_size() -> None:
     assert len(sequence([], 0).digest()) == DIGEST_BYTES
 
 
-def test_the_key_of_a_sequence_names_its_scope_too() -> None:
+def test_the_key_of_a_sequence_includes_its_scope() -> None:
     digest = sequence([1, 2, 3], 2).digest()
     assert len({sequence_key(scope, digest) for scope in (b"a" * 16, b"b" * 16)}) == 2

@@ -45,11 +45,11 @@ def unescaped(texts: list[str]) -> str:
     return raw.decode()
 
 
-def test_the_bytes_of_a_split_character_are_written_as_escapes() -> None:
+def test_bytes_of_a_split_character_are_escaped() -> None:
     assert texts_of(byte_tokenizer(), "a é€\n") == ["a", " ", r"\xc3", r"\xa9", r"\xe2", r"\x82", r"\xac", "\n"]
 
 
-def test_the_byte_pieces_of_a_sentence_piece_vocabulary_are_written_as_escapes() -> None:
+def test_byte_pieces_of_a_sentencepiece_vocabulary_are_escaped() -> None:
     assert texts_of(sentence_piece_tokenizer(), " hi€A") == [" hi", r"\xe2", r"\x82", r"\xac", "A"]
 
 

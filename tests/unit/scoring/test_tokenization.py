@@ -35,7 +35,7 @@ def test_an_ordinary_conversation_has_no_flags_and_is_scored_after_the_generatio
     assert (words(tokenized), tokenized.flags) == (("yes </s>", "no </s>"), ())
 
 
-def test_the_end_token_is_added_to_a_plain_response_that_lacks_it() -> None:
+def test_the_end_token_is_added_to_a_plain_response_without_it() -> None:
     tokenized = tokenize_pair(word_tokenizer(), pair_of("why ", "yes ", "no </s>"))
     assert words(tokenized) == ("yes </s>", "no </s>")
 
@@ -45,13 +45,13 @@ def test_a_conversation_gets_no_special_tokens_from_the_tokenizer() -> None:
     assert IDS["<s>"] not in tokenized.chosen.token_ids
 
 
-def test_keeping_the_start_cuts_the_response() -> None:
+def test_keeping_the_start_truncates_the_response() -> None:
     pair = pair_of("why ", "yes </s> so", "no </s>")
     tokenized = tokenize_pair(word_tokenizer(), pair, max_length=3)
     assert (words(tokenized), tokenized.flags) == (("yes </s>", "no </s>"), ("truncated",))
 
 
-def test_keeping_the_end_cuts_the_prompt() -> None:
+def test_keeping_the_end_truncates_the_prompt() -> None:
     pair = pair_of("why un do ", "yes </s>", "no </s>")
     tokenized = tokenize_pair(word_tokenizer(), pair, max_length=4, truncation="keep_end")
     assert (words(tokenized), tokenized.flags) == (("yes </s>", "no </s>"), ("truncated",))
@@ -63,18 +63,18 @@ def test_a_prompt_that_merges_with_a_response_is_a_prefix_mismatch_for_both_resp
     assert (words(tokenized), tokenized.flags) == (("undo </s>", "un do </s>"), ("prefix_mismatch",))
 
 
-def test_a_generation_prompt_that_the_answer_lacks_is_a_prefix_mismatch() -> None:
+def test_a_generation_prompt_missing_from_the_answer_is_a_prefix_mismatch() -> None:
     template = CHAT.replace("assistant {% endif %}", "assistant think {% endif %}")
     tokenized = tokenize_pair(word_tokenizer(chat_template=template), CONVERSATION)
     assert (words(tokenized), tokenized.flags) == (("yes </s>", "no </s>"), ("prefix_mismatch",))
 
 
-def test_a_text_that_brings_its_own_bos_has_a_double_bos() -> None:
+def test_a_text_that_contains_a_bos_has_a_double_bos() -> None:
     tokenized = tokenize_pair(word_tokenizer(bos=True), pair_of("<s> why ", "yes </s>", "no </s>"))
     assert tokenized.flags == ("double_bos",)
 
 
-def test_a_bos_that_opens_every_turn_is_not_doubled() -> None:
+def test_a_bos_at_the_start_of_every_turn_is_not_a_double_bos() -> None:
     template = "{% for m in messages %}<s> {{ m['content'] }} </s> {% endfor %}"
     tokenized = tokenize_pair(word_tokenizer(bos=True, chat_template=template), CONVERSATION)
     assert tokenized.flags == ()
@@ -90,12 +90,12 @@ def test_one_response_without_an_end_token_is_enough_for_the_flag() -> None:
     assert tokenized.flags == ("no_eos",)
 
 
-def test_words_after_the_end_token_are_no_end() -> None:
+def test_an_end_token_followed_by_words_does_not_count_as_an_end() -> None:
     tokenized = tokenize_pair(word_tokenizer(eos=None), pair_of("why ", "yes </s> so", "no </s>"))
     assert tokenized.flags == ("no_eos",)
 
 
-def test_white_space_after_the_end_token_is_an_end(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_an_end_token_followed_by_white_space_counts_as_an_end(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     template = "{% for m in messages %}{{ m['content'] }}<|end|>\n{% endfor %}"
     ends = frozenset(tiny_tokenizer("<|end|>")["input_ids"])
     tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(chat_template=template), None, ends)
@@ -110,16 +110,16 @@ def test_a_response_that_ends_twice_has_a_double_eos(response: str) -> None:
     assert tokenize_pair(word_tokenizer(eos=None), pair).flags == ("double_eos",)
 
 
-def test_an_end_that_the_data_has_and_the_template_adds_is_doubled() -> None:
+def test_an_end_token_in_the_data_and_from_the_template_is_a_double_eos() -> None:
     pair = pair_of(chat(("user", "why")), chat(("assistant", "yes")), chat(("assistant", "no </s>")))
     assert tokenize_pair(word_tokenizer(chat_template=CHAT), pair).flags == ("double_eos",)
 
 
-def test_an_end_in_the_middle_is_not_doubled() -> None:
+def test_an_end_token_in_the_middle_is_not_a_double_eos() -> None:
     assert tokenize_pair(word_tokenizer(), pair_of("why ", "yes </s> so </s>", "no </s>")).flags == ()
 
 
-def test_two_different_end_tokens_are_not_doubled(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_two_different_end_tokens_are_not_a_double_eos(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     template = "{% for m in messages %}{{ m['content'] }}<|end|><|pad|>{% endfor %}"
     ends = frozenset(tiny_tokenizer("<|end|><|pad|>")["input_ids"])
     tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(chat_template=template), None, ends)
@@ -128,7 +128,7 @@ def test_two_different_end_tokens_are_not_doubled(tiny_tokenizer: PreTrainedToke
     assert tokenized.flags == ()
 
 
-def test_white_space_between_two_ends_does_not_hide_them(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_white_space_between_two_end_tokens_does_not_hide_a_double_eos(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     template = "{% for m in messages %}{{ m['content'] }}<|end|>\n<|end|>\n{% endfor %}"
     ends = frozenset(tiny_tokenizer("<|end|>")["input_ids"])
     tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(chat_template=template), None, ends)
@@ -179,17 +179,17 @@ def test_a_response_of_several_turns_scores_the_users_too() -> None:
     assert tokenized.flags == ("scores_user_turns",)
 
 
-def test_flags_stand_in_one_order() -> None:
+def test_flags_have_a_fixed_order() -> None:
     tokenized = tokenize_pair(word_tokenizer(eos=None), pair_of("un", "do", "do"), max_length=1)
     assert tokenized.flags == ("prefix_mismatch", "no_eos", "nothing_scored", "identical")
 
 
-def test_conversations_without_a_chat_template_are_refused_with_the_option_to_give_one() -> None:
+def test_conversations_without_a_chat_template_are_refused_with_the_option_to_pass_one() -> None:
     with pytest.raises(ModelError, match=r"no chat template\. Give one with --chat-template FILE"):
         tokenize_pair(word_tokenizer(), CONVERSATION)
 
 
-def test_texts_need_no_chat_template() -> None:
+def test_plain_texts_need_no_chat_template() -> None:
     assert words(tokenize_pair(word_tokenizer(), pair_of("why ", "yes ", "no "))) == ("yes </s>", "no </s>")
 
 
@@ -204,19 +204,19 @@ def test_a_conversation_that_the_template_refuses_is_a_bad_row_among_good_ones()
     assert [type(result) for result in results] == [TokenizedPair, BadRow, TokenizedPair]
 
 
-def test_whatever_a_template_raises_makes_a_bad_row() -> None:
+def test_any_error_of_a_template_makes_a_bad_row() -> None:
     tokenizer = PairTokenizer(word_tokenizer(chat_template="{{ 1 // 0 }}"), TokenizationSettings(), None, frozenset())
     assert [type(result) for result in tokenizer.tokenize([CONVERSATION])] == [BadRow]
 
 
-def test_conversations_and_texts_come_back_in_the_order_given() -> None:
+def test_conversations_and_texts_keep_their_order() -> None:
     pairs = [PLAIN, CONVERSATION, PLAIN, CONVERSATION]
     tokenizer = PairTokenizer(word_tokenizer(chat_template=CHAT), TokenizationSettings(), None, frozenset())
     results = [result for result in tokenizer.tokenize(pairs) if isinstance(result, TokenizedPair)]
     assert [result.pair for result in results] == pairs
 
 
-def test_a_given_chat_template_goes_before_the_tokenizers_own() -> None:
+def test_a_custom_chat_template_overrides_that_of_the_tokenizer() -> None:
     settings = TokenizationSettings(chat_template="{% for m in messages %}{{ m['content'] }} {% endfor %}")
     tokenizer = PairTokenizer(word_tokenizer(chat_template=CHAT), settings, None, frozenset())
     (tokenized,) = tokenizer.tokenize([CONVERSATION])

@@ -69,21 +69,21 @@ def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenize
     )
 
 
-def test_the_bundled_conversations_are_tokenized_as_by_trl(
+def test_bundled_conversations_are_tokenized_as_in_trl(
     tokenizer: PreTrainedTokenizerBase, bundled_pairs: list[PreferencePair]
 ) -> None:
     rows = conversation_rows(bundled_pairs)
     assert our_ids(tokenizer, rows) == trl_ids(tokenizer, rows)
 
 
-def test_the_bundled_pairs_as_plain_text_are_tokenized_as_by_trl(
+def test_bundled_pairs_as_plain_text_are_tokenized_as_in_trl(
     tokenizer: PreTrainedTokenizerBase, bundled_pairs: list[PreferencePair]
 ) -> None:
     rows = text_rows(bundled_pairs)
     assert our_ids(tokenizer, rows) == trl_ids(tokenizer, rows)
 
 
-def test_plain_text_that_merges_across_the_boundary_is_tokenized_as_by_trl(
+def test_plain_text_that_merges_across_the_boundary_is_tokenized_as_in_trl(
     tiny_tokenizer: PreTrainedTokenizerBase, bundled_pairs: list[PreferencePair]
 ) -> None:
     rows = []
@@ -97,7 +97,7 @@ def test_plain_text_that_merges_across_the_boundary_is_tokenized_as_by_trl(
     assert our_ids(tiny_tokenizer, rows) == theirs
 
 
-def test_a_prompt_is_found_in_responses_as_by_trl(
+def test_a_prompt_is_found_in_responses_as_in_trl(
     tiny_tokenizer: PreTrainedTokenizerBase, bundled_pairs: list[PreferencePair]
 ) -> None:
     rows = [

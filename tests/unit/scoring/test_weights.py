@@ -60,13 +60,13 @@ def test_the_stored_dtype_is_the_widest_that_holds_a_hundredth_of_the_weights(
     assert stored_dtype(make_checkpoint(tmp_path / "model", sizes)) == dtype
 
 
-def test_the_stored_dtype_is_that_of_all_shards_together(tmp_path: Path) -> None:
+def test_the_stored_dtype_considers_all_shards(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.bfloat16: 10})
     save_file({"more": torch.zeros(10)}, checkpoint.path / "model-2.safetensors")
     assert stored_dtype(checkpoint) == "float32"
 
 
-def test_the_stored_dtype_of_an_adapter_is_its_bases(tmp_path: Path) -> None:
+def test_the_stored_dtype_of_an_adapter_is_that_of_its_base(tmp_path: Path) -> None:
     base = make_checkpoint(tmp_path / "base", {torch.bfloat16: 10})
     assert stored_dtype(make_adapter(tmp_path / "adapter", base)) == "bfloat16"
 
@@ -76,7 +76,7 @@ def test_gguf_weights_count_as_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [4, 20], ids=["no header", "half a header"])
-def test_weights_that_are_cut_off_are_refused(tmp_path: Path, kept: int) -> None:
+def test_truncated_weights_are_refused(tmp_path: Path, kept: int) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     file = checkpoint.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
@@ -84,7 +84,7 @@ def test_weights_that_are_cut_off_are_refused(tmp_path: Path, kept: int) -> None
         stored_dtype(checkpoint)
 
 
-def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     (checkpoint.path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ModelError, match="this is no whole safetensors file"):
@@ -95,21 +95,21 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
     ("sizes", "number"),
     [({torch.float32: 10}, 10), ({torch.bfloat16: 10, torch.float64: 5, torch.float16: 1, torch.int64: 100}, 16)],
 )
-def test_the_number_of_weights_is_that_of_all_floating_values(tmp_path: Path, sizes: Sizes, number: int) -> None:
+def test_the_number_of_weights_counts_all_floating_point_values(tmp_path: Path, sizes: Sizes, number: int) -> None:
     assert num_weights(make_checkpoint(tmp_path / "model", sizes)) == number
 
 
-def test_the_number_of_weights_is_that_of_all_shards_together(tmp_path: Path) -> None:
+def test_the_number_of_weights_covers_all_shards(tmp_path: Path) -> None:
     shards = [{"a": torch.zeros(3, 4)}, {"b": torch.zeros(5), "c": torch.tensor(1.0)}]
     assert num_weights(save_checkpoint(tmp_path / "model", *shards)) == 12 + 5 + 1
 
 
-def test_the_number_of_weights_of_an_adapter_is_its_bases(tmp_path: Path) -> None:
+def test_the_number_of_weights_of_an_adapter_is_that_of_its_base(tmp_path: Path) -> None:
     base = make_checkpoint(tmp_path / "base", {torch.bfloat16: 10})
     assert num_weights(make_adapter(tmp_path / "adapter", base)) == 10
 
 
-def test_files_without_headers_do_not_say_how_many_weights_there_are(tmp_path: Path) -> None:
+def test_the_number_of_weights_is_unknown_without_headers(tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "pytorch_model.bin").write_bytes(b"pickle")
@@ -117,7 +117,7 @@ def test_files_without_headers_do_not_say_how_many_weights_there_are(tmp_path: P
     assert num_weights(Checkpoint("gguf", tmp_path / "model.gguf")) is None
 
 
-def test_a_light_fine_tune_is_told_from_its_reference_in_float32(tmp_path: Path) -> None:
+def test_a_light_fine_tune_differs_from_its_reference_in_float32(tmp_path: Path) -> None:
     policy, ref = (save_checkpoint(tmp_path / name, w) for name, w in (("p", light_fine_tune()), ("r", before())))
     found = overlap(policy, ref, "float32")
     assert found is not None
@@ -160,13 +160,13 @@ def test_a_few_layers_that_rounding_erases_are_found_among_frozen_ones(tmp_path:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_copy_is_equal_and_nothing_of_it_is_erased(tmp_path: Path, dtype: str) -> None:
+def test_a_copy_is_equal_and_not_erased(tmp_path: Path, dtype: str) -> None:
     found = overlap(save_checkpoint(tmp_path / "p", before()), save_checkpoint(tmp_path / "r", before()), dtype)
     assert found is not None
     assert (found.equal, found.equal_where_trained, found.erased) == (1.0, 0.0, False)
 
 
-def test_a_reference_stored_in_bfloat16_is_compared_as_it_is_stored(tmp_path: Path) -> None:
+def test_a_reference_stored_in_bfloat16_is_compared_as_stored(tmp_path: Path) -> None:
     narrow = {name: weight.to(torch.bfloat16) for name, weight in before().items()}
     trained = {name: moved(weight.float()) for name, weight in narrow.items()}
     policy, ref = save_checkpoint(tmp_path / "p", trained), save_checkpoint(tmp_path / "r", narrow)
@@ -174,7 +174,7 @@ def test_a_reference_stored_in_bfloat16_is_compared_as_it_is_stored(tmp_path: Pa
     assert [found is not None and found.erased for found in erased.values()] == [False, True]
 
 
-def test_sharded_files_are_compared_by_name_wherever_a_tensor_lies(tmp_path: Path) -> None:
+def test_sharded_files_are_compared_by_tensor_name(tmp_path: Path) -> None:
     weights = light_fine_tune()
     first, *others = weights
     policy = save_checkpoint(tmp_path / "p", {first: weights[first]}, {name: weights[name] for name in others})
@@ -184,7 +184,7 @@ def test_sharded_files_are_compared_by_name_wherever_a_tensor_lies(tmp_path: Pat
     assert overlap(policy, whole, "float32") == overlap(whole, policy, "float32")
 
 
-def test_large_tensors_count_by_their_size_and_not_by_the_rows_read(tmp_path: Path) -> None:
+def test_large_tensors_are_weighted_by_size_and_not_by_the_rows_read(tmp_path: Path) -> None:
     some = {"large": normal(4000, 3), "small": normal(40, 3)}
     other = {"large": some["large"], "small": some["small"] + 1}
     found = overlap(save_checkpoint(tmp_path / "p", other), save_checkpoint(tmp_path / "r", some), "float32")
@@ -200,7 +200,7 @@ def test_scalars_are_compared_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=str)
-def test_empty_tensors_do_not_hinder_the_comparison(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_empty_tensors_do_not_prevent_the_comparison(tmp_path: Path, shape: tuple[int, int]) -> None:
     weights = {"empty": torch.zeros(shape), "weight": torch.ones(3)}
     found = overlap(save_checkpoint(tmp_path / "p", weights), save_checkpoint(tmp_path / "r", weights), "float32")
     assert found is not None
@@ -219,13 +219,13 @@ def test_a_checkpoint_is_not_compared_with_itself(tmp_path: Path) -> None:
     assert overlap(model, again, "float32") is None
 
 
-def test_checkpoints_that_name_other_tensors_are_not_compared(tmp_path: Path) -> None:
+def test_checkpoints_with_different_tensor_names_are_not_compared(tmp_path: Path) -> None:
     renamed = {f"model.{name}": weight for name, weight in before().items()}
     policy, ref = save_checkpoint(tmp_path / "p", renamed), save_checkpoint(tmp_path / "r", before())
     assert overlap(policy, ref, "float32") is None
 
 
-def test_tensors_of_other_shapes_are_not_compared(tmp_path: Path) -> None:
+def test_tensors_of_different_shapes_are_not_compared(tmp_path: Path) -> None:
     longer = {**before(), "embed": normal(300, 50)}
     policy, ref = save_checkpoint(tmp_path / "p", longer), save_checkpoint(tmp_path / "r", before())
     assert overlap(policy, ref, "float32") is None
@@ -251,7 +251,7 @@ def test_a_checkpoint_without_safetensors_is_not_compared(tmp_path: Path) -> Non
     ],
     ids=str,
 )
-def test_a_header_with_an_entry_that_is_no_tensor_is_refused(tmp_path: Path, entry: object) -> None:
+def test_a_header_with_an_entry_that_is_not_a_tensor_is_refused(tmp_path: Path, entry: object) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 1})
     header = json.dumps({"lm_head.weight": entry}).encode()
     content = len(header).to_bytes(8, "little") + header + bytes(8)
