@@ -24,7 +24,7 @@ FLIPS = 400
 
 
 def content(path: Path) -> Any:
-    """Return all that is read of a ledger."""
+    """Return everything that can be read from a ledger."""
     ledger = load_ledger(path)
     names = [column.name for column in STORED]
     rows = [ledger.pair(position) for position in range(ledger.num_pairs)]
@@ -33,7 +33,7 @@ def content(path: Path) -> Any:
 
 
 def outcome(path: Path, expected: Any) -> str:
-    """Return what became of a ledger."""
+    """Return the outcome for a ledger."""
     try:
         return "read alike" if content(path) == expected else "CHANGED"
     except PrefscopeError:
@@ -43,7 +43,7 @@ def outcome(path: Path, expected: Any) -> str:
 
 
 def main() -> int:
-    """Print how often each outcome came, and return 1 if a number changed or an error came out."""
+    """Print the number of each outcome; return 1 if a number changed or an error was raised."""
     flips = int(sys.argv[1]) if len(sys.argv) > 1 else FLIPS
     draw = random.Random(15)  # noqa: S311 (no secret)
     found: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Let the disk run full at many steps of a run: python -m tests.campaigns.full_disk [STEPS].
+"""Fill the disk at many steps of a run: python -m tests.campaigns.full_disk [STEPS].
 
 As root a run has a small disk (tmpfs) of its own, for cache, outputs, stdout and temporary files; otherwise no file of
 it may grow beyond a size. Each run ends with exit code 3 and a sentence that names a file or stdout, its outputs are
@@ -31,10 +31,10 @@ _BLOCK = 4096
 
 
 class Disk(Protocol):
-    """A folder that takes so many bytes."""
+    """A folder with a limited number of bytes."""
 
     def resize(self, size: int) -> None:
-        """Give it another size."""
+        """Change its size."""
 
     def limit(self) -> None:
         """Limit the process that writes to it."""
@@ -42,12 +42,12 @@ class Disk(Protocol):
 
 @dataclass(slots=True)
 class SmallDisk:
-    """A file system of its own."""
+    """A separate file system."""
 
     folder: Path
 
     def resize(self, size: int) -> None:
-        """Mount it with another size."""
+        """Remount it with another size."""
         kind = (
             ["-o", f"remount,size={size}"] if self.folder.is_mount() else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
         )
@@ -59,22 +59,22 @@ class SmallDisk:
 
 @dataclass(slots=True)
 class SmallFiles:
-    """A folder no file of which may be larger."""
+    """A folder with a limit on the size of files."""
 
     folder: Path
     size: int = ROOM
 
     def resize(self, size: int) -> None:
-        """Allow files of another size."""
+        """Change the limit."""
         self.size = size
 
     def limit(self) -> None:
-        """Let writes beyond that size fail."""
+        """Make writes beyond the limit fail."""
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
 
 
 def outcome(arguments: list[str], disk: Disk, folder: Path, size: int, expected: tuple[bytes, bytes]) -> str:
-    """Return what became of a run on a disk of some bytes, and of its repetition with more."""
+    """Return the outcomes of a run on a disk of some bytes, and of its repetition with more."""
     disk.resize(ROOM)
     _empty(folder)
     disk.resize(size)
@@ -91,7 +91,7 @@ def outcome(arguments: list[str], disk: Disk, folder: Path, size: int, expected:
 
 
 def _prepare(disk: Disk, folder: Path, told: Path) -> None:
-    """Send stdout to the disk and stderr elsewhere, and let temporary files lie on the disk."""
+    """Send stdout and temporary files to the disk, and stderr elsewhere."""
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     with told.open("w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 2)
@@ -101,7 +101,7 @@ def _prepare(disk: Disk, folder: Path, told: Path) -> None:
 
 
 def _wrong(folder: Path, code: int | None, lines: list[str], expected: tuple[bytes, bytes]) -> str:
-    """Return what is wrong with a run on a full disk, empty for nothing."""
+    """Return what is wrong with a run on a full disk, empty if nothing is."""
     last = lines[-1] if lines else ""
     if code == 0:
         return "" if results(folder) == expected else "a run that fits gives something else"
@@ -123,7 +123,7 @@ def _empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def opened(top: Path) -> Iterator[tuple[Disk, Path]]:
-    """Give a disk and its folder."""
+    """Yield a disk and its folder."""
     folder = top / "disk"
     folder.mkdir()
     if os.geteuid() != 0:
@@ -138,7 +138,7 @@ def opened(top: Path) -> Iterator[tuple[Disk, Path]]:
 
 
 def campaign(steps: int, disk: Disk, folder: Path, note: Callable[[str], object]) -> Counter[str]:
-    """Return what became of runs on disks of so many sizes, spread evenly over what an undisturbed run takes."""
+    """Return the outcomes of runs on disks of several sizes, evenly spaced up to the size of an undisturbed run."""
     found = Counter[str]()
     for way in WAYS:
         arguments = command(way, folder)
@@ -159,7 +159,7 @@ def campaign(steps: int, disk: Disk, folder: Path, note: Callable[[str], object]
 
 
 def main() -> int:
-    """Print how often each outcome came, and return 1 if a full disk was not reported or lost something."""
+    """Print the number of each outcome; return 1 if a full disk was not reported or data was lost."""
     with tempfile.TemporaryDirectory() as top, opened(Path(top)) as (disk, folder):
         steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
         found = campaign(steps, disk, folder, sys.stderr.write)

@@ -1,4 +1,4 @@
-"""Give hostile inputs to every boundary: python -m tests.campaigns.fuzz [--seed S] [--only NAME] [--share F].
+"""Pass hostile inputs to every boundary: python -m tests.campaigns.fuzz [--seed S] [--only NAME] [--share F].
 
 Each input is refused with a sentence, or accepted with the values that it spells. Anything else is printed with what
 repeats it, and the exit code is 1. Run in the root of the repository.
@@ -26,7 +26,7 @@ SEED = 15
 
 
 def campaign(seed: int, share: float, only: str = "", number: int | None = None) -> dict[str, Tally]:
-    """Return what became of a share of every boundary's inputs."""
+    """Return the outcomes of a share of every boundary's inputs."""
     found = {}
     for boundary in BOUNDARIES:
         if only not in ("", boundary.name):
@@ -48,7 +48,7 @@ def _print(name: str, tally: Tally, seconds: float) -> None:
 
 
 def main() -> int:
-    """Run the campaign in a home of its own and return 1 if there was a bug."""
+    """Run the campaign in its own home folder; return 1 if there was a bug."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--share", type=float, default=1.0, help="of the inputs of a whole campaign")

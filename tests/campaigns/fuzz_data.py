@@ -1,4 +1,4 @@
-"""Hostile data sets: damaged files of every format, rows of odd shapes, log-probs and token counts that cannot be."""
+"""Hostile data sets: damaged files of every format, rows of odd shapes, and impossible log-probs and token counts."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _read_rows(path: Path) -> list[Any]:
 
 
 def files(folder: Path) -> Try:
-    """Damage the bytes of data files; where the format has checksums, no flipped bit may change a row."""
+    """Damage the bytes of data files; if the format has checksums, no flipped bit may change a row."""
     whole = _files()
     expected: dict[str, list[Any]] = {}
     for name, content in whole.items():
@@ -183,7 +183,7 @@ def _cached_rows() -> list[dict[str, Any]]:
 
 
 def ready_made(folder: Path) -> Try:
-    """Put odd numbers into log-probs and token counts; what is accepted has to be exactly what is spelled."""
+    """Put odd numbers into log-probs and token counts; accepted values must be exactly as written."""
 
     def attempt(draw: Random) -> tuple[object, Read]:
         changed = [_changed_row(draw) for _ in range(3)]
@@ -225,7 +225,7 @@ def _is_plain(row: dict[str, Any]) -> bool:
 
 
 def _as_parquet(folder: Path, draw: Random, rows: list[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
-    """Write columns of one type each: what a type cannot hold stays as it was."""
+    """Write columns of one type each; values that a type cannot hold stay unchanged."""
     type_: pa.DataType = draw.choice((pa.float64(), pa.float64(), pa.int64(), pa.string(), pa.bool_()))
     kept = [{name: _held(row[name], type_, GIVEN[name]) for name in GIVEN} for row in rows]
     columns = {name: pa.array([row[name] for row in kept], type_ if name in NUMBERS else pa.string()) for name in GIVEN}
@@ -244,7 +244,7 @@ def _held(value: Any, type_: pa.DataType, other: Any) -> Any:
 
 
 def _check_imported(path: Path, given: list[dict[str, Any]]) -> None:
-    """Import the log-probs, leaving out bad rows, and compare each with an independent reading of what is written."""
+    """Import the log-probs, skipping bad rows, and compare each with an independent reading."""
     out = path.with_name("out.parquet")
     import_logps(DataSettings(str(path), skip_bad_rows=True), lambda _: out, lambda _: None)
     ledger = load_ledger(out)
@@ -257,7 +257,7 @@ def _check_imported(path: Path, given: list[dict[str, Any]]) -> None:
 
 
 def _spelled(value: Any, *, count: bool) -> float | None:
-    """Return the number that an honest reader sees in a value, None if it has to be refused."""
+    """Return the number that a value represents, None if it must be refused."""
     if value is None or value == "":
         return -1.0 if count else math.nan
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -277,7 +277,7 @@ def _spelled(value: Any, *, count: bool) -> float | None:
 
 
 def whole_command(folder: Path) -> Try:
-    """Give damaged rows of log-probs to `score` itself, with the summary, a table and the ledger."""
+    """Pass damaged rows of log-probs to `score` itself, with the summary, a table and the ledger."""
     path, out = folder / "given.jsonl", folder / "out.parquet"
 
     def attempt(draw: Random) -> tuple[object, Read]:

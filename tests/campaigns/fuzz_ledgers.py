@@ -1,4 +1,4 @@
-"""Hostile ledgers, marks, filter expressions and state of the screens."""
+"""Hostile ledgers, marks, filter expressions and UI state."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def _scored(folder: Path) -> Path:
 
 
 def content(ledger: Ledger) -> str:
-    """Return all that is read of a ledger."""
+    """Return everything that can be read from a ledger."""
     stored = {column.name: ledger.stored[column.name].tolist() for column in STORED}
     return repr((stored, [ledger.pair(position) for position in range(ledger.num_pairs)]))
 
 
 def ledger_bytes(folder: Path) -> Try:
-    """Damage the bytes of a ledger: it has to be refused, or read as it was."""
+    """Damage the bytes of a ledger: it must be refused, or read back unchanged."""
     path = _scored(folder)
     whole, expected = path.read_bytes(), content(load_ledger(path))
 
@@ -70,14 +70,14 @@ def ledger_bytes(folder: Path) -> Try:
 
 
 def _without_checksums(path: Path) -> pa.Table:
-    """Return a ledger as those were that were written before there were checksums."""
+    """Return a ledger as written before there were checksums."""
     table = pq.read_table(path)
     metadata = {key: value for key, value in table.schema.metadata.items() if key != MARKER_KEY}
     return table.replace_schema_metadata(metadata)
 
 
 def old_ledger_bytes(folder: Path) -> Try:
-    """Damage the bytes of a ledger without checksums: no more is asked than that it is refused or read."""
+    """Damage the bytes of a ledger without checksums: it must only be refused or read."""
     path = _scored(folder)
     pq.write_table(_without_checksums(path), path)
     whole = path.read_bytes()
@@ -96,7 +96,7 @@ def _read_all(path: Path) -> None:
 
 
 def ledger_values(folder: Path) -> Try:
-    """Write Parquet files with the columns of a ledger and wrong values in them, and give them to the commands."""
+    """Write Parquet files with the columns of a ledger and wrong values, and pass them to the commands."""
     path, copy = _scored(folder), folder / "copy.parquet"
     copy.write_bytes(path.read_bytes())
     table = _without_checksums(path)
@@ -143,7 +143,7 @@ def _changed_table(draw: Random, table: pa.Table) -> tuple[pa.Table, str]:
 
 
 def _as_column(values: list[Any], type_: pa.DataType) -> pa.Array:
-    """Return values as a column; what its type cannot hold is null."""
+    """Return values as a column, with null for values that its type cannot hold."""
     kept = []
     for value in values:
         try:
@@ -197,7 +197,7 @@ _JOIN: dict[str, Callable[[Any, Any], Any]] = {"and": np.logical_and, "or": np.l
 
 
 def filters(folder: Path) -> Try:
-    """Write expressions of the filter's words in any order; those that mean something are computed apart, too."""
+    """Write filter words in any order; valid expressions are also evaluated independently."""
     ledger = load_ledger(_scored(folder))
     view = View(ledger, PreferenceSettings())
 
@@ -219,7 +219,7 @@ def filters(folder: Path) -> Try:
 
 
 def _sensible(draw: Random, ledger: Ledger, depth: int) -> tuple[str, Any]:
-    """Return an expression and the pairs that it matches, by the same operations in NumPy."""
+    """Return an expression and the pairs that it matches, computed with NumPy."""
     if depth and draw.random() < 0.6:
         (left, first), (right, second) = (_sensible(draw, ledger, depth - 1) for _ in range(2))
         word = draw.choice([*_JOIN])
@@ -233,7 +233,7 @@ def _sensible(draw: Random, ledger: Ledger, depth: int) -> tuple[str, Any]:
 
 
 def screen_state(_: Path) -> Try:
-    """Damage what the screens keep from one session to the next: it is never refused, whatever it holds."""
+    """Damage the persisted state of the screens: it is never refused, whatever it contains."""
     remember(Remembered("dark", "mono", ("row", "margins")).with_opened(Opened("a.parquet")))
     path = remembered_file()
     whole = json.loads(path.read_text(encoding="utf-8"))

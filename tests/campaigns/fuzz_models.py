@@ -42,11 +42,11 @@ _ODD_CONFIG: dict[str, Any] = {
     "id2label": {"0": "a"},
     "_name_or_path": "../x",
 }
-"""What configs of other models have; damaged together with the bundled one's own keys."""
+"""Keys of other models' configs; damaged together with those of the bundled one."""
 
 
 def _copy(folder: Path) -> Path:
-    """Return a copy of the bundled policy, and keep the probes of its speed from taking most of the time."""
+    """Return a copy of the bundled policy, and replace the speed probe, which would take most of the time."""
     model_pool.probe = lambda *_: Budget(2048, 1000.0)  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     return Path(shutil.copytree(sample_data() / "tiny-policy", folder / "model"))
@@ -82,7 +82,7 @@ def _of_json(names: tuple[str, ...], folder: Path) -> Try:
 
 
 def _damaged_object(draw: Random, name: str, value: dict[str, Any]) -> str:
-    """Return the JSON of a damaged object; every key at its top is as likely as those deep inside."""
+    """Return the JSON of a damaged object; top-level keys are as likely to be damaged as nested ones."""
     if name == "config.json" and draw.random() < 0.3:
         value |= {key: _ODD_CONFIG[key] for key in draw.sample([*_ODD_CONFIG], 2)}
     if name == "tokenizer.json" and draw.random() < 0.7:
@@ -118,7 +118,7 @@ def adapter(folder: Path) -> Try:
 
 
 def headers(folder: Path) -> Try:
-    """Damage the header of a safetensors file; what is accepted scores as before, or has other weights in it."""
+    """Damage the header of a safetensors file; if accepted, it scores as before, or contains other weights."""
     model = _copy(folder)
     raw = (model / WEIGHTS).read_bytes()
     length = int.from_bytes(raw[:8], "little")
@@ -142,7 +142,7 @@ def headers(folder: Path) -> Try:
 
 
 def pickles(folder: Path) -> Try:
-    """Damage pickled weights and load them with --allow-pickle; a flipped weight is checked by nobody but the zip."""
+    """Damage pickled weights and load them with --allow-pickle; only the zip detects a flipped weight."""
     model = _copy(folder)
     weights = load_file(str(model / WEIGHTS))
     (model / WEIGHTS).unlink()

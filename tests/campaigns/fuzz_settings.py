@@ -1,4 +1,4 @@
-"""Hostile settings files, and folders of parts: plans, manifests, records of runs and the parts themselves."""
+"""Hostile settings files, and hostile folders of parts: plans, manifests, run records and the parts themselves."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _environment(name: str, value: str) -> Any:
 
 
 def _check_beta(text: str, *command: str) -> None:
-    """Run a command; where it takes a beta, the summary has to name that."""
+    """Run a command; if it accepts a beta, the summary must show it."""
     out = _run(*command)
     first = text.split("\n", 1)[0]
     if command[0] == "report" and "--json" in command and first in _BETAS:
@@ -122,7 +122,7 @@ def _run(*command: str) -> str:
 
 
 def _planned(folder: Path) -> tuple[Path, str]:
-    """Return a folder with all parts of the first bundled pairs, and what the ledger of it holds."""
+    """Return a folder with all parts of the first bundled pairs, and the contents of their ledger."""
     data, top = folder / "pairs.jsonl", folder / "whole"
     lines = (sample_data() / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     data.write_text("".join(lines[:5]), encoding="utf-8")
@@ -138,7 +138,7 @@ def _planned(folder: Path) -> tuple[Path, str]:
 
 
 def folder_of_parts(folder: Path) -> Try:
-    """Damage the files of a folder of parts; what still merges has to merge to the same numbers.
+    """Damage the files of a folder of parts; if they still merge, the numbers must be the same.
 
     Some of the damage is to values, under digests that are right for them: a merge may then be of other numbers.
     """
@@ -177,7 +177,7 @@ def _damage_bytes(draw: Random, path: Path) -> str:
 
 
 def _damage_sealed(draw: Random, top: Path, name: str) -> str:
-    """Damage a file and make the digests fit, as somebody would who wants it to be believed."""
+    """Damage a file and fix its digests, like an attacker."""
     path = top / name
     if path.suffix == ".parquet":
         return _damage_part(draw, path)

@@ -1,4 +1,4 @@
-"""Kill a run at a hundred moments of its life: python -m tests.campaigns.kills [KILLS [WAY]].
+"""Kill a run at a hundred moments: python -m tests.campaigns.kills [KILLS [WAY]].
 
 Each killed run is repeated undisturbed in a folder with what the killed one left: its ledger and table have to be
 those of a run that nobody disturbed, byte for byte. The clock stands still: a ledger holds the time of its making.
@@ -56,7 +56,7 @@ def command(way: str, folder: Path) -> list[str]:
 
 
 def preload(arguments: list[str]) -> None:
-    """Import what a command line imports, before any fork: the life of a run that is killed is its work."""
+    """Import what a command line imports before any fork, so that runs are killed while they work."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     child = _FORK.Process(target=_score, args=(arguments, sender))
     child.start()
@@ -67,7 +67,7 @@ def preload(arguments: list[str]) -> None:
 
 
 def _score(arguments: list[str], sender: Connection | None = None, prepare: Callable[[], object] | None = None) -> None:
-    """Run a command line without output; the probe of the machine's speed would be most of such a short run."""
+    """Run a command line without output or speed probe, which would be most of such a short run."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
@@ -85,7 +85,7 @@ def _score(arguments: list[str], sender: Connection | None = None, prepare: Call
 def start(
     arguments: list[str], kill_after: float | None = None, prepare: Callable[[], object] | None = None
 ) -> int | None:
-    """Run a command line in a process of its own and return its exit code.
+    """Run a command line in a separate process and return its exit code.
 
     Args:
         arguments: The command line.
@@ -108,12 +108,12 @@ def results(folder: Path) -> tuple[bytes, bytes]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return the files of unfinished writing that are still there."""
+    """Return the leftover files of unfinished writes."""
     return [path.name for path in folder.rglob("*") if path.name.endswith(_LEFTOVERS)]
 
 
 def outcome(way: str, folder: Path, expected: tuple[bytes, bytes], seconds: float) -> str:
-    """Return what became of a run that was killed after some seconds, and of its repetition."""
+    """Return the outcomes of a run that was killed after some seconds, and of its repetition."""
     shutil.rmtree(folder)
     folder.mkdir()
     killed = start(command(way, folder), seconds)
@@ -128,7 +128,7 @@ def outcome(way: str, folder: Path, expected: tuple[bytes, bytes], seconds: floa
 
 
 def campaign(kills: int, folder: Path, ways: tuple[str, ...] = WAYS) -> Counter[str]:
-    """Return what became of so many killed runs, whose moments are spread over the life of an undisturbed one."""
+    """Return the outcomes of a number of killed runs, at moments spread over the duration of an undisturbed run."""
     draw, found = random.Random(SEED), Counter[str]()  # noqa: S311 (no secret)
     for way in ways:
         folder.mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def campaign(kills: int, folder: Path, ways: tuple[str, ...] = WAYS) -> Counter[
 
 
 def main() -> int:
-    """Print how often each outcome came, and return 1 if a run was not repeated to the same bytes."""
+    """Print the number of each outcome; return 1 if a repeated run did not give the same bytes."""
     with tempfile.TemporaryDirectory() as top:
         kills = int(sys.argv[1]) if len(sys.argv) > 1 else KILLS
         found = campaign(kills, Path(top) / "run", tuple(sys.argv[2:]) or WAYS)

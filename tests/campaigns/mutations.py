@@ -18,7 +18,7 @@ EXTREMES: Sequence[Any] = (
     *("@nested 300", "@nested 600", "@nested 900", "@nested 970"),
     *("y" * 5000, [], [[]], [None], ["x"], [1, 2], {}, {"a": None}, {"role": "user"}, [{}], DEEP),
 )
-"""Values that a file of a stranger may hold in the place of any other."""
+"""Values that an untrusted file may contain in place of any other."""
 _HOSTILE_BYTES = (
     b"\0",
     b"\xff" * 8,
@@ -111,7 +111,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def json_text(draw: Random, value: Any) -> str:
-    """Return JSON of a value; now and then spelled as few writers would."""
+    """Return JSON of a value, occasionally in an unusual spelling."""
     text = json.dumps(value, ensure_ascii=draw.random() < 0.5 or _is_broken(value))
     for depth in (300, 600, 900, 970) if "@nested" in text else ():
         text = text.replace(

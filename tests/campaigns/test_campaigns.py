@@ -1,4 +1,4 @@
-"""The short form of the fuzz campaign: a few inputs of every boundary."""
+"""A short fuzz campaign: a few inputs for every boundary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile input and what becomes of it: refused with a sentence, accepted with the right values, or a bug."""
+"""A hostile input and its outcome: refused with a message, accepted with the right values, or a bug."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ REFUSED, ACCEPTED = "refused with a sentence", "accepted"
 
 
 class WrongValueError(Exception):
-    """An accepted input of which a value is not the one that it spells."""
+    """An accepted input with a value that differs from what it represents."""
 
 
 class _HangError(BaseException):
-    """An input took too long; no handler of exceptions may take it for something else."""
+    """An input took too long; not an Exception, so that no handler catches it."""
 
 
 Read: TypeAlias = Callable[[], Any]
-"""Reads the input as the commands do, and raises what they would have to handle."""
+"""Reads the input as the commands do, and raises exceptions that they would handle."""
 Try: TypeAlias = Callable[[Random], tuple[object, Read]]
 """Draws an input: returns what to print of it if it is a bug, and what reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A place where values of a stranger enter."""
+    """A place where untrusted values enter."""
 
     name: str
     inputs: int
@@ -54,14 +54,14 @@ class Boundary:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the inputs of a boundary."""
+    """The outcomes of the inputs of a boundary."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     bugs: list[str] = field(default_factory=list)
 
 
 def run_boundary(boundary: Boundary, folder: Path, seed: int, numbers: range) -> Tally:
-    """Try some inputs of a boundary; each is drawn from the seed, the boundary's name and its own number.
+    """Try some inputs of a boundary; each is drawn from the seed, the boundary's name and its number.
 
     They run in a process of their own, which an input may kill; the next ones then have another.
     """
@@ -98,7 +98,7 @@ def _try_all(boundary: Boundary, folder: Path, seed: int, numbers: range, sender
 
 
 def outcomes(boundary: Boundary, folder: Path, seed: int, numbers: range) -> Iterator[tuple[str, str]]:
-    """Yield what becomes of some inputs in this process, and of a bug its traceback and the input."""
+    """Yield the outcomes of some inputs in this process, with traceback and input for a bug."""
     attempt = boundary.prepare(folder)
     for number in numbers:
         shown, read = attempt(Random(f"{seed}/{boundary.name}/{number}"))  # noqa: S311 (no secret)
@@ -107,7 +107,7 @@ def outcomes(boundary: Boundary, folder: Path, seed: int, numbers: range) -> Ite
 
 
 def outcome(read: Read) -> tuple[str, str]:
-    """Return what became of an input, and of a bug its traceback or what is wrong."""
+    """Return the outcome of an input, with the traceback or a description for a bug."""
     try:
         with _limited(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             read()
@@ -127,7 +127,7 @@ def outcome(read: Read) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    """Bound the time of a block."""
+    """Limit the time of a block."""
 
     def stop(*_: object) -> None:
         raise _HangError
@@ -142,7 +142,7 @@ def _limited() -> Iterator[None]:
 
 
 def bound_memory() -> None:
-    """Let an allocation of gigabytes fail, as it does on a small machine."""
+    """Make allocations of gigabytes fail, as on a small machine."""
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
 

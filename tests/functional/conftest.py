@@ -1,4 +1,4 @@
-"""The program itself, run in a folder of its own."""
+"""The program, run in its own folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
 
 @pytest.fixture(scope="session")
 def rows(samples: Path) -> list[dict[str, Any]]:
-    """Return a few short bundled pairs as the data set has them."""
+    """Return a few short bundled pairs, as they are in the data set."""
     lines = (samples / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     found: list[dict[str, Any]] = sorted(map(json.loads, lines), key=lambda row: len(json.dumps(row)))
     return found[:NUM_PAIRS]
@@ -48,7 +48,7 @@ def write_jsonl() -> Callable[..., Path]:
 
 @pytest.fixture
 def pairs(tmp_path: Path, rows: list[dict[str, Any]], write_jsonl: Callable[..., Path]) -> Path:
-    """Return the short pairs as a file of the test's own folder."""
+    """Return the short pairs as a file in the test's folder."""
     return write_jsonl(tmp_path / "pairs.jsonl", rows)
 
 

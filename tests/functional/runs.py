@@ -1,4 +1,4 @@
-"""Runs of the bundled tiny pair in this process, what they said and left, and what they loaded."""
+"""Runs of the bundled tiny models in this process, with their events, results and loaded models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POLICY, REF = sample_data() / "tiny-policy", sample_data() / "tiny-ref"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run said and left."""
+    """The events and results of a finished run."""
 
     events: tuple[Event, ...]
     table: pa.Table
@@ -40,12 +40,12 @@ class Outcome:
     manifest: dict[str, Any]
 
     def all(self, kind: type[Kind]) -> list[Kind]:
-        """Return the events of a kind."""
+        """Return the events of a type."""
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def plans(self) -> dict[str, Planned]:
-        """What was planned, by role."""
+        """The plans, by role."""
         return {event.role: event for event in self.all(Planned)}
 
     @property
@@ -60,11 +60,11 @@ class Outcome:
 
     @property
     def notes(self) -> list[str]:
-        """What a person was told."""
+        """The messages for the user."""
         return [event.text for event in self.all(Noted)]
 
     def token_logps(self, role: str) -> NDArray[np.float32]:
-        """Return a role's log-probs of all tokens of the data set, one after the other."""
+        """Return a role's log-probs of all tokens of the data set, concatenated."""
         sides = [self.table[f"{role}_{side}_token_logps"].combine_chunks() for side in ("chosen", "rejected")]
         return np.concatenate([side.flatten().to_numpy() for side in sides])
 
@@ -101,7 +101,7 @@ def run(settings: ScoreSettings, emit: Callable[[Event], None] = lambda _: None)
 
 
 def committed(cache: Path | str = "cache") -> int:
-    """Return how many sequences a store has."""
+    """Return the number of sequences in a store."""
     path = store_path(str(cache))
     if not path.is_file():
         return 0
@@ -110,17 +110,17 @@ def committed(cache: Path | str = "cache") -> int:
 
 
 def largest_difference(some: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the largest difference of a token, in nats."""
+    """Return the largest difference of any token, in nats."""
     assert len(some) == len(others) > 0
     return float(np.abs(some - others).max())
 
 
 @dataclass
 class Loads:
-    """Every loading of weights, and how many models were alive at one time."""
+    """A record of loaded weights and of how many models were alive at the same time."""
 
     names: list[str] = field(default_factory=list)
-    """What was loaded, in its order."""
+    """The names of the loaded checkpoints, in order."""
     most_alive: int = 0
     weight_bytes: list[int] = field(default_factory=list)
     """Of each loaded model."""
@@ -130,12 +130,12 @@ class Loads:
 
     @property
     def alive(self) -> int:
-        """How many models are in memory now."""
+        """The number of models in memory now."""
         gc.collect()
         return sum(module() is not None for module in self._modules)
 
     def watched(self, load: Callable[..., LanguageModel]) -> Callable[..., LanguageModel]:
-        """Return a loader that tells of what it loads."""
+        """Return a loader that records what it loads."""
 
         def watch(checkpoint: Any, *args: Any, **kwargs: Any) -> LanguageModel:
             model = load(checkpoint, *args, **kwargs)
@@ -153,14 +153,14 @@ class Loads:
 
 
 def watch_loads(patch: Any) -> Loads:
-    """Return a record of all models that are loaded as long as a monkeypatch lasts."""
+    """Return a record of all models that are loaded while a monkeypatch is active."""
     loads = Loads()
     patch.setattr(loading, "load_model", loads.watched(loading.load_model))
     return loads
 
 
 def full_above(tokens: int, sizes: list[int]) -> Callable[[nn.Module], None]:
-    """Return a hook with which no batch of more tokens fits into memory; all sizes that are tried are added."""
+    """Return a hook with which batches of more tokens do not fit into memory; it records all sizes that are tried."""
 
     def limit(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         sizes.append(int(kwargs["input_ids"].numel()))

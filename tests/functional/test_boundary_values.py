@@ -1,4 +1,4 @@
-"""Values that a file of a stranger can hold: refused where they enter, with a sentence, and never a bug of ours."""
+"""Invalid values in untrusted files: refused with a message where they enter, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure the policy was, for WPO: kept only when a loss asks for it, and equal to a plain forward pass."""
+"""The policy's Σ log Σ π², for WPO: stored only if a loss needs it, and equal to that of a plain forward pass."""
 
 from __future__ import annotations
 

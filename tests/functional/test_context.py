@@ -1,4 +1,4 @@
-"""The longest sequence: what the models' configs allow, and what --max-length makes of it."""
+"""The maximum length: what the models' configs allow, and how --max-length changes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTEXT = 64
 
 
 def policy_with(**changes: Any) -> Path:
-    """Return a copy of the tiny policy whose config says something else."""
+    """Return a copy of the tiny policy with a changed config."""
     folder = Path(shutil.copytree(POLICY, Path("policy").absolute()))
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

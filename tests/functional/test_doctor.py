@@ -1,4 +1,4 @@
-"""Each check of the doctor fails on what it is for, alone, and none on the bundled pair."""
+"""Each check of the doctor fails alone on its own defect, and none fails on the bundled models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 PAIRS = 12
 TEMPLATE = (POLICY / "chat_template.jinja").read_text(encoding="utf-8")
 THINKING = f"{TEMPLATE.removesuffix('{% endif %}')}Well, {{% endif %}}"
-"""A template whose generation prompt is not how the assistant's turns begin."""
+"""A template whose generation prompt differs from the beginning of the assistant's turns."""
 CHECKS = (
     *("tokenizers", "chat_template", "same_model", "swapped", "adapter_base", "value_head"),
     *("stale_weights", "wrong_reference"),
@@ -85,7 +85,7 @@ def two_bos() -> tuple[ScoreSettings, float]:
 
 
 def scarcely_trained() -> tuple[ScoreSettings, float]:
-    """The policy is a fiftieth of the way from its reference, computed in bfloat16."""
+    """The policy is only a fiftieth of the way from its reference, and computed in bfloat16."""
     policy = copied(POLICY, "policy")
     ours, theirs = (load_file(source / "model.safetensors") for source in (POLICY, REF))
     near = {name: theirs[name] + (ours[name] - theirs[name]) / 50 for name in ours}
@@ -107,7 +107,7 @@ def two_sets_of_weights() -> tuple[ScoreSettings, float]:
 
 
 def base_replaced() -> tuple[ScoreSettings, float]:
-    """The policy's adapter puts a residual in place of its base's weights."""
+    """The policy's adapter replaces weights of its base with a residual."""
     return settings_of(save_adapter("pissa", REF, Path.cwd()), None), 0.1
 
 
@@ -142,7 +142,7 @@ WARNINGS: dict[str, Case] = {"adapter_base": base_replaced, "value_head": with_v
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the folder of the store that the tests share: what was checked of a model is known to the next one."""
+    """Return the folder of a store that the tests share, so that each model is checked once."""
     return str(tmp_path_factory.mktemp("store"))
 
 

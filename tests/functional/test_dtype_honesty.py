@@ -1,4 +1,4 @@
-"""What the dtypes of storing and computing do to the difference of two models, and what is told of it."""
+"""How the stored and computed dtypes affect the difference of two models, and what is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Program = Callable[..., tuple[int, str, str]]
 Score = Callable[..., tuple[str, str, dict[str, Any]]]
 Weights = dict[str, Tensor]
 LIGHT = 1.5e-5
-"""What a light fine-tune moves a weight by: a fraction of a bfloat16 step of most weights."""
+"""The change of a weight in a light fine-tune: a fraction of a bfloat16 step of most weights."""
 CLEAR = 0.01
 ERASED = (
     "% of the policy's weights equal the reference's, because rounding to 16 bits erased what training did: "
@@ -72,7 +72,7 @@ def train_the_last_layer(weights: Weights) -> None:
 
 
 def train_some_tokens(weights: Weights) -> None:
-    """Move the embeddings of every fourth token, as training without weight decay on few tokens does."""
+    """Change the embeddings of every fourth token, like training on few tokens without weight decay."""
     weights["model.embed_tokens.weight"][::512] += CLEAR
 
 
@@ -84,7 +84,7 @@ def light(make: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def score(program: Program, samples: Path, base: Path) -> Score:
-    """Return a function that scores against tiny-policy and gives the summary, the narration and the manifest."""
+    """Return a function that scores against tiny-policy and returns the summary, the messages and the manifest."""
 
     def call(policy: Path, *options: str | Path, ref: Path | None = None) -> tuple[str, str, dict[str, Any]]:
         arguments = ("--policy", policy, "--ref", ref or base, "--limit", "2", "--no-cache", "-o", "out.parquet")

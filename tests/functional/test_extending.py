@@ -1,4 +1,4 @@
-"""One record makes a flag or a column: whatever lists them reads the registry."""
+"""A flag or a column is added with one record: everything that lists them reads the registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = Path(__file__).parents[2] / "docs" / "make_metrics.py"
 
 
 def metrics_tables() -> dict[str, Callable[[], str]]:
-    """Return the makers of the tables in docs/metrics.md."""
+    """Return the functions that make the tables of docs/metrics.md."""
     spec = importlib.util.spec_from_file_location("make_metrics", METRICS)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""Kernels that are made for every new batch size must not pile up over a long run."""
+"""Kernels that are compiled for every new batch size must not accumulate over a long run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 SIZES = 250
 MOST_MB = 200
-"""Where the kernels of all sizes are kept, they take more than 400 MB."""
+"""Kept for all sizes, the kernels would take more than 400 MB."""
 PROGRAM = f"""
 import torch
 from torch.nn import functional

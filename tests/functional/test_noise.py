@@ -1,4 +1,4 @@
-"""The noise floor: a sample computed anew, past the store and in other batches."""
+"""The noise floor: a sample recomputed without the store and in other batches."""
 
 from __future__ import annotations
 

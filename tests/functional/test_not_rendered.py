@@ -1,4 +1,4 @@
-"""What the chat template leaves out of a pair is flagged, counted and reported, wherever somebody looks."""
+"""Content that the chat template omits is flagged, counted and reported everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is watched shows its pairs before it scores, and tells every sum as soon as it is known."""
+"""A run with a preview shows its pairs before it scores, and emits every sum as soon as it is known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAIRS = 30
 
 
 class Watched:
-    """A run with somebody who looks on."""
+    """A run with a preview."""
 
     def __init__(self, settings: ScoreSettings, at: Callable[[Event], None] = lambda _: None) -> None:
         self.events: list[Event] = []
@@ -55,8 +55,8 @@ class Watched:
     def token_logps(self, role: str, digest: bytes) -> NDArray[np.float32] | None:
         return next(iter(self._store.lookup([sequence_key(self.scopes[role], digest)]).values()), None)
 
-    def told(self, role: str) -> list[str]:
-        """Return the digests whose sums a role was told, in their order."""
+    def digests_of(self, role: str) -> list[str]:
+        """Return the digests whose sums were emitted for a role, in order."""
         known = [event for event in self.events if isinstance(event, LogpsKnown)]
         return [digest for event in known if event.role == role for digest in event.digests]
 
@@ -117,13 +117,13 @@ def test_stored_results_are_emitted_before_anything_is_scored(watched: Watched) 
     kinds = [type(event) for event in more.events]
     before = [event for event in more.events[: kinds.index(BatchScored)] if isinstance(event, LogpsKnown)]
     digests = {digest for event in before if event.role == "policy" for digest in event.digests}
-    assert digests >= set(watched.told("policy"))
+    assert digests >= set(watched.digests_of("policy"))
     assert sums(more.live) == sums(load_ledger(LEDGER))
 
 
 def test_a_sum_is_emitted_for_both_roles_of_one_model() -> None:
     same = Watched(settings_of(POLICY, POLICY, limit=4))
-    assert same.told("policy") == same.told("ref") != []
+    assert same.digests_of("policy") == same.digests_of("ref") != []
     assert same.live.is_known.all()
 
 
@@ -136,7 +136,7 @@ def test_without_a_reference_a_pair_is_known_once_the_policy_has_scored_it() -> 
 
 def test_a_nan_sum_is_known_and_flagged(watched: Watched) -> None:
     live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
-    digests = {name: bytes.fromhex(value) for name, value in zip("ab", watched.told("policy"), strict=False)}
+    digests = {name: bytes.fromhex(value) for name, value in zip("ab", watched.digests_of("policy"), strict=False)}
     live.take("policy", [(digests["a"], math.nan), (digests["b"], -3.0)])
     live.catch_up()
     assert sum("non_finite" in flags for flags in live.stored["flags"]) == 1
@@ -146,7 +146,7 @@ def test_a_nan_sum_is_known_and_flagged(watched: Watched) -> None:
 def test_a_live_ledger_does_not_change_until_it_catches_up(watched: Watched) -> None:
     live = LiveLedger(PREVIEW, LEDGER, watched.token_logps)
     for role in ("policy", "ref"):
-        live.take(role, [(bytes.fromhex(digest), -3.0) for digest in watched.told(role)])
+        live.take(role, [(bytes.fromhex(digest), -3.0) for digest in watched.digests_of(role)])
     assert np.isnan(live.stored["policy_chosen_logps"]).all()
     assert live.pair(0)["policy_chosen_token_logps"] is None
     assert not live.is_known.any()

@@ -1,4 +1,4 @@
-"""`prefscope.score` in Python: which models a call stands for."""
+"""`prefscope.score` in Python: which models a call uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights are in memory together: both models where they fit, one at a time where not, an adapter on its base."""
+"""Which weights are in memory together: both models if they fit, otherwise one at a time; an adapter with its base."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave room for one of the tiny models and not for two."""
+    """Leave memory for one of the tiny models, but not for two."""
     monkeypatch.setattr(model_pool, "available_bytes", lambda _: ROOM_FOR_ONE)
 
 
 def run_in(folder: Path, available: int | None) -> tuple[Outcome, Loads]:
-    """Return a run of some batches, with so much memory or with what there is, and what it loaded."""
+    """Return a run of some batches, with limited or available memory, and what it loaded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(probe, "ENOUGH_SECONDS", 0)
@@ -47,7 +47,7 @@ def run_in(folder: Path, available: int | None) -> tuple[Outcome, Loads]:
 
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Loads]:
-    """Return a run with room for both models."""
+    """Return a run with memory for both models."""
     return run_in(tmp_path_factory.mktemp("roomy"), None)
 
 
@@ -58,7 +58,7 @@ def together(roomy: tuple[Outcome, Loads]) -> Outcome:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Loads]:
-    """Return the same with room for one model."""
+    """Return the same run with memory for one model."""
     return run_in(tmp_path_factory.mktemp("narrow"), ROOM_FOR_ONE)
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed goes on where it was and ends with the very same ledger; nothing is scored twice."""
+"""A killed run resumes where it stopped and ends with an identical ledger; nothing is scored twice."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ score(ScoreSettings.from_json(json.loads(sys.argv[1])), ledger, emit)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run left and said."""
+    """The events and results of a finished run."""
 
     table: pa.Table
     """The columns of the ledger, without its manifest."""
     csv: bytes
-    """Its flat table."""
+    """The flat table."""
     manifest: dict[str, Any]
-    """The manifest without the time of its making."""
+    """The manifest without its creation time."""
     committed: int
     """Sequences in the store."""
     plans: list[Planned]
@@ -90,13 +90,13 @@ def run_in(folder: Path, settings: ScoreSettings, monkeypatch: pytest.MonkeyPatc
 
 
 def start_in(folder: Path, settings: ScoreSettings) -> subprocess.Popen[str]:
-    """Return a process that scores in a folder, tells each batch, and waits before it writes the ledger."""
+    """Return a process that scores in a folder, prints each batch, and waits before it writes the ledger."""
     command = [sys.executable, "-c", RUN, json.dumps(settings.to_json())]
     return subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def read_lines(process: subprocess.Popen[str], lines: Iterable[str]) -> None:
-    """Wait until the process has said these lines."""
+    """Wait until the process has printed these lines."""
     assert process.stdout is not None
     for line in lines:
         assert process.stdout.readline() == f"{line}\n"

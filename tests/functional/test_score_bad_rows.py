@@ -1,4 +1,4 @@
-"""Bad rows are told before any weights are read, all of them, and left out only where asked."""
+"""Bad rows are all reported before any weights are read, and skipped only on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture
 def weightless(samples: Path, tmp_path: Path) -> list[str]:
-    """Return options that name models without weights: whoever reads these fails."""
+    """Return options that name models without weights: reading the weights would fail."""
     path = shutil.copytree(samples / "tiny-policy", tmp_path / "weightless")
     (path / "model.safetensors").unlink()
     return ["--policy", str(path), "--ref", str(samples / "tiny-ref")]

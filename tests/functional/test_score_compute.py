@@ -1,4 +1,4 @@
-"""What is computed, kept and given back: the store, the tokens, and the Python front end."""
+"""What is computed, stored and returned: the store, the tokens, and the Python API."""
 
 from __future__ import annotations
 

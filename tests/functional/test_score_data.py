@@ -1,4 +1,4 @@
-"""Which pairs of a data set are scored, in which order of responses, and cut where."""
+"""Which pairs of a data set are scored, in which order of responses, and how they are truncated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture
 def score(program: Program, pairs: Path, models: list[str]) -> Callable[..., Ledger]:
-    """Return a function that scores the short pairs with further options and returns the ledger."""
+    """Return a function that scores the short pairs with extra options and returns the ledger."""
 
     def call(*options: str) -> Ledger:
         code, _, told = program("score", pairs, *models, "-o", "out.parquet", *options)

@@ -28,7 +28,7 @@ TEXTS = {
 
 
 def row_of(text: str) -> dict[str, Any]:
-    """Return a pair that the tiny policy ranks wrong or right: the text is everywhere."""
+    """Return a pair with the text in every field, which the tiny policy may rank wrong or right."""
     user, chosen, rejected = f"{text} why?", f"Because {text}", f"{text}. I think that is so."
     return {
         "prompt": [{"role": "user", "content": user}],
@@ -40,7 +40,7 @@ def row_of(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def hostile(write_jsonl: Callable[..., Path]) -> Path:
-    """Return a data set of hostile texts, each once with its responses exchanged, so that some are ranked wrong."""
+    """Return a data set of hostile texts, each also with its responses exchanged, so that some are ranked wrong."""
     rows = [row_of(text) for text in TEXTS.values()]
     exchanged = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
     return write_jsonl("hostile.jsonl", rows + exchanged)

@@ -1,4 +1,4 @@
-"""Policies, references and adapters: which weights are compared with which, and what is told of them."""
+"""Policies, references and adapters: which weights are compared, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Program = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="session")
 def make_adapter(samples: Path) -> Callable[[Path, str], Path]:
-    """Return a function that saves a LoRA adapter of tiny-ref whose recorded base is the one given."""
+    """Return a function that saves a LoRA adapter of tiny-ref with a recorded base."""
 
     def make(path: Path, base: str) -> Path:
         from peft import LoraConfig, get_peft_model
@@ -48,7 +48,7 @@ def adapter(make_adapter: Callable[[Path, str], Path], samples: Path, tmp_path_f
 
 @pytest.fixture(scope="session")
 def orphan(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the adapter with a recorded base that is gone."""
+    """Return the adapter with a recorded base that does not exist."""
     path = shutil.copytree(adapter, tmp_path_factory.mktemp("adapters") / "orphan")
     file = path / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "/gone/base"}))

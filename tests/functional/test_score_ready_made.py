@@ -1,4 +1,4 @@
-"""Log-probs that somebody computed elsewhere become a ledger without any model."""
+"""Log-probs computed elsewhere become a ledger without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set scores alike in whatever format it comes."""
+"""A data set gives the same scores in every format."""
 
 from __future__ import annotations
 

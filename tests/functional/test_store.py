@@ -1,4 +1,4 @@
-"""The log-prob store under several processes and half-done work; test_store_damage.py has files that are no good."""
+"""The log-prob store under several processes and interrupted work; test_store_damage.py covers damaged files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ sys.stdin.readline()
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Return a process that has opened the store and waits for the word to go."""
+    """Return a process that has opened the store and waits for a signal to continue."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -106,7 +106,7 @@ def names_of(*processes: str) -> list[str]:
 
 
 def deny_wal(path: Path) -> None:
-    """Make a write-ahead log impossible: SQLite cannot share memory through a folder."""
+    """Prevent a write-ahead log: SQLite cannot use a folder as its shared memory."""
     Path(f"{path}-shm").mkdir(parents=True)
 
 

@@ -1,4 +1,4 @@
-"""Store files that cannot be trusted are set aside, and damaged rows are computed again."""
+"""Damaged store files are set aside, and damaged rows are recomputed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _path(tmp_path: Path) -> Path:
 
 
 def execute(path: Path, *statements: str) -> None:
-    """Change the file behind the program's back."""
+    """Modify the file outside of the program."""
     database = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         database.execute(statement)
@@ -70,8 +70,8 @@ def names_beside(path: Path) -> list[str]:
     return sorted(re.sub(r"\d{8}T\d{6}\.\d{6}Z", "TIME", file.name) for file in path.parent.iterdir())
 
 
-def told(path: Path, fault: str) -> str:
-    """Return the sentence about the one file that was set aside."""
+def set_aside_message(path: Path, fault: str) -> str:
+    """Return the message about the one file that was set aside."""
     [aside] = [file for file in store_file.set_aside_files(path) if not file.name.endswith(("-wal", "-shm"))]
     return (
         f"The log-prob store {path} {fault}. It was set aside as {aside.name} and a new one was started: "
@@ -80,9 +80,9 @@ def told(path: Path, fault: str) -> str:
 
 
 def assert_set_aside(path: Path, fault: str) -> None:
-    """Expect a new and empty store, which is told once."""
+    """Expect a new, empty store, which is reported once."""
     with LogpStore(path) as store:
-        assert store.set_aside == told(path, fault)
+        assert store.set_aside == set_aside_message(path, fault)
         assert store.missing(KEYS) == set(KEYS)
         store.commit([(KEYS[0], np.array([-1.0], dtype=np.float32))])
     with LogpStore(path) as store:
@@ -92,7 +92,7 @@ def assert_set_aside(path: Path, fault: str) -> None:
 
 
 def damage_every_page_with_rows(path: Path) -> None:
-    """Overwrite all that is not needed to open the file."""
+    """Overwrite everything that is not needed to open the file."""
     content = path.read_bytes()
     path.write_bytes(content[: 20 * PAGE] + b"\0" * (len(content) - 20 * PAGE))
 
@@ -154,7 +154,7 @@ def test_the_journal_of_a_file_that_is_set_aside_is_not_replayed_into_the_new_on
     path.with_name("copy").rename(f"{path}-wal")
     path.write_bytes(b"no database " * PAGE)
     with LogpStore(path) as store:
-        assert store.set_aside == told(path, "is damaged (file is not a database)")
+        assert store.set_aside == set_aside_message(path, "is damaged (file is not a database)")
         assert store.missing([key("late")]) == {key("late")}
     aside = "logps.sqlite.set-aside-TIME"
     assert names_beside(path) == ["logps.sqlite", "logps.sqlite.lock", aside, f"{aside}-shm", f"{aside}-wal"]
@@ -218,7 +218,7 @@ def test_processes_that_open_a_damaged_store_at_once_share_one_replacement(attem
     for process in processes:
         process.communicate("end\n")
         assert process.returncode == 0
-    assert sorted(answers) == ["None"] * 3 + [told(path, "is damaged (file is not a database)")]
+    assert sorted(answers) == ["None"] * 3 + [set_aside_message(path, "is damaged (file is not a database)")]
     with LogpStore(path) as store:
         assert store.missing([key(f"{attempt} {n}") for n in range(4)]) == set()
 
@@ -300,7 +300,7 @@ def test_the_cache_command_lists_files_set_aside(path: Path) -> None:
     path.write_bytes(b"no database " * PAGE)
     command = [sys.executable, "-m", "prefscope", "cache", "--cache", str(path.parent)]
     done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
-    assert done[0].stderr == told(path, "is damaged (file is not a database)") + "\n"
+    assert done[0].stderr == set_aside_message(path, "is damaged (file is not a database)") + "\n"
     assert done[1].stderr == ""
     assert done[0].stdout.startswith(f"{path}: 0 sequences, ")
     assert done[1].stdout.endswith(f"set aside: {store_file.set_aside_files(path)[0]}, 0.1 MB\n")

@@ -1,4 +1,4 @@
-"""Chat templates that write today's date: one date a run, in its manifest, to be given again on another day."""
+"""Chat templates that write today's date: a run has one date, which its manifest records for later runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMED = DATED.replace("'%d %b %Y'", "time_format or '%H:%M'")
 
 @pytest.fixture
 def score(program: Program, pairs: Path, models: list[str]) -> Callable[..., Ledger]:
-    """Return a function that scores with a template and returns the ledger; what was said is in `told`."""
+    """Return a function that scores with a template and returns the ledger; its messages are in `told`."""
 
     def call(template: str, *options: str, name: str = "out.parquet") -> Ledger:
         Path("dated.jinja").write_text(template, encoding="utf-8")
@@ -32,12 +32,12 @@ def score(program: Program, pairs: Path, models: list[str]) -> Callable[..., Led
     return call
 
 
-def told() -> str:
+def messages() -> str:
     return Path("told").read_text(encoding="utf-8")
 
 
 def on(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
-    """Let a day be today."""
+    """Set today's date."""
 
     def run_date(asked: str | None) -> dt.date:
         return template_date.run_date(asked or date)
@@ -51,8 +51,8 @@ def test_the_date_of_the_run_is_rendered_recorded_and_reported(
     on(monkeypatch, "2026-01-31")
     ledger = score(DATED)
     assert ledger.manifest["tokenization"]["template_date"] == "2026-01-31"
-    assert "The chat template writes the date, 2026-01-31." in told()
-    assert "--template-date 2026-01-31" in told()
+    assert "The chat template writes the date, 2026-01-31." in messages()
+    assert "--template-date 2026-01-31" in messages()
 
 
 def test_the_same_date_reproduces_the_run_on_another_day(
@@ -65,7 +65,7 @@ def test_the_same_date_reproduces_the_run_on_another_day(
     hashes = [one.manifest["tokenization"]["template_hash"] for one in (first, again)]
     assert hashes[0] == hashes[1]
     assert first.stored["policy_chosen_logps"].tolist() == again.stored["policy_chosen_logps"].tolist()
-    assert "12 of 12 sequences" not in told()
+    assert "12 of 12 sequences" not in messages()
 
 
 def test_another_date_counts_as_another_template_and_compare_reports_it(
@@ -98,7 +98,7 @@ def test_a_template_without_a_date_records_none(scored: Ledger) -> None:
 
 def test_a_time_that_cannot_be_fixed_causes_a_warning(score: Callable[..., Ledger]) -> None:
     score(TIMED)
-    assert "Warning: the chat template writes the time of rendering" in told()
+    assert "Warning: the chat template writes the time of rendering" in messages()
 
 
 def test_an_invalid_date_is_refused(program: Program, pairs: Path, models: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Weights that a checkpoint's config has no place for: transformers drops them, so they are refused."""
+"""Weights that do not fit a checkpoint's config: transformers drops them, so they are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model is computed is found once and remembered; a model that cannot be packed is padded, and that is told."""
+"""The forward mode of a model is determined once and stored; a model that cannot be packed is padded with a note."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what becomes a list of the checks and probes that are made."""
+    """Return a list that is filled with the checks and probes that run."""
     made: list[str] = []
 
     def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,13 +98,13 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(params=PADDED)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Return each kind of model that must be padded."""
+    """Return each family of model that must be padded."""
     return str(request.param)
 
 
 @pytest.fixture
 def folder(kind: str, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
-    """Return a random model of that kind with the tiny tokenizer, as a checkpoint folder."""
+    """Return a random model of that family with the tiny tokenizer, as a checkpoint folder."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(PADDED[kind][0], attn_implementation="eager")
     model.save_pretrained(tmp_path / kind)
@@ -124,7 +124,7 @@ def verdicts() -> list[str]:
 
 
 def how(outcome: Outcome) -> list[tuple[str, str, int]]:
-    """Return how each model is computed."""
+    """Return how each model is computed: forward mode, reason and token budget."""
     return [(plan.path, plan.reason, plan.batch_tokens) for plan in outcome.plans.values()]
 
 
@@ -159,9 +159,9 @@ SOUND = '{"verdict": {"path": "packed", "reason": ""}, "budget": {"batch_tokens"
         pytest.param(SOUND[:70], id="cut short"),
         pytest.param("[]", id="another kind"),
         pytest.param(SOUND.replace(', "tokens_per_second": 1000.0', ""), id="no speed"),
-        pytest.param(SOUND.replace("packed", "pbcked"), id="a path that is none"),
+        pytest.param(SOUND.replace("packed", "pbcked"), id="an unknown forward mode"),
         pytest.param(SOUND.replace("2048", '"2048"'), id="a budget that is text"),
-        pytest.param(SOUND.replace("1000.0", "0.0"), id="no tokens a second"),
+        pytest.param(SOUND.replace("1000.0", "0.0"), id="zero tokens per second"),
     ],
 )
 def test_a_damaged_stored_check_is_repeated(text: str, examined: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The worker tells its run as events, and ends at once when it is told to or when nobody is there any more."""
+"""The worker reports its run as events, and ends at once on a signal or when its parent is gone."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def close(stream: Any) -> None:
 
 @pytest.fixture(name="start")
 def _start() -> Iterator[Start]:
-    """Return a function that starts a worker; its pipeline is `body` where one is given."""
+    """Return a function that starts a worker; `body` replaces its pipeline."""
     started: list[subprocess.Popen[str]] = []
 
     def start(body: str | None = None, **options: Any) -> subprocess.Popen[str]:
@@ -93,18 +93,18 @@ def _start() -> Iterator[Start]:
                 stream.close()
 
 
-def tell(worker: subprocess.Popen[str], text: str) -> None:
+def send(worker: subprocess.Popen[str], text: str) -> None:
     assert worker.stdin is not None
     worker.stdin.write(text)
     worker.stdin.flush()
 
 
 def ask(worker: subprocess.Popen[str], settings: ScoreSettings, ledger: str | None = LEDGER) -> None:
-    tell(worker, json.dumps({"settings": settings.to_json(), "ledger": ledger}) + "\n")
+    send(worker, json.dumps({"settings": settings.to_json(), "ledger": ledger}) + "\n")
 
 
 def said(worker: subprocess.Popen[str]) -> Iterator[Event]:
-    """Yield what the worker says; a line that is no event is an error."""
+    """Yield the worker's events; any other line is an error."""
     assert worker.stdout is not None
     return map(from_json_line, worker.stdout)
 
@@ -116,21 +116,21 @@ def wait_for(worker: subprocess.Popen[str], kind: type[Event], times: int = 1) -
 
 
 def end(worker: subprocess.Popen[str], how: str) -> None:
-    """End a worker and check that it is gone, by the signal that it has to be gone by."""
+    """Terminate a worker, and check that it was ended by the expected signal."""
     act, number = ENDS[how]
     act(worker)
     assert worker.wait(SECONDS) == -number
 
 
 def unmeasured(events: list[Event]) -> list[dict[str, Any]]:
-    """Return the events without what is measured, and so differs between two runs."""
+    """Return the events without measured values, which differ between runs."""
     values = [json.loads(to_json_line(event)) for event in events]
     return [{key: found for key, found in value.items() if key not in MEASURED} for value in values]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left and said."""
+    """The results and events of a run."""
 
     table: pa.Table
     manifest: dict[str, Any]
@@ -160,7 +160,7 @@ def settings(samples: Path) -> ScoreSettings:
 
 @pytest.fixture(scope="module")
 def in_process(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Return what the pipeline does in this process."""
+    """Return the results of the pipeline in this process."""
     folder = tmp_path_factory.mktemp("in-process")
     events: list[Event] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -227,7 +227,7 @@ def test_unreadable_data_fail_with_advice_and_exit_code_2(settings: ScoreSetting
 )
 def test_an_invalid_first_line_fails_before_the_pipeline_is_loaded(line: str, reason: str, start: Start) -> None:
     worker = start("raise AssertionError")
-    tell(worker, line + "\n")
+    send(worker, line + "\n")
     (event,) = said(worker)
     assert isinstance(event, Failed)
     assert event.exit_code == worker.wait(SECONDS) == 2
@@ -245,9 +245,9 @@ def test_a_worker_reads_no_data_from_its_stdin(settings: ScoreSettings, start: S
 def test_settings_may_arrive_late_and_in_pieces(settings: ScoreSettings, start: Start) -> None:
     worker = start('emit(Finished(str(place("0f")), settings.data.limit, 0.0))')
     first, second = json.dumps({"settings": settings.to_json(), "ledger": None}).split('"ledger"')
-    tell(worker, first)
+    send(worker, first)
     time.sleep(0.5)
-    tell(worker, f'"ledger"{second}\n')
+    send(worker, f'"ledger"{second}\n')
     assert list(said(worker)) == [LOADING, Finished(str(unnamed_ledger(settings.data.source, "0f")), 50, 0.0)]
     assert worker.wait(SECONDS) == 0
 
@@ -256,7 +256,7 @@ def test_settings_may_arrive_late_and_in_pieces(settings: ScoreSettings, start: 
 @pytest.mark.parametrize("text", ["", '{"settings": '], ids=["nothing", "half a line"])
 def test_a_worker_waiting_for_its_settings_can_be_terminated(how: str, text: str, start: Start) -> None:
     worker = start("raise AssertionError")
-    tell(worker, text)
+    send(worker, text)
     end(worker, how)
     assert list(said(worker)) == []
 

@@ -1,4 +1,4 @@
-"""What is loaded when: heavy packages only where they are needed, each claim in a fresh interpreter."""
+"""Heavy packages are imported only where needed; each claim is tested in a new interpreter."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ print(len(names), *sorted({"torch", "transformers", "pandas", "textual", "rich"}
 
 
 def run(*command: str) -> str:
-    """Return the last line that a fresh interpreter prints."""
+    """Return the last line printed by a new interpreter."""
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A ledger of format 1 opens for ever, with the very numbers that were stored in it.
+"""A ledger of format 1 can always be opened, with exactly the stored numbers.
 
 It was written by `prefscope score pairs.jsonl --policy tiny-policy --ref tiny-ref` from the first 12 bundled pairs; its
 expectations lie beside it.

@@ -1,4 +1,4 @@
-"""docs/metrics.md and the program say the same: what one names, the other has."""
+"""docs/metrics.md and the program agree: everything named in one exists in the other."""
 
 from __future__ import annotations
 
@@ -65,24 +65,24 @@ def table_after(heading: str, nth: int = 0) -> list[list[str]]:
 
 
 def spans(cells: Iterable[str]) -> list[str]:
-    """Return what is spelled as code."""
+    """Return everything formatted as code."""
     return [name for cell in cells for name in SPANS.findall(cell)]
 
 
 def sections(block: str, level: str) -> dict[str, str]:
-    """Return the text under each heading of a made block."""
+    """Return the text under each heading of a generated block."""
     made = PAGE.split(f"<!-- made: {block} -->\n", 1)[1].split("<!-- end -->", 1)[0]
     parts = re.split(rf"^{level} (.+)\n", made, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def formula_of(section: str) -> str:
-    """Return what stands in a section's block of code."""
+    """Return the content of a section's code block."""
     return section.split("```text\n", 1)[1].split("\n```", 1)[0]
 
 
 def numbers_in(value: Any, name: str) -> Iterator[str]:
-    """Yield the names of numbers in JSON, those of what was scored and how aside."""
+    """Yield the names of numbers in JSON, without those about what was scored and how."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from () if key == "manifest" else numbers_in(inner, key)

@@ -16,7 +16,7 @@ import prefscope
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(prefscope.__file__).parent
 LONGEST_MODULE, MEDIAN_MODULE = 500, 150
-"""Lines. One low limit for every module splits what belongs together."""
+"""In lines. A single low limit for all modules would split what belongs together."""
 MACHINE_PATHS = tuple(f"/{folder}/".encode() for folder in ("root", "work"))
 PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}
 PACKAGE_HOST = re.compile(
@@ -25,7 +25,7 @@ PACKAGE_HOST = re.compile(
 
 
 def repository_files() -> list[Path]:
-    """Return the files that are, or would be, committed."""
+    """Return the files that are committed or would be."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("no checkout")

@@ -1,4 +1,4 @@
-"""The bundled samples keep their promises: varied pairs, small models."""
+"""The bundled samples are as documented: varied pairs, small models."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ QUESTION = "import prefscope; print(prefscope.__file__); print(prefscope.sample_
 
 @pytest.fixture(scope="module")
 def wheel_install(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder into which the project's wheel is installed, without its dependencies."""
+    """Return a folder with the project's wheel installed, without dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Tiny random models of many families, sequences to try them on, and their plain forward.
+"""Tiny random models of many families, sequences to test them with, and their plain forward.
 
 Weights are large (standard deviation 0.4), so that every query and key matters: a lost window, sink or soft cap moves
 log-probs by far more than the tolerance.
@@ -88,7 +88,7 @@ SLIDING: dict[str, Any] = {"sliding_window": WINDOW, "layer_types": ["sliding_at
 
 
 def without(name: str) -> dict[str, Any]:
-    """Return the common sizes but one."""
+    """Return the common sizes, except one."""
     return {key: value for key, value in SIZE.items() if key != name}
 
 
@@ -146,7 +146,7 @@ PACKED: dict[str, PretrainedConfig] = {
         **without("intermediate_size"), ffn_dim=64, word_embed_proj_dim=32, dropout=0.0
     ),
 }
-"""Families that the packed path is right for."""
+"""Families that can be packed."""
 
 HYBRIDS: dict[str, PretrainedConfig] = {
     "qwen3_next": Qwen3NextConfig(
@@ -178,7 +178,7 @@ HYBRIDS: dict[str, PretrainedConfig] = {
         vocab_size=VOCABULARY, hidden_size=32, state_size=8, num_hidden_layers=2, initializer_range=0.4
     ),
 }
-"""Families whose recurrent or convolutional layers run packed without an error, from one response into the next."""
+"""Families whose recurrent or convolutional layers run on packed rows without an error, but leak between responses."""
 
 UNSUITABLE: dict[str, tuple[PretrainedConfig, str]] = {
     "bloom, alibi": (
@@ -210,7 +210,7 @@ UNSUITABLE: dict[str, tuple[PretrainedConfig, str]] = {
     "jamba, hybrid": (HYBRIDS["jamba"], "it has layers of the kind linear_attention"),
     "mamba, no attention": (HYBRIDS["mamba"], "it has layers of the kind linear_attention"),
 }
-"""Families that must fall back to the padded path, and why."""
+"""Families that must be padded, and why."""
 
 FAMILIES = {**PACKED, **{name: config for name, (config, _) in UNSUITABLE.items()}}
 
@@ -220,7 +220,7 @@ def no_halves(sequences: Sequence[TokenSequence]) -> None:
 
 
 def random_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Return a model as a checkpoint stored in that dtype is loaded: rotary frequencies stay in float32."""
+    """Return a model as if loaded from a checkpoint in that dtype: rotary frequencies stay in float32."""
     torch.manual_seed(0)
     module: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=dtype)
     module.eval()
@@ -246,7 +246,7 @@ def random_sequences() -> list[TokenSequence]:
 
 
 def related_sequences() -> list[TokenSequence]:
-    """Return responses to one prompt, with all that a packed row can share, among strangers.
+    """Return responses to one prompt, with everything that a packed row can share, among unrelated sequences.
 
     Two start alike and two of those go on alike; one is the beginning of another; one is there twice, with another
     boundary; one fills the context to its last position, as does a stranger.
@@ -281,11 +281,11 @@ def plain_logps(module: PreTrainedModel, sequence: TokenSequence) -> list[float]
 
 
 def largest_difference(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
-    """Return the largest difference of a token, in nats."""
+    """Return the largest difference of any token, in nats."""
     flat, expected = (np.array([value for logps in side for value in logps]) for side in (some, others))
     return float(np.abs(flat - expected).max(initial=0.0))
 
 
 def token_pool() -> NDArray[np.int32]:
-    """Return the tokens of a data set, of which the self-check makes its probes."""
+    """Return the tokens of a data set, from which the self-check makes its probes."""
     return np.arange(3, 120, dtype=np.int32)

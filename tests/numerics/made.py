@@ -1,4 +1,4 @@
-"""What torch makes while something runs."""
+"""The tensors that torch allocates in a block of code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Made(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch says nothing of its types
-    """Remembers dtype and shape of every tensor that takes memory of its own (no view of another) made within it."""
+    """Records dtype and shape of every tensor allocated within it, except views."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -27,7 +27,7 @@ class Made(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch says no
         return result
 
     def largest(self, *, dtype: torch.dtype | None = None, last: int | None = None) -> int:
-        """Return the most elements of a tensor, of that dtype and with so many columns if given."""
+        """Return the largest number of elements of a tensor, optionally of a dtype and with a number of columns."""
         return max(
             math.prod(shape)
             for kind, shape in self.tensors

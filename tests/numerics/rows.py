@@ -16,14 +16,14 @@ from prefscope.scoring.sequences import TokenSequence
 
 
 class Layer(nn.Module):
-    """An attention layer, as far as the attention function looks at it."""
+    """The attributes of an attention layer that the attention function uses."""
 
     is_causal = True
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a layer gives to its attention, and how."""
+    """The arguments that a layer passes to its attention."""
 
     query: Tensor
     key: Tensor
@@ -47,7 +47,7 @@ def drawn(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Inputs:
-    """Return random inputs for a row, spread so widely that a query's weights differ much."""
+    """Return random inputs for a row, with a scale at which the weights of a query differ much."""
     generator = torch.Generator().manual_seed(0)
     tokens = len(row.token_ids)
 
@@ -66,7 +66,7 @@ def drawn(
 
 
 def attended(row: PackedRow, inputs: Inputs) -> Tensor:
-    """Return what the packed attention gives. Shape (T, heads, value width)."""
+    """Return the output of the packed attention. Shape (T, heads, value width)."""
     with attending(row):
         output, weights = packed_attention(
             Layer(),
@@ -112,13 +112,13 @@ def sequences_of(*lists: list[int]) -> list[TokenSequence]:
     return [TokenSequence(np.array(ids, dtype=np.int32), 1) for ids in lists]
 
 
-def strangers(*lengths: int) -> PackedRow:
-    """Return a row of sequences that share nothing."""
+def unrelated(*lengths: int) -> PackedRow:
+    """Return a row of unrelated sequences."""
     return pack(sequences_of(*([i] * length for i, length in enumerate(lengths))))
 
 
 def tree(seed: int = 0, *, prompts: int = 3, responses: int = 4, longest: int = 60) -> PackedRow:
-    """Return a row of several prompts, whose responses start alike in many ways."""
+    """Return a row of several prompts, whose responses share many prefixes."""
     generator = np.random.default_rng(seed)
     every: list[NDArray[np.int64]] = []
     for prompt in range(prompts):
@@ -130,7 +130,7 @@ def tree(seed: int = 0, *, prompts: int = 3, responses: int = 4, longest: int = 
 
 
 def deep() -> PackedRow:
-    """Return a row whose every sequence continues the one before: a chain of twelve segments with leaves on it."""
+    """Return a row in which every sequence continues the previous one: a chain of twelve segments with leaves."""
     chain = list(range(60))
     lists = [[*chain[:stop], 100 + stop, *([7] * 3)] for stop in range(5, 61, 5)]
     return pack(sequences_of(*lists))

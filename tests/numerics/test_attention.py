@@ -1,4 +1,4 @@
-"""The packed attention function against dense masked attention in float64, and what it refuses."""
+"""The packed attention function compared with dense masked attention in float64, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prefscope.scoring import attention
 from prefscope.scoring.attention import HARMLESS, QUERY_BLOCK, NotPackableError, attending, packed_attention, watching
 from prefscope.scoring.packing import PackedRow, pack
 from tests.numerics.made import Made
-from tests.numerics.rows import Layer, attended, deep, dense, drawn, sequences_of, strangers, tree
+from tests.numerics.rows import Layer, attended, deep, dense, drawn, sequences_of, tree, unrelated
 
-FOUR = strangers(4)
+FOUR = unrelated(4)
 ROWS = {
-    "one token": strangers(1),
-    "one sequence": strangers(37),
-    "single tokens": strangers(1, 1, 1),
-    "strangers": strangers(3, 40, 1, 17),
+    "one token": unrelated(1),
+    "one sequence": unrelated(37),
+    "single tokens": unrelated(1, 1, 1),
+    "unrelated": unrelated(3, 40, 1, 17),
     "a prompt with its responses": pack(
         sequences_of(*([9] * 30 + [i] * length for i, length in enumerate((5, 20, 1))))
     ),
@@ -50,7 +50,7 @@ TRAITS: dict[str, dict[str, Any]] = {
 
 
 def call(mask: Tensor | None = None, /, **given: Any) -> Tensor:
-    """Return what the attention function gives for a row of four tokens."""
+    """Return the output of the attention function for a row of four tokens."""
     inputs = drawn(FOUR)
     return packed_attention(Layer(), inputs.query, inputs.key, inputs.value, mask, **given)[0]
 
@@ -126,7 +126,7 @@ def test_responses_do_not_leak_into_each_other_or_the_prompt(poisoned: int, trai
 
 @pytest.mark.parametrize("traits", TRAITS.values(), ids=TRAITS)
 def test_no_tensor_of_a_long_row_grows_with_its_square(traits: dict[str, Any]) -> None:
-    row = strangers(*([100] * 28), 200)
+    row = unrelated(*([100] * 28), 200)
     inputs = drawn(row, **traits)
     with Made() as made:
         attended(row, inputs)
@@ -134,7 +134,7 @@ def test_no_tensor_of_a_long_row_grows_with_its_square(traits: dict[str, Any]) -
 
 
 def test_attention_scores_of_a_long_sequence_are_computed_block_by_block() -> None:
-    row = strangers(12 * QUERY_BLOCK)
+    row = unrelated(12 * QUERY_BLOCK)
     inputs = drawn(row, softcap=2.0, heads=2, key_heads=1)
     with Made() as made:
         attended(row, inputs)

@@ -1,4 +1,4 @@
-"""Models whose rotary frequencies depend on the longest sequence of a batch: each is computed as in a fresh model."""
+"""Models whose rotary frequencies depend on the longest sequence of a batch: each is computed as in a new model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both paths against one plain float64 forward a sequence; batches and memory trouble move nothing."""
+"""Both forward modes compared with a plain float64 forward per sequence; batches and memory errors change nothing."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def never_halved(sequences: Sequence[TokenSequence]) -> None:
 
 
 def largest_difference(some: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> float:
-    """Return the largest difference of a token, in nats."""
+    """Return the largest difference of any token, in nats."""
     return max(float(np.abs(one - other).max(initial=0.0)) for one, other in zip(some, others, strict=True))
 
 
 @pytest.fixture(scope="module", params=["packed", "padded"])
 def path(request: pytest.FixtureRequest) -> ForwardMode:
-    """Return each path in turn."""
+    """Return each forward mode in turn."""
     found: ForwardMode = request.param
     return found
 
 
 @pytest.fixture(scope="module")
 def model(samples: Path, path: ForwardMode) -> LanguageModel:
-    """Return the bundled policy in float32, its attention set to the path."""
+    """Return the bundled policy in float32, with its attention set for the forward mode."""
     folder = samples / "tiny-policy"
     checkpoint = Checkpoint(str(folder), folder)
     loaded = load_model(checkpoint, ModelSettings(str(folder)), device=torch.device("cpu"), dtype="float32")
@@ -58,7 +58,7 @@ def model(samples: Path, path: ForwardMode) -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def sequences(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTokenizerBase) -> list[TokenSequence]:
-    """Return some thirty bundled sequences of very different lengths, one of them without a scored token."""
+    """Return about thirty bundled sequences of very different lengths, one of them without a scored token."""
     tokenizer = PairTokenizer(tiny_tokenizer, TokenizationSettings(), CONTEXT, frozenset())
     found = [item for item in tokenizer.tokenize(bundled_pairs) if isinstance(item, TokenizedPair)]
     every = sorted((side for item in found for side in (item.chosen, item.rejected)), key=lambda s: len(s.token_ids))
@@ -67,7 +67,7 @@ def sequences(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedTok
 
 @pytest.fixture(scope="module")
 def one_by_one(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> Logps:
-    """Return what the engine gives for every sequence by itself."""
+    """Return the results of the engine for every sequence alone."""
     return [score_batch(model, path, [sequence], never_halved)[0] for sequence in sequences]
 
 
@@ -133,7 +133,7 @@ def test_sequences_without_a_scored_token_need_no_forward_pass(model: LanguageMo
 
 
 def limit_tokens(tokens: int, error: Callable[[], Exception]) -> Callable[..., None]:
-    """Return a hook with which a batch of more tokens does not fit into memory."""
+    """Return a hook that makes batches of more tokens run out of memory."""
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs["input_ids"].numel() > tokens:

@@ -1,4 +1,4 @@
-"""Many model families, packed and padded, against the plain forward of one sequence at a time."""
+"""Many model families, packed and padded, compared with the plain forward of one sequence at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the comparison with the plain forward can see: every trait moves log-probs, and losing one is caught."""
+"""What the comparison with the plain forward detects: every trait changes log-probs, and losing one is caught."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Attention = Callable[..., tuple[Tensor, None]]
 
 
 def use(attention: Attention, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put another attention in the place of the packed one."""
+    """Replace the packed attention with another one."""
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, attention)
 
 
 def packed_but(**wrong: Callable[[Any], Any]) -> Attention:
-    """Return the packed attention, with some of what it is given changed."""
+    """Return the packed attention, with some of its arguments changed."""
 
     def attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         return packed_attention(*args, **{**kwargs, **{name: change(kwargs[name]) for name, change in wrong.items()}})
@@ -62,7 +62,7 @@ def blind_to_segments(
 
 
 def ignored(_: object) -> None:
-    """Return nothing in place of what was given."""
+    """Return None instead of the argument."""
 
 
 def one_longer(window: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What a forward pass makes: no mask of a row, no logits but those of predicting positions, no copy of the head."""
+"""What a forward pass allocates: no mask of a row, logits only of predicting positions, no copy of the head."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def wide_headed(dtype: torch.dtype, path: ForwardMode, *, tied: bool = True) -> 
 
 
 def responses() -> list[TokenSequence]:
-    """Return short responses to a long prompt, which share no beginning."""
+    """Return short responses to a long prompt that share no prefix."""
     generator = np.random.default_rng(0)
     prompt = generator.integers(VOCABULARY, size=PROMPT)
     tails = [np.append(i, generator.integers(VOCABULARY, size=size - 1)) for i, size in enumerate(RESPONSES)]
     return [TokenSequence(np.concatenate([prompt, tail]).astype(np.int32), PROMPT) for tail in tails]
 
 
-def strangers(number: int, length: int) -> list[TokenSequence]:
+def unrelated(number: int, length: int) -> list[TokenSequence]:
     generator = np.random.default_rng(0)
     return [TokenSequence(generator.integers(100, size=length).astype(np.int32), 1) for _ in range(number)]
 
 
 def rows_through_the_head(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> list[int]:
-    """Return how many hidden states a forward pass turns into logits, chunk by chunk."""
+    """Return the number of hidden states that a forward pass turns into logits, for each chunk."""
     rows: list[int] = []
     linear: nn.Module = model.module.get_output_embeddings()
     with linear.register_forward_pre_hook(lambda _module, args: rows.append(args[0].numel() // HIDDEN)):
@@ -64,7 +64,7 @@ def test_no_tensor_of_a_packed_row_grows_with_its_square(config: PretrainedConfi
     model = as_loaded(random_model(config))
     follow(model, "packed")
     with Made() as made:
-        forward(model, "packed", strangers(34, 60))
+        forward(model, "packed", unrelated(34, 60))
     assert made.largest() < (34 * 60) ** 2 / 4
 
 

@@ -1,4 +1,4 @@
-"""The leak probe: recurrent layers are found by it alone, exactly, in any dtype, and nothing else is."""
+"""The leak probe: only it finds recurrent layers, in any dtype, and it finds nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model_of(config: PretrainedConfig, dtype: torch.dtype) -> LanguageModel:
 
 
 def leaks(model: LanguageModel, pool: list[int]) -> str:
-    """Return what the leak probe alone says, with probes of the given tokens."""
+    """Return the result of the leak probe alone, with probes of these tokens."""
     follow(model, "packed")
     return _leaks(model, _probes(np.array(pool, dtype=np.int32), CONTEXT))
 

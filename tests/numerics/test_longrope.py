@@ -1,4 +1,4 @@
-"""Models with a second set of rotary frequencies for long sequences: every sequence is computed with its own."""
+"""Models with a second set of rotary frequencies for long sequences: every sequence is computed with the right ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def longrope() -> PretrainedConfig:
 
 
 def short_and_long() -> list[TokenSequence]:
-    """Return responses on both sides of the limit to one prompt, and strangers, two of them at the limit itself."""
+    """Return responses to one prompt on both sides of the limit, and unrelated sequences, two of them at the limit."""
     generator = np.random.default_rng(0)
     prompt = generator.integers(VOCABULARY, size=10)
     related = [np.concatenate([prompt, generator.integers(VOCABULARY, size=n)]) for n in (3, 5, 6, 7, 30, 54)]
@@ -53,7 +53,7 @@ def short_and_long() -> list[TokenSequence]:
 
 
 def scored(path: ForwardMode, *, limit: int | None) -> tuple[list[list[float]], list[list[float]]]:
-    """Return what the plain forward gives, and what batches give that are planned with a limit."""
+    """Return the results of the plain forward, and of batches planned with a limit."""
     module, sequences = random_model(longrope()), short_and_long()
     expected = [plain_logps(module, sequence) for sequence in sequences]
     model = as_loaded(module)

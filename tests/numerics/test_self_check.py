@@ -1,4 +1,4 @@
-"""The self-check: what it says, and that it leaves a model as it was."""
+"""The self-check: what it reports, and that it leaves a model unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def state(module: nn.Module) -> dict[str, tuple[torch.dtype, bytes]]:
 
 
 def dtypes_seen(module: PreTrainedModel) -> list[torch.dtype]:
-    """Return a list to which every pass through the embeddings adds the dtype that it is computed in."""
+    """Return a list to which every pass through the embeddings appends its dtype."""
     seen: list[torch.dtype] = []
     embeddings: nn.Module = module.get_input_embeddings()
     embeddings.register_forward_hook(lambda _module, _args, embedded: seen.append(embedded.dtype))
@@ -55,7 +55,7 @@ def dtypes_seen(module: PreTrainedModel) -> list[torch.dtype]:
 
 
 def failing_in_a_row_of(tokens: int, error: Exception) -> Callable[..., None]:
-    """Return a hook with which a pass over a longer row than that fails."""
+    """Return a hook that makes a pass over a longer row fail."""
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs.get("position_ids") is not None and kwargs["input_ids"].shape[1] > tokens:

@@ -1,4 +1,4 @@
-"""In 16 bits a packed row is about as far from float32 as the plain forward is: rounding, and nothing else."""
+"""In 16 bits, a packed row is about as far from float32 as the plain forward: only rounding differs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 BATCH = 16
 MOST = 1.5
-"""The packed path's errors may be so many times the plain path's."""
+"""The errors of packing may be larger than those of the plain forward by this factor."""
 dtypes = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 
 
@@ -47,7 +47,7 @@ def drawn() -> list[TokenSequence]:
 
 
 def errors(model: LanguageModel, sequences: list[TokenSequence]) -> dict[str, NDArray[np.float32]]:
-    """Return by path how far each token's log-prob is from a float32 forward of the same weights."""
+    """Return, for each forward, how far each token's log-prob is from a float32 forward of the same weights."""
     plain = [forward(model, "padded", [sequence])[0] for sequence in sequences]
     follow(model, "packed")
     starts = range(0, len(sequences), BATCH)

@@ -1,4 +1,4 @@
-"""A model that is split among processes gives the log-probs of the whole one."""
+"""A model that is split among processes gives the log-probs of the whole model."""
 
 from __future__ import annotations
 

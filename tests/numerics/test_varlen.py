@@ -1,4 +1,4 @@
-"""Variable-length attention, level by level of the tree, gives what attention segment by segment gives.
+"""Variable-length attention by levels of the tree gives the output of attention by segments.
 
 torch's own function runs on CUDA alone, so another of its signature takes its place.
 """
@@ -18,7 +18,7 @@ from prefscope.scoring import attention
 from prefscope.scoring.attention import attending
 from prefscope.scoring.packing import PackedRow, pack
 from prefscope.scoring.varlen import CAUSAL, FULL, Level, find_varlen, levels_of
-from tests.numerics.rows import attended, deep, dense, drawn, sequences_of, strangers, tree
+from tests.numerics.rows import attended, deep, dense, drawn, sequences_of, tree, unrelated
 
 torch_varlen: Any = pytest.importorskip("torch.nn.attention.varlen")
 
@@ -26,8 +26,8 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 HEADS = 4
 ROWS = {
-    "one token": strangers(1),
-    "strangers": strangers(3, 40, 1, 17),
+    "one token": unrelated(1),
+    "unrelated": unrelated(3, 40, 1, 17),
     "a prompt with its responses": pack(
         sequences_of(*([9] * 30 + [i] * length for i, length in enumerate((5, 20, 1))))
     ),
@@ -36,7 +36,7 @@ ROWS = {
     "a forest": tree(),
 }
 AS_MANY_QUERIES_AS_HEADS = {
-    "a row of four tokens": strangers(4),
+    "a row of four tokens": unrelated(4),
     "four tokens below a prompt": pack(sequences_of([9] * 30 + [1] * 3, [9] * 30 + [2])),
 }
 Function = Callable[..., tuple[Tensor, Tensor]]

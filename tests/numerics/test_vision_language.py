@@ -1,4 +1,4 @@
-"""The text part of vision-language models gives the log-probs of the whole model's plain forward of a text."""
+"""The text part of a vision-language model gives the log-probs of the whole model's plain forward on a text."""
 
 from __future__ import annotations
 

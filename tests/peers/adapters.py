@@ -1,4 +1,4 @@
-"""Adapters of every kind that PEFT loads, with weights as training would leave them: none of them does nothing."""
+"""Adapters of every kind that PEFT loads, with weights as after training, so that each has an effect."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ADDITIVE: Mapping[str, Callable[[], Any]] = {
     "lora, ranks by pattern": lambda: _lora(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
     "lora with a bias of its own": lambda: _lora(lora_bias=True),
 }
-"""Switched off, they leave their base as it was published."""
+"""Adapters that restore the published base when disabled."""
 
 OTHERS: Mapping[str, Callable[[], Any]] = {
     "pissa": lambda: _lora(init_lora_weights="pissa"),
@@ -80,7 +80,7 @@ OTHERS: Mapping[str, Callable[[], Any]] = {
     ),
     "layer norms": _of(LNTuningConfig, target_modules=["input_layernorm", "norm"]),
 }
-"""Switched off, they may leave another model than their base."""
+"""Adapters that may leave a changed base when disabled."""
 
 ADAPTERS: Mapping[str, Callable[[], Any]] = {**ADDITIVE, **OTHERS}
 
@@ -92,7 +92,7 @@ def load_base(folder: Path) -> PreTrainedModel:
 
 
 def untied_base(folder: Path) -> Path:
-    """Save a random model whose head is apart from its embeddings and whose attention has biases, and return it."""
+    """Save a random model with an untied head and attention biases, and return it."""
     tokenizer = AutoTokenizer.from_pretrained(sample_data() / "tiny-ref")
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -149,7 +149,7 @@ def _written(peft: Any, base: Path, path: Path) -> Path:
 
 
 def load_by_peft(adapter: Path, base: Path) -> Any:
-    """Return the adapter on a fresh base as PEFT's documentation has it."""
+    """Return the adapter on a new base, loaded as in PEFT's documentation."""
     model = load_base(base)
     if (adapter / "tokenizer_config.json").is_file():
         model.resize_token_embeddings(len(AutoTokenizer.from_pretrained(adapter)))

@@ -1,4 +1,4 @@
-"""Fifteen conversations as data sets of TRL have them: what chat templates treat differently."""
+"""Fifteen conversations as in TRL data sets, which chat templates treat differently."""
 
 from __future__ import annotations
 

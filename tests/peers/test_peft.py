@@ -1,4 +1,4 @@
-"""Adapters of every kind that PEFT loads give PEFT's own numbers, and their base those of the base as published."""
+"""Adapters of every kind that PEFT loads give the numbers of PEFT, and their base those of the published base."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 @pytest.fixture(scope="module")
 def published(bases: Mapping[str, Path]) -> Mapping[str, Sums]:
-    """Return the log-probs of each base by itself."""
+    """Return the log-probs of each base alone."""
     return {name: sums_of(load_base(base), base) for name, base in bases.items()}
 
 

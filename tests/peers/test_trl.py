@@ -1,4 +1,4 @@
-"""The numbers of the installed TRL's DPOTrainer.evaluate, on the same pairs and checkpoints, in float32."""
+"""Results compared with the installed TRL's DPOTrainer.evaluate, on the same pairs and checkpoints, in float32."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BATCH = 8
 MOST_ROWS = 24
 """Of a batch of TRL."""
 LONGEST = 96
-"""Tokens that sequences are cut to."""
+"""The length in tokens that sequences are truncated to."""
 TIE = 1e-5
 FAR_FROM_ROUNDING = 0.01
 CONTEXT = 900
@@ -53,13 +53,13 @@ Row = dict[str, Any]
 
 
 def fitting_rows(rows: list[Row], tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    """Return the rows that fit the tiny models' context, to which we cut and TRL does not, shortest first."""
+    """Return the rows that fit the tiny models' context, shortest first: prefscope truncates to it, TRL does not."""
     sizes = [len(ids) for ids in tokenizer([json.dumps(row) for row in rows], verbose=False)["input_ids"]]
     return [rows[i] for i in np.argsort(sizes) if sizes[i] < CONTEXT]
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """Return a batch size that leaves no smaller last batch: TRL averages batch means."""
+    """Return a batch size without a smaller last batch, since TRL averages batch means."""
     return next(size for size in range(limit, 0, -1) if number % size == 0)
 
 
@@ -110,7 +110,7 @@ def evaluate(
 def our_table(
     rows: list[Row], policy: Path, ref: Path | str, folder: Path, *, max_length: int | None = None
 ) -> pd.DataFrame:
-    """Return our table of the rows."""
+    """Return prefscope's table of the rows."""
     data = folder / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = ScoreSettings(
@@ -127,7 +127,7 @@ def our_table(
 
 
 def save_random_adapter(base: Path, folder: Path) -> None:
-    """Write an adapter of the base whose every weight matters."""
+    """Write an adapter of the base whose every weight has an effect."""
     torch.manual_seed(0)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
     adapter = get_peft_model(load(base), config)
@@ -138,7 +138,7 @@ def save_random_adapter(base: Path, folder: Path) -> None:
 
 
 def disagreements(ours: pd.DataFrame, trl: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return our value and TRL's for each of the seven summary keys in which they differ by more than the tolerance."""
+    """Return prefscope's and TRL's values of those of the seven summary keys that differ by more than the tolerance."""
     tokens = {side: ours[f"{side}_num_tokens"].mean() for side in ("chosen", "rejected")}
     means = {
         "rewards/margins": (ours["margins"].mean(), BETA * 1e-5 * (tokens["chosen"] + tokens["rejected"])),
@@ -171,7 +171,7 @@ def as_texts(pair: PreferencePair) -> Row:
 
 
 def prompt_size(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many tokens a prompt has."""
+    """Return the number of tokens in a prompt."""
     text = row["prompt"]
     if not isinstance(text, str):
         text = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
@@ -188,7 +188,7 @@ def all_rows(bundled_pairs: list[PreferencePair], tiny_tokenizer: PreTrainedToke
 
 @pytest.fixture(scope="module")
 def batches(all_rows: dict[str, list[Row]], tiny_tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Row]]:
-    """Return some of the shorter pairs in each form, one batch; cut to LONGEST, each has something left to score."""
+    """Return some of the shorter pairs in each form, one batch; truncated to LONGEST, each has tokens left to score."""
     found = {}
     for form, rows in all_rows.items():
         short = [row for row in rows[: len(rows) // 2] if prompt_size(row, tiny_tokenizer) < LONGEST - 1]

@@ -58,7 +58,7 @@ class Pairs:
         return {name: np.array(values) for name, values in zip(names, (*sums, *counts, *tails, *sure), strict=True)}
 
     def of(self, pair: int) -> Pairs:
-        """Return one pair by itself."""
+        """Return one pair alone."""
         sides = [([model[0][pair]], [model[1][pair]]) for model in (self.policy, self.ref, self.collisions)]
         return Pairs(sides[0], sides[1], sides[2])
 
@@ -82,7 +82,7 @@ def some_pairs(draw: st.DrawFn) -> Pairs:
 
 
 def trl_loss(pairs: Pairs, loss_type: str, dtype: torch.dtype = torch.float64, **settings: Any) -> float:
-    """Return what TRL's own `_compute_loss` makes of a batch; the model's log-probs are put into its hands."""
+    """Return the results of TRL's `_compute_loss` for a batch, with log-probs passed in place of a model."""
     rows = [*pairs.policy[0], *pairs.policy[1]]
     longest = max(map(len, rows))
     logps = torch.zeros(len(rows), longest, dtype=dtype)

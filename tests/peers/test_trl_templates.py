@@ -1,4 +1,4 @@
-"""Every chat template that the installed TRL ships, on fifteen conversations: our token ids are its DPOTrainer's.
+"""Every chat template of the installed TRL, on fifteen conversations: token ids equal those of its DPOTrainer.
 
 What TRL does is run, not rewritten: `DPOTrainer._prepare_dataset` tokenizes each row. Where it refuses one, so do we.
 """
@@ -42,20 +42,20 @@ TYPED_PARTS: Mapping[str, tuple[str, ...]] = {
     ),
     "the template reads parts alone, and drops a string: flagged not_rendered here": ("idefics3", "smolvlm"),
 }
-"""Where ids differ: in the row of typed parts alone, which are joined into one text when they are read."""
+"""Where ids differ: only in the row of typed parts, which are joined into one text when read."""
 Ids = tuple[list[int], list[int], list[int]]
 """Of the prompt, and of chosen and rejected after it."""
 
 
 class Rows(list[Json]):
-    """As much of a `datasets.Dataset` as TRL asks for here."""
+    """The parts of `datasets.Dataset` that TRL uses here."""
 
     def map(self, function: Callable[..., Json], fn_kwargs: Json | None = None, **_: Any) -> Rows:
         return Rows(row | function(dict(row), **(fn_kwargs or {})) for row in self)
 
 
 def trls(row: Json, tokenizer: PreTrainedTokenizerBase) -> Ids | None:
-    """Return TRL's token ids of a row, None where it refuses it."""
+    """Return TRL's token ids of a row, None if it refuses the row."""
     trainer = SimpleNamespace(_tokenizer=tokenizer)
     try:
         (found,) = DPOTrainer._prepare_dataset(
@@ -67,13 +67,13 @@ def trls(row: Json, tokenizer: PreTrainedTokenizerBase) -> Ids | None:
 
 
 def pair_of(row: Json) -> PreferencePair:
-    """Return the pair that a row is."""
+    """Return the pair of a row."""
     pair, _ = normalise(SourceRow(0, 1, row))
     return pair
 
 
 def ours(row: Json, tokenizer: PreTrainedTokenizerBase) -> TokenizedPair | None:
-    """Return our tokens of a row, None where we refuse it."""
+    """Return prefscope's tokens of a row, None if it refuses the row."""
     (found,) = PairTokenizer(tokenizer, TokenizationSettings(), None, frozenset()).tokenize([pair_of(row)])
     return None if isinstance(found, BadRow) else found
 
@@ -90,12 +90,12 @@ def ids_of(pair: TokenizedPair | None) -> Ids | None:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return a tokenizer whose template a test may change."""
+    """Return a tokenizer whose template tests may change."""
     return copy.deepcopy(tiny_tokenizer)
 
 
 def may_differ(template: str) -> bool:
-    """Return whether a template is listed with the reason why its ids of typed parts differ."""
+    """Return whether a template is listed with a reason for different ids of typed parts."""
     return any({template, template.removesuffix("_training")} & {*names} for names in TYPED_PARTS.values())
 
 

@@ -1,4 +1,4 @@
-"""Tool calls, nulls and reasoning reach chat templates as TRL gives them, from JSON and Parquet."""
+"""Tool calls, nulls and reasoning reach chat templates as in TRL, from JSON and Parquet."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 def trl_ids(tokenizer: PreTrainedTokenizerBase, path: Path, folder: Path) -> list[Ids]:
-    """Return what DPOTrainer makes of the rows that `datasets` reads, None of a row that raises."""
+    """Return the rows read by `datasets` as prepared by DPOTrainer, None for rows that raise."""
     read = datasets.load_dataset(
         path.suffix.removeprefix(".").replace("jsonl", "json"),
         data_files=str(path),

@@ -1,4 +1,4 @@
-"""The bundled demo ledger, and apps that are ended with their test."""
+"""The bundled demo ledger, and apps that exit with their test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tui.terminal import Terminal
 
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let happen at once what waits for a person to rest."""
+    """Run postponed work at once instead of waiting until the user is idle."""
     for module in (filter_bar, pair_preview):
         monkeypatch.setattr(module, "DELAY", 0.005)
     monkeypatch.setattr(idle_timer, "IDLE_AFTER", 0.0)
@@ -30,14 +30,14 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let every test begin with what a new user finds."""
+    """Start every test with the state of a new user."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("TMUX", raising=False)
 
 
 @pytest.fixture
 def demo(samples: Path, tmp_path: Path) -> Session:
-    """Return a session on a copy of the demo ledger: marks are kept beside it."""
+    """Return a session on a copy of the demo ledger, so that its marks can be written beside it."""
     path = tmp_path / "demo.parquet"
     shutil.copy(samples / "demo.parquet", path)
     return Session(load_ledger(path), PreferenceSettings())
@@ -45,7 +45,7 @@ def demo(samples: Path, tmp_path: Path) -> Session:
 
 @pytest.fixture
 def show_pairs() -> Iterator[Callable[..., Terminal]]:
-    """Return a function that shows the pane of pairs on a terminal."""
+    """Return a function that shows the Pairs pane on a terminal."""
     with ExitStack() as stack:
 
         def show(session: Session, size: tuple[int, int] = (80, 24)) -> Terminal:

@@ -1,4 +1,4 @@
-"""Ledgers full of what data sets, models and files can hold to harm a terminal or a screen."""
+"""Ledgers full of values from data sets, models and files that could harm a terminal or a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefscope.ledger.file import METADATA_KEY, ExtraKind, build_schema, write_l
 from prefscope.ledger.marks import marks_path
 
 MARKER = "4242"
-"""Stands in every control sequence of a payload and in nothing that the screens write by themselves."""
+"""Occurs in every control sequence of a payload and in nothing that the screens write themselves."""
 ENCODED = "NDI0Mg=="
 PAYLOADS: Mapping[str, str] = {
     "clear": f"\x1b[2J\x1b[{MARKER};1Hcleared\x1b[{MARKER}m",
@@ -34,9 +34,9 @@ PAYLOADS: Mapping[str, str] = {
 TOKENS = ["ok", *PAYLOADS.values(), "\\xe2", "\\xf0\\x9f", "", " ", "end"]
 SHORT = "".join(text for text in PAYLOADS.values() if len(text) < 200)
 FILE = f"\x1b[2J\x9b{MARKER}m\u202e[b] [bold]日\r\x7f👨‍👩‍👧"
-"""How the name of a file begins."""
+"""The beginning of a hostile file name."""
 BROKEN = "\ud800"
-"""What JSON can hold and UTF-8 cannot."""
+"""Text that JSON can hold and UTF-8 cannot."""
 EXTRA: Mapping[str, ExtraKind] = {SHORT: "text", "[/x]日\x1b[2J": "number"}
 INVISIBLE = (
     "\u00ad\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
@@ -45,7 +45,7 @@ DANGEROUS = {*INVISIBLE, *map(chr, (*range(0x20), *range(0x7F, 0xA0), *range(0xD
 
 
 def write_hostile(path: Path, *, worse: float = 0.0) -> Path:
-    """Write a ledger with a pair for every payload in all places, and notes of marks beside it; return its path."""
+    """Write a ledger with a pair per payload, which is in all its fields, and marks with notes; return its path."""
     rows = [_pair(row, text, worse) for row, text in enumerate(PAYLOADS.values())]
     models = {role: {"name": f"{BROKEN}{SHORT.replace('/', '')}"} for role in ("policy", "ref")}
     manifest = {"has_reference": True, "models": {}, "data": {"source": SHORT, "pairs": len(rows)}}
@@ -59,7 +59,7 @@ def write_hostile(path: Path, *, worse: float = 0.0) -> Path:
 
 
 def _pair(row: int, text: str, worse: float) -> dict[str, Any]:
-    """Return a pair that has a text everywhere."""
+    """Return a pair with the text in every field."""
     num = len(TOKENS)
     logps = [-1.0 - at % 5 for at in range(num)]
     refs = {"chosen": [-1.5] * num, "rejected": [-2.0 - worse - row / 8] * num}
@@ -78,7 +78,7 @@ def _pair(row: int, text: str, worse: float) -> dict[str, Any]:
 
 
 class Step(NamedTuple):
-    """Keys that lead from one screen to the next, and what is to be seen there."""
+    """Keys that lead from one screen to the next, and text expected there."""
 
     keys: Sequence[str]
     seen: str

@@ -1,4 +1,4 @@
-"""The pane of one pair by itself, and ledgers with tokens for it."""
+"""An app with only the Pair pane, and ledgers with tokens for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REJECTED: Tokens = [("Use", -1.0, -1.0), (" []", -4.0, -0.5)]
 
 
 class PairApp(App[None]):
-    """Without the filters of painted lines: what is hostile has to be safe before them."""
+    """Without the filters on rendered lines: hostile text must be safe without them."""
 
     CSS_PATH = Path(prefscope.tui.__file__).with_name("prefscope.tcss")
     HORIZONTAL_BREAKPOINTS = PrefscopeApp.HORIZONTAL_BREAKPOINTS
@@ -65,7 +65,7 @@ def write_session(
     has_reference: bool = True,
     has_tokens: bool = True,
 ) -> Session:
-    """Write a ledger of pairs, what they leave out filled in, and return a session on it.
+    """Write a ledger of pairs, with defaults for missing values, and return a session on it.
 
     `chosen` and `rejected` of a pair are its tokens; sums and texts follow from them unless they are given.
     """

@@ -1,4 +1,4 @@
-"""The pane of pairs by itself, and ledgers of a few pairs for it."""
+"""An app with only the Pairs pane, and ledgers of a few pairs for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS: Mapping[str, str] = {"prompt": "prompt", "chosen": "chosen", "rejected": 
 
 
 class PairsScreen(Screen[None]):
-    """The pane of pairs, alone."""
+    """An app with only the Pairs pane."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class PairsScreen(Screen[None]):
 
 
 class PairsApp(App[None]):
-    """Without the filters of painted lines: what is hostile has to be safe before them."""
+    """Without the filters on rendered lines: hostile text must be safe without them."""
 
     CSS_PATH = Path(prefscope.tui.__file__).with_name("prefscope.tcss")
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 (as Textual declares it)
@@ -75,7 +75,7 @@ def write_pairs(
     has_reference: bool = True,
     group: int = 500,
 ) -> Session:
-    """Write a ledger of pairs, what they leave out filled in, and return a session on it."""
+    """Write a ledger of pairs, with defaults for missing values, and return a session on it."""
     rows = [_filled(row, pair, has_reference=has_reference) for row, pair in enumerate(pairs)]
     extra = extra or {}
     columns = {name: [row[name] for row in rows] for name in _filled(0, {}, has_reference=has_reference)}
@@ -88,7 +88,7 @@ def write_pairs(
 
 
 def _filled(row: int, pair: Mapping[str, Any], *, has_reference: bool) -> dict[str, Any]:
-    """Return a pair of margin `margin` at beta 0.1 (0 unless given), unless its log-probs are given."""
+    """Return a pair with the margin `margin` (default 0) at beta 0.1, or with the log-probs passed."""
     given = {name: value for name, value in pair.items() if name != "margin"}
     reference = {"ref_chosen_logps": -52.0, "ref_rejected_logps": -61.0} if has_reference else {}
     return {

@@ -1,4 +1,4 @@
-"""An app on a terminal that is not there, driven by plain calls."""
+"""An app on a virtual terminal, driven by plain calls."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from textual.strip import Strip
 
 GOLDEN = Path(__file__).with_name("golden")
 RECORDED_WITH = "8.2.8"
-"""The Textual that the golden screens were recorded with; another one may move a cell."""
+"""The Textual version that the golden screens were recorded with; other versions may move a cell."""
 
 
 class Terminal:
-    """Runs an app of the given size until it is left."""
+    """Context manager that runs an app on a terminal of a given size."""
 
     def __init__(self, app: App[Any], size: tuple[int, int] = (80, 24)) -> None:
         self.app = app
@@ -46,18 +46,18 @@ class Terminal:
             self._runner.close()
 
     def rest(self, seconds: float = 0.03) -> None:
-        """Wait until what is delayed has happened too."""
+        """Wait until delayed updates have happened, too."""
         self._runner.run(self.pilot.pause(seconds))
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until something holds that another process brings about."""
+        """Wait until a condition holds that another process fulfils."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self.text
             self.rest()
 
     def finish(self) -> None:
-        """Wait until threads have done their work, then rest."""
+        """Wait until threads have finished, then rest."""
         self._runner.run(self.app.workers.wait_for_complete())
         self.rest()
 
@@ -71,24 +71,24 @@ class Terminal:
         self.press(*text)
 
     def click(self, widget: str, x: int, y: int, times: int = 1) -> None:
-        """Click at a place of the first widget that a selector finds, then rest."""
+        """Click at a position in the first widget that matches a selector, then rest."""
         self._runner.run(self.pilot.click(widget, offset=Offset(x, y), times=times))
         self.rest()
 
     def click_text(self, text: str) -> None:
-        """Click on a text where it is first painted, then rest."""
+        """Click on the first occurrence of a text, then rest."""
         y, line = next((y, line) for y, line in enumerate(self.lines) if text in line)
         self._runner.run(self.pilot.click(offset=Offset(cell_len(line[: line.index(text)]), y)))
         self.rest()
 
     def resize(self, width: int, height: int) -> None:
-        """Give the terminal another size."""
+        """Resize the terminal."""
         self._runner.run(self.pilot.resize_terminal(width, height))
         self.rest()
 
     @property
     def strips(self) -> list[Strip]:
-        """The lines as they are painted, with their styles."""
+        """The painted lines, with their styles."""
 
         async def paint() -> list[Strip]:
             await self.pilot.pause()  # a footer that is made anew leaves widgets without a parent for a moment
@@ -98,7 +98,7 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """The lines as text, without the spaces at their ends."""
+        """The lines as text, without trailing spaces."""
         return [strip.text.rstrip() for strip in self.strips]
 
     @property
@@ -108,11 +108,11 @@ class Terminal:
 
     @property
     def widths(self) -> set[int]:
-        """How many cells the lines take up."""
+        """The widths of the lines in cells."""
         return {cell_len(strip.text) for strip in self.strips}
 
     def colour_of(self, text: str) -> str | None:
-        """Return the colour that a text is painted in where it is first found."""
+        """Return the colour of the first occurrence of a text."""
         for strip in self.strips:
             for segment in strip:
                 if text in segment.text and segment.style is not None and segment.style.color is not None:
@@ -121,7 +121,7 @@ class Terminal:
 
 
 def assert_golden(terminal: Terminal, name: str) -> None:
-    """Compare the screen with the one that was recorded under a name at this size; RECORD_GOLDEN=1 records it anew."""
+    """Compare the screen with the golden file of this name and size; RECORD_GOLDEN=1 records it again."""
     if textual.__version__ != RECORDED_WITH:
         pytest.skip(f"golden screens are for Textual {RECORDED_WITH}")
     path = GOLDEN / f"{name}@{terminal.app.size.width}x{terminal.app.size.height}.txt"
@@ -131,7 +131,7 @@ def assert_golden(terminal: Terminal, name: str) -> None:
 
 
 def prompts(terminal: Terminal) -> list[str]:
-    """Return the numbers of the pairs in view, from their lines."""
+    """Return the row numbers of the pairs in view."""
     rows = [line[1:].split()[0] for line in terminal.lines[1:] if "prompt " in line]
     return [row for row in rows if row.isdigit()]
 

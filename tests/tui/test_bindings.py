@@ -1,4 +1,4 @@
-"""Every key is named, told in the help panel of the place where it works, and means one thing there."""
+"""Every key has an id and a description, appears in the help panel where it works, and has one meaning there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTUALS_OWN = {"ctrl+q", "ctrl+c", "ctrl+p", "super+c"}
 
 
 def own_classes() -> Iterator[type[DOMNode]]:
-    """Yield every class of ours that can have bindings."""
+    """Yield every prefscope class that can have bindings."""
     for found in pkgutil.walk_packages(prefscope.tui.__path__, "prefscope.tui."):
         module = import_module(found.name)
         for _, one in inspect.getmembers(module, inspect.isclass):
@@ -37,7 +37,7 @@ def own_classes() -> Iterator[type[DOMNode]]:
 
 
 def own_bindings() -> list[tuple[str, Binding]]:
-    """Return the bindings that our classes declare, with the name of the class."""
+    """Return the bindings declared by prefscope's classes, with the name of the class."""
     classes = [one for one in own_classes() if "BINDINGS" in vars(one)]
     return [(one.__name__, binding) for one in classes for binding in Binding.make_bindings(vars(one)["BINDINGS"])]
 
@@ -78,7 +78,7 @@ PLACES: dict[str, list[str]] = {
     "load": ["o"],
 }
 SHADOWED = {"filter": {"escape"}}
-"""In the line for the filter esc leaves the line; after that it clears the filter."""
+"""In the filter, esc leaves the input field; on the pairs, it clears the filter."""
 
 
 @pytest.fixture(name="show")
@@ -95,7 +95,7 @@ def _show(demo: Session) -> Iterator[Callable[[str], Terminal]]:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_help_panel_lists_every_active_key(show: Callable[[str], Terminal], place: str) -> None:
-    """Textual's panel lists what is active from the focus upwards, also what the footer leaves out."""
+    """Textual's panel lists all active bindings from the focus upwards, also those that the footer leaves out."""
     terminal = show(place)
     active = terminal.app.screen.active_bindings.values()
     told = {one.binding.description for one in active if one.enabled and not one.binding.system}

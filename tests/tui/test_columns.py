@@ -1,4 +1,4 @@
-"""The columns of the table of pairs, as they are chosen in their dialog."""
+"""The dialog that chooses the columns of the table of pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Show = Callable[..., Terminal]
 
 
 def header(terminal: Terminal) -> list[str]:
-    """Return the titles of the columns that are shown."""
+    """Return the titles of the shown columns."""
     return next(line for line in terminal.lines if line.lstrip().startswith("#")).partition("│")[0].split()
 
 

@@ -1,4 +1,4 @@
-"""The command palette: what it lists on which screen, and that a command does what it says."""
+"""The command palette: what it lists on each screen, and what its commands do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Show = Callable[..., Terminal]
 
 
 def ask(terminal: Terminal, text: str) -> None:
-    """Choose the first command that a text finds."""
+    """Run the first command that matches a text."""
     terminal.press("ctrl+p")
     terminal.type(text)
     terminal.wait_for(lambda: bool(listed(terminal)))
@@ -29,7 +29,7 @@ def ask(terminal: Terminal, text: str) -> None:
 
 
 def listed(terminal: Terminal) -> list[str]:
-    """Return the names of the commands in the list."""
+    """Return the names of the listed commands."""
     options = terminal.app.screen.query_one(CommandList).options
     return [str(option.prompt).partition("\n")[0] for option in options]
 

@@ -1,4 +1,4 @@
-"""Copying with y, and what is told about it."""
+"""Copying with y, and its notification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The export dialog: what it offers, refuses and writes, and the command line that writes the same."""
+"""The export dialog: what it suggests, refuses and writes, and the equivalent command line."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Program = Callable[..., tuple[int, str, str]]
 Show = Callable[..., Terminal]
 MARKS: dict[int, Decision] = {3: "keep", 8: "drop", 46: "drop", 115: "swap"}
 TO_ROWS, TO_FORM, TO_TICKS, TO_BUTTONS = (["tab"] * count for count in (1, 2, 3, 5))
-"""The ways from the path to the other fields."""
+"""Keys that lead from the path to the other fields."""
 
 
 @pytest.fixture
 def session(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """Return a session on a copy of the demo ledger in the working folder, some wrong pairs marked and filtered by."""
+    """Return a session on a copy of the demo ledger in the working folder, with marks and a filter of wrong pairs."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(samples / "demo.parquet", "demo.parquet")
     session = Session(load_ledger(Path("demo.parquet")), PreferenceSettings())
@@ -69,7 +69,7 @@ def path_of(terminal: Terminal) -> str:
 
 
 def write(terminal: Terminal) -> str:
-    """Have the file written, and return the command line that was shown for it."""
+    """Write the file, and return the command line shown for it."""
     command = dialog(terminal).request.command
     dialog(terminal).query_one(Input).focus()
     terminal.press("enter")

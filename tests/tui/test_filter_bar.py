@@ -1,4 +1,4 @@
-"""The line for the filter: live, forgiving while one types, with completion and history."""
+"""The filter bar: live, forgiving while typing, with completion and history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = Names(
 
 @pytest.fixture
 def shown(tmp_path: Path, show_pairs: Show) -> Terminal:
-    """Return four pairs on a terminal, the filter line in focus."""
+    """Return a terminal with four pairs and the focus in the filter."""
     margins = (0.5, -0.25, 0.0, -1.5)
     session = write_pairs(tmp_path / "four.parquet", [{"margin": margin} for margin in margins])
     terminal = show_pairs(session)

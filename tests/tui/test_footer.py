@@ -1,4 +1,4 @@
-"""The last line: which keys it tells, which it leaves out, and a click on one."""
+"""The footer: which keys it shows, which it leaves out, and a click on one."""
 
 from __future__ import annotations
 

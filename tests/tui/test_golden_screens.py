@@ -1,4 +1,4 @@
-"""Every screen and dialog as it was last looked at, on the demo ledger."""
+"""Every screen and dialog of the demo ledger matches its golden file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health tells what is wrong with the data: at once for few pairs, on request for many."""
+"""Health shows lint findings: at once for few pairs, on request for many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health: findings, flags and subsets, and the pairs that a row is about."""
+"""Health: findings, flags and subsets, and the pairs of a row."""
 
 from __future__ import annotations
 

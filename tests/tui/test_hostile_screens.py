@@ -40,7 +40,7 @@ SIZES = [(80, 24), (120, 36)]
 
 
 class Bare(PrefscopeApp):
-    """Without the filters of painted lines."""
+    """Without the filters on rendered lines."""
 
     CSS_PATH = str(Path(prefscope.tui.__file__).with_name("prefscope.tcss"))
 
@@ -49,7 +49,7 @@ class Bare(PrefscopeApp):
 
 
 def dangers(terminal: Terminal) -> list[str]:
-    """Return what a terminal would obey, and what is wrong with the widths of lines."""
+    """Return control characters that a terminal would execute, and lines of wrong width."""
     texts = [strip.text for strip in terminal.strips]
     wide = {cell_len(text) for text in texts} - {terminal.app.size.width}
     return [*map(repr, sorted(set("".join(texts)) & DANGEROUS)), *(f"{width} cells" for width in sorted(wide))]
@@ -61,7 +61,7 @@ def _paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _opened_lately() -> None:
+def _recently_opened() -> None:
     remember(Remembered(opened=tuple(Opened(text, text, text) for text in [*PAYLOADS.values()][:8])))
 
 
@@ -106,7 +106,7 @@ sys.stdin.readline()
 
 
 def talker(events: str) -> tuple[str, ...]:
-    """Return a worker that says some events and waits."""
+    """Return a worker that emits some events and waits."""
     return sys.executable, "-c", TALKER.format(events=events)
 
 

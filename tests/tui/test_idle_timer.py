@@ -1,4 +1,4 @@
-"""Slow work waits until the user is idle, but not for ever."""
+"""Slow work waits until the user is idle, but not forever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ring:
 
 @pytest.fixture
 def _own_collector() -> Iterator[None]:
-    """Give the garbage collector back as it was."""
+    """Restore the settings of the garbage collector."""
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)

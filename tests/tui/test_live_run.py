@@ -1,4 +1,4 @@
-"""While a worker scores, the screens show what there is, and nothing of it is lost when the worker goes."""
+"""While a worker scores, the screens show its results so far, and none are lost when the worker ends."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def run_of(terminal: Terminal) -> Scoring:
 
 
 def known(terminal: Terminal) -> int:
-    """Return how many pairs are on the screen with their numbers."""
+    """Return the number of pairs that are shown as scored."""
     if not is_open(terminal):
         return 0
     view = session(terminal).view
@@ -132,7 +132,7 @@ def wait_for_all(terminal: Terminal) -> None:
 
 
 def stop(terminal: Terminal) -> None:
-    """Stop the run and wait until the screen shows all that it told."""
+    """Stop the run and wait until the screen shows all its results."""
     terminal.press("x")
     terminal.wait_for(lambda: "stopped at" in terminal.text)
     terminal.rest(0.6)
@@ -146,7 +146,7 @@ def table(path: Path) -> bytes:
 
 @pytest.fixture(name="undisturbed")
 def _undisturbed(settings: ScoreSettings, tmp_path: Path) -> bytes:
-    """Return the table of a run that nobody watched or stopped, from an empty store."""
+    """Return the table of an undisturbed run without screens, from an empty store."""
     other = replace(settings, compute=replace(settings.compute, cache_dir=str(tmp_path / "other")))
     return table(score(other, lambda _: tmp_path / "undisturbed.parquet", lambda _: None))
 

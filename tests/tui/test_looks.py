@@ -1,4 +1,4 @@
-"""Colours, themes and what is remembered; terminals that show no colour or ASCII alone."""
+"""Colours, themes and remembered choices; terminals without colours or with ASCII only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCREENS = ["1", "2", "3", "4", "5", "6", "2 f", "2 c", "2 e", "3 t", "3 p", "2 m
 
 
 def painted(terminal: Terminal) -> list[list[Segment]]:
-    """Return the lines as the terminal gets them."""
+    """Return the lines as sent to the terminal."""
     lines = []
     for strip in terminal.strips:
         segments = list(strip)
@@ -35,7 +35,7 @@ def painted(terminal: Terminal) -> list[list[Segment]]:
 
 
 def strong_background(terminal: Terminal) -> str:
-    """Return the colour of tokens that the policy likes much more."""
+    """Return the colour of tokens that are much more likely under the policy."""
     style = terminal.app.screen.query_one("#chosen").get_component_rich_style("token--positive-strong")
     assert style.bgcolor is not None
     return style.bgcolor.get_truecolor().hex

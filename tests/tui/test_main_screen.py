@@ -1,4 +1,4 @@
-"""The whole app on the demo ledger: its screens by their numbers, and the ways from one to the other."""
+"""The whole app on the demo ledger: its numbered screens, and switching between them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show(demo: Session) -> Iterator[Show]:
 
 
 def tab(terminal: Terminal) -> str:
-    """Return the pane that is shown."""
+    """Return the shown pane."""
     return str(terminal.app.screen.query_one(ContentSwitcher).current)
 
 

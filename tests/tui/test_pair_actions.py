@@ -1,4 +1,4 @@
-"""What is done in the table of pairs: they are ordered, marked and copied."""
+"""Actions of the table of pairs: sort, mark and copy."""
 
 from __future__ import annotations
 

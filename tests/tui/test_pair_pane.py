@@ -80,8 +80,8 @@ def lines_of(name: str) -> list[str]:
     return (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
-def told(terminal: Terminal) -> list[str]:
-    """Return what was told in passing."""
+def notifications(terminal: Terminal) -> list[str]:
+    """Return the notifications."""
     return [notification.message for notification in terminal.app._notifications]
 
 
@@ -131,7 +131,7 @@ def test_the_next_wrong_pair_is_found_or_a_notice_shown(
         terminal.press(key)
         seen.append(session.position)
     assert seen == [1, 3, 3, 1, 1]
-    assert told(terminal) == ["No more wrong pairs this way"] * 2
+    assert notifications(terminal) == ["No more wrong pairs this way"] * 2
 
 
 def test_cursor_moves_on_other_screens_are_followed(
@@ -297,7 +297,7 @@ def test_a_mark_that_cannot_be_written_is_reported_and_not_kept(
     terminal = show(session)
     terminal.press("space", "u")
     assert session.mark_of(0) == Mark()
-    assert [text.partition(" The")[0].rpartition(": ")[2].split(" (")[0] for text in told(terminal)] == [
+    assert [text.partition(" The")[0].rpartition(": ")[2].split(" (")[0] for text in notifications(terminal)] == [
         "the marks cannot be written",
         "There is no mark to undo",
     ]

@@ -1,4 +1,4 @@
-"""The pane of pairs as a whole: at both sizes, with quick filters, a preview and hostile texts."""
+"""The Pairs pane as a whole: at both sizes, with quick filters, a preview and hostile texts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOSTILE = {
 
 
 def edges(strip: Strip) -> list[int]:
-    """Return where the cells of a line of the table end."""
+    """Return the columns at which the cells of a table line end."""
     widths = [cell_len(segment.text) for segment in strip]
     return list(itertools.accumulate(widths))[: 2 * 7]
 

@@ -1,4 +1,4 @@
-"""What matters in a response: ranks, extremes, shares of the margin, and from where on tokens are coloured."""
+"""The facts about a response: ranks, extremes, shares of the margin, and the steps of colour."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_extreme_tokens_are_the_strong_and_the_top_ranked_ones() -> None:
         ([math.nan, 1.0], (1, 1.0)),
         ([], (0, 0.0)),
     ],
-    ids=["one", "two", "taken back", "no margin", "nan", "none"],
+    ids=["one", "two", "partly cancelled", "no margin", "nan", "none"],
 )
 def test_the_smallest_number_of_tokens_that_give_half_of_a_margin_is_found(
     contributions: list[float], expected: tuple[int, float]

@@ -1,4 +1,4 @@
-"""Several ledgers of the same pairs in one session, with no screen: which one is shown, what goes with it."""
+"""Several ledgers of the same pairs in one session, without a screen: which is shown, and what depends on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Open = Callable[..., Session]
 
 
 def pairs_of(**margins: float) -> list[dict[str, Any]]:
-    """Return pairs of these margins, each named by a letter."""
+    """Return pairs with these margins, each named by a letter."""
     return [{"pair_id": letter * 16, "margin": margin} for letter, margin in margins.items()]
 
 

@@ -1,4 +1,4 @@
-"""The runs on the screen: two steps of the demo's training, and runs that cannot be compared plainly."""
+"""The Runs pane: two steps of the demo's training, and runs that are hard to compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNTS = {"both": 124, "only_a": 31, "neither": 13, "only_b": 2}
 
 @pytest.fixture
 def session(samples: Path, tmp_path: Path) -> Session:
-    """Return the demo ledger with an earlier step of the same training beside it."""
+    """Return a session on the demo ledger and an earlier step of the same training."""
     names = ("demo.parquet", "demo-early.parquet")
     shown, early = (load_ledger(shutil.copy(samples / name, tmp_path / name)) for name in names)
     return Session(shown, PreferenceSettings(), [early])
@@ -51,7 +51,7 @@ def show() -> Iterator[Show]:
 
 
 def open_runs(folder: Path, *runs: Sequence[dict[str, Any]]) -> Session:
-    """Return a session on runs, whose files are named by their numbers."""
+    """Return a session on runs whose files are named by number."""
     ledgers = [write_pairs(folder / f"{number}.parquet", run).ledger for number, run in enumerate(runs)]
     return Session(ledgers[0], PreferenceSettings(), ledgers[1:])
 

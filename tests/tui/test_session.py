@@ -1,4 +1,4 @@
-"""What is looked at: filter, order, cursor and marks, with no screen."""
+"""A session: filter, order, cursor and marks, without a screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A response as a heat map of tokens: every text is shown safely, and the cursor tells the numbers."""
+"""A response as a heat map of tokens: every text is shown safely, and the cursor shows a token's numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lines_of(tokens: list[str], width: int) -> list[str]:
 
 @dataclass
 class Seen:
-    """What a view showed after some keys."""
+    """What a view shows after some keys."""
 
     lines: list[str]
     cursor: int
@@ -66,7 +66,7 @@ class Seen:
 
 
 class Host(App[None]):
-    """An app of one view."""
+    """An app with a single view."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
 
@@ -96,7 +96,7 @@ def see(
     marks: list[bool] | None = None,
     click: tuple[int, int] | None = None,
 ) -> Seen:
-    """Return what a view of a response shows after some keys; styles by the text of a token."""
+    """Return what a view of a response shows after some keys, with styles by token text."""
 
     async def look() -> Seen:
         app = Host(one)

@@ -1,4 +1,4 @@
-"""Knobs and curves: plain arithmetic, against the ledger's own columns."""
+"""Knobs and curves, compared with the ledger's own columns."""
 
 from __future__ import annotations
 

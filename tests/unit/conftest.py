@@ -1,4 +1,4 @@
-"""Ledgers of known numbers, written without any model."""
+"""Ledgers of known numbers, written without a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOGPS = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "re
 
 @pytest.fixture
 def write_pairs(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a ledger: pairs as mappings, what they leave out filled in, and returns its path.
+    """Return a function that writes a ledger of pairs, with defaults for missing values, and returns its path.
 
     `logps` of a pair are its four sums in the ledger's order; without a reference the last two are None.
     """

@@ -1,4 +1,4 @@
-"""Errors are sentences: where, what, and what to do next; their kind decides the exit code."""
+"""Errors are sentences: where, what, and what to do next; their class determines the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events survive their way through a pipe as lines of JSON."""
+"""Events survive a pipe as lines of JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Things lie where a user's machine keeps them, or where asked."""
+"""Files are in the user's standard folders, or where requested."""
 
 from __future__ import annotations
 

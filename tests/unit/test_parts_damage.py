@@ -1,4 +1,4 @@
-"""A damaged plan or record of a run is refused with its name; those from before digests are read."""
+"""A damaged plan or run record is refused by name; those written before there were digests are read."""
 
 from __future__ import annotations
 

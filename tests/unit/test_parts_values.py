@@ -1,4 +1,4 @@
-"""Files of a folder of parts whose digests are right and whose values are not: refused by name, never a bug."""
+"""Files of a folder of parts with valid digests and invalid values: refused by name, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds private texts is its owner's alone; what a dead process left beside an output goes."""
+"""Files with private texts are accessible only to their owner; leftovers of dead processes are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenization ahead: in parallel, in order, and never more than some chunks in memory."""
+"""Tokenization ahead of time: in parallel, in order, and with only a few chunks in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 20  # a call that waits longer waits for one that never comes
 
 
 def chunks_of(count: int, drawn: list[int]) -> Iterator[list[PreferencePair]]:
-    """Yield numbers in the place of chunks of pairs."""
+    """Yield chunks of numbers instead of pairs."""
     for number in range(count):
         drawn.append(number)
         yield cast("list[PreferencePair]", [number])

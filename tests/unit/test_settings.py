@@ -1,4 +1,4 @@
-"""Settings survive their way to a worker process as JSON."""
+"""Settings survive the transfer to a worker process as JSON."""
 
 from __future__ import annotations
 

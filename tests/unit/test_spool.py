@@ -1,4 +1,4 @@
-"""The spool gives back what went in: sequences, texts and the data set's own columns."""
+"""The spool round-trips sequences, texts and the data set's columns."""
 
 from __future__ import annotations
 

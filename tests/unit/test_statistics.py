@@ -1,4 +1,4 @@
-"""Tails of the binomial distribution against exact fractions, and bounds of means against the normal ones."""
+"""Tails of the binomial distribution compared with exact fractions, and bounds of means with the normal ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set of some shards, what an undisturbed run makes of it, and an object store."""
+"""A data set of several shards, the results of an undisturbed run, and an object store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_jsonl: Callable[..., Pa
 
 @pytest.fixture(scope="module")
 def shards_by_tokens() -> Iterator[None]:
-    """Let some pairs fill a shard by their tokens, in all tests of a module."""
+    """Limit shards to few tokens, in all tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         cut_by_tokens(patch)
         yield
@@ -30,13 +30,13 @@ def shards_by_tokens() -> Iterator[None]:
 
 @pytest.fixture
 def shards_by_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard by their number."""
+    """Limit shards to few pairs."""
     cut_by_pairs(monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return the table of a run of one process, by shards of some tokens."""
+    """Return the table of a run of one process, with shards of few tokens."""
     table = tmp_path_factory.mktemp("whole") / "whole.csv"
     with pytest.MonkeyPatch.context() as patch:
         cut_by_tokens(patch)
@@ -58,7 +58,7 @@ def policy_alone(data: Path) -> ScoreSettings:
 
 @pytest.fixture(scope="session")
 def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Return a run over all pairs by shards of some pairs."""
+    """Return a run over all pairs, with shards of few pairs."""
     with pytest.MonkeyPatch.context() as patch:
         cut_by_pairs(patch)
         patch.chdir(tmp_path_factory.mktemp("undisturbed"))
@@ -67,7 +67,7 @@ def undisturbed(settings: ScoreSettings, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def single_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what ends its process be tried once as a shard, once as a batch and once as a sequence."""
+    """Try work that kills its process only once as a shard, once as a batch and once as a sequence."""
     monkeypatch.setattr(shard_scorer, "TRIES", 1)
     monkeypatch.setattr(shard_scorer, "TRIES_IN_PIECES", 1)
 

@@ -1,4 +1,4 @@
-"""An object store to try things on: moto's S3 server in a thread, which counts requests and can refuse some."""
+"""An object store for tests: moto's S3 server in a thread, which records requests and can refuse some."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Store:
 
 @contextmanager
 def running_store() -> Iterator[Store]:
-    """Give a store that runs for a while; the test is skipped where moto is not installed."""
+    """Yield a running store; skip the test if moto is not installed."""
     reason = "the S3 server of moto is not installed"
     server = pytest.importorskip("moto.server", reason=reason, exc_type=ImportError)
     serving = pytest.importorskip("werkzeug.serving", reason=reason)

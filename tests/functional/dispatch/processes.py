@@ -1,4 +1,4 @@
-"""The processes that share the work: how they are found and waited for, and how they meet their end."""
+"""The processes that share the work: finding them, waiting for them, and killing them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ either_end = pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), 9)", "time.sleep(600)"], ids=["it is killed", "it hangs"]
 )
 XDIST_WORKER = "PYTEST_XDIST_WORKER"
-"""The environment variable that names a process of pytest; what a test starts inherits it."""
+"""The environment variable that names a pytest process; processes that a test starts inherit it."""
 finds_processes = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 splits_in_two = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 
 
 def find_unique_length(outcome: Outcome) -> tuple[int, int]:
-    """Return a row whose chosen response has as many tokens as no other response, and that number."""
+    """Return a row whose chosen response has a unique number of tokens, and that number."""
     lengths = Counter(length for side in SIDES for length in outcome.table[f"{side}_num_tokens"].to_pylist())
     chosen = enumerate(outcome.table["chosen_num_tokens"].to_pylist())
     return next((row, length) for row, length in chosen if lengths[length] == 1)
 
 
 def processes_named(*parts: bytes) -> list[int]:
-    """Return the processes with one of these words in their command line that come from this process of pytest."""
+    """Return the processes started by this pytest process with one of these words in their command line."""
     ours = f"{XDIST_WORKER}={os.environ.get(XDIST_WORKER, '')}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -62,7 +62,7 @@ def ranks() -> list[int]:
 
 
 def wait_until(condition: Callable[[], object], seconds: float) -> None:
-    """Wait for what has to come in so many seconds."""
+    """Wait until a condition holds, or fail after `seconds`."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never came"

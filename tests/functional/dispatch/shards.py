@@ -1,4 +1,4 @@
-"""A data set of some shards, and the commands that score it: their options, their processes and what they leave."""
+"""A data set of several shards, and the commands that score it: their options, processes and results."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ main()
 
 
 def cut_by_tokens(patch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard by their tokens."""
+    """Limit shards to few tokens."""
     patch.setattr(shards, "FEWEST_TOKENS", FEWEST_TOKENS)
 
 
 def cut_by_pairs(patch: pytest.MonkeyPatch) -> None:
-    """Let some pairs fill a shard by their number."""
+    """Limit shards to few pairs."""
     for module, name, value in BY_PAIRS:
         patch.setattr(module, name, value)
 
@@ -82,7 +82,7 @@ def call(*arguments: str | Path) -> int:
 def start(
     *arguments: str, stdout: int = subprocess.DEVNULL, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Run a command line in a process of its own, where some pairs fill a shard by their tokens."""
+    """Run a command line in a separate process, with shards of few tokens."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, *arguments],
         stdout=stdout,
@@ -109,15 +109,15 @@ def table_of(ledger: Path | str) -> bytes:
 
 
 def merged_table(parts: Path | str) -> bytes:
-    """Return the flat table of the ledger that the parts make."""
+    """Return the flat table of the ledger merged from the parts."""
     assert call("parts", "merge", parts, "-o", "merged.parquet") == 0
     return table_of("merged.parquet")
 
 
-def assert_damage_is_told_and_mended(
+def assert_damage_is_reported_and_recomputed(
     program: Program, part: str, data: Path, parts: Path | str, whole: bytes, *, named: str
 ) -> None:
-    """Check that a damaged part is refused, found and deleted, and done again by its slice.
+    """Check that a damaged part is detected, refused and deleted, and recomputed by its slice.
 
     Args:
         program: Runs a command line and returns its exit code, output and errors.
@@ -137,10 +137,10 @@ def assert_damage_is_told_and_mended(
 
 
 def parts_in(folder: Path) -> dict[str, bytes]:
-    """Return the content of all parts by their names."""
+    """Return the content of all parts by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return the files of a folder that were not finished."""
+    """Return the unfinished files of a folder."""
     return [path for path in folder.rglob("*") if path.name.startswith(".")]

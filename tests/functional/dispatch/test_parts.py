@@ -1,4 +1,4 @@
-"""Slices fill a folder of parts, and its ledger is the one of a single run; what is damaged is told and done again."""
+"""Slices fill a folder of parts that gives the ledger of a single run; damaged parts are reported and recomputed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.functional.dispatch.shards import (
     LIMIT,
     OPTIONS,
     Program,
-    assert_damage_is_told_and_mended,
+    assert_damage_is_reported_and_recomputed,
     call,
     fill,
     leftovers,
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shards_by_tokens")]
 
 @pytest.fixture(scope="module")
 def filled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that two slices have filled, each with a store of its own."""
+    """Return a folder that two slices have filled, each with its own store."""
     folder = tmp_path_factory.mktemp("filled") / "parts"
     fill(data, folder)
     return folder
@@ -39,7 +39,7 @@ def filled(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(filled: Path, tmp_path: Path) -> Path:
-    """Return a folder of parts to do something to."""
+    """Return a folder of parts that a test may modify."""
     return Path(shutil.copytree(filled, tmp_path / "copied"))
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_part_is_detected_refused_and_recomputed(
 ) -> None:
     part = sorted(copied.rglob("*.parquet"))[1]
     damage(part)
-    assert_damage_is_told_and_mended(program, str(part), data, copied, whole, named=part.name)
+    assert_damage_is_reported_and_recomputed(program, str(part), data, copied, whole, named=part.name)
 
 
 def test_a_truncated_part_is_recomputed_by_its_slice(copied: Path, data: Path, whole: bytes) -> None:
@@ -184,7 +184,7 @@ def test_invalid_combinations_of_options_are_reported(
 def test_killed_slices_leave_only_whole_parts_and_the_next_run_finishes_them(
     data: Path, whole: bytes, filled: Path, tmp_path: Path
 ) -> None:
-    """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
+    """Both start at the same time, so that both make the plan, and are killed once there are some parts."""
     folder = tmp_path / "killed"
     expected = parts_in(filled)
     processes = [start(*slice_command(data, folder, f"{number}/2")) for number in range(2)]

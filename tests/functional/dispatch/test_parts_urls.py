@@ -1,4 +1,4 @@
-"""Slices fill an object store as they fill a folder: the same parts, the same ledger, few requests, no secret told."""
+"""Slices fill an object store as they fill a folder: the same parts and ledger, few requests, no secrets shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.functional.dispatch.shards import (
     LIMIT,
     OPTIONS,
     Program,
-    assert_damage_is_told_and_mended,
+    assert_damage_is_reported_and_recomputed,
     call,
     fill,
     merged_table,
@@ -44,7 +44,7 @@ def filled(store: Store, data: Path) -> str:
 
 @pytest.fixture
 def copied(store: Store, filled: str, tmp_path: Path) -> str:  # noqa: ARG001 (it is there by then)
-    """Return the name of a folder of parts in the bucket to do something to."""
+    """Return the name of a folder of parts in the bucket that a test may modify."""
     name = f"copied/{tmp_path.name}"
     store.copy("filled", name)
     return name
@@ -92,7 +92,7 @@ def test_a_truncated_part_is_detected_refused_and_recomputed(
     path, content = list(store.parts(copied).items())[1]
     store.put(f"{copied}/{path}", content[:-20])
     name = f"s3://…@{BUCKET}/{copied}/{path}"
-    assert_damage_is_told_and_mended(program, name, data, store.url(copied), whole, named=name)
+    assert_damage_is_reported_and_recomputed(program, name, data, store.url(copied), whole, named=name)
 
 
 def test_parts_that_cannot_be_fetched_do_not_count_as_damaged(store: Store, copied: str, program: Program) -> None:
@@ -201,7 +201,7 @@ def test_a_file_url_names_a_folder(folder: Path, tmp_path: Path, data: Path, who
 def test_killed_slices_leave_only_whole_parts_and_the_next_run_finishes_them(
     store: Store, data: Path, folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
-    """Both start at one time, so both make the plan, and are killed as soon as there are some parts."""
+    """Both start at the same time, so that both make the plan, and are killed once there are some parts."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     store.requests.clear()

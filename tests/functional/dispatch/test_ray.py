@@ -1,4 +1,4 @@
-"""A Ray cluster gives the numbers of one process; whatever dies, nothing is lost and nobody is left behind.
+"""A Ray cluster gives the numbers of one process; whatever dies, nothing is lost and no process is left behind.
 
 These tests take some minutes, and need the extra `ray`.
 """
@@ -64,7 +64,7 @@ def of_ray() -> list[int]:
 
 
 def run_at_start(code: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let every Python that is started from now on run this first."""
+    """Make every Python process that is started from now on run this first."""
     (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
     patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 

@@ -1,4 +1,4 @@
-"""What an actor refuses to compute on a node that is not as the machine which started the run; no Ray is needed."""
+"""What an actor refuses to compute on a node that differs from the machine that started the run; needs no Ray."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_node_with_other_weights_under_the_same_path_is_refused(job: RayJob) -
 
 
 def test_a_node_with_another_prefscope_is_reported() -> None:
-    """What the starter has pickled is not even read: another version may read something else out of it."""
+    """The pickled payload is not even read: another version may interpret it differently."""
     actor = _ScoreUnits("0.0.1", b"no pickle")
     answers = actor({"number": [7], "unit": [pickle.dumps(())]})
     error = pickle.loads(answers["answer"][0])  # noqa: S301 (our own)

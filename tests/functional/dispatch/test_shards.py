@@ -1,4 +1,4 @@
-"""A data set of several shards: planned and scored part by part, with the numbers of one shard."""
+"""A data set of several shards: planned and scored one by one, with the numbers of a single shard."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
-    """Return what becomes a list of the digests of each batch that is computed."""
+    """Return a list that is filled with the digests of each computed batch."""
     batches: list[list[bytes]] = []
 
     def watch(model: Any, path: Any, sequences: Sequence[TokenSequence], *more: Any) -> Any:

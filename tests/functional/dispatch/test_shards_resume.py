@@ -1,4 +1,4 @@
-"""A run over several shards that is interrupted, or whose store is damaged then, ends as if nothing had happened."""
+"""A run over several shards that is interrupted, or whose store is damaged, ends with the same results."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ score(ScoreSettings.from_json(settings), ledger, emit)
 
 
 class Interrupted(BaseException):
-    """What ctrl+C raises, told from one of a person's."""
+    """Raised like ctrl+C, but distinguishable from a real one."""
 
 
 def stop_after(batches: int) -> Callable[[Event], None]:
-    """Return a listener that interrupts the run when so many batches are committed."""
+    """Return a listener that interrupts the run after a number of committed batches."""
     seen = iter(range(1, batches))
 
     def listen(event: Event) -> None:
@@ -67,13 +67,13 @@ def interrupt(settings: ScoreSettings, batches: int) -> None:
 
 
 def shards_in_store(folder: Path) -> list[int]:
-    """Return the parts that were planned and are kept."""
+    """Return the numbers of the shards whose plans are in the store."""
     with closing(sqlite3.connect(store_path(str(folder / "cache")))) as database:
         return [row[0] for row in database.execute("SELECT DISTINCT part FROM plans ORDER BY part")]
 
 
-def assert_as_if_nothing_had_happened(finished: Outcome, undisturbed: Outcome, before: int) -> None:
-    """Refuse another ledger, or a sequence that was scored a second time."""
+def assert_same_results(finished: Outcome, undisturbed: Outcome, before: int) -> None:
+    """Fail if the ledger differs, or if a sequence was scored twice."""
     assert {plan.resumed for plan in finished.plans.values()} == {True}
     assert before + sum(batch.sequences for batch in finished.batches) == 4 * PAIRS
     assert finished.table.equals(undisturbed.table)
@@ -96,7 +96,7 @@ def test_a_run_killed_in_a_later_shard_is_finished_identically_by_the_next(
     assert max(shards_in_store(Path())) >= 2
     before = committed()
     cut_by_pairs(monkeypatch)
-    assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
+    assert_same_results(run(settings), undisturbed, before)
 
 
 @pytest.mark.usefixtures("shards_by_pairs")
@@ -106,11 +106,11 @@ def test_a_run_interrupted_in_a_later_shard_is_finished_identically_by_the_next(
 ) -> None:
     interrupt(settings, int(share * len(undisturbed.batches)))
     before = committed()
-    assert_as_if_nothing_had_happened(run(settings), undisturbed, before)
+    assert_same_results(run(settings), undisturbed, before)
 
 
 def assert_right(finished: Outcome, undisturbed: Outcome) -> None:
-    """Refuse other log-probs of the policy, or a store that lacks one or still has a plan."""
+    """Fail if log-probs of the policy differ or are missing from the store, or if it still has a plan."""
     assert largest_difference(finished.token_logps("policy"), undisturbed.token_logps("policy")) < NATS_A_TOKEN
     with LogpStore(store_path("cache")) as store:
         assert store.counts() == (2 * PAIRS, 0)
@@ -158,7 +158,7 @@ def test_store_rows_deleted_after_planning_are_scored_again(policy_alone: ScoreS
 def test_store_rows_deleted_from_the_sample_are_scored_again_despite_its_plan(
     data: Path, policy_alone: ScoreSettings, undisturbed: Outcome
 ) -> None:
-    """A row that was there when its part was planned has no batch in the plan."""
+    """A row that existed when its part was planned has no batch in the plan."""
     run(settings_of(ref="none", data=data, limit=30))
     interrupt(policy_alone, 3)
     damage("DELETE FROM sequences WHERE id <= 60")

@@ -1,4 +1,4 @@
-"""Several worker processes give the numbers of one; whatever dies, nothing is lost and nobody is left behind."""
+"""Several worker processes give the numbers of one; whatever dies, nothing is lost and no process is left behind."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def poison(patch: pytest.MonkeyPatch, end: str, length: int | str) -> None:
 def test_a_pair_that_crashes_every_worker_is_flagged_and_the_rest_are_scored(
     end: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its shard, then its batch if that has others, then the sequence is tried, here once each: up to three die."""
+    """Its shard, then its batch if there are others in it, then the sequence is tried, once each: up to three die."""
     plain = run(settings_of(ref="none", data=data, limit=12, cache="plain"))
     row, length = find_unique_length(plain)
     poison(monkeypatch, end, length)

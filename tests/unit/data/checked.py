@@ -1,4 +1,4 @@
-"""Pairs to check, and what was found in them."""
+"""Pairs to check, and the findings in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sentence(seed: int, words: int = 20) -> str:
 def pair(
     row: int, prompt: Text | None = None, chosen: Text | None = None, rejected: Text | None = None
 ) -> PreferencePair:
-    """Return a pair whose texts, where none are given, are its own."""
+    """Return a pair with unique texts, except for those passed."""
     return PreferencePair(
         row,
         row + 1,
@@ -29,7 +29,7 @@ def pair(
 
 
 def conversation(row: int, *turns: tuple[str, str]) -> PreferencePair:
-    """Return a pair whose prompt has these turns."""
+    """Return a pair with these turns as its prompt."""
     answers = ((Message("assistant", text),) for text in (sentence(3 * row + 1), sentence(3 * row + 2)))
     return pair(row, tuple(Message(*turn) for turn in turns), *answers)
 
@@ -38,7 +38,7 @@ CLEAN = [pair(row) for row in range(40)]
 
 
 def findings(report: LintReport) -> dict[str, LintFinding]:
-    """Return what was found, by check."""
+    """Return the findings by check."""
     return {finding.check.name: finding for finding in report.findings if not finding.is_clean}
 
 

@@ -174,7 +174,7 @@ EXAMPLES = {
 
 
 def refilled(value: Any, contents: Mapping[str, str]) -> Any:
-    """Return the example row with other words in it, wherever an old one stood."""
+    """Return the example row with words replaced everywhere."""
     if isinstance(value, str):
         in_json = value.startswith("[{")
         old = re.compile("|".join(map(re.escape, contents)))

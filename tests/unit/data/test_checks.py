@@ -1,4 +1,4 @@
-"""Each check finds what it is for, tells where, and finds nothing in pairs that are well."""
+"""Each check finds its defect and reports where, and finds nothing in good pairs."""
 
 from __future__ import annotations
 

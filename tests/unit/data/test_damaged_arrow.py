@@ -1,4 +1,4 @@
-"""An Arrow file is trusted by Arrow: what points outside its memory has to be refused before it is read."""
+"""Arrow trusts its files: offsets that point outside the memory must be refused before anything is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(path: Path, prompts: pa.Array) -> Path:
 @pytest.mark.parametrize(
     "prompts",
     [texts(b"ab", 1 << 30, 2), texts(b"ab", -9, 2), pa.DictionaryArray.from_arrays([0, 7], ["x"], safe=False)],
-    ids=["beyond the end", "before the beginning", "no entry of a dictionary"],
+    ids=["beyond the end", "before the beginning", "not in the dictionary"],
 )
 def test_a_file_that_points_outside_its_memory_is_refused(tmp_path: Path, prompts: pa.Array) -> None:
     source = open_source(str(written(tmp_path / "data.arrow", prompts)))

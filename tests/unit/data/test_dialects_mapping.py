@@ -1,4 +1,4 @@
-"""Columns that the user names are read as named."""
+"""Columns are read as the user maps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no pair is refused by what it is, with the columns found."""
+"""Rows that are not pairs are refused by kind, with the columns found."""
 
 from __future__ import annotations
 

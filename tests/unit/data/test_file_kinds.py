@@ -1,4 +1,4 @@
-"""Compressed files, odd JSON and odd tables are read, or refused by the name of what they are."""
+"""Compressed files, unusual JSON and unusual tables are read, or refused by kind."""
 
 from __future__ import annotations
 

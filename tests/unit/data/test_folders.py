@@ -1,4 +1,4 @@
-"""Folders, globs and several files are one data set, and splits never mix silently."""
+"""A folder, a glob or several files form one data set, and splits are never mixed silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever JSON value stands for a prompt or a response, its text is the row's own or the row is refused."""
+"""For any JSON value of a prompt or response, the text comes from the row, or the row is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = st.recursive(
 
 
 def spelled(value: Any) -> list[str] | None:
-    """Return the texts that a value holds by the plainest reading of it, None where it holds something else."""
+    """Return the texts in a value, read as simply as possible; None if it contains anything else."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What gives the label away without being read: a phrase, white space, length."""
+"""Shortcuts that give the label away: a phrase, white space, length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.data.checked import findings, pair, rows_of, sentence
 
 
 def with_phrase(side: str, told: int, other: int) -> list[PreferencePair]:
-    """Return 200 pairs of which some have a phrase in one response, and others have it in the other one."""
+    """Return 200 pairs, some with a phrase in one response and some with it in the other."""
     pairs = []
     for row in range(200):
         texts = {"chosen": sentence(3 * row + 1), "rejected": sentence(3 * row + 2)}
@@ -38,7 +38,9 @@ def test_a_phrase_that_predicts_the_label_is_found_whole_with_exact_counts(side:
     assert phrase["p_value"] < 1e-6
 
 
-@pytest.mark.parametrize(("told", "other"), [(9, 0), (40, 4)], ids=["in too few pairs", "in the other one too often"])
+@pytest.mark.parametrize(
+    ("told", "other"), [(9, 0), (40, 4)], ids=["in too few pairs", "in the other response too often"]
+)
 def test_a_phrase_that_does_not_predict_the_label_is_not_a_shortcut(told: int, other: int) -> None:
     assert rows_of(lint_pairs(with_phrase("rejected", told, other))) == {}
 

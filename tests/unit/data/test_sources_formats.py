@@ -1,4 +1,4 @@
-"""Rows come out of every format as they went in, with their places."""
+"""Rows of every format are read back unchanged, with their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening says plainly what is wrong; pipes and hub data sets read like files."""
+"""Problems on opening are reported clearly; pipes and hub data sets are read like files."""
 
 from __future__ import annotations
 

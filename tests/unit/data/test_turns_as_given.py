@@ -1,4 +1,4 @@
-"""A turn reaches the chat template as its row has it, and people and checks see all that it says."""
+"""A turn reaches the chat template unchanged, and all its content is displayed and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of columns: the data set's own never hide the ledger's."""
+"""Column names: those of the data set never hide those of the ledger."""
 
 from __future__ import annotations
 

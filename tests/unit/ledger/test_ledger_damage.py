@@ -1,4 +1,4 @@
-"""A damaged ledger is refused with a sentence that names the damaged part; no flipped bit changes a number silently."""
+"""A damaged ledger is refused with a message that names the damaged part; no flipped bit changes a number silently."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ledger(write_pairs: Callable[..., Path]) -> Path:
 
 
 def content(path: Path) -> Any:
-    """Return all that is read of a ledger."""
+    """Return everything that can be read from a ledger."""
     opened = load_ledger(path)
     numbers = {name: opened.stored[name].tolist() for name in (*NUMBERS, "flags", "row", "chosen_num_tokens")}
     rows = [opened.pair(position) for position in range(opened.num_pairs)]
@@ -120,7 +120,7 @@ def test_other_readers_of_parquet_read_a_ledger(ledger: Path) -> None:
 
 
 def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
-    """Write a ledger anew, without checksums and with a change."""
+    """Rewrite a ledger without checksums and with a change."""
     table = pq.read_table(path)
     manifest = {METADATA_KEY: table.schema.metadata[METADATA_KEY]}
     pq.write_table(change(table.replace_schema_metadata(manifest)), path)

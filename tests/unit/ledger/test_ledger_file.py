@@ -1,4 +1,4 @@
-"""The ledger file: what goes in comes out, and what is no ledger is told in one sentence."""
+"""The ledger file: contents round-trip, and other files are refused with a message."""
 
 from __future__ import annotations
 

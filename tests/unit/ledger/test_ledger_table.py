@@ -1,4 +1,4 @@
-"""The ledger in memory: pairs by position, and columns that depend on a knob against hand-worked numbers."""
+"""The ledger in memory: pairs by position, and derived columns compared with numbers computed by hand."""
 
 from __future__ import annotations
 

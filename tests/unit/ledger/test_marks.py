@@ -1,4 +1,4 @@
-"""Marks: kept beside the ledger, found again, undone, and never lost to a file that cannot be written."""
+"""Marks: stored beside the ledger, loaded again, undone, and never lost if the file cannot be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ledgers of the same pairs: which pairs two of them share, and the columns of one beside the other's."""
+"""Ledgers of the same pairs: which pairs two of them share, and the columns of both side by side."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def positions(a: Ledger, b: Ledger) -> list[tuple[int, int]]:
         ("aab", "ba", [(0, 1), (2, 0)]),
         ("a", "aaa", [(0, 0)]),
     ],
-    ids=["the same", "another order", "one shared", "none shared", "copies", "a lacking copy", "more copies"],
+    ids=["the same", "another order", "one shared", "none shared", "copies", "a missing copy", "more copies"],
 )
 def test_pairs_are_joined_by_pair_id_and_occurrence(
     write: Write, a: str, b: str, expected: list[tuple[int, int]]
@@ -81,7 +81,7 @@ def test_an_empty_ledger_shares_no_pairs(write: Write) -> None:
 
 @pytest.fixture
 def view(write: Write) -> PairedView:
-    """Return a ledger with another beside it: pairs a to d of −1, +1, 0, +2, and d to b of +4, nan, −3."""
+    """Return a paired view of two ledgers: pairs a to d with margins −1, +1, 0, +2, and d to b with +4, nan, −3."""
     a = write("a.parquet", "abcd", [-1.0, 1.0, 0.0, 2.0])
     b = write("b.parquet", "dcb", [4.0, math.nan, -3.0], extra={"score": ("number", [1.0, 2.0, 3.0])})
     return PairedView(a, DEFAULT, None, b, Pairing(a, b))

@@ -1,4 +1,4 @@
-"""A ledger gives back the pairs of its data set."""
+"""The pairs of a data set can be restored from its ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What responses have beyond the shorter one, from the log-probs of their tokens; worked out by hand."""
+"""Log-probs of responses beyond the length of the shorter one, computed by hand from those of their tokens."""
 
 from __future__ import annotations
 

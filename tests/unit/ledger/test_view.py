@@ -1,4 +1,4 @@
-"""Every column that can be named, of a small ledger, and what a filter finds there."""
+"""Every column of a small ledger that filters can use, and what they match."""
 
 from __future__ import annotations
 

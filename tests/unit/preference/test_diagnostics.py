@@ -1,4 +1,4 @@
-"""Every diagnostic against hand-worked values, and its conclusion on both sides of its rule."""
+"""Every diagnostic compared with values computed by hand, and its conclusion on both sides of its rule."""
 
 from __future__ import annotations
 

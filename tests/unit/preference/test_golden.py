@@ -1,4 +1,4 @@
-"""The worked examples of the formulas' page, on plain floats, NumPy and torch."""
+"""The worked examples of the formulas, on plain floats, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ MAKERS: dict[str, tuple[Callable[[float], Any], float]] = {
     "torch float64": (partial(torch.tensor, dtype=torch.float64), 1e-6),
     "torch float32": (partial(torch.tensor, dtype=torch.float32), 5e-6),
 }
-"""What makes a number of each kind, and how near what is computed of it has to be: absolutely, or in proportion."""
+"""How to make a number of each kind, and the tolerance of results, absolute and relative."""
 
 every_kind = pytest.mark.parametrize(("make", "tolerance"), MAKERS.values(), ids=MAKERS)
 both_pairs = pytest.mark.parametrize("place", [0, 1], ids=["A", "B"])
@@ -88,7 +88,7 @@ def compute(case: Golden, columns: dict[str, Any]) -> Array:
 
 
 def argument_of(loss: Array) -> float:
-    """Return the x of which −log σ(x) is a loss."""
+    """Return the x for which −log σ(x) is the loss."""
     return -math.log(math.expm1(float(loss)))
 
 

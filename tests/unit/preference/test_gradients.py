@@ -1,4 +1,4 @@
-"""Every loss's gradient weight is what autograd says, at any values of its parameters."""
+"""Every loss's gradient weight matches autograd, for any values of its parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 COUNTS = dict.fromkeys(("chosen_num_tokens", "rejected_num_tokens"), st.integers(1, 400))
 GREATEST = {"orpo": -1e-6}
-"""The greatest log-prob at which a loss is tried: the odds of a probability of 1 have no gradient."""
+"""The greatest log-prob that a loss is tested with: the odds of a probability of 1 have no gradient."""
 SHARES = st.tuples(*[st.floats(0.0, 1.0)] * 3)
 
 
@@ -37,7 +37,7 @@ def value_at(parameter: Parameter, share: float) -> float:
 
 
 def is_smooth(name: str, columns: dict[str, float], parameters: dict[str, float]) -> bool:
-    """Return whether a loss has one gradient there: hinges have two at their kink."""
+    """Return whether a loss is differentiable there: hinges are not at their kink."""
     chosen, rejected = columns["policy_chosen_logps"], columns["policy_rejected_logps"]
     ratio = chosen - columns["ref_chosen_logps"]
     match name:

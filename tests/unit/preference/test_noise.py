@@ -1,4 +1,4 @@
-"""The noise floor as a figure, and the margins within it."""
+"""The noise floor, and the margins within it."""
 
 from __future__ import annotations
 

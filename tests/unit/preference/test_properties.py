@@ -1,4 +1,4 @@
-"""What must hold for any log-probs: symmetries of the losses and the tie of policy and reference."""
+"""Properties that hold for any log-probs: symmetries of the losses, and ties if policy equals reference."""
 
 from __future__ import annotations
 

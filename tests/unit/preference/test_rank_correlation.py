@@ -1,4 +1,4 @@
-"""Rank correlation against hand-worked values."""
+"""Rank correlation compared with values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The declarations of the losses, and the choice of one in an option."""
+"""The declarations of the losses, and the option that selects one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of pairs over checkpoints, against hand-worked numbers."""
+"""The courses of pairs over checkpoints, compared with numbers computed by hand."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Sizes = Mapping[torch.dtype, int]
 
 
 def save_checkpoint(folder: Path, *shards: Mapping[str, Tensor]) -> Checkpoint:
-    """Return a checkpoint whose files hold the given weights."""
+    """Return a checkpoint whose files contain these weights."""
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     for i, weights in enumerate(shards):
@@ -25,7 +25,7 @@ def save_checkpoint(folder: Path, *shards: Mapping[str, Tensor]) -> Checkpoint:
 
 
 def make_checkpoint(folder: Path, sizes: Sizes) -> Checkpoint:
-    """Return a checkpoint of one file, with a weight of so many values of each dtype."""
+    """Return a checkpoint of one file, with a weight of a number of values for each dtype."""
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     weights = {f"weight_{i}": torch.zeros(size, dtype=dtype) for i, (dtype, size) in enumerate(sizes.items())}

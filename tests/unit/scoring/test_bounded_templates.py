@@ -1,4 +1,4 @@
-"""Chat templates that would never end or fill the memory: refused, each at the operation that grows."""
+"""Chat templates that would never end or fill the memory are refused at the operation that grows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def tokenize(template: str, **variables: Json) -> TokenizedPair | BadRow:
 
 
 def rendered(template: str, messages: list[dict[Any, Any]]) -> str:
-    """Return messages as transformers renders them."""
+    """Return messages as rendered by transformers."""
     (text,), _ = cast("Any", render_jinja_template([messages], chat_template=template))
     return str(text)
 

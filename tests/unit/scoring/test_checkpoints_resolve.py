@@ -1,4 +1,4 @@
-"""Which checkpoint a name means, an adapter's base included."""
+"""Which checkpoint a name refers to, including an adapter's base."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_adapter(folder: Path, base: str | Path) -> Path:
 def resolved(
     policy: Path | str, ref: Path | str | None = "none", base: Path | str | None = None
 ) -> tuple[Checkpoint, Checkpoint | None, list[str]]:
-    """Return the policy, the reference and what was noted on the way."""
+    """Return the policy, the reference and the notes."""
     notes: list[str] = []
     settings = ModelSettings(str(policy), str(ref) if ref else None, base=str(base) if base else None)
     return *resolve(settings, notes.append), notes
@@ -109,13 +109,13 @@ def test_a_base_on_an_unreachable_hub_counts_as_missing(full: Path, tmp_path: Pa
     assert len(notes) == 1
 
 
-@pytest.mark.parametrize("ref", ["base", None], ids=["asked for", "by default"])
+@pytest.mark.parametrize("ref", ["base", None], ids=["requested", "by default"])
 def test_the_reference_of_an_adapter_is_its_base(full: Path, tmp_path: Path, ref: str | None) -> None:
     policy, reference, _ = resolved(make_adapter(tmp_path / "adapter", full), ref)
     assert reference == policy.base == Checkpoint(str(full), full)
 
 
-@pytest.mark.parametrize("ref", ["base", None], ids=["asked for", "by default"])
+@pytest.mark.parametrize("ref", ["base", None], ids=["requested", "by default"])
 def test_a_full_policy_has_no_base_to_use_as_reference(full: Path, ref: str | None) -> None:
     with pytest.raises(UsageError, match="is a full checkpoint, so its reference has to be named"):
         resolved(full, ref)

@@ -17,13 +17,13 @@ from tests.unit.scoring.checkpoint_folders import make_adapter, make_checkpoint
 
 
 def fingerprint_of(checkpoint: Checkpoint) -> str:
-    """Return the fingerprint, with nothing remembered from before."""
+    """Return the fingerprint without using cached hashes."""
     with LogpStore(None) as store:
         return fingerprint(checkpoint, store, allow_pickle=False, progress=lambda _done, _total: None)
 
 
 def files_read(checkpoint: Checkpoint, store: LogpStore) -> int:
-    """Return how many parts of files a fingerprint had to read."""
+    """Return the number of file parts that a fingerprint had to read."""
     read: list[int] = []
     fingerprint(checkpoint, store, allow_pickle=False, progress=lambda done, _total: read.append(done))
     return len(read)

@@ -1,4 +1,4 @@
-"""How many positions a config gives its model, with the scaling of rotary positions."""
+"""The context length of a config, including scaling of rotary positions."""
 
 from __future__ import annotations
 

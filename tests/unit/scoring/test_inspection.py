@@ -1,4 +1,4 @@
-"""Folders that hold no language model to load, and pairs of checkpoints that look like a mistake."""
+"""Folders without a loadable language model, and pairs of checkpoints that look like a mistake."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ INDEX = json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00001.sa
 
 
 def with_shards(folder: Path, age: int) -> Path:
-    """Return a model with shards beside its weights that are so many seconds older or younger."""
+    """Return a model with shards beside its weights that are `age` seconds newer."""
     shards: dict[str, str | Mapping[str, tuple[int, ...]]] = {
         "model.safetensors.index.json": INDEX,
         "model-00001-of-00001.safetensors": {"model.norm.weight": (4,)},

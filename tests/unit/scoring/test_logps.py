@@ -1,4 +1,4 @@
-"""Sequence log-probs against a naive log-softmax."""
+"""Sequence log-probs compared with a naive log-softmax."""
 
 from __future__ import annotations
 

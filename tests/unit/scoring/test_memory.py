@@ -1,4 +1,4 @@
-"""The bound on memory that a run prints, against what forward passes of the tiny policy take."""
+"""The memory bound that a run prints, compared with the memory that forward passes of the tiny policy use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sequences_of(rows: int, length: int) -> list[TokenSequence]:
 
 
 def peak_of(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]) -> int:
-    """Return the bytes of the tensors that a forward pass has at one time, by the allocator's own count."""
+    """Return the peak bytes of tensors in a forward pass, as counted by the allocator."""
     follow(model, path)
     forward(model, path, sequences)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
@@ -60,7 +60,7 @@ def peak_of(model: LanguageModel, path: ForwardMode, sequences: list[TokenSequen
 def bound(
     config: PretrainedConfig, rows: int, length: int, device: str = "cpu", *, width: int = 4, eager: bool = False
 ) -> int:
-    """Return what is allowed for one forward pass, libraries and windows aside."""
+    """Return the bound for one forward pass, without libraries and windows."""
     whole = bytes_beside_weights(
         config, rows * length, length, device=torch.device(device), width=width, writes_scores=eager
     )

@@ -1,4 +1,4 @@
-"""loading a checkpoint: whole and as it was trained, or refused with a sentence."""
+"""Loading a checkpoint: complete and as trained, or refused with a message."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _full(tmp_path: Path) -> Path:
 
 
 def make_adapter(base: Path, config: LoraConfig | PromptTuningConfig) -> Path:
-    """Return an adapter of which every weight matters."""
+    """Return an adapter whose every weight has an effect."""
     adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     for name, weight in adapter.named_parameters():
         if "lora_B" in name:

@@ -1,4 +1,4 @@
-"""A packed row holds every sequence along its path, and what sequences share once."""
+"""A packed row contains every sequence as a path, and shared prefixes only once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=40)  # few kinds of to
 
 @st.composite
 def sequence_lists(draw: st.DrawFn) -> list[TokenSequence]:
-    """Return sequences with many common beginnings, some of them equal, some the beginning of another."""
+    """Return sequences with many common prefixes, some equal and some a prefix of another."""
     lists = draw(st.lists(TOKENS, min_size=1, max_size=12))
     return [sequence(ids, draw(st.integers(0, len(ids)))) for ids in lists]
 
@@ -29,7 +29,7 @@ def prompt_with(prompt: int, *responses: list[int]) -> list[TokenSequence]:
 
 
 def tokens_seen(row: PackedRow, index: int) -> list[int]:
-    """Return the tokens that a token of the row may look at: those of its segment's ancestors, and its own up to it."""
+    """Return the tokens that a token may attend to: those of its ancestors, and those of its own segment up to it."""
     segment = next(one for one in row.segments if one.start <= index < one.stop)
     seen = list(range(segment.start, index + 1))
     while segment.parent >= 0:

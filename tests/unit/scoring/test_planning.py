@@ -1,4 +1,4 @@
-"""Plans of batches: within the budget, prompts whole, the longest first, a random sample before everything."""
+"""Plans of batches: within the budget, prompts kept whole, longest first, after a random sample."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ packed_or_padded = pytest.mark.parametrize("packed", [True, False], ids=["packed
 
 
 def sequence(prompt: int, name: int, length: int) -> TokenSequence:
-    """Return a response to a prompt of so many tokens, unlike every other response from its first token."""
+    """Return a response to a prompt of a given length; responses differ from their first token."""
     ids = [prompt] * prompt + [1000 + name] * length
     return TokenSequence(np.array(ids, dtype=np.int32), prompt)
 

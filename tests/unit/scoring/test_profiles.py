@@ -1,4 +1,4 @@
-"""Rules of other stacks, on token ids worked out by hand.
+"""Tokenization rules of other stacks, on token ids computed by hand.
 
 The same functions gave, pair by pair, the ids of the stacks' own code (TRL 0.24, SimPO's and RewardBench's
 repositories) on 865 real and bundled pairs with two tokenizers, cut and not; that was run once and is no test.

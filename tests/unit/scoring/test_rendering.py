@@ -1,4 +1,4 @@
-"""What of a pair is not in its rendered text, whatever a template makes of what it renders."""
+"""Which content of a pair is missing from its rendered text, however a template transforms it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_THINKING = "{% for m in messages %}{{ m['content'].split('</think>')[-1] }}{%
 
 
 def missing(template: str, chosen: Message, *, prompt: tuple[Message, ...] = (USER,), **more: Any) -> tuple[str, ...]:
-    """Return what a template leaves out of a pair whose rejected response is a plain text."""
+    """Return what a template omits from a pair whose rejected response is plain text."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     compiled = environment.from_string(template)
 

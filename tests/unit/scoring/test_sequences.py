@@ -1,4 +1,4 @@
-"""A token sequence: what of it is scored, and what names it."""
+"""A token sequence: which tokens are scored, and its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token texts join back to the text that they came from, bytes of broken characters included."""
+"""Token texts join back to the original text, including the bytes of split characters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def texts_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def unescaped(texts: list[str]) -> str:
-    r"""Return the text in which bytes written as `\xe2` are bytes again."""
+    r"""Return the text with bytes written as `\xe2` decoded."""
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), "".join(texts).encode())
     return raw.decode()
 

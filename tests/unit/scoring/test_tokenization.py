@@ -1,4 +1,4 @@
-"""Every oddity of a pair is a flag on it, and a conversation that cannot be rendered says so."""
+"""Every oddity of a pair is flagged, and a conversation that cannot be rendered is refused."""
 
 from __future__ import annotations
 

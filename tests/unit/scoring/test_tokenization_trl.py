@@ -1,4 +1,4 @@
-"""Token ids and boundaries are those of the installed TRL, row by row."""
+"""Token ids and boundaries equal those of the installed TRL, row by row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ids = tuple[list[int], list[int], list[int]]
 
 
 def trl_ids(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_length: int | None = None) -> list[Ids]:
-    """Return what DPOTrainer makes of the rows; of the trainer itself it reads the tokenizer alone."""
+    """Return the rows as prepared by DPOTrainer, which uses only the trainer's tokenizer for this."""
     trainer: Any = SimpleNamespace(_tokenizer=tokenizer)
     config: Any = SimpleNamespace(dataset_num_proc=None, max_length=max_length, truncation_mode="keep_start")
     prepared: Any = DPOTrainer._prepare_dataset(trainer, Dataset.from_list(rows), tokenizer, config, "eval")
@@ -56,7 +56,7 @@ def text_rows(pairs: list[PreferencePair]) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=["no BOS", "BOS"])
 def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return the tiny tokenizer as it is, and one that puts a BOS before plain text."""
+    """Return the tiny tokenizer, and one that puts a BOS before plain text."""
     if request.param == "no BOS":
         return tiny_tokenizer
     model = type(tiny_tokenizer.backend_tokenizer).from_str(tiny_tokenizer.backend_tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""What weight files say: how wide the weights are, how many, and how many of them equal another checkpoint's."""
+"""What weight files contain: the dtype and number of weights, and how many equal those of another checkpoint."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from prefscope.scoring.weights import overlap
 from tests.unit.scoring.checkpoint_folders import Sizes, make_adapter, make_checkpoint, save_checkpoint
 
 LIGHT = 1.5e-5
-"""How far a light fine-tune moves a weight: a few steps at a learning rate of 5e-7."""
+"""How far a light fine-tune changes a weight: a few steps at a learning rate of 5e-7."""
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Return weights of the usual spread."""
+    """Return weights with a typical standard deviation."""
     return 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def moved(weight: Tensor, by: float = LIGHT) -> Tensor:
-    """Return weights that training has moved, each by the same, up or down."""
+    """Return weights after training: each has changed by the same amount, up or down."""
     return weight + by * torch.randn(weight.shape, generator=torch.Generator().manual_seed(9)).sign()
 
 
@@ -36,7 +36,7 @@ def before() -> dict[str, Tensor]:
 
 
 def light_fine_tune() -> dict[str, Tensor]:
-    """Return the weights of its policy: all matrices moved."""
+    """Return the weights of its policy, with all matrices changed."""
     return {name: moved(weight) if weight.dim() == 2 else weight for name, weight in before().items()}
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer of whole words, and pairs of a few of them, so that ids can be worked out by hand."""
+"""A tokenizer of whole words, and pairs of a few words, so that ids can be computed by hand."""
 
 from __future__ import annotations
 
