@@ -121,7 +121,7 @@ def test_enter_comes_after_the_keys_before_it_however_fast_they_come(session: Se
     for character in "quick.csv":
         terminal.app.post_message(Key(character, character))
     terminal.app.post_message(Key("enter", "\r"))
-    terminal.rest(0.1)
+    terminal.sleep(0.1)
     terminal.finish()
     assert Path("quick.csv").is_file()
 

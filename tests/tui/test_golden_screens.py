@@ -36,7 +36,7 @@ SCREENS = {
 def test_a_screen_of_the_demo_is_as_it_was(demo: Session, name: str, size: tuple[int, int]) -> None:
     with Terminal(PrefscopeApp(demo), size) as terminal:
         terminal.press(*SCREENS[name])
-        terminal.rest(0.1)
+        terminal.sleep(0.1)
         assert_golden(terminal, name)
 
 
@@ -44,7 +44,7 @@ def test_a_screen_of_the_demo_is_as_it_was(demo: Session, name: str, size: tuple
 def test_the_load_screen_is_as_it_was(size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with Terminal(PrefscopeApp(None), size) as terminal:
-        terminal.rest(0.3)
+        terminal.sleep(0.3)
         assert_golden(terminal, "load")
 
 
@@ -54,5 +54,5 @@ def test_the_error_screen_is_as_it_was(demo: Session, size: tuple[int, int]) -> 
     screen = ErrorScreen("Scoring stopped", message, advice="What was scored is kept: x tries again.", log="one\ntwo")
     with Terminal(PrefscopeApp(demo), size) as terminal:
         terminal.app.call_later(terminal.app.push_screen, screen)
-        terminal.rest(0.1)
+        terminal.sleep(0.1)
         assert_golden(terminal, "error")
