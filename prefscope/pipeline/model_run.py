@@ -169,7 +169,11 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
         if store.set_aside:
             emit(Noted(store.set_aside))
         if store.journal not in ("wal", "memory"):
-            emit(Noted("The cache folder's file system has no WAL; the log-prob store uses a rollback journal."))
+            emit(
+                Noted(
+                    "The cache folder's file system does not support WAL; the log-prob store uses a rollback journal."
+                )
+            )
         policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
         for oddity in inspect(policy, ref):
             emit(Noted(f"Warning: {oddity.what}. {oddity.follows}"))
@@ -199,7 +203,7 @@ def _with_workers(settings: ScoreSettings) -> ScoreSettings:
     refused = {"--noise-floor": settings.compute.noise_pairs, "--device-map": settings.models.device_map}
     for option, asked in refused.items():
         if asked:
-            raise UsageError(f"--tp and {option} do not go together", hint="Leave one of them out.")
+            raise UsageError(f"--tp cannot be combined with {option}", hint="Omit one of them.")
     dispatch = settings.dispatch
     workers = 1 if dispatch.engine == "local" and dispatch.workers is None else dispatch.workers
     return replace(settings, dispatch=replace(dispatch, workers=workers))
@@ -208,13 +212,13 @@ def _with_workers(settings: ScoreSettings) -> ScoreSettings:
 @contextmanager
 def _threads(asked: int | None) -> Iterator[None]:
     """Set the number of CPU threads temporarily; None leaves it unchanged."""
-    former = torch.get_num_threads()
+    previous = torch.get_num_threads()
     if asked is not None:
         torch.set_num_threads(asked)
     try:
         yield
     finally:
-        torch.set_num_threads(former)
+        torch.set_num_threads(previous)
 
 
 def _measure_noise(passes: Passes, models: Sequence[ScoredModel]) -> Noise | None:

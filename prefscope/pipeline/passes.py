@@ -42,7 +42,7 @@ class Passes:
         scorer = self.scorer
         left = scorer.left(self.numbers, models)
         if not left:
-            scorer.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are there"))
+            scorer.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are complete"))
             return
         with open_dispatcher(scorer.settings.dispatch, scorer.pool, models, scorer.emit) as dispatcher:
             scorer.score(models, left, dispatcher)

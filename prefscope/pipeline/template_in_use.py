@@ -35,10 +35,10 @@ class TemplateInUse:
     def notes(self) -> Iterator[Noted]:
         """Yield notes on the date in the template."""
         if self.asks_still:
-            yield Noted("Warning: the chat template writes the time of rendering, so another run gets other tokens.")
+            yield Noted("Warning: the chat template writes the time of rendering, so every run gets different tokens.")
         elif self.date and self.settings.template_date is None:
             yield Noted(
-                f"The chat template writes the date, {self.date}. To repeat this run on another day: "
+                f"The chat template writes the date, {self.date}. To repeat this run on another day, use "
                 f"--template-date {self.date}"
             )
 

@@ -117,7 +117,7 @@ def packed_attention(
     refused += ["dropout"] * bool(dropout)
     refused += ["is_causal=False"] * (is_causal is False or not getattr(module, "is_causal", True))
     if refused or current is None:
-        raise NotPackableError(f"The attention of {type(module).__name__} asks for {', '.join(refused) or 'no row'}")
+        raise NotPackableError(f"The attention of {type(module).__name__} needs {', '.join(refused) or 'no row'}")
     scale = scaling if scaling is not None else 1.0 / math.sqrt(query.shape[-1])
     if (windows := _windows.get()) is not None:
         windows.add(sliding_window)

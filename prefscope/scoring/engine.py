@@ -197,7 +197,7 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
     if largest >= known:
         raise ModelError(
             f"Token id {largest} is outside the model's vocabulary of {known}",
-            hint="The tokenizer does not belong to this model: copy the one that it was trained with into its folder.",
+            hint="The tokenizer does not belong to this model: copy the model's own tokenizer into its folder.",
         )
 
 

@@ -188,7 +188,7 @@ def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
     """
     if config.is_encoder_decoder:
         raise ModelError(
-            f"A {config.model_type} model has an encoder and a decoder, and only causal language models can be scored",
+            f"A {config.model_type} model has an encoder and a decoder, but only causal language models can be scored",
             where=checkpoint.name,
         )
     images = AutoModelForImageTextToText._model_mapping  # noqa: SLF001 (transformers names it nowhere else)

@@ -27,7 +27,7 @@ def run_date(asked: str | None) -> dt.date:
     try:
         return dt.date.fromisoformat(asked)
     except ValueError as error:
-        raise UsageError(f"{asked!r} is no date", hint="Write --template-date 2026-01-31.") from error
+        raise UsageError(f"{asked!r} is not a date", hint="Write it like --template-date 2026-01-31.") from error
 
 
 def write_date(template: str, date: dt.date) -> str:

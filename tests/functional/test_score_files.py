@@ -61,7 +61,7 @@ def test_layouts_that_differ_between_shards_are_reported(program: Program) -> No
     code, _, told = program("score", "data", "-o", "x.parquet")
     assert code == 0
     layouts = "TRL explicit prompt in a.jsonl; question, input or context with chosen and rejected in b.jsonl"
-    assert f"data: its files have several layouts: {layouts}" in told
+    assert f"data: its files have different layouts: {layouts}" in told
 
 
 def test_splits_do_not_mix_and_one_can_be_named(program: Program) -> None:

@@ -119,9 +119,9 @@ def examine_apart(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice,
             pool.emit(said)
     except (EOFError, OSError) as error:
         raise ResourceError(
-            f"The process that looks at the {candidate.role} has ended",
+            f"The process that examines the {candidate.role} has died",
             where=child.where,
-            hint="Its log says why; if memory was short, a larger --tp needs less of each GPU.",
+            hint="See its log for the reason. If memory ran out, a larger --tp needs less of it on each GPU.",
         ) from error
     finally:
         child.end()

@@ -103,7 +103,7 @@ class RayCluster:
             yield from _unpacked(*given[number], pickle.loads(answer))  # noqa: S301 (our own actor's)
         for number, (unit, _) in enumerate(given):
             if number not in answered:
-                self.emit(Noted(f"shard {unit.shard} ended the Ray workers that computed it"))
+                self.emit(Noted(f"shard {unit.shard} crashed every Ray worker that computed it"))
                 yield Dropped(unit)
 
     def _ask(self, units: tuple[bytes, ...], tries: int, in_flight: int) -> Iterator[tuple[int, bytes]]:
@@ -129,9 +129,9 @@ class RayCluster:
         except (EOFError, OSError) as error:
             self._has_failed = True
             raise ResourceError(
-                "The process that speaks with Ray has died",
+                "The process that talks to Ray has died",
                 where=child.where,
-                hint="The same command goes on from here.",
+                hint="Run the same command again to continue from here.",
             ) from error
         if isinstance(said, PrefscopeError):
             self._has_failed = True
@@ -144,8 +144,8 @@ def _check_amount(payloads: Iterable[Payload]) -> None:
     tokens = sum(turn.tokens for payload in payloads if not isinstance(payload, int) for turn in payload)
     if tokens > MOST_TOKENS:
         raise UsageError(
-            f"Ray would have to carry {tokens:,} tokens to its workers",
-            hint="Give --parts FOLDER on a disk that all nodes see: workers then read and write there.",
+            f"{tokens:,} tokens are too many to send to workers through Ray",
+            hint="Pass --parts FOLDER on a disk that all nodes share: workers then read and write there.",
         )
 
 

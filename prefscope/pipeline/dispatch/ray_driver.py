@@ -84,7 +84,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 (Ray raises errors of any kind)
         traceback.print_exc()
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        connection.send(ResourceError(f"Ray could not go on ({first})", hint="The same command goes on from here."))
+        hint = "Run the same command again to continue from here."
+        connection.send(ResourceError(f"Ray failed ({first})", hint=hint))
     finally:
         ray.shutdown()
     return 0
@@ -109,7 +110,7 @@ def _connect(cluster: Cluster) -> int:
                 ray.init(address=cluster.address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ResourceError(
-                    "There is no Ray cluster to join", where=cluster.address, hint="Start one with ray start --head."
+                    "No Ray cluster found", where=cluster.address, hint="Start one with `ray start --head`."
                 ) from error
     has = ray.cluster_resources()
     gpus, cpus = has.get("GPU", 0.0), has.get("CPU", 0.0)
@@ -117,10 +118,10 @@ def _connect(cluster: Cluster) -> int:
     wanted = cluster.workers or max(room, 1)
     if room < wanted:
         raise ResourceError(
-            f"The Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {wanted} workers need "
+            f"The Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, but {wanted} workers need "
             f"{wanted * cluster.cpus} and {wanted * cluster.gpus:g}",
             where=cluster.address or "",
-            hint="Give --workers, --cpus-per-worker or --gpus-per-worker that fit.",
+            hint="Lower --workers, --cpus-per-worker or --gpus-per-worker.",
         )
     return wanted
 
@@ -161,7 +162,7 @@ class _ScoreUnits:
         try:
             if version != __version__:
                 raise ModelError(
-                    f"A node of the cluster has prefscope {__version__}, and this is {version}",
+                    f"A node of the cluster has prefscope {__version__}, but this machine has {version}",
                     hint="Install the same version on all nodes.",
                 )
             self.scorer = pickle.loads(job).scorer()  # noqa: S301 (the driver's)

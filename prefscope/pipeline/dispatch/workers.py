@@ -19,7 +19,7 @@ from prefscope.events import Halved, Noted
 from prefscope.folders import worker_log
 from prefscope.pipeline.dispatch.job import Batch, Job
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Turn, Unit
-from prefscope.subprocesses import Child, start_child, told
+from prefscope.subprocesses import Child, describe_exit, start_child
 
 COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.worker_process")
 DEATHS_WHILE_LOADING = 3
@@ -140,17 +140,17 @@ class Workers:
         self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
     ) -> Iterator[Answer]:
         """Queue the unit of a dead worker again, or drop it."""
-        how = told(self._alive.pop(worker.number).child.end())
+        how = describe_exit(self._alive.pop(worker.number).child.end())
         unit, left = worker.unit, tuple(worker.left)
         if not worker.is_ready:
             self._deaths_while_loading += 1
             if self._deaths_while_loading == DEATHS_WHILE_LOADING:
                 raise ResourceError(
-                    f"Workers end while they load the models ({how})",
+                    f"Workers die while they load the models ({how})",
                     where=worker.child.where,
-                    hint="Take fewer --workers, if memory is short; what was scored is kept.",
+                    hint="If memory is short, use fewer --workers. Log-probs computed so far are kept.",
                 )
-        self.emit(Noted(f"worker {worker.number} has died ({how}) and is started again"))
+        self.emit(Noted(f"worker {worker.number} died ({how}) and is being restarted"))
         tried = worker.tries + worker.is_ready
         if unit is not None and tried < tries:
             again.append((unit, left, tried))

@@ -115,10 +115,10 @@ def _checked(
     for name, value in asked.items():
         if value != planned.get(name):
             raise UsageError(
-                f"The parts of this folder are planned with another {name.replace('_', ' ')}: "
+                f"The parts in this folder were planned with a different {name.replace('_', ' ')}: "
                 f"{_short(planned.get(name))} there, {_short(value)} now",
                 where=folder.place.shown(),
-                hint="Choose another folder with --parts, or give the options that it was planned with.",
+                hint="Choose another folder with --parts, or pass the options that it was planned with.",
             )
     return kept
 

@@ -171,5 +171,5 @@ def _refusal(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
         f"The folder of parts cannot be written ({error.strerror or error})",
         where=str(path),
-        hint="Free disk space or choose another --parts; what was scored is kept.",
+        hint="Free disk space, or choose another folder with --parts. Log-probs computed so far are kept.",
     )

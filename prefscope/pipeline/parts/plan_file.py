@@ -168,9 +168,9 @@ def _digest_of(fill: Fill) -> str:
             return _digest(stream)
     except OSError as error:
         raise ResourceError(
-            f"The plan of these parts cannot be kept while it is written ({error.strerror or error})",
+            f"The plan of these parts cannot be written to a temporary file ({error.strerror or error})",
             where=tempfile.gettempdir(),
-            hint="Free disk space, or choose another folder with TMPDIR.",
+            hint="Free disk space, or set TMPDIR to another folder.",
         ) from error
 
 
@@ -188,7 +188,7 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
         with place.open(index) as stream:
             written = stream.read()
     except FileNotFoundError as error:
-        hint = "Make one: prefscope parts plan DIR DATA --policy P --ref R."
+        hint = "Make one with `prefscope parts plan DIR DATA --policy P --ref R`."
         raise UsageError("This folder has no plan of parts", where=place.shown(), hint=hint) from error
     except OSError as error:
         raise _damaged(folder) from error
@@ -198,14 +198,14 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
     except (KeyError, TypeError, AttributeError, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if newer:
-        raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")
+        raise UsageError("This plan was made by a newer prefscope", where=place.shown(PLAN), hint="Update prefscope.")
     if not is_plan(content):
         raise _damaged(folder)
     return content, place.beside(index, written)
 
 
 def _damaged(folder: PartsFolder, name: str = "") -> ResourceError:
-    hint = "Delete this folder and plan again: parts keep their names, and those that are there count."
+    hint = "Delete this folder and plan again: parts keep their names, so finished parts are still used."
     return ResourceError(
         "The plan of these parts is damaged", where=folder.place.shown(f"{PLAN}/{name}".rstrip("/")), hint=hint
     )
