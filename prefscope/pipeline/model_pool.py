@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
-from prefscope.pipeline.candidates import Candidate, by_weights, find_candidates
+from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope, is_out_of_memory
@@ -265,7 +265,7 @@ def gather(
     if processes > 1:
         refuse_machine(device, processes)
     candidates = find_candidates(settings, store, checkpoints, emit)
-    groups = by_weights(candidates)
+    groups = group_by_weights(candidates)
     sizes = _sizes(groups)
     room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None

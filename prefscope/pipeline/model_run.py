@@ -57,7 +57,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
-    with _at_work(settings, emit) as work:
+    with _prepared_work(settings, emit) as work:
         passes, spool = work.passes(watched=preview is not None), work.spool
         texts = TokenTexts.of(work.data.tokenizer) if settings.compute.keep_tokens else None
         if preview is not None:
@@ -82,7 +82,7 @@ def score_slice(settings: ScoreSettings, emit: Emit) -> float:
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
-    with _at_work(settings, emit) as work:
+    with _prepared_work(settings, emit) as work:
         passes = work.passes()
         models = passes.score_models()
         work.source(passes, models)
@@ -161,7 +161,7 @@ class _Work:
 
 
 @contextmanager
-def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
+def _prepared_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs, or the plan of a folder of parts, and prepare the models; closes everything afterwards."""
     settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None

@@ -28,7 +28,7 @@ from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.longest import longest
 from prefscope.pipeline.remarks import Remarks
 from prefscope.pipeline.spool import Spool
-from prefscope.pipeline.template_in_use import settle_template
+from prefscope.pipeline.template_in_use import pin_template_date
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.template_limits import STOPPED
@@ -79,11 +79,11 @@ def read_pairs(
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
     max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
-    template = settle_template(tokenizer, settings.tokenization)
+    template = pin_template_date(tokenizer, settings.tokenization)
     pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
     reading = _Reading(settings.data, emit)
     with closing(open_data(settings.data)) as source:
-        with closing(_ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
+        with closing(_prefetched(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
             for found in chunks:
                 tokenized = reading.keep_good(found)
                 _check_tokens(tokenized, differing)
@@ -188,7 +188,7 @@ def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
         yield chunk
 
 
-def _ahead(
+def _prefetched(
     tokenize: Callable[[list[PreferencePair]], list[TokenizedPair | BadRow]], chunks: Iterator[list[PreferencePair]]
 ) -> Generator[list[TokenizedPair | BadRow], None, None]:
     """Yield the tokenized chunks in order, computed ahead in threads: tokenizers release the GIL."""

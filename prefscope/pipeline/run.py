@@ -1,6 +1,6 @@
 """Entry points of the pipeline, for the CLI, the worker, the Python API, the doctor and parity.
 
-Log-probs are either computed by models (model_run.py) or read from the file (ready_made.py). Only the former imports
+Log-probs are either computed by models (model_run.py) or read from the file (ready_made.py). Only model_run.py imports
 torch.
 """
 

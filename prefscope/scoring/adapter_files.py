@@ -47,7 +47,7 @@ def is_additive(adapter: Checkpoint) -> bool:
     )
 
 
-def what_stays(adapter: Checkpoint) -> str:
+def lasting_change(adapter: Checkpoint) -> str:
     """Describe what stays changed in the base when the adapter is switched off; empty if nothing is known to.
 
     Raises:

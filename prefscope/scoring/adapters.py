@@ -29,7 +29,7 @@ CHUNK = 1 << 22
 """Words of a checksum that are processed at once."""
 
 
-def put_on_base(
+def apply_adapters(
     adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings, *, scores_base: bool
 ) -> Any:
     """Load adapters onto their base, and return the PEFT model.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.attention import attending
-from prefscope.scoring.context import forget_lengths, varies_with_length
+from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
@@ -176,7 +176,7 @@ def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
     decoder = decoder_of(model.module)
     if varies_with_length(model.module.config):
-        forget_lengths(decoder)
+        reset_rotary_lengths(decoder)
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = np.repeat(np.arange(len(sequences)), counts)
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prefscope.scoring.adapter_files import refuse_unscorable, what_stays
+from prefscope.scoring.adapter_files import lasting_change, refuse_unscorable
 from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
 from prefscope.scoring.folder_contents import (
     has_value_head,
@@ -90,7 +90,7 @@ def _changed_base(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
     """Report if switching the policy's adapter off would not restore the base that is used as its reference."""
     if policy.base is None or not policy.base.same_weights(ref):
         return None
-    reason = what_stays(policy)
+    reason = lasting_change(policy)
     if not reason:
         return None
     return Oddity(

@@ -76,7 +76,7 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     if not reason:
         return ForwardChoice("packed", "")
     follow(model, "padded")
-    _refuse_looking_ahead(model, probes)
+    _refuse_noncausal(model, probes)
     if varies:
         return ForwardChoice("padded", reason, alone=True)
     alone = _moved_by_padding(model, probes)
@@ -141,7 +141,7 @@ def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
     return wrong.replace("packed", "padded")
 
 
-def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> None:
+def _refuse_noncausal(model: LanguageModel, probes: list[TokenSequence]) -> None:
     """Raise an error for a model in which the last token changes the log-probs of earlier ones.
 
     Raises:

@@ -50,7 +50,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "full policy alone": ("score {data} --policy {policy}", "--ref PATH, or --ref none for SimPO alone."),
     "noise without margins": (
         "score {data} --policy {policy} --ref none --noise-floor",
-        "--noise-floor measures margins, and there are none with --ref none. Name a reference.",
+        "--noise-floor needs margins, but there are none with --ref none. Pass a reference with --ref.",
     ),
     "no adapter": ("score {data} --policy {policy} --ref base", "so a reference is required"),
     "no checkpoint": ("score {data} --policy empty --ref {ref}", "empty: this folder is not a checkpoint"),

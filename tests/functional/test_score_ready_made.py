@@ -142,8 +142,7 @@ def test_texts_that_cannot_be_read_beside_log_probs_are_reported(program: Progra
     code, _, err = program("score", write("given.jsonl", rows), "-o", "out.parquet")
     assert code == 0
     assert (
-        "given.jsonl: the texts of 1 row cannot be read; the first is line 2: `chosen` is a number where text or "
-        in err
+        "given.jsonl: the texts of 1 row cannot be read; the first is line 2: `chosen` is a number, not text or " in err
     )
 
 

@@ -116,16 +116,16 @@ class RayCluster:
             raise RuntimeError("the cluster is not open")
         with suppress(OSError):  # if it has died, the next read notices
             self._child.connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
-        while (said := self._hear(self._child)) is not None:
-            if isinstance(said, int):
-                self.width = said
-                self.emit(Noted(f"Ray: {counted(said, 'worker')}"))
+        while (received := self._receive(self._child)) is not None:
+            if isinstance(received, int):
+                self.width = received
+                self.emit(Noted(f"Ray: {counted(received, 'worker')}"))
             else:
-                yield said
+                yield received
 
-    def _hear(self, child: Child) -> int | tuple[int, bytes] | None:
+    def _receive(self, child: Child) -> int | tuple[int, bytes] | None:
         try:
-            said = child.connection.recv()
+            received = child.connection.recv()
         except (EOFError, OSError) as error:
             self._has_failed = True
             raise ResourceError(
@@ -133,10 +133,10 @@ class RayCluster:
                 where=child.where,
                 hint="Run the same command again to continue from here.",
             ) from error
-        if isinstance(said, PrefscopeError):
+        if isinstance(received, PrefscopeError):
             self._has_failed = True
-            raise said
-        return said  # type: ignore[no-any-return]
+            raise received
+        return received  # type: ignore[no-any-return]
 
 
 def _check_amount(payloads: Iterable[Payload]) -> None:

@@ -60,7 +60,7 @@ class Cluster:
 def main() -> int:
     """Answer requests until there are no more, and return the exit code."""
     connection = Connection(int(sys.argv[1]))
-    end_with_starter(lambda: _clear_up(sys.argv[2]))
+    end_with_starter(lambda: _clean_up(sys.argv[2]))
     os.environ |= {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_USAGE_STATS_ENABLED": "0",  # disables telemetry
@@ -182,7 +182,7 @@ class _ScoreUnits:
         return {"number": list(batch["number"]), "answer": [pickle.dumps(answer) for answer in answers]}
 
 
-def _clear_up(folder: str) -> None:
+def _clean_up(folder: str) -> None:
     """End all other processes of the session, and delete Ray's files."""
     end_session(os.getsid(0), spare=os.getpid())
     shutil.rmtree(folder, ignore_errors=True)

@@ -76,14 +76,14 @@ class Workers:
         fresh, again = iter(units), deque[tuple[Unit, tuple[Turn, ...], int]]()
         while True:
             for number in range(self.width):
-                yield from self._employ(number, fresh, again)
+                yield from self._assign_work(number, fresh, again)
             busy = {worker.child.connection: worker for worker in self._alive.values() if worker.unit is not None}
             if not busy:
                 return
             for ready in wait([*busy]):
-                yield from self._hear(busy[ready], again, tries)  # type: ignore[index]  # what was waited for
+                yield from self._receive(busy[ready], again, tries)  # type: ignore[index]  # what was waited for
 
-    def _employ(
+    def _assign_work(
         self, number: int, fresh: Iterator[Unit], again: deque[tuple[Unit, tuple[Turn, ...], int]]
     ) -> Iterator[Answer]:
         """Give an idle worker its next unit, starting the worker if needed; units without batches are done at once."""
@@ -113,21 +113,23 @@ class Workers:
         worker.child.connection.send(self.job)
         return worker
 
-    def _hear(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
+    def _receive(
+        self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
+    ) -> Iterator[Answer]:
         """Handle a message of a worker, or its death."""
         try:
-            said = worker.child.connection.recv()
+            received = worker.child.connection.recv()
         except (EOFError, OSError):
             yield from self._handle_death(worker, again, tries)
             return
-        match said:
+        match received:
             case None:
                 worker.is_ready, self._deaths_while_loading = True, 0
                 worker.hand_over()
             case PrefscopeError():
-                raise said
+                raise received
             case Halved():
-                self.emit(said)
+                self.emit(received)
             case Batch(found, seconds):
                 yield Scored(worker.left.popleft(), found, seconds)
                 if not worker.left and worker.unit is not None:

@@ -82,13 +82,13 @@ class ObjectStore:
         with self._store_errors(folder, "written"), ExitStack() as opened:
             made = {name: opened.enter_context(_filled(fill)) for name, fill in files.items()}
             content = bytes(made.pop(index))
-            beside = self.beside(f"{folder}/{index}", content)
+            content_folder = self.content_folder(f"{folder}/{index}", content)
             for name, mapped in made.items():
-                self.publish(f"{beside}/{name}", mapped)
+                self.publish(f"{content_folder}/{name}", mapped)
             if index not in self.files(folder):
                 self.publish(f"{folder}/{index}", content)
 
-    def beside(self, index: str, content: bytes) -> str:
+    def content_folder(self, index: str, content: bytes) -> str:
         """Return the folder that is named after the content of an index."""
         return f"{index.rpartition('/')[0]}/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 

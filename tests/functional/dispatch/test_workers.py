@@ -115,7 +115,7 @@ def test_a_pair_that_ends_every_worker_is_flagged_and_all_others_are_scored(
     flagged = {event.row: event.flags for event in events if isinstance(event, PairFlagged)}
     assert flagged.keys() == {row}
     assert {"non_finite", "crashed"} <= set(flagged[row])
-    assert sum("has died" in event.text for event in events if isinstance(event, Noted)) in (2, 3)
+    assert sum("is being restarted" in event.text for event in events if isinstance(event, Noted)) in (2, 3)
     table = pq.read_table("poisoned.parquet")
     for name in (f"policy_{side}_logps" for side in SIDES):
         found, expected = table[name].to_pylist(), plain.table[name].to_pylist()
