@@ -1,4 +1,4 @@
-"""Attention over a packed row, registered with transformers as an implementation of its own.
+"""Attention over a packed row, registered with transformers as a separate implementation.
 
 A model's linear layers see one dense row; here, every segment attends to its ancestors and itself only. The keys of a
 segment are read once for all its descendants: causal attention over its keys, for all queries from its first token to

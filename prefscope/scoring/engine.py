@@ -106,7 +106,7 @@ def forward(
     measure: Measure = token_logps,
     poisoned: NDArray[np.int64] | None = None,
 ) -> Logps:
-    """Compute the same as `score_batch` in one forward pass, without handling a lack of memory.
+    """Compute the same as `score_batch` in one forward pass, without handling out-of-memory errors.
 
     The embeddings at the `poisoned` positions of the input are replaced by NaN.
     """

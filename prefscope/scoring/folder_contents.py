@@ -175,7 +175,7 @@ def has_value_head(folder: Path, tensors: Iterable[str]) -> bool:
 
 
 def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise an error for a checkpoint that is no causal language model, such as a classifier or a reward model.
+    """Raise an error for a checkpoint that is not a causal language model, such as a classifier or a reward model.
 
     Args:
         name: The name of the checkpoint that the user passed.

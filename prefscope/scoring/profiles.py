@@ -116,7 +116,7 @@ def _cut_at_the_front(sides: tuple[Split, Split], longest: int, longest_prompt: 
 
 
 def _write_as_simpo(pair: PreferencePair, render: Render, tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Render the prompt without a generation prompt, and each response as a conversation of its own."""
+    """Render the prompt without a generation prompt, and each response as a separate conversation."""
     if _is_plain(pair):
         return Texts(str(pair.prompt), str(pair.chosen), str(pair.rejected))
     messages = text_to_json(pair.prompt)

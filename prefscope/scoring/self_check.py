@@ -51,7 +51,7 @@ class ForwardChoice:
     reason: str
     """Why the model is not packed; empty if it is."""
     alone: bool = False
-    """Whether even padding changes its numbers, so that every sequence needs a batch of its own."""
+    """Whether even padding changes its numbers, so that every sequence needs its own batch."""
 
 
 def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> ForwardChoice:

@@ -1,7 +1,7 @@
 """Limits of chat templates: processor time of a rendering, and size of each value that it creates.
 
-A chat template is a program by whoever published the model. Python operations of unlimited size hold the interpreter
-and cannot be interrupted, so their size is checked before they run.
+A chat template is a program written by whoever published the model. Python operations of unlimited size block the
+interpreter and cannot be interrupted, so their size is checked before they run.
 """
 
 from __future__ import annotations

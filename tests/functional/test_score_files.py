@@ -68,7 +68,7 @@ def test_splits_do_not_mix_and_one_can_be_named(program: Program) -> None:
     write("data/train.jsonl", ROWS[:2])
     write("data/test.jsonl", ROWS[2:])
     code, _, told = program("score", "data")
-    assert (code, "holds several splits: `test`, `train`. Name one with --split test" in told) == (2, True)
+    assert (code, "contains several splits: `test`, `train`. Name one with --split test" in told) == (2, True)
     assert program("score", "data", "--split", "test", "-o", "x.parquet")[0] == 0
     assert load_ledger("x.parquet").num_pairs == 1
 

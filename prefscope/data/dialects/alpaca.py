@@ -93,5 +93,5 @@ def _plain_turns(prompt: Text) -> list[str]:
     turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
     in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
     if not in_turn or len(turns) % 2 == 0 or not all(turn.is_plain for turn in turns):
-        raise DataError("the alpaca layout only holds prompts of alternating questions and answers, then a request")
+        raise DataError("the alpaca layout only supports prompts of alternating questions and answers, then a request")
     return [turn.content or "" for turn in turns]

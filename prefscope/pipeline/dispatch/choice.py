@@ -99,7 +99,7 @@ def _environment(device: torch.device, number: int, processes: int) -> Mapping[s
 
 
 def examine_in_worker(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
-    """Run `ModelPool.examine` in a process of its own, the first of those that share the model.
+    """Run `ModelPool.examine` in a separate process, the first of those that share the model.
 
     Raises:
         ResourceError: If the process died.

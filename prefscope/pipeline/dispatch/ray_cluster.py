@@ -80,7 +80,7 @@ class RayCluster:
         """Yield the results of units, as they arrive.
 
         Raises:
-            UsageError: If the units have too many tokens to be carried.
+            UsageError: If the units have too many tokens to send through Ray.
             ResourceError: If Ray fails, or the cluster is too small.
             PrefscopeError: Any error that an actor reports.
         """

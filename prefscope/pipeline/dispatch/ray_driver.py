@@ -1,7 +1,7 @@
 """The driver process of Ray: receives units and returns the actors' answers. The only module that imports Ray.
 
 Ray places the actors, assigns GPUs, restarts actors and retries units; it does not know what a unit is or when it is
-done. It runs in a process and session of its own, because it writes to stdout and leaves processes behind when it is
+done. It runs in its own process and session, because it writes to stdout and leaves processes behind when it is
 killed; killing the session ends them all.
 """
 

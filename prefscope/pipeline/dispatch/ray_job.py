@@ -44,7 +44,7 @@ class RayJob:
         """Check the node and load the models.
 
         Raises:
-            ModelError: If the node would compute other numbers, because its checkpoint, torch or device differ.
+            ModelError: If the node would compute different numbers, because its checkpoint, torch or device differ.
             ResourceError: If the node cannot access the folder of parts or the object store.
         """
         torch.set_num_threads(self.job.threads)

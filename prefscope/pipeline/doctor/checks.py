@@ -152,7 +152,8 @@ def check_reference(evidence: Evidence) -> Judgement:
     """Fail if the policy prefers the chosen responses by more than preference training would explain.
 
     DPO can increase the difference just as well by lowering the rejected response, and mostly does (Razin et al. 2024,
-    arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228). The chosen response moves little per token, and rather down.
+    arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228). The chosen response moves little per
+    token, and more often down than up.
     """
     chosen = _chosen_nats(evidence)
     rejected = evidence.per_token("rejected")

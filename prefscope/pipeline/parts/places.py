@@ -138,7 +138,7 @@ class LocalFolder:
             if not (self.path / folder / index).exists():
                 raise _refusal(self.path / folder, error) from error
 
-    def content_folder(self, index: str, content: bytes) -> str:  # noqa: ARG002 (they have a folder of their own)
+    def content_folder(self, index: str, content: bytes) -> str:  # noqa: ARG002 (they have their own folder)
         """Return the folder of the index."""
         return index.rpartition("/")[0]
 

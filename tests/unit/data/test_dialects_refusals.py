@@ -81,18 +81,18 @@ def test_other_layouts_are_refused_by_name(value: dict[str, Any], what: str) -> 
         ("rejected", 3, "`rejected` is a number, not text or a list of messages"),
         ("prompt", None, "`prompt` is null, not text or a list of messages"),
         ("chosen", [], "`chosen` is an empty list"),
-        ("chosen", ["a", "b"], "`chosen` holds 2 texts; only one chosen and one rejected can be read"),
-        ("chosen", [1], "`chosen` holds a number instead of a message"),
-        ("chosen", {"text": "a"}, "`chosen` holds a message without `role`; its keys: `text`"),
+        ("chosen", ["a", "b"], "`chosen` contains 2 texts; only one chosen and one rejected can be read"),
+        ("chosen", [1], "`chosen` contains a number instead of a message"),
+        ("chosen", {"text": "a"}, "`chosen` contains a message without `role`; its keys: `text`"),
         (
             "chosen",
             [{"role": "assistant", "content": 1}],
-            "`chosen` holds a message whose content is a number, not text",
+            "`chosen` contains a message whose content is a number, not text",
         ),
         (
             "chosen",
             "[{'role': 'assistant', 'content': 'a'}]",
-            "`chosen` holds messages as printed by Python; write them as JSON",
+            "`chosen` contains messages as printed by Python; write them as JSON",
         ),
         ("system", 1, "`system` is a number, not text"),
         ("tools", "hammer", "`tools` is text that is not JSON"),
@@ -244,9 +244,9 @@ def test_an_empty_image_column_is_no_image(empty: Any) -> None:
     [
         (
             {"type": "image_url", "image_url": {"url": "x"}},
-            "images are not supported: `prompt` holds a content part of type `image_url`",
+            "images are not supported: `prompt` contains a content part of type `image_url`",
         ),
-        ({"type": "audio", "value": "x"}, "only text is supported: `prompt` holds a content part of type `audio`"),
+        ({"type": "audio", "value": "x"}, "only text is supported: `prompt` contains a content part of type `audio`"),
     ],
 )
 def test_content_parts_other_than_text_are_refused(part: dict[str, Any], what: str) -> None:
