@@ -1,4 +1,4 @@
-"""Loads adapters onto their base with PEFT, and verifies that memory holds what the files do.
+"""Loads adapters onto their base with PEFT, and verifies that memory matches the files.
 
 Log-probs are stored under a key made from the checkpoint's files, so the weights that compute them must match the
 files:

@@ -41,7 +41,7 @@ class Checkpoint:
     base: Checkpoint | None = None
     """The base model, if this is an adapter."""
     off: bool = False
-    """Whether to load the adapter and switch it off, which is what trainers use as reference if they are given none."""
+    """Whether to load the adapter and switch it off, which is what trainers use as reference if none is passed."""
 
     @property
     def is_gguf(self) -> bool:

@@ -1,6 +1,6 @@
 """Fixes the date that a chat template writes for a whole run; it becomes part of the template's text and hash.
 
-transformers provides `strftime_now(format)` to templates. Without a fixed date, a pair has other tokens on another day.
+transformers provides `strftime_now(format)` to templates. Without a fixed date, a pair has different tokens each day.
 """
 
 from __future__ import annotations
