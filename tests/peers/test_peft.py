@@ -221,8 +221,8 @@ def test_a_checkpoint_that_is_written_while_it_is_loaded_is_not_scored(
         ),
         ({"init_lora_weights": "lora_ga"}, r"the initialization of this adapter \(lora_ga\) changed"),
         ({"alora_invocation_tokens": [5, 6]}, "this is an activated LoRA"),
-        ({"task_type": "SEQ_CLS"}, r"this adapter is of a sequence classifier or reward model \(task_type SEQ_CLS\)"),
-        ({"task_type": "TOKEN_CLS"}, "this adapter is of a token classifier"),
+        ({"task_type": "SEQ_CLS"}, r"an adapter for a sequence classifier or reward model \(task_type SEQ_CLS\)"),
+        ({"task_type": "TOKEN_CLS"}, "this is an adapter for a token classifier"),
     ],
 )
 def test_an_adapter_that_has_no_right_number_is_refused(
