@@ -74,7 +74,7 @@ def test_a_run_that_needs_none_takes_the_log_probs_of_one_that_did(
     assert "policy: all 6 sequences are in the store" in err
     with_, without = (load_ledger(tmp_path / f"{name}.parquet") for name in ("with", "without"))
     assert [with_.stored[name].tolist() for name in LOGPS] == [without.stored[name].tolist() for name in LOGPS]
-    assert without.lack("wpo") == "log Σ π² of each token (score with --loss wpo)"
+    assert without.missing_input("wpo") == "log Σ π² of each token (score with --loss wpo)"
 
 
 def test_a_run_that_needs_them_computes_what_is_lacking(program: Program, pairs: Path, tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_run_that_needs_them_computes_what_is_lacking(program: Program, pairs:
     _, _, err = program("score", pairs, "--loss", "wpo", *cache, "-o", tmp_path / "out.parquet")
     assert "policy: 6 of 6 sequences to compute" in err
     assert "ref: all 6 sequences are in the store" in err
-    assert load_ledger(tmp_path / "out.parquet").lack("wpo") == ""
+    assert load_ledger(tmp_path / "out.parquet").missing_input("wpo") == ""

@@ -194,7 +194,7 @@ def test_margins_that_are_hardly_ever_positive_look_swapped(diagnose: Examine) -
     diagnosis = diagnose(settings_of(REF, POLICY), pairs=32)
     (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == "swapped")
     assert verdict.state == "warn"
-    assert "may be swapped" in verdict.told
+    assert "may be swapped" in verdict.detail
 
 
 def test_conversations_without_any_template_are_a_verdict_and_no_error(diagnose: Examine) -> None:

@@ -145,7 +145,7 @@ def test_the_scores_of_one_long_sequence_exist_block_by_block() -> None:
     "name", ["position_bias", "head_mask", "cu_seq_lens_q", "attn_bias", "sliding", "s_auxiliary", "block_mask"]
 )
 def test_a_keyword_that_is_not_known_is_refused_by_its_name(name: str) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer asks for {name}\b"):
+    with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer needs {name}\b"):
         call(**{name: torch.zeros(1)})
 
 
@@ -156,7 +156,7 @@ def test_an_unknown_keyword_is_refused_whatever_is_given_but_nothing(value: obje
 
 
 def test_every_refused_keyword_is_named() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="asks for attention_mask, bias, mask"):
+    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask, bias, mask"):
         call(torch.zeros(1), mask=1, bias=2)
 
 
@@ -174,13 +174,13 @@ def test_a_harmless_keyword_changes_nothing(name: str) -> None:
 
 
 def test_an_attention_mask_is_refused() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="asks for attention_mask"):
+    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask"):
         call(torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
 def test_dropout_and_sight_of_what_follows_are_refused(options: dict[str, Any]) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer asks for "):
+    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer needs "):
         call(**options)
 
 
@@ -205,7 +205,7 @@ def test_a_layer_that_says_that_it_is_causal_is_served(*, given_causal: bool | N
 def test_without_a_row_nothing_is_attended_to() -> None:
     with attending(FOUR):
         pass
-    with pytest.raises(NotPackableError, match="asks for no row"):
+    with pytest.raises(NotPackableError, match="needs no row"):
         call()
 
 

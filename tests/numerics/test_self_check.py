@@ -156,7 +156,7 @@ def test_the_attention_is_left_set_to_the_path_that_was_found(monkeypatch: pytes
 def test_an_attention_that_was_asked_for_is_not_replaced() -> None:
     model = as_loaded(random_model(LLAMA))
     assert check(model, token_pool(), own_attention=True) == ForwardChoice(
-        "padded", "an attention implementation was asked for"
+        "padded", "an attention implementation was requested"
     )
     assert model.module.config._attn_implementation == "eager"
 
@@ -188,7 +188,7 @@ def test_want_of_memory_is_not_taken_for_a_model_that_cannot_be_packed(error: Ru
 )
 def test_a_model_that_fails_on_a_packed_row_is_padded_and_the_error_told(error: Exception, told: str) -> None:
     model = as_loaded(random_model(LLAMA))
-    assert check_failing_packed(model, error) == ForwardChoice("padded", f"it cannot run packed ({told})")
+    assert check_failing_packed(model, error) == ForwardChoice("padded", f"its packed forward pass fails ({told})")
     assert model.module.config._attn_implementation == "eager"
 
 
@@ -203,13 +203,13 @@ def test_a_keyword_that_the_packed_attention_refuses_is_named(monkeypatch: pytes
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, biased)
     found = check(as_loaded(random_model(LLAMA)), token_pool())
-    assert found == ForwardChoice("padded", "the attention of LlamaAttention asks for position_bias")
+    assert found == ForwardChoice("padded", "the attention of LlamaAttention needs position_bias")
 
 
 def test_a_model_whose_embeddings_cannot_be_poisoned_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     model, others = as_loaded(random_model(LLAMA)), nn.Embedding(128, 32)
     monkeypatch.setattr(model.module, "get_input_embeddings", lambda: others)
-    assert check(model, token_pool()) == ForwardChoice("padded", "it reads its tokens past their embeddings")
+    assert check(model, token_pool()) == ForwardChoice("padded", "it uses token ids in addition to their embeddings")
 
 
 def test_a_model_without_a_finite_number_is_padded() -> None:
