@@ -9,7 +9,7 @@ import textual.app
 import textual.pilot
 
 HORIZON = 0.02
-"""Seconds: a timer that is due sooner is waited for. The screens delay nothing for longer in tests but what a test waits for."""
+"""Seconds. A timer that is due sooner is waited for."""
 
 
 async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0, horizon: float = HORIZON) -> None:
@@ -36,7 +36,8 @@ def _threads_work(loop: Any) -> bool:
     executor = loop._default_executor
     if executor is None:
         return False
-    return executor._work_queue.qsize() > 0 or executor._idle_semaphore._value < len(executor._threads)
+    idle: int = executor._idle_semaphore._value
+    return not executor._work_queue.empty() or idle < len(executor._threads)
 
 
 def install() -> None:
