@@ -85,7 +85,7 @@ class MissingExtraError(PrefscopeError):
 
 
 class ResourceError(PrefscopeError):
-    """A lack of disk space, memory or network access."""
+    """Too little disk space or memory, or no network access."""
 
     exit_code = 3
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from prefscope.data.records import PreferencePair, has_other_turns, says_nothing
+from prefscope.data.records import PreferencePair, has_other_turns, is_blank_response
 
 TokenIds = Sequence[int]
 
@@ -94,7 +94,7 @@ FLAGS = {
             "empty",
             "0",
             "a response is empty or white space",
-            lambda found: says_nothing(found.pair.chosen) or says_nothing(found.pair.rejected),
+            lambda found: is_blank_response(found.pair.chosen) or is_blank_response(found.pair.rejected),
             serious=True,
         ),
         Flag(

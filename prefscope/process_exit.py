@@ -38,7 +38,7 @@ def leave(code: int) -> NoReturn:
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 (as the interpreter does)
         atexit._run_exitfuncs()  # noqa: SLF001 (the same)
-    except BaseException:  # noqa: BLE001 (the interpreter reports it and goes on, too)
+    except BaseException:  # noqa: BLE001 (the interpreter reports it and continues, too)
         with suppress(OSError):
             traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):

@@ -88,7 +88,7 @@ def end_with_starter(last: Callable[[], object] = lambda: None) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def told(code: int) -> str:
+def describe_exit(code: int) -> str:
     """Describe how a process ended, from its exit code."""
     if code >= 0:
         return f"exit code {code}"

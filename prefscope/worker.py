@@ -130,12 +130,12 @@ def _read_request(stdin: BinaryIO) -> tuple[ScoreSettings, Path | None, Path | N
         asked, preview = (None if path is None else Path(path) for path in (value["ledger"], value.get("preview")))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"These are no settings of a run ({type(error).__name__}: {error})",
+            f"These are not settings of a run ({type(error).__name__}: {error})",
             where="stdin",
             hint='Its first line has to be {"settings": …, "ledger": a path or null}.',
         ) from error
     if settings.data.source == "-":
-        raise UsageError("A worker's stdin carries no data set", where="stdin", hint="Give a file or a hub id.")
+        raise UsageError("A worker cannot read its data set from stdin", where="stdin", hint="Pass a file or a hub id.")
     return settings, asked, preview
 
 

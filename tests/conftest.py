@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TEXTUAL_FPS"] = "500"  # screens repaint at the next tick of their clock, and tests wait for it
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two workers on two cores wait for each other: 20 times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -69,7 +69,7 @@ def read_dispatch(
         return dispatch
     number, slices = _read_slice(slice_)
     if parts is None:
-        raise UsageError("--slice needs --parts", hint="Name a folder or URL that all slices can reach.")
+        raise UsageError("--slice needs --parts", hint="Pass a folder or URL that all slices can access.")
     return replace(dispatch, slice_number=number, slices=slices)
 
 

@@ -52,7 +52,7 @@ def compare(
     from prefscope.report.compared import compare_runs
 
     if len(ledgers) < 2:  # noqa: PLR2004 (a comparison needs two)
-        raise UsageError("There is nothing to compare it with", hint="Name two or more ledgers of the same pairs.")
+        raise UsageError("There is nothing to compare it with", hint="Pass two or more ledgers of the same pairs.")
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     compared = compare_runs(load_runs(ledgers), preferences, where)
     if output is not None:

@@ -77,7 +77,7 @@ def lint(
 
     from prefscope.cli.output import PIPE_WIDTH
     from prefscope.cli.progress import RunProgress
-    from prefscope.data.checks import distil, find_check, lint_pairs
+    from prefscope.data.checks import find_check, index_texts, lint_pairs
     from prefscope.data.sources import open_several, open_source
     from prefscope.pipeline.remarks import Remarks
     from prefscope.report.terminal import lint_json, print_json, print_lint
@@ -98,7 +98,7 @@ def lint(
         other = None
         if against is not None:
             with closing(open_source(against)) as other_source:
-                other = distil(_pairs(other_source, format_, columns, Remarks(), progress))
+                other = index_texts(_pairs(other_source, format_, columns, Remarks(), progress))
         remarks = Remarks()
         pairs = _pairs(source, format_, columns, remarks, progress)
         report = lint_pairs(pairs, against=other, count_tokens=count_tokens)

@@ -133,9 +133,9 @@ def verify(
     for path in found:
         typer.echo(f"{'deleted' if delete else 'damaged'}: {visible(place.shown(path))}")
     if not found:
-        typer.echo("All parts are sound.")
+        typer.echo("All parts are intact.")
     elif delete:
-        typer.echo("Run their slices again; sound parts are not scored again.", err=True)
+        typer.echo("Run their slices again; intact parts are not scored again.", err=True)
     else:
         typer.echo("Use --delete to remove them; their slices will score them again on the next run.", err=True)
         raise typer.Exit(EXIT_FOUND)

@@ -87,7 +87,7 @@ def score(
     if ref == "none":
         if noise_floor:
             raise UsageError(
-                "--noise-floor measures margins, and there are none with --ref none", hint="Name a reference."
+                "--noise-floor needs margins, but there are none with --ref none", hint="Pass a reference with --ref."
             )
         _check_reference_free(preferences)
     settings = run_settings(
@@ -168,7 +168,7 @@ def _check_reference_free(preferences: PreferenceSettings) -> None:
 
     needing = [choice.name for choice in preferences.losses if find_loss(choice.name).needs_reference]
     if needing and preferences.explicit:
-        raise UsageError(f"Loss {needing[0]} needs a reference, and --ref is none", hint="Name one with --ref.")
+        raise UsageError(f"Loss {needing[0]} needs a reference, but --ref is none", hint="Pass one with --ref.")
 
 
 def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress]:

@@ -67,8 +67,8 @@ def _folder(outputs: Sequence[str]) -> Path | None:
         return None
     if len(outputs) > 1 or PurePath(outputs[0]).suffix or outputs[0] == "-":
         raise UsageError(
-            f"Several policies make several ledgers, and {outputs[-1]!r} is not a folder",
-            hint="Name one folder with -o; `prefscope export` writes tables.",
+            f"Several policies write several ledgers, but {outputs[-1]!r} is not a folder",
+            hint="Pass one folder with -o; `prefscope export` writes tables.",
         )
     return Path(outputs[0])
 

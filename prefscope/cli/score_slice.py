@@ -30,4 +30,4 @@ def score_slice(settings: ScoreSettings, *, as_json: bool) -> None:
         return
     print_folder_status(place.shown(), status, as_json=False)
     if any(run["missing"] == 0 for run in status["runs"]):
-        typer.echo(f"make the ledger: prefscope parts merge {shlex.quote(place.shown())} -o ledger.parquet", err=True)
+        typer.echo(f"write the ledger: prefscope parts merge {shlex.quote(place.shown())} -o ledger.parquet", err=True)

@@ -203,7 +203,7 @@ def _only_data(paths: list[str], ledgers: list[Path]) -> str | None:
         raise UsageError(f"No file is named {missing!r}", hint="Check the path.")
     raise UsageError(
         "The screens score one data set at a time",
-        hint="Name its folder or a quoted glob such as 'data/*.jsonl', or run prefscope score with several files.",
+        hint="Pass its folder or a quoted glob such as 'data/*.jsonl', or run prefscope score with several files.",
     )
 
 

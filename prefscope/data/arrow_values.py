@@ -65,9 +65,9 @@ def _row_alone(batch: pa.RecordBatch, decoders: Mapping[str, Decode], place: int
             value[name] = decoders.get(name, from_arrow)(column[0].as_py())
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
-            return BadRow(place, place + 1, f"`{name}` holds text that is not UTF-8 (byte 0x{byte:02X})")
+            return BadRow(place, place + 1, f"`{name}` contains text that is not UTF-8 (byte 0x{byte:02X})")
         except (ValueError, OverflowError, RecursionError) as error:
-            return BadRow(place, place + 1, f"`{name}` holds a value that cannot be read ({error})")
+            return BadRow(place, place + 1, f"`{name}` contains a value that cannot be read ({error})")
     return SourceRow(place, place + 1, from_arrow_row(value))
 
 

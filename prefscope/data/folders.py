@@ -88,7 +88,7 @@ def _of_split(paths: Sequence[Path], splits: dict[Path, str], split: str | None,
         raise DataError(f"has no split `{split}`; found: {listed}", where=name)
     if split is None and len(found) > 1:
         hint = f"Name one with --split {next(one for one in found if one)}, or pass the files by name."
-        raise DataError(f"holds several splits: {listed}", where=name, hint=hint)
+        raise DataError(f"contains several splits: {listed}", where=name, hint=hint)
     return [path for path in paths if split is None or splits[path] == split]
 
 
@@ -97,7 +97,7 @@ def _check_formats(paths: Sequence[Path], name: str) -> None:
     if len(formats) > 1:
         counts = ", ".join(f"{number} {format_}" for format_, number in formats.items())
         hint = "Pass the files of one format, or a glob such as 'folder/*.jsonl'."
-        raise DataError(f"holds files of several formats ({counts})", where=name, hint=hint)
+        raise DataError(f"contains files of several formats ({counts})", where=name, hint=hint)
 
 
 def _check_shards(paths: Sequence[Path], name: str) -> None:

@@ -8,7 +8,7 @@ import re
 from prefscope.errors import DataError
 
 _EXPORT = "Export it as CSV, JSON lines or Parquet."
-_UNPACK = "Unpack it and name the files in it."
+_UNPACK = "Unpack it and pass the files in it."
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (
         b"version https://git-lfs.github.com/spec/",

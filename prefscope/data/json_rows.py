@@ -149,8 +149,12 @@ def _check_lists(lists: list[str], split: str | None, name: str) -> None:
     """Refuse several lists of rows if no split is named, and a split that does not exist."""
     named = ", ".join(f"`{one}`" for one in lists)
     if len(set(lists)) < len(lists):
-        raise DataError(f"holds two lists of rows with the same name: {named}", where=name, hint="Rename one of them.")
+        raise DataError(
+            f"contains two lists of rows with the same name: {named}", where=name, hint="Rename one of them."
+        )
     if split is None and len(lists) > 1:
-        raise DataError(f"holds several lists of rows: {named}", where=name, hint=f"Name one with --split {lists[0]}.")
+        raise DataError(
+            f"contains several lists of rows: {named}", where=name, hint=f"Name one with --split {lists[0]}."
+        )
     if split is not None and lists and split not in lists:
         raise DataError(f"has no split `{split}`; its lists of rows: {named}", where=name)

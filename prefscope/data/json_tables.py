@@ -49,11 +49,11 @@ def rows_of_table(value: dict[str, Json], name: str, split: str | None) -> Table
             split = next(iter(value))
         if split not in value:
             named = ", ".join(f"`{one}`" for one in value)
-            asked = f"has no split `{split}`; its splits: {named}" if split else f"holds several tables: {named}"
+            asked = f"has no split `{split}`; its splits: {named}" if split else f"contains several tables: {named}"
             raise DataError(asked, where=name, hint="" if split else f"Name one with --split {next(iter(value))}.")
         return rows_of_table(value[str(split)], name, None)
     if split is not None:
-        raise DataError(f"holds no splits; there is no `{split}`", where=name, hint="Omit --split.")
+        raise DataError(f"contains no splits; there is no `{split}`", where=name, hint="Omit --split.")
     if not _is_table(value):
         return [value]
     if _is_split_orient(value):

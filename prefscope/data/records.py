@@ -60,29 +60,29 @@ class Message:
     """None if the content is null, or absent beside the keys in `extra`."""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Further keys that a chat template may read: `tool_calls`, `name`, `tool_call_id`, ..."""
-    lacks_content: bool = False
+    omits_content: bool = False
     """Whether the `content` key is absent, which a chat template can distinguish from null."""
 
     def to_json(self) -> dict[str, Json]:
         """Return the turn as passed to chat templates, with null and absent keys as in the row."""
-        content = {} if self.lacks_content else {"content": self.content}
+        content = {} if self.omits_content else {"content": self.content}
         return {"role": self.role, **content, **self.extra}
 
     def identity(self) -> dict[str, Json]:
         """Return the turn without null keys, which Arrow adds to turns of the same list; used for `pair_id`."""
         extra = {key: item for key, item in self.extra.items() if item is not None}
-        content = {} if self.lacks_content else {"content": self.content}
+        content = {} if self.omits_content else {"content": self.content}
         return {"role": self.role, **content, **extra}
 
-    def said(self) -> dict[str, Json]:
+    def comparable(self) -> dict[str, Json]:
         """Return the turn's identity without ids, scores and other metadata."""
-        said = self.identity() | {"content": self.content or ""}
-        return {key: item for key, item in said.items() if key not in METADATA_KEYS}
+        content = self.identity() | {"content": self.content or ""}
+        return {key: item for key, item in content.items() if key not in METADATA_KEYS}
 
     @property
     def is_blank(self) -> bool:
         """Whether the turn contains only white space, null keys and metadata."""
-        return not (self.content or "").strip() and len(self.said()) == len(("role", "content"))
+        return not (self.content or "").strip() and len(self.comparable()) == len(("role", "content"))
 
     @property
     def is_plain(self) -> bool:
@@ -116,7 +116,7 @@ Text: TypeAlias = str | tuple[Message, ...]
 """Plain text, or the turns of a conversation."""
 
 
-def says_nothing(response: Text) -> bool:
+def is_blank_response(response: Text) -> bool:
     """Return whether a response contains only white space."""
     if isinstance(response, str):
         return not response.strip()

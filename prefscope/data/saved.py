@@ -49,7 +49,7 @@ def _saved_splits(folder: Path, name: str, split: str | None) -> Files:
     chosen = found[0] if split is None and len(found) == 1 else split
     listed = ", ".join(f"`{one}`" for one in found)
     if chosen is None:
-        raise DataError(f"holds several splits: {listed}", where=name, hint=f"Name one with --split {found[0]}.")
+        raise DataError(f"contains several splits: {listed}", where=name, hint=f"Name one with --split {found[0]}.")
     if chosen not in found:
         raise DataError(f"has no split `{chosen}`; found: {listed}", where=name)
     return _saved(folder / chosen, named(name, chosen))

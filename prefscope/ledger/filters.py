@@ -215,7 +215,7 @@ class _Parser:
         if sign.text in {"~", "!~"}:
             self._expect(left, "text", '~ searches a text for another: prompt ~ "python".')
             self._expect(right, "text", 'Put the text in quotes: prompt ~ "python".')
-            return _combined("truth", left, right, _contains if sign.text == "~" else _lacks)
+            return _combined("truth", left, right, _contains if sign.text == "~" else _does_not_contain)
         if left.kind != right.kind:
             problem = f"{KIND_WORDS[left.kind].capitalize()} cannot be compared with {KIND_WORDS[right.kind]}"
             self._fail(problem, left.start, right.stop)
@@ -327,5 +327,5 @@ def _contains(texts: Values, wanted: Values) -> NDArray[np.bool_]:
     return np.array(found, dtype=np.bool_).reshape(pairs.shape)
 
 
-def _lacks(texts: Values, wanted: Values) -> NDArray[np.bool_]:
+def _does_not_contain(texts: Values, wanted: Values) -> NDArray[np.bool_]:
     return np.logical_not(_contains(texts, wanted))

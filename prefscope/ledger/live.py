@@ -43,7 +43,7 @@ class LiveLedger(Ledger):
         self.path = ledger
         self._token_logps = token_logps
         self.stored |= {name: np.full(self.num_pairs, np.nan) for name in LOGPS}
-        self._told: list[tuple[str, bytes, float]] = []
+        self._pending: list[tuple[str, bytes, float]] = []
         roles = ("policy", "ref") if self.has_reference else ("policy",)
         self._known = {name: np.zeros(self.num_pairs, dtype=np.bool_) for name in LOGPS if name.startswith(roles)}
         self._rows = {
@@ -63,18 +63,18 @@ class LiveLedger(Ledger):
 
     def take(self, role: str, sums: Iterable[tuple[bytes, float]]) -> None:
         """Queue the sums of sequences, identified by their digests, for a role until `catch_up`."""
-        self._told += [(role, digest, value) for digest, value in sums]
+        self._pending += [(role, digest, value) for digest, value in sums]
 
     def catch_up(self) -> None:
         """Fill in the queued sums. Columns that a view has already computed are outdated afterwards."""
-        for role, digest, value in self._told:
+        for role, digest, value in self._pending:
             for side, places in self._rows.items():
                 name, rows = f"{role}_{side}_logps", places.of(digest)
                 self.stored[name][rows] = value
                 self._known[name][rows] = True
                 if not np.isfinite(value):
                     self._flag(rows)
-        self._told.clear()
+        self._pending.clear()
 
     def _flag(self, rows: NDArray[np.int64]) -> None:
         flags = self.stored["flags"]

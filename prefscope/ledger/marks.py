@@ -48,7 +48,7 @@ class Marks:
     def __init__(self, path: Path, marks: Mapping[Key, Mark] | None = None) -> None:
         self.path = path
         self._marks = dict(marks or {})
-        self._former: list[tuple[Key, Mark]] = []
+        self._undo_stack: list[tuple[Key, Mark]] = []
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -66,14 +66,14 @@ class Marks:
         Raises:
             ResourceError: If the file cannot be written; the mark is then unchanged.
         """
-        former = self.of(key)
+        previous = self.of(key)
         self._put(key, mark)
         try:
             self._save()
         except ResourceError:
-            self._put(key, former)
+            self._put(key, previous)
             raise
-        self._former.append((key, former))
+        self._undo_stack.append((key, previous))
 
     def undo(self) -> Key | None:
         """Undo the last change and return its pair, or None if there is nothing to undo.
@@ -81,17 +81,17 @@ class Marks:
         Raises:
             ResourceError: If the file cannot be written; nothing is then undone.
         """
-        if not self._former:
+        if not self._undo_stack:
             return None
-        key, former = self._former[-1]
+        key, previous = self._undo_stack[-1]
         later = self.of(key)
-        self._put(key, former)
+        self._put(key, previous)
         try:
             self._save()
         except ResourceError:
             self._put(key, later)
             raise
-        self._former.pop()
+        self._undo_stack.pop()
         return key
 
     def mask(self, ledger: Ledger, kind: str) -> NDArray[np.bool_]:

@@ -73,7 +73,7 @@ class Pairing:
         return len(self.positions[0])
 
     @property
-    def lacking(self) -> tuple[int, int]:
+    def missing(self) -> tuple[int, int]:
         """Number of pairs that are only in the second ledger, and only in the first."""
         a, b = self._ledgers
         return b.num_pairs - self.num_pairs, a.num_pairs - self.num_pairs

@@ -293,14 +293,14 @@ class Ledger:
             UsageError: If a loss is repeated, or a requested loss needs data that the ledger does not have.
         """
         refuse_repeats(preferences.losses)
-        lacking = {choice.name: lack for choice in preferences.losses if (lack := self.lack(choice.name))}
-        if lacking and preferences.explicit:
-            name, lack = next(iter(lacking.items()))
-            raise UsageError(f"Loss {name} needs {lack}, which this ledger does not have", where=str(self.path))
-        return tuple(choice for choice in preferences.losses if choice.name not in lacking)
+        missing = {choice.name: needed for choice in preferences.losses if (needed := self.missing_input(choice.name))}
+        if missing and preferences.explicit:
+            name, needed = next(iter(missing.items()))
+            raise UsageError(f"Loss {name} needs {needed}, which this ledger does not have", where=str(self.path))
+        return tuple(choice for choice in preferences.losses if choice.name not in missing)
 
-    def lack(self, name: str) -> str:
-        """Return what the ledger is missing for a loss; empty if nothing."""
+    def missing_input(self, name: str) -> str:
+        """Return what a loss needs that this ledger does not have; empty if nothing."""
         loss = find_loss(name)
         if loss.needs_reference and not self.has_reference:
             return "a reference"

@@ -93,7 +93,7 @@ def names_of(ledger: Ledger) -> Names:
     """Return the columns of a ledger that an expression may refer to, with their aliases."""
     kinds: dict[str, Kind] = {column.name: _kind(column) for column in _columns(ledger)}
     aliases = {column.alias: column.name for column in _columns(ledger) if column.alias}
-    for name in (name for name in LOSSES if not ledger.lack(name)):
+    for name in (name for name in LOSSES if not ledger.missing_input(name)):
         kinds |= {f"{name}_loss": "number", f"{name}_weight": "number"}
         aliases[name] = f"{name}_loss"
     ambiguous = ambiguities(ledger.renamed_columns, kinds, aliases)

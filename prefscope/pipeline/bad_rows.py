@@ -27,10 +27,10 @@ def judge_bad_rows(name: str, bad: Sequence[BadRow], pairs: int, *, skip: bool) 
         raise DataError(
             f"{counted(len(bad), 'row')} cannot be read as preference pairs:\n{_listed(name, bad)}\nNothing was scored",
             where=name,
-            hint="" if skip else "Mend the rows, or leave them out with --skip-bad-rows.",
+            hint="" if skip else "Fix the rows, or skip them with --skip-bad-rows.",
         )
     if pairs == 0:
-        raise DataError("There is no pair in this data set", where=name)
+        raise DataError("This data set has no pairs", where=name)
     return [Noted(f"{counted(len(bad), 'bad row')} skipped:\n{_listed(name, bad)}")] if bad else []
 
 

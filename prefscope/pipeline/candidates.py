@@ -70,7 +70,7 @@ def find_candidates(
     return candidates
 
 
-def by_weights(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
+def group_by_weights(candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], ...]:
     """Group the candidates that can share weights: a base and additive adapters on it.
 
     An adapter that is not additive still shares weights with the same adapter switched off. Its base, if that is a

@@ -27,7 +27,7 @@ def logp_of(row: Mapping[str, Json], column: str) -> float | None:
     """
     number = _number(row, column)
     if number is not None and number > ROUNDING:
-        raise DataError(f"{column} is {row[column]!r}, and the log of a probability is never above 0")
+        raise DataError(f"{column} is {row[column]!r}, but the log of a probability is never above 0")
     return number
 
 
@@ -53,7 +53,7 @@ def pair_id_of(row: Mapping[str, Json]) -> str | None:
     """
     found = row.get("pair_id")
     if found is not None and not isinstance(found, str):
-        raise DataError(f"pair_id is {kind(found)} where text should be")
+        raise DataError(f"pair_id is {kind(found)}, not text")
     return found or None
 
 
@@ -67,7 +67,7 @@ def flags_of(row: Mapping[str, Json]) -> list[str]:
     flags = [] if found is None else split_flags(str(found))
     unknown = next((flag for flag in flags if flag not in FLAGS), None)
     if unknown is not None:
-        raise DataError(f"flags has {unknown!r}, which is no flag of prefscope; rename the column if it is not its")
+        raise DataError(f"flags has {unknown!r}, which is not a flag of prefscope; rename the column if it is your own")
     return flags
 
 

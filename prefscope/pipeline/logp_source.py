@@ -82,8 +82,8 @@ def stored_logps(
     found = store.lookup(keys)
     if any(key not in found for key in keys):
         raise ResourceError(
-            "Log-probs that were just computed are not in the store any more: it was cleared or damaged",
+            "Log-probs that were just computed are no longer in the store: it was cleared or damaged",
             where=str(store.path),
-            hint="Run the same command again; what is left is not computed anew.",
+            hint="Run the same command again; only what is missing is recomputed.",
         )
     return [found[key] for key in keys]

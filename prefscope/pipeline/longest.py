@@ -37,5 +37,5 @@ def longest(settings: ScoreSettings, checkpoints: Sequence[Checkpoint], emit: Ca
 def _warning(name: str, asked: int, context: int, *, rotary: bool) -> str:
     exceeds = f"Warning: --max-length {asked:,} exceeds the context of {name}, {context:,} tokens."
     if rotary:
-        return f"{exceeds} Longer sequences are scored, but the model was not made for them."
-    return f"{exceeds} It has no position beyond that, so sequences are cut to {context:,} tokens."
+        return f"{exceeds} Longer sequences are scored, but the model was not designed for them."
+    return f"{exceeds} It has no positions beyond that, so sequences are cut to {context:,} tokens."

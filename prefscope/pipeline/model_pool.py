@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
-from prefscope.pipeline.candidates import Candidate, by_weights, find_candidates
+from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope, is_out_of_memory
@@ -52,7 +52,7 @@ class ScoredModel:
     collides: bool = False
     """Whether to compute log Σ π² at each position, too."""
 
-    def lacking(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
+    def missing(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
         """Return the keys of the sequences, given by digest, whose log-probs or log Σ π² are missing from the store."""
         keys = {sequence_key(self.scope, digest): digest for digest in digests}
         missing = store.missing(keys)
@@ -129,11 +129,11 @@ class ModelPool:
             examine: Replaces `ModelPool.examine`.
         """
         key = self._verdict_key(candidate)
-        remembered = _read_verdict(self.store.find_verdict(key))
-        if remembered is None:
-            remembered = verdict, budget = (examine or ModelPool.examine)(self, candidate)
+        known = _read_verdict(self.store.find_verdict(key))
+        if known is None:
+            known = verdict, budget = (examine or ModelPool.examine)(self, candidate)
             self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
-        return self._scored(candidate, *remembered)
+        return self._scored(candidate, *known)
 
     def examine(self, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
         """Load a model, run its self-check, and probe its token budget.
@@ -154,7 +154,7 @@ class ModelPool:
             if not is_out_of_memory(error):
                 raise
             raise ResourceError(
-                "Beside the weights there is no memory left for even a short forward pass",
+                "The weights leave too little memory for even a short forward pass",
                 hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
             ) from error
 
@@ -214,9 +214,9 @@ class ModelPool:
             if candidate.has_changed():
                 self.release()
                 raise ModelError(
-                    "This checkpoint changed while it was loaded",
+                    "This checkpoint changed while it was being loaded",
                     where=candidate.checkpoint.name,
-                    hint="Wait until it is written, and run the command again.",
+                    hint="Wait until it is completely written, and run the command again.",
                 )
 
     def release(self) -> None:
@@ -265,7 +265,7 @@ def gather(
     if processes > 1:
         refuse_machine(device, processes)
     candidates = find_candidates(settings, store, checkpoints, emit)
-    groups = by_weights(candidates)
+    groups = group_by_weights(candidates)
     sizes = _sizes(groups)
     room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
@@ -298,8 +298,8 @@ def compare_weights(pool: ModelPool) -> Overlap | None:
         pool.emit(
             Noted(
                 f"Warning: {found.equal:.0%} of the policy's weights equal the reference's, and so do "
-                f"{found.equal_where_trained:.0%} where training changed some. Rounding to 16 bits has erased much of "
-                f"what training did, so margins are too small and may have the wrong sign; {remedy}."
+                f"{found.equal_where_trained:.0%} of those that training changed. Rounding to 16 bits has erased much "
+                f"of the training, so margins are too small and may have the wrong sign; {remedy}."
             )
         )
     return found

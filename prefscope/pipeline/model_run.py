@@ -57,7 +57,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
-    with _at_work(settings, emit) as work:
+    with _prepared_work(settings, emit) as work:
         passes, spool = work.passes(watched=preview is not None), work.spool
         texts = TokenTexts.of(work.data.tokenizer) if settings.compute.keep_tokens else None
         if preview is not None:
@@ -82,7 +82,7 @@ def score_slice(settings: ScoreSettings, emit: Emit) -> float:
     Raises:
         PrefscopeError: Anything that a user can fix; what has been scored is kept.
     """
-    with _at_work(settings, emit) as work:
+    with _prepared_work(settings, emit) as work:
         passes = work.passes()
         models = passes.score_models()
         work.source(passes, models)
@@ -161,7 +161,7 @@ class _Work:
 
 
 @contextmanager
-def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
+def _prepared_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs, or the plan of a folder of parts, and prepare the models; closes everything afterwards."""
     settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
@@ -169,7 +169,11 @@ def _at_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
         if store.set_aside:
             emit(Noted(store.set_aside))
         if store.journal not in ("wal", "memory"):
-            emit(Noted("The cache folder's file system has no WAL; the log-prob store uses a rollback journal."))
+            emit(
+                Noted(
+                    "The cache folder's file system does not support WAL; the log-prob store uses a rollback journal."
+                )
+            )
         policy, ref = resolve(settings.models, lambda text: emit(Noted(text)))
         for oddity in inspect(policy, ref):
             emit(Noted(f"Warning: {oddity.what}. {oddity.follows}"))
@@ -199,7 +203,7 @@ def _with_workers(settings: ScoreSettings) -> ScoreSettings:
     refused = {"--noise-floor": settings.compute.noise_pairs, "--device-map": settings.models.device_map}
     for option, asked in refused.items():
         if asked:
-            raise UsageError(f"--tp and {option} do not go together", hint="Leave one of them out.")
+            raise UsageError(f"--tp cannot be combined with {option}", hint="Omit one of them.")
     dispatch = settings.dispatch
     workers = 1 if dispatch.engine == "local" and dispatch.workers is None else dispatch.workers
     return replace(settings, dispatch=replace(dispatch, workers=workers))
@@ -208,13 +212,13 @@ def _with_workers(settings: ScoreSettings) -> ScoreSettings:
 @contextmanager
 def _threads(asked: int | None) -> Iterator[None]:
     """Set the number of CPU threads temporarily; None leaves it unchanged."""
-    former = torch.get_num_threads()
+    previous = torch.get_num_threads()
     if asked is not None:
         torch.set_num_threads(asked)
     try:
         yield
     finally:
-        torch.set_num_threads(former)
+        torch.set_num_threads(previous)
 
 
 def _measure_noise(passes: Passes, models: Sequence[ScoredModel]) -> Noise | None:

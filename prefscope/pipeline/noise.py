@@ -123,7 +123,7 @@ def _compute_in_float32(
             for model in models
         }
     except ResourceError as error:
-        pool.emit(Noted(f"No figure for float32 against {pool.dtype}: {error}"))
+        pool.emit(Noted(f"Could not compare {pool.dtype} with float32: {error}"))
         return None
     finally:
         wide.release()

@@ -37,7 +37,7 @@ def score_under(
     for name in profiles:
         find_profile(name)
     if profiles[0] == profiles[1]:
-        raise UsageError("Both profiles are the same", hint="Name two with --a and --b.")
+        raise UsageError("Both profiles are the same", hint="Pass two different ones with --a and --b.")
     settings = run.with_models(settings, emit)
     both = [replace(settings, tokenization=replace(settings.tokenization, profile=name)) for name in profiles]
     (a, texts), (b, _) = (_tokenize(one, emit) for one in both)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prefscope.events import Noted
-from prefscope.pipeline.dispatch.choice import examine_apart, open_dispatcher
+from prefscope.pipeline.dispatch.choice import examine_in_worker, open_dispatcher
 from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.shard_scorer import ShardScorer
 
@@ -31,7 +31,7 @@ class Passes:
         stages = [distinct] if pool.together else [[candidate] for candidate in distinct]
         scored = []
         for stage in stages:
-            examine = examine_apart if settings.models.tp > 1 else None
+            examine = examine_in_worker if settings.models.tp > 1 else None
             models = [pool.judge(candidate, examine) for candidate in stage]
             self._score(models)
             scored += models
@@ -42,7 +42,7 @@ class Passes:
         scorer = self.scorer
         left = scorer.left(self.numbers, models)
         if not left:
-            scorer.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are there"))
+            scorer.emit(Noted(f"{' and '.join(model.role for model in models)}: all parts are complete"))
             return
         with open_dispatcher(scorer.settings.dispatch, scorer.pool, models, scorer.emit) as dispatcher:
             scorer.score(models, left, dispatcher)

@@ -28,7 +28,7 @@ from prefscope.pipeline.bad_rows import counted, judge_bad_rows
 from prefscope.pipeline.longest import longest
 from prefscope.pipeline.remarks import Remarks
 from prefscope.pipeline.spool import Spool
-from prefscope.pipeline.template_in_use import settle_template
+from prefscope.pipeline.template_in_use import pin_template_date
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.template_limits import STOPPED
@@ -79,11 +79,11 @@ def read_pairs(
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
     max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
-    template = settle_template(tokenizer, settings.tokenization)
+    template = pin_template_date(tokenizer, settings.tokenization)
     pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
     reading = _Reading(settings.data, emit)
     with closing(open_data(settings.data)) as source:
-        with closing(_ahead(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
+        with closing(_prefetched(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
             for found in chunks:
                 tokenized = reading.keep_good(found)
                 _check_tokens(tokenized, differing)
@@ -169,9 +169,9 @@ class _Reading:
         for note in [*notes, *self.remarks.notes(source)]:
             self.emit(note)
         if self.not_rendered:
-            told = describe_left_out({LEFT_OUT: self.left_out})
+            detail = describe_left_out({LEFT_OUT: self.left_out})
             flagged = f"Warning: the chat template leaves out parts of {counted(self.not_rendered, 'pair')}"
-            self.emit(Noted(f"{flagged}, flagged not_rendered: {told}."))
+            self.emit(Noted(f"{flagged}, flagged not_rendered: {detail}."))
 
 
 def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
@@ -188,7 +188,7 @@ def _chunks(pairs: Iterator[PreferencePair]) -> Iterator[list[PreferencePair]]:
         yield chunk
 
 
-def _ahead(
+def _prefetched(
     tokenize: Callable[[list[PreferencePair]], list[TokenizedPair | BadRow]], chunks: Iterator[list[PreferencePair]]
 ) -> Generator[list[TokenizedPair | BadRow], None, None]:
     """Yield the tokenized chunks in order, computed ahead in threads: tokenizers release the GIL."""
@@ -217,12 +217,12 @@ def load_tokenizers(
     tokenizer = ours or theirs
     if tokenizer is None:
         raise ModelError(
-            "There is no tokenizer in this checkpoint", where=policy.name, hint="Copy its tokenizer files there."
+            "This checkpoint has no tokenizer", where=policy.name, hint="Copy its tokenizer files to that folder."
         )
     if ours is None:
         emit(Noted(f"{policy.name} has no tokenizer; the reference's is used."))
     elif policy.base is not None and not loading.has_vocabulary(policy) and _has_tokenizer_config(policy):
-        emit(Noted(f"{policy.name} has a tokenizer config and no vocabulary; its base's tokenizer is used as it is."))
+        emit(Noted(f"{policy.name} has a tokenizer config but no vocabulary; its base's tokenizer is used unchanged."))
     differing = {} if ours is None or theirs is None else loading.differing_ids(ours, theirs)
     if ref is not None and not ref.off:
         differing |= _beyond_embeddings(tokenizer, ref, models)
@@ -256,11 +256,11 @@ def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple
             used = np.intersect1d(sequence.token_ids, suspects)
             if used.size:
                 ours, theirs = differing[int(used[0])]
-                meaning = f"{theirs!r} to the reference" if theirs else "not in the reference's vocabulary"
+                meaning = f"{theirs!r} in the reference's" if theirs else "missing in the reference's"
                 raise VocabularyError(
-                    f"Policy and reference do not share a vocabulary: token id {used[0]} is {ours!r} to the policy and "
-                    f"{meaning}",
+                    f"Policy and reference have different vocabularies: token id {used[0]} is {ours!r} in the policy's "
+                    f"and {meaning}",
                     where=item.pair.place,
-                    hint="Give a reference with the policy's tokenizer, or --ref none for reference-free losses; if "
+                    hint="Pass a reference with the policy's tokenizer, or --ref none for reference-free losses. If "
                     "the policy is an adapter that adds tokens, --ref adapter-off has them, too.",
                 )

@@ -69,7 +69,8 @@ def import_logps(settings: DataSettings, ledger: Callable[[str], Path], emit: Ca
         for note in judge_bad_rows(source.name, bad, pairs, skip=settings.skip_bad_rows):
             emit(note)
         if unread:
-            emit(Noted(f"{source.name}: the texts of {counted(len(unread), 'row')} cannot be read; first {unread[0]}"))
+            rows = counted(len(unread), "row")
+            emit(Noted(f"{source.name}: the texts of {rows} cannot be read; the first is {unread[0]}"))
         how = "with" if has_reference else "without"
         emit(Noted(f"{source.name}: {counted(pairs, 'row')} of log-probs, {how} a reference"))
         content_hash = source.content_hash()
@@ -95,7 +96,7 @@ def _survey(records: Iterator[dict[str, Any]]) -> tuple[dict[str, ExtraKind], in
     for record in records:
         rows += 1
         if not _has_reference(record):
-            problem = "the reference's log-probs are missing, and other rows have them"
+            problem = "the reference's log-probs are missing, but other rows have them"
             without.append(BadRow(record["row"], record["line"], problem, record["file"]))
         for name, value in record["columns"].items():
             found[name] = widen(found.get(name), value)

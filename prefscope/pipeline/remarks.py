@@ -31,14 +31,15 @@ class Remarks:
 
     def notes(self, source: Source) -> list[Noted]:
         """Return the notes on a source and its rows."""
-        told = [f"{source.name}: {remark}" for remark in source.remarks]
+        texts = [f"{source.name}: {remark}" for remark in source.remarks]
         if len(self._layouts) > 1:
-            told.append(f"{source.name}: its files have several layouts: {'; '.join(map(self._layout, self._layouts))}")
+            layouts = "; ".join(map(self._layout, self._layouts))
+            texts.append(f"{source.name}: its files have different layouts: {layouts}")
         for remark, number in self._counts.most_common(MOST_REMARKS):
-            told.append(f"{source.name}: {remark} ({counted(number, 'row')}, first in {self._first[remark]})")
+            texts.append(f"{source.name}: {remark} ({counted(number, 'row')}, first in {self._first[remark]})")
         if len(self._counts) > MOST_REMARKS:
-            told.append(f"{source.name}: {len(self._counts) - MOST_REMARKS} more remarks of this kind")
-        return list(map(Noted, told))
+            texts.append(f"{source.name}: {len(self._counts) - MOST_REMARKS} more remarks of this kind")
+        return list(map(Noted, texts))
 
     def _layout(self, dialect: str) -> str:
         files = list(self._layouts[dialect])

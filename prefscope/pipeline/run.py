@@ -1,6 +1,6 @@
 """Entry points of the pipeline, for the CLI, the worker, the Python API, the doctor and parity.
 
-Log-probs are either computed by models (model_run.py) or read from the file (ready_made.py). Only the former imports
+Log-probs are either computed by models (model_run.py) or read from the file (ready_made.py). Only model_run.py imports
 torch.
 """
 
@@ -36,8 +36,8 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     """
     _refuse_reference_alone(settings.models)
     if settings.dispatch.parts is None and not settings.models.policy and offers_logps(settings.data):
-        unmeasured = ", and so no noise floor is measured" if settings.compute.noise_pairs else ""
-        emit(Noted(f"The file has log-probs already: no model is run{unmeasured}."))
+        unmeasured = " and no noise floor is measured" if settings.compute.noise_pairs else ""
+        emit(Noted(f"The file already has log-probs, so no model is run{unmeasured}."))
         return import_logps(settings.data, ledger, emit)
     settings = with_models(settings, emit)
     from prefscope.pipeline import model_run

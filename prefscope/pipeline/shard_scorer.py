@@ -102,8 +102,8 @@ class ShardScorer:
         isolated = {unit.shard for unit in dropped}
         if len(isolated) > MOST_DROPPED:
             raise ResourceError(
-                f"{len(isolated)} shards killed every worker that computed them",
-                hint="Give workers more memory, or fewer --workers; what was scored is kept.",
+                f"{len(isolated)} shards crashed every worker that computed them",
+                hint="Give workers more memory, or use fewer --workers. Log-probs computed so far are kept.",
             )
         while dropped:
             dropped = self._hand_out(dispatcher, self._pieces(dropped), {}, TRIES_IN_PIECES)
@@ -143,7 +143,7 @@ class ShardScorer:
                 case Dropped(unit):
                     dropped.append(unit)
                 case BatchScored():
-                    self._tell(answer, dispatcher.width)
+                    self._report(answer, dispatcher.width)
                 case Done(unit, is_written) if unit.shard in left and not is_written:
                     self._write_parts(unit.shard, left[unit.shard])
         return dropped
@@ -151,7 +151,7 @@ class ShardScorer:
     def _pieces(self, dropped: list[Unit]) -> Iterator[Unit]:
         """Yield the unfinished batches of dropped units in smaller pieces; a single sequence is recorded as crashed."""
         for unit in dropped:
-            left = tuple(turn for turn in unit.turns if self._lacks(self._models[turn.role], turn.sequences))
+            left = tuple(turn for turn in unit.turns if self._is_missing(self._models[turn.role], turn.sequences))
             if not left:
                 continue
             pieces = finer(Unit(unit.shard, left))
@@ -159,7 +159,7 @@ class ShardScorer:
                 (turn,) = left
                 self.crashed.setdefault(turn.role, set()).add(turn.sequences[0].digest())
                 size = len(turn.sequences[0].token_ids)
-                self.emit(Noted(f"{turn.role}: a sequence of {size:,} tokens ends every worker that computes it"))
+                self.emit(Noted(f"{turn.role}: a sequence of {size:,} tokens crashes every worker that computes it"))
             yield from pieces
 
     def _turns(self, number: int, models: Sequence[ScoredModel]) -> Iterator[Turn]:
@@ -167,10 +167,10 @@ class ShardScorer:
         shard = self.plan.shard(self.spool, number)
         plans = [plan_shard(self.store, self.key, shard, model, self.budget(model)) for model in models]
         for model in models if self.watched else ():
-            self._tell_sums(model, shard.digests)
+            self._report_sums(model, shard.digests)
         for batches in zip_longest(*(batches_of(shard, plan) for plan in plans)):
             for model, batch in zip(models, batches, strict=True):
-                if batch and self._lacks(model, batch):
+                if batch and self._is_missing(model, batch):
                     place = self._handed_out[model.role] = self._handed_out.get(model.role, -1) + 1
                     yield Turn(model.role, place, tuple(batch))
 
@@ -199,9 +199,9 @@ class ShardScorer:
             )
         return any(amount.missing for amount in amounts)
 
-    def _lacks(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
+    def _is_missing(self, model: ScoredModel, batch: Sequence[TokenSequence]) -> bool:
         """Return whether any sequence of a batch has not been committed, by this process or another."""
-        return bool(model.lacking(self.store, [sequence.digest() for sequence in batch]))
+        return bool(model.missing(self.store, [sequence.digest() for sequence in batch]))
 
     def _commit(self, scored: Scored, width: int) -> None:
         """Commit the results of a batch and report it."""
@@ -210,18 +210,18 @@ class ShardScorer:
         digests = [sequence.digest() for sequence in batch]
         self.store.commit(_rows(model, digests, scored.found))
         if self.watched:
-            self._tell_sums(model, digests)
+            self._report_sums(model, digests)
         tokens = sum(len(sequence.token_ids) for sequence in batch)
         computed = computed_tokens(batch, packed=model.verdict.path == "packed")
-        self._tell(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
+        self._report(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
 
-    def _tell(self, batch: BatchScored, width: int) -> None:
+    def _report(self, batch: BatchScored, width: int) -> None:
         """Report a batch; its time is divided by the number of batches computed at the same time."""
         seconds = batch.seconds / width
         self.scoring_seconds += seconds
         self.emit(replace(batch, seconds=seconds))
 
-    def _tell_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
+    def _report_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:
         """Emit the sums of the sequences that are in the store, for every role with this model."""
         same = [one.role for one in self.pool.candidates if one.fingerprint == model.candidate.fingerprint]
         for start in range(0, len(digests), SUMS_AN_EVENT):

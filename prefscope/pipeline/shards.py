@@ -152,14 +152,14 @@ def plan_shard(
 ) -> NDArray[np.int32]:
     """Return the batch of each sequence of a shard, -1 if not needed; the plan is stored until the run ends."""
     keys = keys_of(shard, model)
-    missing = model.lacking(store, shard.digests)
+    missing = model.missing(store, shard.digests)
     known = store.find_plan(run_key, model.role, shard.number)
     if known is not None and len(known) == len(keys):
         lost = [at < 0 and key in missing for at, key in zip(known.tolist(), keys, strict=True)]
         if not any(lost):  # else a row was damaged or deleted after the shard was planned
             return known
     fresh = _plan(shard, model, batch_tokens, missing)
-    return store.publish_plan(run_key, model.role, shard.number, fresh, anew=known is not None)
+    return store.publish_plan(run_key, model.role, shard.number, fresh, replace=known is not None)
 
 
 def keys_of(shard: Shard, model: ScoredModel) -> list[bytes]:
@@ -201,7 +201,7 @@ def estimate(
 
 def _amount(shard: Shard, store: LogpStore, model: ScoredModel, batch_tokens: int) -> Amount:
     keys = keys_of(shard, model)
-    missing = model.lacking(store, shard.digests)
+    missing = model.missing(store, shard.digests)
     wanted = [sequence for sequence, key in zip(shard.sequences, keys, strict=True) if key in missing]
     packed = model.verdict.path == "packed"
     batches = batches_of(shard, _plan(shard, model, batch_tokens, missing))

@@ -128,7 +128,7 @@ class Spool(SpooledPairs):
 
     def __init__(self, folder: Path | None) -> None:
         """Create an empty spool in a folder (None: the system's temporary folder)."""
-        with _told(folder):
+        with _write_errors(folder):
             if folder is not None:
                 make_folder(folder)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the spool)
@@ -150,13 +150,13 @@ class Spool(SpooledPairs):
             for name, value in item.pair.columns.items():
                 self._kinds[name] = widen(self._kinds.get(name), value)
         columns = [_record(item) for item in pairs]
-        with _told(self._folder):
+        with _write_errors(self._folder):
             self._writer.write_batch(pa.RecordBatch.from_pylist(columns, schema=_SCHEMA))
         self.num_pairs += len(pairs)
 
     def finish(self) -> None:
         """Finish writing and open the spool for reading."""
-        with _told(self._folder):
+        with _write_errors(self._folder):
             self._writer.close()
             self._file.flush()
             self._reader = _opened(self._file)
@@ -226,7 +226,7 @@ def extras_of(batch: pa.RecordBatch, kinds: Mapping[str, ExtraKind]) -> dict[str
         rows = [json.loads(text) for text in batch.column("columns_json").to_pylist()]
         return {name: [store_as(kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
     except (AttributeError, TypeError, *UNREADABLE) as error:
-        hint = "Run the same command again; a folder of parts has to be planned anew."
+        hint = "Run the same command again; a folder of parts has to be planned again first."
         raise ResourceError("The data set's own columns of the tokenized pairs are damaged", hint=hint) from error
 
 
@@ -239,12 +239,12 @@ def _is_sound(batch: pa.RecordBatch) -> bool:
 
 
 def _damaged(chunk: int) -> ResourceError:
-    hint = "Run the same command again; a folder of parts has to be planned anew."
+    hint = "Run the same command again; a folder of parts has to be planned again first."
     return ResourceError(f"The tokenized pairs are damaged in chunk {chunk}", hint=hint)
 
 
 @contextmanager
-def _told(folder: Path | None) -> Iterator[None]:
+def _write_errors(folder: Path | None) -> Iterator[None]:
     """Turn an `OSError` into a `ResourceError`."""
     try:
         yield

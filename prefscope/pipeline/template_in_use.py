@@ -29,21 +29,21 @@ class TemplateInUse:
     undated_hash: str
     date: str
     """The date that the template writes, such as 2026-01-31; empty if it writes none."""
-    asks_still: bool
+    asks_for_time: bool
     """Whether it uses the time in a way that cannot be fixed."""
 
     def notes(self) -> Iterator[Noted]:
         """Yield notes on the date in the template."""
-        if self.asks_still:
-            yield Noted("Warning: the chat template writes the time of rendering, so another run gets other tokens.")
+        if self.asks_for_time:
+            yield Noted("Warning: the chat template writes the time of rendering, so every run gets different tokens.")
         elif self.date and self.settings.template_date is None:
             yield Noted(
-                f"The chat template writes the date, {self.date}. To repeat this run on another day: "
+                f"The chat template writes the date, {self.date}. To repeat this run on another day, use "
                 f"--template-date {self.date}"
             )
 
 
-def settle_template(tokenizer: PreTrainedTokenizerBase, settings: TokenizationSettings) -> TemplateInUse:
+def pin_template_date(tokenizer: PreTrainedTokenizerBase, settings: TokenizationSettings) -> TemplateInUse:
     """Fix the date of a run's chat template; this changes the tokenizer's own template.
 
     Raises:

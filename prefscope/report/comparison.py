@@ -107,7 +107,7 @@ def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
             view.column(f"{choice.name}_loss")[first], view.other.column(f"{choice.name}_loss")[second], bounds
         )
         for choice in view.preferences.losses
-        if not view.ledger.lack(choice.name) and not view.other.ledger.lack(choice.name)
+        if not view.ledger.missing_input(choice.name) and not view.other.ledger.missing_input(choice.name)
     }
     quadrants = _count_quadrants(a > 0, b > 0)
     return Comparison(
@@ -125,12 +125,12 @@ def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
 
 def cautions(view: PairedView, comparison: Comparison) -> list[str]:
     """Return what readers of a comparison should know, as sentences without full stops."""
-    shared, (a_lacks, b_lacks) = view.pairing.num_pairs, view.pairing.lacking
+    shared, (a_misses, b_misses) = view.pairing.num_pairs, view.pairing.missing
     if not shared:
         return ["A and B share no pair: score the same data set with both checkpoints"]
     fingerprints = [_reference(one.ledger) for one in (view, view.other)]
     notes = {
-        f"A is missing {a_lacks:,} of B's pairs, B is missing {b_lacks:,} of A's": bool(a_lacks or b_lacks),
+        f"A is missing {a_misses:,} of B's pairs, B is missing {b_misses:,} of A's": bool(a_misses or b_misses),
         f"left out because a log-prob is not finite: {shared - comparison.pairs:,} of the shared pairs": (
             shared > comparison.pairs
         ),

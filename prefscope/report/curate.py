@@ -134,7 +134,7 @@ class _Rows:
                 raise DataError(
                     f"This row would not be the same pair in {suffix.removesuffix('.gz')}",
                     where=row.place,
-                    hint="Write .jsonl, which holds every row.",
+                    hint="Write .jsonl, which can store every row.",
                 )
 
     def _meaning(self, row: Row, value: Mapping[str, Json]) -> str:

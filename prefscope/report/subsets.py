@@ -137,7 +137,7 @@ def _values(
 def _ranges(
     numbers: NDArray[np.float64], edges: list[float], name: str
 ) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """Group pairs by half-open ranges [low, high); missing numbers are a group of their own."""
+    """Group pairs by half-open ranges [low, high); missing numbers form their own group."""
     finite = np.isfinite(numbers)
     groups = np.where(finite, np.searchsorted(edges, np.where(finite, numbers, 0), side="right"), len(edges) + 1)
     shown = [f"{edge:.4g}" for edge in edges]

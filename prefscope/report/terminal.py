@@ -98,8 +98,8 @@ def _print_finding(console: Console, finding: LintFinding) -> None:
     count = f"  {len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}" if found.rows.size else ""
     console.print(Text.assemble((mark, style), "  ", (check.name, "bold"), count), soft_wrap=True)
     _print_indented(console, Text(_sentence(check.meaning)), MARGIN)
-    if found.told:
-        _print_indented(console, Text(_sentence(found.told)), MARGIN)
+    if found.detail:
+        _print_indented(console, Text(_sentence(found.detail)), MARGIN)
     for example in found.examples:
         place = Text(_place(example), style="dim", no_wrap=True)
         place.truncate(console.width - MARGIN.cell_len, overflow="ellipsis")

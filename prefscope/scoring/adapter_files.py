@@ -47,7 +47,7 @@ def is_additive(adapter: Checkpoint) -> bool:
     )
 
 
-def what_stays(adapter: Checkpoint) -> str:
+def lasting_change(adapter: Checkpoint) -> str:
     """Describe what stays changed in the base when the adapter is switched off; empty if nothing is known to.
 
     Raises:
@@ -62,7 +62,7 @@ def what_stays(adapter: Checkpoint) -> str:
     if config.get("layer_replication"):
         return "it repeats layers of the base"
     if _has_embeddings(adapter, saved=config.get("modules_to_save") or []):
-        return "it brings embeddings or a head of its own"
+        return "it has embeddings or a head of its own"
     return ""
 
 
@@ -86,31 +86,31 @@ def refuse_unscorable(adapter: Checkpoint) -> None:
     task = str(config.get("task_type"))
     if task in NOT_LANGUAGE_MODELS:
         raise ModelError(
-            f"This adapter is of {NOT_LANGUAGE_MODELS[task]} (task_type {task}), which gives no log-probs of text",
+            f"This is an adapter for {NOT_LANGUAGE_MODELS[task]} (task_type {task}), which has no log-probs of text",
             where=adapter.name,
-            hint="Give the adapter of a causal language model.",
+            hint="Pass the adapter of a causal language model.",
         )
     heads = [name for name in tensor_shapes(adapter) if {*name.split(".")} & {*SCORE_HEADS}]
     if heads:
         raise ModelError(
-            f"This adapter is of a reward model or classifier (it stores {min(heads)}), without log-probs of text",
+            f"This is an adapter for a reward model or classifier (it stores {min(heads)}), which has no log-probs of "
+            "text",
             where=adapter.name,
-            hint="Give the adapter of a causal language model.",
+            hint="Pass the adapter of a causal language model.",
         )
     init = str(config.get("init_lora_weights", ""))
     if init.lower().startswith(IRREPRODUCIBLE_INITS):
         raise ModelError(
-            f"The initialization of this adapter ({init}) changed its base in a way that loading does not repeat, so "
-            "its numbers would not be those of the model that was trained",
+            f"The initialization of this adapter ({init}) changed its base in a way that loading does not reproduce, "
+            "so its numbers would not be those of the trained model",
             where=adapter.name,
             hint="Save it converted to plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...).",
         )
     if config.get("alora_invocation_tokens"):
         raise ModelError(
-            "This is an activated LoRA, which is switched on in the middle of a text by its invocation tokens; such "
-            "adapters cannot be scored",
+            "This is an activated LoRA: invocation tokens switch it on in the middle of a text, which cannot be scored",
             where=adapter.name,
-            hint="LoRA and other adapters of the weights can.",
+            hint="Use LoRA or another adapter that changes weights.",
         )
 
 

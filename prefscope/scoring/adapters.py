@@ -1,4 +1,4 @@
-"""Loads adapters onto their base with PEFT, and verifies that memory holds what the files do.
+"""Loads adapters onto their base with PEFT, and verifies that memory matches the files.
 
 Log-probs are stored under a key made from the checkpoint's files, so the weights that compute them must match the
 files:
@@ -29,7 +29,7 @@ CHUNK = 1 << 22
 """Words of a checksum that are processed at once."""
 
 
-def put_on_base(
+def apply_adapters(
     adapters: Mapping[Checkpoint, str], module: PreTrainedModel, models: ModelSettings, *, scores_base: bool
 ) -> Any:
     """Load adapters onto their base, and return the PEFT model.
@@ -63,9 +63,9 @@ def put_on_base(
         if peft.peft_config[name].is_prompt_learning:
             raise ModelError(
                 f"An adapter of type {peft.peft_config[name].peft_type.value} puts virtual tokens before the prompt, "
-                "and those cannot be scored",
+                "which cannot be scored",
                 where=checkpoint.name,
-                hint="LoRA and other adapters of the weights can.",
+                hint="Use LoRA or another adapter that changes weights.",
             )
     peft.eval()
     if models.device_map is None:
@@ -90,8 +90,8 @@ def _resize(adapter: Checkpoint, module: PreTrainedModel) -> None:
     whole = {name for name, _ in _embedding_layers(module)}
     if len(rows) > 1 or not (whole <= layers.keys() or (layers and _is_tied(module))):
         raise ModelError(
-            f"This adapter has embeddings of {max(filter(None, rows))} tokens on a base of {known}, and not all that "
-            "would be needed to resize it",
+            f"This adapter has embeddings of {max(filter(None, rows))} tokens and its base {known}, but it does not "
+            "have all that are needed to resize the base",
             where=adapter.name,
             hint="Save it with its embeddings: save_pretrained(..., save_embedding_layers=True).",
         )
@@ -130,12 +130,12 @@ def _check_weights(peft: Any, checkpoint: Checkpoint, name: str) -> None:
         raise ModelError(
             f"{len(unused)} weights of the adapter have no place in its base, the first is {min(unused)}",
             where=checkpoint.name,
-            hint="Give the base that the adapter was trained on with --base.",
+            hint="Pass the base that the adapter was trained on with --base.",
         )
     for key, tensor in stored.items():
         if not _is_same(loaded[key], tensor):
             raise ModelError(
-                f"PEFT did not load {key} as it is stored",
+                f"PEFT loaded {key} with other values than those stored",
                 where=checkpoint.name,
                 hint="Merge the adapter into its base (PEFT's merge_and_unload) and score that.",
             )
@@ -160,7 +160,7 @@ def _check_forward(peft: Any, module: PreTrainedModel, checkpoint: Checkpoint, n
     if not is_same:
         kind = peft.peft_config[name].peft_type.value
         raise ModelError(
-            f"PEFT computes an adapter of type {kind} in a way of its own, which cannot be scored",
+            f"PEFT runs an adapter of type {kind} in a special way, which cannot be scored",
             where=checkpoint.name,
             hint="Merge it into its base (PEFT's merge_and_unload) and score that.",
         )
@@ -191,11 +191,11 @@ class _Imprint:
         """
         moved = [name for name, tensor, before in self.weights if checksum(tensor) != before]
         if moved or not torch.equal(_logits(module, _probe(module)), self.logits):
-            what = f"weights of its base ({moved[0]})" if moved else "what its base computes when it is switched off"
+            what = f"weights of its base ({moved[0]})" if moved else "the outputs of its base with the adapter off"
             raise ModelError(
                 f"Loading this adapter changed {what}, so the two cannot be scored together",
                 where=adapter.name,
-                hint="Score each by itself with --ref none, or merge the adapter into its base.",
+                hint="Score each one separately with --ref none, or merge the adapter into its base.",
             )
 
 

@@ -1,4 +1,4 @@
-"""Attention over a packed row, registered with transformers as an implementation of its own.
+"""Attention over a packed row, registered with transformers as a separate implementation.
 
 A model's linear layers see one dense row; here, every segment attends to its ancestors and itself only. The keys of a
 segment are read once for all its descendants: causal attention over its keys, for all queries from its first token to
@@ -117,7 +117,7 @@ def packed_attention(
     refused += ["dropout"] * bool(dropout)
     refused += ["is_causal=False"] * (is_causal is False or not getattr(module, "is_causal", True))
     if refused or current is None:
-        raise NotPackableError(f"The attention of {type(module).__name__} asks for {', '.join(refused) or 'no row'}")
+        raise NotPackableError(f"The attention of {type(module).__name__} needs {', '.join(refused) or 'no row'}")
     scale = scaling if scaling is not None else 1.0 / math.sqrt(query.shape[-1])
     if (windows := _windows.get()) is not None:
         windows.add(sliding_window)

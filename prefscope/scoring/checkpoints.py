@@ -41,7 +41,7 @@ class Checkpoint:
     base: Checkpoint | None = None
     """The base model, if this is an adapter."""
     off: bool = False
-    """Whether to load the adapter and switch it off, which is what trainers use as reference if they are given none."""
+    """Whether to load the adapter and switch it off, which is what trainers use as reference if none is passed."""
 
     @property
     def is_gguf(self) -> bool:
@@ -77,17 +77,17 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
     if models.ref in (None, "base"):
         if policy.base is None:
             raise UsageError(
-                "The policy is a full checkpoint, so its reference has to be named",
+                "The policy is a full checkpoint, so a reference is required",
                 where=models.policy,
-                hint="Give the checkpoint that its training started from, --ref PATH, or --ref none for SimPO alone.",
+                hint="Pass the checkpoint that its training started from, --ref PATH, or --ref none for SimPO alone.",
             )
         return policy, policy.base
     if models.ref == ADAPTER_OFF:
         if policy.base is None:
             raise UsageError(
-                f"--ref {ADAPTER_OFF} is for a policy that is an adapter, and this is a full checkpoint",
+                f"--ref {ADAPTER_OFF} needs a policy that is an adapter, but this is a full checkpoint",
                 where=models.policy,
-                hint="Give the checkpoint that its training started from, --ref PATH.",
+                hint="Pass the checkpoint that its training started from, --ref PATH.",
             )
         return policy, replace(policy, name=f"{policy.name} (adapter off)", off=True)
     return policy, _locate(str(models.ref), models.base, models, note)
@@ -102,7 +102,8 @@ def _locate(
         path = _download(name, models)
     if path.is_file():
         if path.suffix != ".gguf":
-            raise ModelError("This file is no checkpoint", where=name, hint="Give a checkpoint folder or a .gguf file.")
+            hint = "Pass a checkpoint folder or a .gguf file."
+            raise ModelError("This file is not a checkpoint", where=name, hint=hint)
         return Checkpoint(name, path)
     refuse_pointers(path)
     if (path / "adapter_config.json").is_file():
@@ -119,7 +120,7 @@ class _AdapterAsBaseError(ModelError):
 
     def __init__(self, base: str) -> None:
         super().__init__(
-            f"The adapter's base {base!r} is itself an adapter", hint="Merge that one into its base first."
+            f"The adapter's base {base!r} is itself an adapter", hint="Merge that adapter into its base first."
         )
 
 
@@ -132,12 +133,12 @@ def _locate_base(
         raise ModelError(
             "This adapter names itself as its base",
             where=name,
-            hint="Give the base that it was trained on with --base.",
+            hint="Pass the base that it was trained on with --base.",
         )
     if models.base is not None:
         base = _locate(models.base, None, models, note, as_base=True)
         if base.path.resolve() != Path(recorded).expanduser().resolve():
-            note(f"{name}: {models.base} is used as its base; its config records {recorded!r}.")
+            note(f"{name}: {models.base} is used as its base; its config names {recorded!r}.")
     else:
         base = _locate_recorded_base(name, recorded, fallback, models, note)
     return base
@@ -156,9 +157,9 @@ def _locate_recorded_base(
         pass  # common: the path is from another machine
     if fallback is None:
         raise ModelError(
-            f"The adapter's base model {recorded!r} is not here", where=name, hint="Give the base model with --base."
+            f"The adapter's base model {recorded!r} was not found", where=name, hint="Pass the base model with --base."
         )
-    note(f"{name}: its recorded base {recorded!r} is not here; {fallback} is used as its base.")
+    note(f"{name}: the base {recorded!r} that its config names was not found; {fallback} is used as its base.")
     return _locate(fallback, None, models, note, as_base=True)
 
 
@@ -178,13 +179,13 @@ def _download(name: str, models: ModelSettings) -> Path:
         raise ModelError("This is neither a path nor a hub id", where=name) from error
     except LocalEntryNotFoundError as error:
         raise ResourceError(
-            "There is no such folder here, and the hub cannot be reached for a model of that name",
+            "There is no such folder, and the hub cannot be reached to look for a model of that name",
             where=name,
             hint="Check the path, or download the model first.",
         ) from error
     except HfHubHTTPError as error:
         raise ModelError(
-            "There is no such folder here, and the hub gives no model of that name",
+            "There is no such folder, and no accessible model of that name on the hub",
             where=name,
             hint="Check the path or the id; a private model needs `hf auth login`.",
         ) from error
@@ -203,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, *UNREADABLE) as error:
         raise ModelError(f"This config cannot be read ({error})", where=str(path)) from error
     if not isinstance(value, dict):
-        raise ModelError("This config is no JSON object", where=str(path))
+        raise ModelError("This config is not a JSON object", where=str(path))
     return value
 
 

@@ -48,7 +48,7 @@ def varies_with_length(config: PretrainedConfig) -> bool:
     return any("dynamic" in str(rope.get("rope_type")) for rope in _ropes(config.get_text_config()))
 
 
-def forget_lengths(module: nn.Module) -> None:
+def reset_rotary_lengths(module: nn.Module) -> None:
     """Reset dynamic rotary frequencies, which otherwise stay those of the longest batch, to their initial state."""
     for part in module.modules():
         original: Any = getattr(part, "original_max_seq_len", None)

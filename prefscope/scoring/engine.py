@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring.attention import attending
-from prefscope.scoring.context import forget_lengths, varies_with_length
+from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
@@ -106,7 +106,7 @@ def forward(
     measure: Measure = token_logps,
     poisoned: NDArray[np.int64] | None = None,
 ) -> Logps:
-    """Compute the same as `score_batch` in one forward pass, without handling a lack of memory.
+    """Compute the same as `score_batch` in one forward pass, without handling out-of-memory errors.
 
     The embeddings at the `poisoned` positions of the input are replaced by NaN.
     """
@@ -176,7 +176,7 @@ def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
     decoder = decoder_of(model.module)
     if varies_with_length(model.module.config):
-        forget_lengths(decoder)
+        reset_rotary_lengths(decoder)
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = np.repeat(np.arange(len(sequences)), counts)
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
@@ -197,7 +197,7 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
     if largest >= known:
         raise ModelError(
             f"Token id {largest} is outside the model's vocabulary of {known}",
-            hint="The tokenizer does not belong to this model: copy the one that it was trained with into its folder.",
+            hint="The tokenizer does not belong to this model: copy the model's own tokenizer into its folder.",
         )
 
 

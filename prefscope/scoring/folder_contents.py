@@ -50,8 +50,8 @@ def _begins_as_pointer(file: Path) -> bool:
 
 def no_checkpoint(folder: Path, name: str) -> ModelError:
     """Return the error for a folder without config.json and adapter_config.json."""
-    what = "This folder holds no checkpoint: neither config.json nor adapter_config.json is in it"
-    return _instead(folder, name) or ModelError(what, where=name, hint="Give the folder that save_pretrained wrote.")
+    what = "This folder is not a checkpoint: it has neither config.json nor adapter_config.json"
+    return _instead(folder, name) or ModelError(what, where=name, hint="Pass the folder that save_pretrained wrote.")
 
 
 def no_weights(folder: Path, name: str) -> ModelError:
@@ -63,12 +63,12 @@ def _instead(folder: Path, name: str) -> ModelError | None:
     """Return an error that describes what a folder contains instead of weights; None if nothing is recognised."""
     if steps := _steps(folder):
         return ModelError(
-            "This is the output folder of a training, whose checkpoints are in folders of their own",
+            "This is the output folder of a training run, whose checkpoints are in subfolders",
             where=name,
-            hint=f"Give one of them: {', '.join(str(Path(name) / step) for step in steps[-3:])}.",
+            hint=f"Pass one of them: {', '.join(str(Path(name) / step) for step in steps[-3:])}.",
         )
     if shards := _shards(folder):
-        return ModelError(f"This folder holds {shards[0]} in place of weights", where=name, hint=shards[1])
+        return ModelError(f"This folder has {shards[0]} instead of weights", where=name, hint=shards[1])
     return None
 
 
@@ -88,7 +88,7 @@ def refuse_empty_weights(name: str, tensors: Mapping[str, tuple[int, ...]]) -> N
             f"{len(empty)} weights are empty, the first is {min(empty)}: DeepSpeed ZeRO-3 saves such files if it does "
             "not gather the weights",
             where=name,
-            hint="Set stage3_gather_16bit_weights_on_model_save, or make a checkpoint with zero_to_fp32.py.",
+            hint="Set stage3_gather_16bit_weights_on_model_save, or create a checkpoint with zero_to_fp32.py.",
         )
 
 
@@ -103,16 +103,13 @@ def _shards(folder: Path) -> tuple[str, str] | None:
     deepspeed = (
         "DeepSpeed shards",
         (
-            "Make a checkpoint of them with `python zero_to_fp32.py . OUT --safe_serialization` in that folder, where "
-            "DeepSpeed puts the script, and copy the config and tokenizer files beside it."
+            "Convert them with `python zero_to_fp32.py . OUT --safe_serialization` in that folder, where DeepSpeed "
+            "puts the script, and copy the config and tokenizer files to OUT."
         ),
     )
     fsdp = (
         "FSDP shards",
-        (
-            "Make a checkpoint of them with `accelerate merge-weights FOLDER OUT`, and copy the config and tokenizer "
-            "files beside it."
-        ),
+        ("Convert them with `accelerate merge-weights FOLDER OUT`, and copy the config and tokenizer files to OUT."),
     )
     if any(_found(folder, ("*_model_states.pt", "zero_pp_rank_*", "*/*_model_states.pt", "*/zero_pp_rank_*"))):
         return deepspeed
@@ -141,7 +138,7 @@ def refuse_too_many_layers(name: str, config: Mapping[str, Any], tensors: Mappin
         layers = part.get("num_hidden_layers")
         if tensors and isinstance(layers, int) and layers > len(tensors):
             raise ModelError(
-                f"Its config says {layers:,} layers, and it has {len(tensors):,} weights",
+                f"Its config has {layers:,} layers, more than there are weights ({len(tensors):,})",
                 where=name,
                 hint="Copy the checkpoint again: config and weights do not belong together.",
             )
@@ -178,7 +175,7 @@ def has_value_head(folder: Path, tensors: Iterable[str]) -> bool:
 
 
 def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise an error for a checkpoint that is no causal language model, such as a classifier or a reward model.
+    """Raise an error for a checkpoint that is not a causal language model, such as a classifier or a reward model.
 
     Args:
         name: The name of the checkpoint that the user passed.
@@ -191,7 +188,7 @@ def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str,
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise ModelError(
-            f"Its config names no list of architectures, but {architectures!r:.80}",
+            f"architectures in its config is {architectures!r:.80}, not a list",
             where=name,
             hint="Copy the checkpoint again.",
         )
@@ -209,7 +206,7 @@ def refuse_other_models(name: str, config: dict[str, Any], tensors: Mapping[str,
     else:
         return
     raise ModelError(
-        f"This is a reward model, classifier or masked language model ({why}), which gives no log-probs of text",
+        f"This is a reward model, classifier or masked language model ({why}), which has no log-probs of text",
         where=name,
-        hint="Give a causal language model. Scores of a reward model are no implicit rewards.",
+        hint="Pass a causal language model. Scores of a reward model are not implicit rewards.",
     )

@@ -37,7 +37,7 @@ def decoder_of(module: PreTrainedModel) -> nn.Module:
         if candidate is not module and not isinstance(candidate, nn.Linear):
             decoder: nn.Module = candidate
             return decoder
-    raise ModelError(f"A {type(module).__name__} has no decoder apart from its head, so it cannot be scored")
+    raise ModelError(f"A {type(module).__name__} has no decoder separate from its head, so it cannot be scored")
 
 
 def head_logps(
@@ -76,7 +76,7 @@ def head_logps(
                 input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False
             ).logits
         if logits.shape[:2] != chunk.shape[:2]:
-            raise ModelError("The model does not turn its decoder's hidden states into logits one by one")
+            raise ModelError("The model does not compute each position's logits from its hidden state alone")
         parts.append(measure(logits[0], targets[start : start + size]))
     return torch.cat(parts).cpu().numpy()
 
@@ -84,12 +84,12 @@ def head_logps(
 @contextmanager
 def _answering(decoder: nn.Module, answer: Any) -> Iterator[None]:
     """Make a module return a fixed value from every call."""
-    former = decoder.__dict__.get("forward")  # accelerate stores its hooks here
+    previous = decoder.__dict__.get("forward")  # accelerate stores its hooks here
     decoder.forward = lambda *_, **__: answer
     try:
         yield
     finally:
-        if former is None:
+        if previous is None:
             del decoder.forward
         else:
-            decoder.forward = former
+            decoder.forward = previous

@@ -78,14 +78,16 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
         header.pop("__metadata__", None)
         odd = next((name for name, tensor in header.items() if not _is_tensor(tensor)), None)
         if odd is not None:
-            raise ValueError(f"its header describes no tensor under {odd[:_LONGEST_NAME]!r}")
+            raise ValueError(f"the entry {odd[:_LONGEST_NAME]!r} of its header is not a tensor")
         ends = [tensor["data_offsets"][1] for tensor in header.values()]
         whole = 8 + length + max(ends, default=0)
         if size < whole:
-            raise ValueError(f"{size:,} of {whole:,} bytes are there")
+            raise ValueError(f"it has {size:,} of {whole:,} bytes")
     except (OSError, TypeError, AttributeError, *UNREADABLE) as error:
         raise ModelError(
-            f"This is no whole safetensors file ({error})", where=str(file), hint="Copy the checkpoint again."
+            f"This safetensors file is incomplete or damaged ({error})",
+            where=str(file),
+            hint="Copy the checkpoint again.",
         ) from error
     return dict(header)
 

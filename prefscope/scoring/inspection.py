@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prefscope.scoring.adapter_files import refuse_unscorable, what_stays
+from prefscope.scoring.adapter_files import lasting_change, refuse_unscorable
 from prefscope.scoring.checkpoints import ADAPTER_OFF, Checkpoint, read_json
 from prefscope.scoring.folder_contents import (
     has_value_head,
@@ -71,8 +71,8 @@ def _stale(full: Checkpoint) -> Oddity | None:
         return None
     return Oddity(
         "stale_weights",
-        f"{full.name} holds {found}",
-        "transformers loads the single file, so that is scored; delete what is stale.",
+        f"{full.name} has {found}",
+        "transformers loads the single file, so that file is scored; delete whichever is stale.",
     )
 
 
@@ -81,8 +81,8 @@ def _value_head(checkpoint: Checkpoint) -> Oddity | None:
         return None
     return Oddity(
         "value_head",
-        f"{checkpoint.name} has a value head beside its language model",
-        "If it is a reward model, its log-probs mean nothing; if it was trained by PPO, they are the policy's.",
+        f"{checkpoint.name} has a value head in addition to its language model",
+        "If it is a reward model, its log-probs mean nothing; if it was trained with PPO, they are the policy's.",
     )
 
 
@@ -90,14 +90,14 @@ def _changed_base(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
     """Report if switching the policy's adapter off would not restore the base that is used as its reference."""
     if policy.base is None or not policy.base.same_weights(ref):
         return None
-    reason = what_stays(policy)
+    reason = lasting_change(policy)
     if not reason:
         return None
     return Oddity(
         "adapter_base",
         f"{policy.name} is not its base plus an adapter: {reason}",
-        "The reference here is the base as published. A trainer that got its reference by switching the adapter off "
-        f"(TRL with ref_model=None) trained against another one: --ref {ADAPTER_OFF} scores with that.",
+        "The reference here is the base as published. A trainer that switched the adapter off to get its reference "
+        f"(TRL with ref_model=None) used another one; score with that by --ref {ADAPTER_OFF}.",
     )
 
 
@@ -108,5 +108,5 @@ def _swapped(policy: Checkpoint, ref: Checkpoint) -> Oddity | None:
     return Oddity(
         "swapped",
         f"The policy, {policy.name}, is the base of its reference, {ref.name}",
-        "They seem to be swapped, which negates every margin: name the trained checkpoint with --policy.",
+        "They seem to be swapped, which negates every margin: pass the trained checkpoint with --policy.",
     )

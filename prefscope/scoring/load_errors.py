@@ -42,7 +42,7 @@ def loading_errors(checkpoint: Checkpoint, what: str) -> Iterator[None]:
         ) from error
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            "There is not enough device memory for the weights", where=checkpoint.name, hint="Try --device cpu."
+            "The weights do not fit into the device's memory", where=checkpoint.name, hint="Try --device cpu."
         ) from error
     except PrefscopeError:
         raise
@@ -53,7 +53,7 @@ def loading_errors(checkpoint: Checkpoint, what: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Return the first informative line of an error, without a full stop."""
     if "ignore_mismatched_sizes" in str(error):  # transformers refers to a report that is not shown
-        return "some weights have another shape than the config says"
+        return "some weights have a different shape than in the config"
     lines = [line.strip() for line in str(error).strip().splitlines()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):  # torch's list starts on the next line
         return lines[1].rstrip(".")
@@ -110,5 +110,5 @@ def refuse_unused(checkpoint: Checkpoint, names: Iterable[str], module: PreTrain
             f"first is {dropped[0]}",
             where=checkpoint.name,
             hint="Use the config.json that was saved with these weights: the number of layers, the biases and the "
-            "architecture have to be theirs.",
+            "architecture have to match.",
         )

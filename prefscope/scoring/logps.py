@@ -126,7 +126,7 @@ def sequence_log_prob(logits: Tensor, labels: Tensor) -> Tensor:
     -1.386294
     """
     if logits.shape[:-1] != labels.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit together")
+        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not match")
     targets = labels[:, 1:]
     scored = targets != IGNORE_INDEX
     logps = token_logps(logits[:, :-1][scored], targets[scored])

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from prefscope.errors import ModelError
-from prefscope.scoring.adapters import put_on_base
+from prefscope.scoring.adapters import apply_adapters
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.context import context_of
 from prefscope.scoring.forward_mode import OtherRanks
@@ -188,7 +188,7 @@ def _loader_of(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
     """
     if config.is_encoder_decoder:
         raise ModelError(
-            f"A {config.model_type} model has an encoder and a decoder, and only causal language models can be scored",
+            f"A {config.model_type} model has an encoder and a decoder, but only causal language models can be scored",
             where=checkpoint.name,
         )
     images = AutoModelForImageTextToText._model_mapping  # noqa: SLF001 (transformers names it nowhere else)
@@ -291,7 +291,7 @@ def load_model(
     refuse_missing(full, missing)
     refuse_unused(full, unexpected, module, quantized=quantized)
     adapters = {} if checkpoint.base is None else {one: f"adapter{i}" for i, one in enumerate((checkpoint, *others))}
-    peft = put_on_base(adapters, module, models, scores_base=with_base) if adapters else None
+    peft = apply_adapters(adapters, module, models, scores_base=with_base) if adapters else None
     module.eval()
     attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
     inputs: Any = module.get_input_embeddings()

@@ -2,8 +2,8 @@
 
 Planning is arithmetic on token ids. A seeded random sample of the data set is scored first, so that early figures are
 representative; the other pairs follow in order. Both are cut into shards of consecutive pairs, which limits memory and
-lets workers share the data set. Within a shard, the longest sequences come first, so that a lack of memory and too long
-estimates show early. This module does not import torch.
+lets workers share the data set. Within a shard, the longest sequences come first, so that running out of memory and too
+long estimates show early. This module does not import torch.
 """
 
 from __future__ import annotations

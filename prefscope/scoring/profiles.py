@@ -116,7 +116,7 @@ def _cut_at_the_front(sides: tuple[Split, Split], longest: int, longest_prompt: 
 
 
 def _write_as_simpo(pair: PreferencePair, render: Render, tokenizer: PreTrainedTokenizerBase) -> Texts:
-    """Render the prompt without a generation prompt, and each response as a conversation of its own."""
+    """Render the prompt without a generation prompt, and each response as a separate conversation."""
     if _is_plain(pair):
         return Texts(str(pair.prompt), str(pair.chosen), str(pair.rejected))
     messages = text_to_json(pair.prompt)
@@ -174,13 +174,13 @@ def _write_as_rewardbench(pair: PreferencePair, render: Render, _: PreTrainedTok
     """
     turns = [turn for text in (pair.prompt, pair.chosen, pair.rejected) if not isinstance(text, str) for turn in text]
     if any(turn.content is None for turn in turns):
-        raise NotForProfileError("RewardBench scores content alone, and a turn has none")
+        raise NotForProfileError("RewardBench scores only content, and a turn has none")
     given = [{"content": str(pair.prompt)}] if _is_plain(pair) else text_to_json(pair.prompt)
     messages = [
         {"role": "assistant" if number % 2 else "user", "content": one["content"]} for number, one in enumerate(given)
     ]
     if len(messages) % 2 == 0:
-        raise NotForProfileError("RewardBench takes turns for user and assistant by turns, and the last is no user's")
+        raise NotForProfileError("RewardBench alternates user and assistant turns, and the last is not the user's")
     prompt = render(messages)
     wholes = []
     for response in (pair.chosen, pair.rejected):
@@ -207,7 +207,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             Profile(
                 "trl-0.24",
                 "TRL 0.12 to 0.28",
-                "prompt and responses apart, no BOS, EOS always; the last 512 tokens of a prompt, the last 1024 of all",
+                "prompt and responses tokenized separately, no BOS, always EOS; last 512 tokens of the prompt, last "
+                "1024 in total",
                 1024,
                 512,
                 _write_as_trl_0_24,
@@ -217,7 +218,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             Profile(
                 "simpo",
                 "SimPO's repository, TRL up to 0.11",
-                "no generation prompt: a response is rendered alone and its header scored; 2048 tokens, prompt 1800",
+                "no generation prompt: responses are rendered alone and their header is scored; 2048 tokens, prompt "
+                "1800",
                 2048,
                 1800,
                 _write_as_simpo,
@@ -227,7 +229,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             Profile(
                 "rewardbench",
                 "RewardBench's DPO path",
-                "no generation prompt: the header is scored; BOS and EOS always, even twice; 2048 tokens, prompt 128",
+                "no generation prompt: the header is scored; always BOS and EOS, even twice; 2048 tokens, prompt 128",
                 2048,
                 128,
                 _write_as_rewardbench,

@@ -44,7 +44,7 @@ def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> boo
             forward(model, call.path, call.sequences, call.measure, call.poisoned)
         if device.type == "cuda":
             torch.cuda.synchronize()  # a reduction that the other ranks never joined would block here
-    except Exception:  # noqa: BLE001 (rank 0 decides how to go on after any error)
+    except Exception:  # noqa: BLE001 (rank 0 decides how to continue after any error)
         traceback.print_exc()
         return True
     return False

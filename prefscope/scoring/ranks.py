@@ -104,7 +104,7 @@ class Ranks:
 
     def load(self, call: Load) -> LanguageModel:
         """Load this process's part of a model; raises as `load_model`, and cannot be used again if it does."""
-        self._tell(call)
+        self._send(call)
         model, part = load_part(call, self.device)
         self._check_ends(has_failed=False)
         number, self._loaded = self._loaded, self._loaded + 1
@@ -120,7 +120,7 @@ class Ranks:
         poisoned: NDArray[np.int64] | None,
     ) -> Iterator[None]:
         """Make the others run their part of a forward pass while this process runs its own; see `Forward`."""
-        self._tell(Forward(model, path, tuple(sequences), measure, poisoned))
+        self._send(Forward(model, path, tuple(sequences), measure, poisoned))
         try:
             yield
         except Exception:
@@ -128,7 +128,7 @@ class Ranks:
             raise
         self._check_ends(has_failed=False)
 
-    def _tell(self, call: Call) -> None:
+    def _send(self, call: Call) -> None:
         with _ending_if_one_is_gone():
             for child in self._others:
                 child.connection.send(call)
@@ -138,7 +138,7 @@ class Ranks:
         for rank, child in enumerate(self._others, start=1):
             with _ending_if_one_is_gone():
                 if not child.connection.poll(SECONDS_APART) or child.connection.recv() != has_failed:
-                    sys.stderr.write(f"Rank {rank} {'went on' if has_failed else 'failed'} and rank 0 did not.\n")
+                    sys.stderr.write(f"Rank {rank} {'succeeded' if has_failed else 'failed'}, but rank 0 did not.\n")
                     os._exit(EXIT_RANK_LOST)
 
 

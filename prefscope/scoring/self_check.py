@@ -51,7 +51,7 @@ class ForwardChoice:
     reason: str
     """Why the model is not packed; empty if it is."""
     alone: bool = False
-    """Whether even padding changes its numbers, so that every sequence needs a batch of its own."""
+    """Whether even padding changes its numbers, so that every sequence needs its own batch."""
 
 
 def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> ForwardChoice:
@@ -68,7 +68,7 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     probes = _probes(token_ids, context_of(model.module.config))
     varies = varies_with_length(model.module.config)
     if own_attention:
-        reason = "an attention implementation was asked for"
+        reason = "an attention implementation was requested"
     elif varies:
         reason = "its rotary frequencies depend on the longest sequence of a batch"
     else:
@@ -76,7 +76,7 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     if not reason:
         return ForwardChoice("packed", "")
     follow(model, "padded")
-    _refuse_looking_ahead(model, probes)
+    _refuse_noncausal(model, probes)
     if varies:
         return ForwardChoice("padded", reason, alone=True)
     alone = _moved_by_padding(model, probes)
@@ -93,10 +93,10 @@ def follow(model: LanguageModel, path: ForwardMode) -> None:
 def _unsuitable(module: PreTrainedModel) -> str:
     """Return what rules out packing in a model's class or config; empty if nothing does."""
     if not module._can_set_attn_implementation():  # noqa: SLF001
-        return "its attention is its own"
+        return "it has its own attention code"
     kinds = set(getattr(module.config.get_text_config(), "layer_types", None) or ())
     odd = sorted(kinds - {"full_attention", "sliding_attention"})
-    return f"it has layers of the kind {odd[0]}" if odd else ""
+    return f"it has {odd[0]} layers" if odd else ""
 
 
 def _probes(token_ids: NDArray[np.int32], context: int | None) -> list[TokenSequence]:
@@ -127,7 +127,7 @@ def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        return f"it cannot run packed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return f"its packed forward pass fails ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     if not all(np.isfinite(logps).all() for logps in plain):
         return "its log-probs are not finite"
     return leak or _deviates(plain, packed, limit) or _loses_a_window(model.module, windows)
@@ -141,7 +141,7 @@ def _moved_by_padding(model: LanguageModel, probes: list[TokenSequence]) -> str:
     return wrong.replace("packed", "padded")
 
 
-def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> None:
+def _refuse_noncausal(model: LanguageModel, probes: list[TokenSequence]) -> None:
     """Raise an error for a model in which the last token changes the log-probs of earlier ones.
 
     Raises:
@@ -155,8 +155,8 @@ def _refuse_looking_ahead(model: LanguageModel, probes: list[TokenSequence]) -> 
         if not np.allclose(before, after, rtol=0, atol=NATS_A_TOKEN, equal_nan=True):
             raise ModelError(
                 f"This {type(model.module).__name__} looks ahead: a later token changes the log-probs of earlier ones, "
-                "so it is no causal language model",
-                hint="Give a causal language model; of BERT and its kin, one with is_decoder in its config.",
+                "so it is not a causal language model",
+                hint="Pass a causal language model; models like BERT need is_decoder in their config.",
             )
 
 
@@ -167,9 +167,9 @@ def _leaks(model: LanguageModel, probes: list[TokenSequence]) -> str:
         own = np.setdiff1d(paths[number], np.concatenate([*paths[:number], *paths[number + 1 :]]))
         found = forward(model, "packed", probes, poisoned=own)
         if np.isfinite(found.pop(number)[1:]).any():  # the first token is predicted by the prompt
-            return "it reads its tokens past their embeddings"
+            return "it uses token ids in addition to their embeddings"
         if not all(np.isfinite(logps).all() for logps in found):
-            return "in a packed row one response leaks into others"
+            return "one response leaks into others in a packed row"
     return ""
 
 
@@ -180,7 +180,7 @@ def _deviates(plain: Logps, packed: Logps, limit: float) -> str:
     difference[np.isnan(expected) & np.isnan(found)] = 0.0
     if (difference <= limit * (1 + np.abs(expected) / 50)).all():
         return ""
-    return f"packed log-probs differ from plain ones by {difference.max():.2g} nats a token"
+    return f"packed log-probs differ from plain ones by {difference.max():.2g} nats per token"
 
 
 def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
@@ -189,7 +189,7 @@ def _loses_a_window(module: PreTrainedModel, windows: set[int | None]) -> str:
     kinds = getattr(config, "layer_types", None)
     has_window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     if has_window and (kinds is None or "sliding_attention" in kinds) and not windows - {None}:
-        return "its layers do not tell their sliding window"
+        return "its layers do not pass on their sliding window"
     return ""
 
 

@@ -16,7 +16,7 @@ from prefscope.scoring.checkpoints import Checkpoint
 
 GATHERED, APART = "colwise_gather_output", "colwise"
 """Styles of a layer whose outputs are split: gathered afterwards, or kept split."""
-MERGE = "Merge the adapter into its base (PEFT's merge_and_unload) and score that, or take --device-map auto."
+MERGE = "Merge the adapter into its base (PEFT's merge_and_unload) and score that, or use --device-map auto."
 
 
 def split_arguments(config: PretrainedConfig, processes: int) -> dict[str, Any]:
@@ -37,21 +37,21 @@ def refuse_machine(device: torch.device, processes: int) -> None:
     """
     if "tp_size" not in inspect.signature(DistributedConfig).parameters:
         raise ModelError(
-            f"--tp needs transformers 5.18 or later, and this is {transformers.__version__}",
-            hint="Update it: pip install -U transformers.",
+            f"--tp needs transformers 5.18 or later, but {transformers.__version__} is installed",
+            hint="Update it with `pip install -U transformers`.",
         )
     if importlib.util.find_spec("accelerate") is None:
-        raise ModelError("--tp needs the package accelerate", hint="Install it: pip install accelerate.")
+        raise ModelError("--tp needs the package accelerate", hint="Install it with `pip install accelerate`.")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cpu" and gpus:
         raise ModelError(
-            "--tp takes this machine's GPUs, so --device cpu does not go with it",
-            hint="With CUDA_VISIBLE_DEVICES= before the command there are none.",
+            "--tp uses this machine's GPUs and cannot be combined with --device cpu",
+            hint="To hide the GPUs, put CUDA_VISIBLE_DEVICES= before the command.",
         )
     if device.type not in ("cpu", "cuda") or ":" in str(device):
-        raise ModelError(f"--tp needs several devices, and --device {device} is one", hint="Leave --device out.")
+        raise ModelError(f"--tp needs several devices, but --device {device} is one", hint="Omit --device.")
     if device.type == "cuda" and gpus < processes:
-        raise ModelError(f"--tp {processes} needs {processes} GPUs, and there are {gpus}", hint="Take a smaller --tp.")
+        raise ModelError(f"--tp {processes} needs {processes} GPUs, but there are {gpus}", hint="Use a smaller --tp.")
 
 
 def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, processes: int) -> None:
@@ -68,8 +68,8 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
     text = config.get_text_config()
     if not splits_layers(text):
         raise ModelError(
-            f"transformers has no plan to split the layers of a {config.model_type} model, "
-            "so every process would hold nearly all of it",
+            f"transformers cannot split the layers of a {config.model_type} model, so every process would hold nearly "
+            "all of it",
             where=where,
             hint="Use --device-map auto, which spreads whole layers over the GPUs.",
         )
@@ -80,7 +80,7 @@ def refuse_unsplittable(checkpoint: Checkpoint, config: PretrainedConfig, proces
         raise ModelError(
             f"{' and '.join(map(str, counts))} attention and key heads cannot be split among {processes} processes",
             where=where,
-            hint=f"Take --tp {' or '.join(possible)}." if possible else "Take --device-map auto.",
+            hint=f"Use --tp {' or '.join(possible)}." if possible else "Use --device-map auto.",
         )
 
 

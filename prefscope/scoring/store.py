@@ -68,7 +68,7 @@ class LogpStore:
         reported in `set_aside`; this never happens to a file that is busy or cannot be read.
         """
         self.path = path
-        with _told(path):
+        with _store_errors(path):
             self._file = open_database(path, Layout(SCHEMA_VERSION, _SCHEMA))
         self._db = self._file.connection
         self.journal = self._file.journal
@@ -88,7 +88,7 @@ class LogpStore:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Hold the write lock from the start, as a plain BEGIN would fail when a read is followed by a write."""
-        with _told(self.path):
+        with _store_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -136,7 +136,7 @@ class LogpStore:
         As keys are random, the ids of the rows are looked up first, and the rows fetched in the order of the file: in
         windows of 32,768 keys, 1,000,000 rows take 13 s instead of 33 s if the file is not cached.
         """
-        with _told(self.path):
+        with _store_errors(self.path):
             query = "SELECT id FROM sequences WHERE key IN ({})"
             ids = np.fromiter((row[0] for row in self._select(query, sorted(keys))), dtype=np.int64)
             query = "SELECT key, vectors, checksum FROM sequences WHERE id IN ({})"
@@ -158,7 +158,7 @@ class LogpStore:
         A batch of -1 means none. Plans with more batches than sequences are invalid.
         """
         query = "SELECT batches FROM plans WHERE run_key = ? AND role = ? AND part = ?"
-        with _told(self.path):
+        with _store_errors(self.path):
             row = self._db.execute(query, (run_key, role, part)).fetchone()
         if row is None or not isinstance(row[0], bytes) or len(row[0]) % 4:
             return None
@@ -167,22 +167,22 @@ class LogpStore:
         return batches if sound else None
 
     def publish_plan(
-        self, run_key: bytes, role: str, part: int, batches: NDArray[np.int32], *, anew: bool = False
+        self, run_key: bytes, role: str, part: int, batches: NDArray[np.int32], *, replace: bool = False
     ) -> NDArray[np.int32]:
         """Store the plan of a part of a run, and return it.
 
-        If another process has stored one before, that is returned instead, unless `anew` is true.
+        If another process has stored one before, that is returned instead, unless `replace` is true.
         """
         row = (run_key, role, part, batches.astype("<i4").tobytes())
         with self._transaction():
-            published = None if anew else self.find_plan(run_key, role, part)
+            published = None if replace else self.find_plan(run_key, role, part)
             if published is None:
                 self._db.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?)", row)
         return batches if published is None else published
 
     def has_plan(self, run_key: bytes, role: str) -> bool:
         """Return whether any part of a run has a plan."""
-        with _told(self.path):
+        with _store_errors(self.path):
             query = "SELECT EXISTS (SELECT 1 FROM plans WHERE run_key = ? AND role = ?)"
             return bool(self._db.execute(query, (run_key, role)).fetchone()[0])
 
@@ -195,7 +195,7 @@ class LogpStore:
 
     def find_verdict(self, key: bytes) -> str | None:
         """Return the JSON text stored under a key, or None."""
-        with _told(self.path):
+        with _store_errors(self.path):
             row = self._db.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -209,7 +209,7 @@ class LogpStore:
     def file_digest(self, path: str, size: int, mtime_ns: int) -> str | None:
         """Return the cached content hash of a file with some size and modification time, or None."""
         query = "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?"
-        with _told(self.path):
+        with _store_errors(self.path):
             row = self._db.execute(query, (path, size, mtime_ns)).fetchone()
         return None if row is None else str(row[0])
 
@@ -222,7 +222,7 @@ class LogpStore:
 
     def counts(self) -> tuple[int, int]:
         """Return the number of stored sequences and the number of unfinished runs."""
-        with _told(self.path):
+        with _store_errors(self.path):
             sequences = self._db.execute("SELECT COUNT(*) FROM sequences").fetchone()[0]
             return int(sequences), int(self._db.execute("SELECT COUNT(DISTINCT run_key) FROM plans").fetchone()[0])
 
@@ -231,7 +231,7 @@ class LogpStore:
         with self._transaction():
             for table in ("sequences", "plans", "verdicts", "files"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (names from this module)
-        with _told(self.path):
+        with _store_errors(self.path):
             self._db.execute("VACUUM")
             for file in set_aside_files(self.path) if self.path is not None else []:
                 file.unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def _checksum(key: bytes, vectors: bytes) -> int:
 
 
 @contextmanager
-def _told(path: Path | None) -> Iterator[None]:
+def _store_errors(path: Path | None) -> Iterator[None]:
     """Turn an SQLite error or an `OSError` into a `ResourceError` that names the file."""
     try:
         yield

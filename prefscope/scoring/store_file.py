@@ -74,7 +74,7 @@ def open_database(path: Path | None, layout: Layout) -> Database:
     path = path.resolve()
     lock = _connect(f"{path}.lock")
     try:
-        told = _share(path, lock, layout)
+        notice = _share(path, lock, layout)
         connection = _connect(path)
         journal = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
@@ -82,7 +82,7 @@ def open_database(path: Path | None, layout: Layout) -> Database:
     except BaseException:
         lock.close()
         raise
-    return Database(connection, lock, journal, told)
+    return Database(connection, lock, journal, notice)
 
 
 def set_aside_files(path: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def advise(path: Path | None, error: sqlite3.DatabaseError) -> str:
     if path is not None and code in _DAMAGED:
         with suppress(OSError):
             _marker(path.resolve()).write_text(str(error), encoding="utf-8")
-            return "Run again: the damaged file is then set aside, and what it held is computed anew."
+            return "Run again: the damaged file will be set aside, and its contents recomputed."
     return f"{_ADVICE.get(code, 'Make the folder writable')}, or use --cache DIR."
 
 
@@ -113,24 +113,24 @@ def _share(path: Path, lock: sqlite3.Connection, layout: Layout) -> str | None:
     Raises:
         ResourceError: If the file must be replaced while another run uses it.
     """
-    told: str | None = None
+    notice: str | None = None
     fault: str | None = None
     for _ in range(TRIES):
         lock.execute("BEGIN")
         lock.execute("SELECT 1 FROM sqlite_master").fetchall()  # takes the lock
         fault = _fault(path, layout)
         if fault is None:
-            return told
+            return notice
         lock.execute("ROLLBACK")
-        if told is None and _is_alone(lock):
+        if notice is None and _is_alone(lock):
             try:
-                told = _replace(path, layout)
+                notice = _replace(path, layout)
             finally:
                 lock.execute("ROLLBACK")
     raise ResourceError(
-        f"The log-prob store {fault or 'was deleted'}, and another run still uses it",
+        f"The log-prob store {fault or 'was deleted'}, but another run is still using it",
         where=str(path),
-        hint="Wait until that run has ended, or use --cache DIR.",
+        hint="Wait for that run to end, or use --cache DIR.",
     )
 
 
@@ -182,7 +182,7 @@ def _fault(path: Path, layout: Layout) -> str | None:
         return ""
     if version < layout.version:
         return "was written by an older prefscope"
-    return None if found == wanted else "is damaged (its tables are not as they were made)"
+    return None if found == wanted else "is damaged (its tables were changed)"
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, str]:
@@ -194,10 +194,10 @@ def _tables(connection: sqlite3.Connection) -> dict[str, str]:
 def _replace(path: Path, layout: Layout) -> str | None:
     """Set the file aside and create a new one, unless another process has done so; return a sentence about it."""
     fault = _fault(path, layout)
-    told = _set_aside(path, fault) if fault else None
+    notice = _set_aside(path, fault) if fault else None
     if fault is not None:
         _make(path, layout)
-    return told
+    return notice
 
 
 def _set_aside(path: Path, fault: str) -> str:
@@ -208,7 +208,7 @@ def _set_aside(path: Path, fault: str) -> str:
             Path(f"{path}{part}").rename(f"{aside}{part}")
     return (
         f"The log-prob store {path} {fault}. It was set aside as {aside.name} and a new one was started: "
-        "what it held is computed anew."
+        "its contents will be recomputed."
     )
 
 

@@ -1,6 +1,6 @@
 """Fixes the date that a chat template writes for a whole run; it becomes part of the template's text and hash.
 
-transformers provides `strftime_now(format)` to templates. Without a fixed date, a pair has other tokens on another day.
+transformers provides `strftime_now(format)` to templates. Without a fixed date, a pair has different tokens each day.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def run_date(asked: str | None) -> dt.date:
     try:
         return dt.date.fromisoformat(asked)
     except ValueError as error:
-        raise UsageError(f"{asked!r} is no date", hint="Write --template-date 2026-01-31.") from error
+        raise UsageError(f"{asked!r} is not a date", hint="Write it like --template-date 2026-01-31.") from error
 
 
 def write_date(template: str, date: dt.date) -> str:

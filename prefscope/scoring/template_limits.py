@@ -1,7 +1,7 @@
 """Limits of chat templates: processor time of a rendering, and size of each value that it creates.
 
-A chat template is a program by whoever published the model. Python operations of unlimited size hold the interpreter
-and cannot be interrupted, so their size is checked before they run.
+A chat template is a program written by whoever published the model. Python operations of unlimited size block the
+interpreter and cannot be interrupted, so their size is checked before they run.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def check_call(name: str, value: Any, arguments: Sequence[Any]) -> None:
 
 def _check_width(width: int) -> None:
     if width > LARGEST_WIDTH:
-        raise TemplateLimitError(f"it asks for a width of {width:,}; {LARGEST_WIDTH:,} is the largest")
+        raise TemplateLimitError(f"it uses a width of {width:,}, but {LARGEST_WIDTH:,} is the largest")
 
 
 def _check_replacement(value: Any, arguments: Sequence[Any]) -> None:
@@ -221,7 +221,7 @@ def _check_format(layout: Any, sign: str, arguments: Sequence[Any]) -> None:
     """Check a format text of `%` or `str.format` for wide fields, and for many fields with long values."""
     text = layout if isinstance(layout, str) else str(layout)
     if _WIDE.search(text) or any(abs(one) > LARGEST_WIDTH for one in _numbers(arguments) if "*" in text or "{" in text):
-        raise TemplateLimitError("it writes a field of six digits' width")
+        raise TemplateLimitError("it writes a field with a width of six digits")
     check_size(len(text) + text.count(sign) * max(weight(list(arguments)), LARGEST_WIDTH if "*" in text else 1))
 
 

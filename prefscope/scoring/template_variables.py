@@ -35,7 +35,7 @@ def template_variables(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair)
         if name in arguments:
             raise NotAVariableError(
                 f"`chat_template_kwargs` has `{name}`, which would change how the template is called; only variables "
-                "of the template may be there"
+                "of the template are allowed"
             )
         if name in {*FUNCTIONS, *tokenizer.SPECIAL_TOKENS_ATTRIBUTES, *tokenizer.special_tokens_map}:
             raise NotAVariableError(f"`chat_template_kwargs` has `{name}`, which would replace the tokenizer's own")

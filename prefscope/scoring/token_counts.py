@@ -26,12 +26,12 @@ def token_counter(name: str) -> Callable[[str], int]:
     file = path / TOKENIZER_FILE if path.is_dir() else path if path.is_file() else _download(name)
     if not file.is_file():
         raise ModelError(
-            f"This folder has no {TOKENIZER_FILE}", where=name, hint="Name one that save_pretrained wrote."
+            f"This folder has no {TOKENIZER_FILE}", where=name, hint="Pass a folder that save_pretrained wrote."
         )
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises a bare Exception
-        raise ModelError(f"This is no tokenizer: {error}", where=str(file)) from error
+        raise ModelError(f"This is not a tokenizer: {error}", where=str(file)) from error
     tokenizer.no_truncation()
 
     def count(text: str) -> int:
@@ -47,7 +47,7 @@ def _download(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, TOKENIZER_FILE))
     except (HFValidationError, RepositoryNotFoundError) as error:
-        raise ModelError("There is no such tokenizer, here or on the hub", where=name) from error
+        raise ModelError("There is no such tokenizer, locally or on the hub", where=name) from error
     except OSError as error:
         raise ResourceError(
             "There is no such folder, and the tokenizer cannot be fetched from the hub", where=name

@@ -53,11 +53,11 @@ def compare_tokens(a: Mapping[int, Sides], b: Mapping[int, Sides], texts: Callab
         differences = set(_differences(a[row], b[row]))
         found.update(differences)
         equal += not differences
-    told = (
+    listed = (
         Difference(place, "".join(texts(ours)), "".join(texts(theirs)), pairs)
         for (place, ours, theirs), pairs in found.most_common()
     )
-    return TokenParity(len(shared), equal, tuple(told))
+    return TokenParity(len(shared), equal, tuple(listed))
 
 
 def _differences(a: Sides, b: Sides) -> Iterator[tuple[str, Ids, Ids]]:

@@ -82,7 +82,9 @@ class PairTokenizer:
             ids = self.tokenizer(flat, add_special_tokens=not conversational, verbose=False)["input_ids"]
             for k, (i, texts) in enumerate(items):
                 if not (ids[3 * k + 1] and ids[3 * k + 2]):
-                    results[i] = BadRow(pairs[i].row, pairs[i].line, "nothing of this pair is rendered", pairs[i].file)
+                    results[i] = BadRow(
+                        pairs[i].row, pairs[i].line, "a rendered text of this pair is empty", pairs[i].file
+                    )
                     continue
                 missing = left_out(pairs[i], texts, self._render)
                 results[i] = self._assemble(pairs[i], ids[3 * k : 3 * k + 3], missing)
@@ -133,7 +135,7 @@ class PairTokenizer:
             if self.settings.chat_template is None and self.tokenizer.chat_template is None:
                 raise TemplateError(
                     "The data are conversations, but the tokenizer has no chat template",
-                    hint="Give one with --chat-template FILE.",
+                    hint="Pass one with --chat-template FILE.",
                 )
             every: dict[str, Any] = {**given, **options}
             try:
@@ -141,8 +143,8 @@ class PairTokenizer:
                     return _readable(str(self.tokenizer.apply_chat_template(messages, tokenize=False, **every)))
             except TemplateSyntaxError as error:
                 raise ModelError(
-                    f"The chat template is broken in its line {error.lineno}: {error.message}",
-                    hint="Mend the template.",
+                    f"The chat template has an error in line {error.lineno}: {error.message}",
+                    hint="Fix the template.",
                 ) from error
 
         return render
@@ -231,7 +233,7 @@ def _readable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        raise ValueError(f"its text has half a surrogate pair, \\u{code:04x}, which is no character") from None
+        raise ValueError(f"its text has half a surrogate pair, \\u{code:04x}, which is not a character") from None
     return text
 
 
@@ -240,7 +242,7 @@ def _broken(pair: PreferencePair, error: Exception) -> Exception:
     if not isinstance(error, TemplateTimeError):
         return error
     return ModelError(
-        f"The chat template does not end: {error}",
+        f"The chat template does not finish: {error}",
         where=f"{pair.file}:{pair.line}" if pair.file else f"line {pair.line}",
         hint="Fix the template, or pass another one with --chat-template FILE.",
     )
@@ -249,7 +251,7 @@ def _broken(pair: PreferencePair, error: Exception) -> Exception:
 def _refused(pair: PreferencePair, error: Exception) -> BadRow:
     if isinstance(error, NotAVariableError):
         return BadRow(pair.row, pair.line, str(error), pair.file)
-    return BadRow(pair.row, pair.line, f"The chat template refuses this conversation: {error}", pair.file)
+    return BadRow(pair.row, pair.line, f"the chat template rejects this conversation: {error}", pair.file)
 
 
 def common_prefix_length(ids: Sequence[int], others: Sequence[int]) -> int:

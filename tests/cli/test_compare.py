@@ -99,7 +99,7 @@ def test_runs_without_a_reference_are_compared_by_log_prob_per_token(program: Pr
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a"], "prefscope: There is nothing to compare it with. Name two or more ledgers of the same pairs.\n"),
+        (["a"], "prefscope: There is nothing to compare it with. Pass two or more ledgers of the same pairs.\n"),
         (["a", "a"], "this ledger is named twice. Name each ledger only once.\n"),
         (["a", "b", "-o", "out.pdf"], "No format has the suffix of 'out.pdf'."),
     ],

@@ -33,7 +33,7 @@ def test_a_failing_check_exits_with_1_and_says_what_to_do(program: Program, samp
     assert code == 1
     assert (
         "FAIL  same_model       policy and reference have the same weights, so every reward is 0\n"
-        "                       → Name the trained checkpoint with --policy and the one that its training started from"
+        "                       → Pass the trained checkpoint with --policy and the one that its training started from"
         " with\n                       --ref.\n"
     ) in out
 
@@ -47,14 +47,14 @@ def test_json_has_every_verdict(program: Program, samples: Path) -> None:
         "state": "fail",
         "detail": "2 of 2 pairs are cut to 8 tokens",
         "told": "2 of 2 pairs are cut to 8 tokens",
-        "advice": "Raise --max-length, or leave it out to use the model's whole context.",
+        "advice": "Raise --max-length, or omit it to use the model's whole context.",
     }
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--policy", "p", "--ref", "none"], "The doctor compares a policy with its reference, and --ref none gives"),
+        (["--policy", "p", "--ref", "none"], "The doctor needs a reference, so it cannot run with --ref none"),
         (["--ref", "r"], "--ref and --base need a --policy."),
         (["--beta", "99"], "Loss dpo: beta = 99 is out of range."),
         (["--pairs", "0"], "--pairs"),

@@ -62,7 +62,7 @@ def test_the_effect_of_tokens_equals_that_of_two_runs(program: Program, pairs: P
 @pytest.mark.parametrize(
     ("profiles", "message"),
     [
-        (("trl", "trl"), "Both profiles are the same. Name two with --a and --b."),
+        (("trl", "trl"), "Both profiles are the same. Pass two different ones with --a and --b."),
         (("trl", "dpo"), "There is no profile 'dpo'. Use one of trl, trl-0.24, simpo, rewardbench."),
     ],
 )

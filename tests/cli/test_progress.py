@@ -112,11 +112,11 @@ def test_a_share_above_100_percent_of_a_padded_pass_is_shown(lines_of: LinesOf) 
 
 
 def test_the_reason_for_padding_is_shown_for_each_model(lines_of: LinesOf) -> None:
-    padded = {"path": "padded", "reason": "its attention is its own"}
+    padded = {"path": "padded", "reason": "it has its own attention code"}
     lines = lines_of(replace(PLANNED, **padded), replace(REF, **padded))  # type: ignore[arg-type]  # these are texts
     assert [line for line in lines if "padded rows" in line] == [
-        "policy: computed in padded rows, because its attention is its own",
-        "ref: computed in padded rows, because its attention is its own",
+        "policy: computed in padded rows, because it has its own attention code",
+        "ref: computed in padded rows, because it has its own attention code",
     ]
 
 

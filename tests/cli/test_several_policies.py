@@ -41,8 +41,8 @@ def test_the_reference_is_computed_once_and_the_runs_are_compared(
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (["-o", "out.csv"], "Several policies make several ledgers, and 'out.csv' is not a folder."),
-        (["-o", "one", "-o", "two"], "Several policies make several ledgers, and 'two' is not a folder."),
+        (["-o", "out.csv"], "Several policies write several ledgers, but 'out.csv' is not a folder."),
+        (["-o", "one", "-o", "two"], "Several policies write several ledgers, but 'two' is not a folder."),
         (["--policy", "a"], "A policy is named twice. Name each once."),
     ],
 )

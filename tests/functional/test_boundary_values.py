@@ -26,19 +26,22 @@ BRACKETS = "[" * 100_000
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"policy_chosen_logps": 3.0}, "policy_chosen_logps is 3.0, and the log of a probability is never above 0"),
+        ({"policy_chosen_logps": 3.0}, "policy_chosen_logps is 3.0, but the log of a probability is never above 0"),
         ({"policy_chosen_logps": "-1_000"}, "policy_chosen_logps is '-1_000', not a number"),
         ({"policy_chosen_logps": "-\u0661"}, "policy_chosen_logps is '-\u0661', not a number"),
         ({"policy_chosen_logps": -(10**400)}, "policy_chosen_logps is a number of 401 digits, which is too large"),
         ({"chosen_num_tokens": 2.5}, "chosen_num_tokens is 2.5, not a number of tokens"),
         ({"chosen_num_tokens": 1e400}, "chosen_num_tokens is inf, not a number of tokens"),
         ({"chosen_num_tokens": 1e300}, "chosen_num_tokens is 1e+300, not a number of tokens"),
-        ({"pair_id": 5}, "pair_id is a number where text should be"),
-        ({"flags": "bogus"}, "flags has 'bogus', which is no flag of prefscope; rename the column if it is not its"),
+        ({"pair_id": 5}, "pair_id is a number, not text"),
+        (
+            {"flags": "bogus"},
+            "flags has 'bogus', which is not a flag of prefscope; rename the column if it is your own",
+        ),
         ({"ref_chosen_logps": None}, "ref_chosen_logps is missing"),
         (
             {"ref_chosen_logps": None, "ref_rejected_logps": None},
-            "the reference's log-probs are missing, and other rows have them",
+            "the reference's log-probs are missing, but other rows have them",
         ),
     ],
 )
@@ -63,7 +66,7 @@ def test_a_row_without_a_reference_in_one_of_several_files_is_named_with_its_fil
     Path("second.jsonl").write_text(json.dumps(GIVEN) + "\n" + json.dumps(bare) + "\n", encoding="utf-8")
     code, _, err = program("score", "first.jsonl", "second.jsonl", "-o", "out.parquet")
     assert code == 2
-    assert "  second.jsonl:2: the reference's log-probs are missing, and other rows have them" in err.splitlines()
+    assert "  second.jsonl:2: the reference's log-probs are missing, but other rows have them" in err.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_run_without_collision_log_probs_reuses_one_with_them(program: Program
     assert "policy: all 6 sequences are in the store" in err
     with_, without = (load_ledger(tmp_path / f"{name}.parquet") for name in ("with", "without"))
     assert [with_.stored[name].tolist() for name in LOGPS] == [without.stored[name].tolist() for name in LOGPS]
-    assert without.lack("wpo") == "log Σ π² of each token (score with --loss wpo)"
+    assert without.missing_input("wpo") == "log Σ π² of each token (score with --loss wpo)"
 
 
 def test_a_run_with_collision_log_probs_computes_the_missing_ones(
@@ -83,4 +83,4 @@ def test_a_run_with_collision_log_probs_computes_the_missing_ones(
     _, _, err = program("score", pairs, "--loss", "wpo", *cache, "-o", tmp_path / "out.parquet")
     assert "policy: 6 of 6 sequences to compute" in err
     assert "ref: all 6 sequences are in the store" in err
-    assert load_ledger(tmp_path / "out.parquet").lack("wpo") == ""
+    assert load_ledger(tmp_path / "out.parquet").missing_input("wpo") == ""

@@ -75,7 +75,7 @@ def test_a_max_length_beyond_the_context_is_accepted_with_a_warning() -> None:
     assert warnings(outcome) == [
         (
             f"Warning: --max-length 200 exceeds the context of {policy}, 64 tokens. "
-            "Longer sequences are scored, but the model was not made for them."
+            "Longer sequences are scored, but the model was not designed for them."
         )
     ]
 
@@ -98,6 +98,6 @@ def test_learned_positions_limit_the_context_to_their_table() -> None:
     assert warnings(outcome) == [
         (
             "Warning: --max-length 200 exceeds the context of gpt2, 64 tokens. "
-            "It has no position beyond that, so sequences are cut to 64 tokens."
+            "It has no positions beyond that, so sequences are cut to 64 tokens."
         )
     ]

@@ -194,7 +194,7 @@ def test_mostly_negative_margins_suggest_swapped_models(diagnose: Examine) -> No
     diagnosis = diagnose(settings_of(REF, POLICY), pairs=32)
     (verdict,) = (verdict for verdict in diagnosis.verdicts if verdict.name == "swapped")
     assert verdict.state == "warn"
-    assert "may be swapped" in verdict.told
+    assert "may be swapped" in verdict.detail
 
 
 def test_conversations_without_a_template_fail_a_check_without_an_error(diagnose: Examine) -> None:

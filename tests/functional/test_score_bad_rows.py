@@ -43,7 +43,7 @@ def test_every_bad_row_is_reported_with_its_line_before_weights_are_read(
     assert lines[1].startswith(f"  {mixed}:2: the line is not JSON")
     assert lines[2].startswith(f"  {mixed}:4: `rejected` is missing")
     assert lines[3] == f"  {mixed}:5: the row is a list, not an object"
-    assert lines[4] == ("Nothing was scored. Mend the rows, or leave them out with --skip-bad-rows.")
+    assert lines[4] == ("Nothing was scored. Fix the rows, or skip them with --skip-bad-rows.")
     assert not Path("out.parquet").exists()
 
 
@@ -120,5 +120,5 @@ def test_conversations_without_a_chat_template_are_refused(
     assert code == 2
     assert told == (
         "prefscope: The data are conversations, but the tokenizer has no chat template. "
-        "Give one with --chat-template FILE.\n"
+        "Pass one with --chat-template FILE.\n"
     )

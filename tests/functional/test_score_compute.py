@@ -161,7 +161,7 @@ def test_the_python_function_accepts_data_settings(pairs: Path, samples: Path, t
 
 
 def test_the_python_function_raises_the_messages_of_the_command(pairs: Path, samples: Path) -> None:
-    with pytest.raises(UsageError, match="its reference has to be named"):
+    with pytest.raises(UsageError, match="so a reference is required"):
         prefscope.score(pairs, samples / "tiny-policy")
     with pytest.raises(DataError, match="there is no such file"):
         prefscope.score("nowhere.jsonl", samples / "tiny-policy", "none")

@@ -61,14 +61,14 @@ def test_layouts_that_differ_between_shards_are_reported(program: Program) -> No
     code, _, told = program("score", "data", "-o", "x.parquet")
     assert code == 0
     layouts = "TRL explicit prompt in a.jsonl; question, input or context with chosen and rejected in b.jsonl"
-    assert f"data: its files have several layouts: {layouts}" in told
+    assert f"data: its files have different layouts: {layouts}" in told
 
 
 def test_splits_are_not_mixed_and_one_can_be_selected(program: Program) -> None:
     write("data/train.jsonl", ROWS[:2])
     write("data/test.jsonl", ROWS[2:])
     code, _, told = program("score", "data")
-    assert (code, "holds several splits: `test`, `train`. Name one with --split test" in told) == (2, True)
+    assert (code, "contains several splits: `test`, `train`. Name one with --split test" in told) == (2, True)
     assert program("score", "data", "--split", "test", "-o", "x.parquet")[0] == 0
     assert load_ledger("x.parquet").num_pairs == 1
 

@@ -130,7 +130,7 @@ def test_the_reference_of_an_adapter_is_its_base(
     assert ledger.manifest["models"]["policy"]["base"] == str(samples / "tiny-ref")
     assert ledger.manifest["models"]["ref"]["name"] == str(samples / "tiny-ref")
     assert json.loads(out)["outcomes"]["tie"] == 0  # the adapter does something
-    assert "is not here" not in told
+    assert "was not found" not in told
 
 
 def test_naming_the_base_equals_the_default(program: Program, pairs: Path, adapter: Path, samples: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_base_option_replaces_a_missing_base_with_a_note(
     arguments = ("--policy", orphan, "--base", samples / "tiny-ref", "-o", "out.parquet")
     code, _, told = program("score", pairs, *arguments)
     assert code == 0, told
-    assert f"{orphan}: {samples / 'tiny-ref'} is used as its base; its config records '/gone/base'." in told
+    assert f"{orphan}: {samples / 'tiny-ref'} is used as its base; its config names '/gone/base'." in told
     assert load_ledger("out.parquet").manifest["models"]["ref"]["name"] == str(samples / "tiny-ref")
 
 
@@ -156,14 +156,16 @@ def test_using_the_reference_for_a_missing_base_is_noted(
 ) -> None:
     code, _, told = program("score", pairs, "--policy", orphan, "--ref", samples / "tiny-ref")
     assert code == 0
-    assert f"{orphan}: its recorded base '/gone/base' is not here; {samples / 'tiny-ref'} is used as its base." in told
+    assert (
+        f"{orphan}: the base '/gone/base' that its config names was not found; {samples / 'tiny-ref'} is used" in told
+    )
 
 
 def test_an_adapter_without_an_available_base_is_refused(program: Program, pairs: Path, orphan: Path) -> None:
     code, out, told = program("score", pairs, "--policy", orphan)
     assert (code, out) == (2, "")
     assert told == (
-        f"prefscope: {orphan}: the adapter's base model '/gone/base' is not here. Give the base model with --base.\n"
+        f"prefscope: {orphan}: the adapter's base model '/gone/base' was not found. Pass the base model with --base.\n"
     )
 
 
@@ -191,7 +193,7 @@ def test_a_used_token_with_another_meaning_in_the_reference_is_refused(
         "score", pairs, "--policy", samples / "tiny-policy", "--ref", swapped_tokens("e", "t"), "-o", "out.parquet"
     )
     assert (code, out) == (2, "")
-    assert f"token id {ids['e']} is 'e' to the policy and 't' to the reference" in told
+    assert f"token id {ids['e']} is 'e' in the policy's and 't' in the reference's" in told
     assert not Path("out.parquet").exists()
 
 

@@ -45,7 +45,7 @@ def test_existing_log_probs_make_a_ledger_without_a_model(program: Program, name
     code, out, told = program("score", write(name, [A | COUNTS | texts]), "-o", "out.parquet", "--json")
     ledger = load_ledger("out.parquet")
     assert code == 0
-    assert "The file has log-probs already: no model is run." in told
+    assert "The file already has log-probs, so no model is run." in told
     assert {column: ledger.stored[column].tolist() for column in (*LOGPS, *NUM_TOKENS)} == {
         column: [value] for column, value in (A | COUNTS).items()
     }
@@ -143,7 +143,9 @@ def test_unreadable_texts_beside_log_probs_are_reported(program: Program) -> Non
     rows: list[dict[str, Any]] = [A | TEXTS, A | TEXTS | {"chosen": 5}]
     code, _, err = program("score", write("given.jsonl", rows), "-o", "out.parquet")
     assert code == 0
-    assert "given.jsonl: the texts of 1 row cannot be read; first line 2: `chosen` is a number where text or " in err
+    assert (
+        "given.jsonl: the texts of 1 row cannot be read; the first is line 2: `chosen` is a number, not text or " in err
+    )
 
 
 def test_a_policy_scores_a_file_even_if_it_has_log_probs(

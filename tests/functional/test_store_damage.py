@@ -75,7 +75,7 @@ def set_aside_message(path: Path, fault: str) -> str:
     [aside] = [file for file in store_file.set_aside_files(path) if not file.name.endswith(("-wal", "-shm"))]
     return (
         f"The log-prob store {path} {fault}. It was set aside as {aside.name} and a new one was started: "
-        "what it held is computed anew."
+        "its contents will be recomputed."
     )
 
 
@@ -120,7 +120,7 @@ def test_a_truncated_store_is_set_aside(path: Path) -> None:
 
 def test_a_store_whose_tables_were_changed_is_set_aside(path: Path) -> None:
     execute(path, "DROP INDEX sequences_by_key")
-    assert_set_aside(path, "is damaged (its tables are not as they were made)")
+    assert_set_aside(path, "is damaged (its tables were changed)")
 
 
 def test_a_store_of_an_older_version_is_set_aside_intact(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_damage_found_while_running_ends_the_run_and_the_next_opening_sets_the_f
     damage_every_page_with_rows(path)
     with LogpStore(path) as store:
         assert store.set_aside is None
-        with pytest.raises(ResourceError, match=r"malformed\)\. Run again: the damaged file is then set aside, and"):
+        with pytest.raises(ResourceError, match=r"malformed\)\. Run again: the damaged file will be set aside, and"):
             store.lookup(KEYS)
     assert_set_aside(path, "is damaged (database disk image is malformed)")
 
@@ -188,7 +188,7 @@ def test_a_damaged_store_is_not_moved_while_a_run_uses_it(path: Path, monkeypatc
             store.lookup(KEYS)
         with pytest.raises(
             ResourceError,
-            match=r"is damaged \(.* malformed\), and another run still uses it\. Wait until that run has ended, or",
+            match=r"is damaged \(.* malformed\), but another run is still using it\. Wait for that run to end, or",
         ):
             LogpStore(path)
         running.remember_file_digest("weights", 1, 2, "00")
@@ -265,7 +265,7 @@ def test_an_index_entry_without_a_row_ends_the_run_and_the_next_opening_sets_the
     database.close()
     with LogpStore(path) as store:
         assert store.missing(KEYS) == {KEYS[7]}
-        with pytest.raises(ResourceError, match="Run again: the damaged file is then set aside"):
+        with pytest.raises(ResourceError, match="Run again: the damaged file will be set aside"):
             store.commit([(KEYS[7], np.array([-1.0], dtype=np.float32))])
     assert_set_aside(path, "is damaged (database disk image is malformed)")
 

@@ -104,4 +104,4 @@ def test_a_time_that_cannot_be_fixed_causes_a_warning(score: Callable[..., Ledge
 def test_an_invalid_date_is_refused(program: Program, pairs: Path, models: list[str]) -> None:
     code, _, err = program("score", pairs, *models, "--template-date", "31.1.2026", "-o", "out.parquet")
     assert code == 2
-    assert "'31.1.2026' is no date. Write --template-date 2026-01-31." in err
+    assert "'31.1.2026' is not a date. Write it like --template-date 2026-01-31." in err

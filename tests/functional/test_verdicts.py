@@ -68,9 +68,9 @@ PADDED: dict[str, tuple[PretrainedConfig, str]] = {
             linear_value_head_dim=8,
             layer_types=["linear_attention", "full_attention"],
         ),
-        "it has layers of the kind linear_attention",
+        "it has linear_attention layers",
     ),
-    "bloom": (BloomConfig(**SIZE), "its attention is its own"),
+    "bloom": (BloomConfig(**SIZE), "it has its own attention code"),
 }
 
 
@@ -213,7 +213,7 @@ def test_a_requested_attention_is_used_with_padding_and_gives_the_same_numbers()
     assert padded.plans["policy"].missing == 8  # the store keeps them apart
     model = padded.manifest["models"]["policy"]
     assert (model["attention"], model["path"]) == ("eager", "padded")
-    assert model["path_reason"] == "an attention implementation was asked for"
+    assert model["path_reason"] == "an attention implementation was requested"
     assert largest_difference(packed.token_logps("policy"), padded.token_logps("policy")) < NATS_A_TOKEN
 
 

@@ -239,7 +239,7 @@ def test_a_worker_reads_no_data_from_its_stdin(settings: ScoreSettings, start: S
     worker = start("raise AssertionError")
     ask(worker, replace(settings, data=DataSettings("-")))
     (event,) = said(worker)
-    assert event == Failed("stdin: a worker's stdin carries no data set. Give a file or a hub id.", 2)
+    assert event == Failed("stdin: a worker cannot read its data set from stdin. Pass a file or a hub id.", 2)
 
 
 def test_settings_may_arrive_late_and_in_pieces(settings: ScoreSettings, start: Start) -> None:

@@ -183,7 +183,7 @@ HYBRIDS: dict[str, PretrainedConfig] = {
 UNSUITABLE: dict[str, tuple[PretrainedConfig, str]] = {
     "bloom, alibi": (
         BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.4),
-        "its attention is its own",
+        "it has its own attention code",
     ),
     "falcon, alibi": (
         FalconConfig(
@@ -194,21 +194,21 @@ UNSUITABLE: dict[str, tuple[PretrainedConfig, str]] = {
             alibi=True,
             initializer_range=0.4,
         ),
-        "its attention is its own",
+        "it has its own attention code",
     ),
     "mpt, alibi": (
         MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=VOCABULARY, initializer_range=0.4),
-        "its attention is its own",
+        "it has its own attention code",
     ),
     "llama4, a decoder that transformers does not name": (
         Llama4TextConfig(**SIZE, head_dim=8, intermediate_size_mlp=64, num_local_experts=4),
-        "it has layers of the kind chunked_attention",
+        "it has chunked_attention layers",
     ),
-    "qwen3_next, hybrid": (HYBRIDS["qwen3_next"], "it has layers of the kind linear_attention"),
-    "falcon_h1, hybrid": (HYBRIDS["falcon_h1"], "it has layers of the kind hybrid"),
-    "lfm2, hybrid": (HYBRIDS["lfm2"], "it has layers of the kind conv"),
-    "jamba, hybrid": (HYBRIDS["jamba"], "it has layers of the kind linear_attention"),
-    "mamba, no attention": (HYBRIDS["mamba"], "it has layers of the kind linear_attention"),
+    "qwen3_next, hybrid": (HYBRIDS["qwen3_next"], "it has linear_attention layers"),
+    "falcon_h1, hybrid": (HYBRIDS["falcon_h1"], "it has hybrid layers"),
+    "lfm2, hybrid": (HYBRIDS["lfm2"], "it has conv layers"),
+    "jamba, hybrid": (HYBRIDS["jamba"], "it has linear_attention layers"),
+    "mamba, no attention": (HYBRIDS["mamba"], "it has linear_attention layers"),
 }
 """Families that must be padded, and why."""
 

@@ -145,7 +145,7 @@ def test_attention_scores_of_a_long_sequence_are_computed_block_by_block() -> No
     "name", ["position_bias", "head_mask", "cu_seq_lens_q", "attn_bias", "sliding", "s_auxiliary", "block_mask"]
 )
 def test_an_unknown_keyword_is_refused_by_name(name: str) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer asks for {name}\b"):
+    with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer needs {name}\b"):
         call(**{name: torch.zeros(1)})
 
 
@@ -156,7 +156,7 @@ def test_an_unknown_keyword_is_refused_unless_its_value_is_none(value: object) -
 
 
 def test_every_refused_keyword_is_named() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="asks for attention_mask, bias, mask"):
+    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask, bias, mask"):
         call(torch.zeros(1), mask=1, bias=2)
 
 
@@ -174,13 +174,13 @@ def test_a_harmless_keyword_changes_nothing(name: str) -> None:
 
 
 def test_an_attention_mask_is_refused() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="asks for attention_mask"):
+    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask"):
         call(torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
 def test_dropout_and_non_causal_attention_are_refused(options: dict[str, Any]) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer asks for "):
+    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer needs "):
         call(**options)
 
 
@@ -205,7 +205,7 @@ def test_a_layer_declared_as_causal_is_accepted(*, given_causal: bool | None) ->
 def test_attention_without_a_row_is_refused() -> None:
     with attending(FOUR):
         pass
-    with pytest.raises(NotPackableError, match="asks for no row"):
+    with pytest.raises(NotPackableError, match="needs no row"):
         call()
 
 

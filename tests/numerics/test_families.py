@@ -34,7 +34,7 @@ from tests.numerics.families import (
 
 pytestmark = pytest.mark.slow
 
-OWN_ATTENTION = "its attention is its own"
+OWN_ATTENTION = "it has its own attention code"
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 
 

@@ -141,7 +141,7 @@ def test_an_attention_from_one_sequence_of_the_row_into_the_next_is_caught_by_th
 ) -> None:
     use(blind_to_segments, monkeypatch)
     verdict = check(as_loaded(random_model(PACKED["llama, untied head"])), token_pool())
-    assert verdict == ForwardChoice("padded", "in a packed row one response leaks into others")
+    assert verdict == ForwardChoice("padded", "one response leaks into others in a packed row")
 
 
 def test_a_layer_with_an_undeclared_window_is_caught_even_if_no_probe_is_as_long(
@@ -149,7 +149,7 @@ def test_a_layer_with_an_undeclared_window_is_caught_even_if_no_probe_is_as_long
 ) -> None:
     use(packed_but(sliding_window=ignored), monkeypatch)
     model = as_loaded(random_model(changed(PACKED[MISTRAL], sliding_window=CONTEXT)))
-    assert check(model, token_pool()) == ForwardChoice("padded", "its layers do not tell their sliding window")
+    assert check(model, token_pool()) == ForwardChoice("padded", "its layers do not pass on their sliding window")
 
 
 def test_a_layer_with_a_declared_window_longer_than_every_probe_is_packed() -> None:

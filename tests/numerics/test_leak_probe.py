@@ -14,7 +14,7 @@ from tests.numerics.families import CONTEXT, HYBRIDS, PACKED, as_loaded, random_
 
 pytestmark = pytest.mark.slow
 
-LEAKS = "in a packed row one response leaks into others"
+LEAKS = "one response leaks into others in a packed row"
 hybrids = pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in HYBRIDS.items()])
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 

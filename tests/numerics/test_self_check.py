@@ -156,7 +156,7 @@ def test_the_attention_is_left_set_for_the_chosen_forward_mode(monkeypatch: pyte
 def test_a_requested_attention_is_not_replaced() -> None:
     model = as_loaded(random_model(LLAMA))
     assert check(model, token_pool(), own_attention=True) == ForwardChoice(
-        "padded", "an attention implementation was asked for"
+        "padded", "an attention implementation was requested"
     )
     assert model.module.config._attn_implementation == "eager"
 
@@ -188,7 +188,7 @@ def test_running_out_of_memory_does_not_count_as_a_packing_failure(error: Runtim
 )
 def test_a_model_that_fails_on_a_packed_row_is_padded_and_the_error_reported(error: Exception, told: str) -> None:
     model = as_loaded(random_model(LLAMA))
-    assert check_failing_packed(model, error) == ForwardChoice("padded", f"it cannot run packed ({told})")
+    assert check_failing_packed(model, error) == ForwardChoice("padded", f"its packed forward pass fails ({told})")
     assert model.module.config._attn_implementation == "eager"
 
 
@@ -203,13 +203,13 @@ def test_a_keyword_that_the_packed_attention_refuses_is_named(monkeypatch: pytes
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, biased)
     found = check(as_loaded(random_model(LLAMA)), token_pool())
-    assert found == ForwardChoice("padded", "the attention of LlamaAttention asks for position_bias")
+    assert found == ForwardChoice("padded", "the attention of LlamaAttention needs position_bias")
 
 
 def test_a_model_whose_embeddings_cannot_be_poisoned_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     model, others = as_loaded(random_model(LLAMA)), nn.Embedding(128, 32)
     monkeypatch.setattr(model.module, "get_input_embeddings", lambda: others)
-    assert check(model, token_pool()) == ForwardChoice("padded", "it reads its tokens past their embeddings")
+    assert check(model, token_pool()) == ForwardChoice("padded", "it uses token ids in addition to their embeddings")
 
 
 def test_a_model_without_finite_log_probs_is_padded() -> None:

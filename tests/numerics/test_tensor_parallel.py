@@ -122,7 +122,7 @@ def test_no_process_has_the_logits_of_the_whole_vocabulary(name: str, split: Map
 def test_a_family_whose_layers_transformers_cannot_split_is_refused(plan: dict[str, str] | None) -> None:
     config: Any = copy.deepcopy(PACKED["llama, tied head"])
     config.base_model_tp_plan = plan
-    with pytest.raises(ModelError, match="no plan to split the layers of a llama model"):
+    with pytest.raises(ModelError, match="cannot split the layers of a llama model"):
         refuse_unsplittable(Checkpoint("llama", Path("llama")), config, RANKS)
 
 
@@ -131,7 +131,7 @@ def test_most_families_can_be_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "hint"), [(3, "Take --tp 2."), (4, "Take --tp 2.")], ids=["no divisor", "a divisor of one of them"]
+    ("processes", "hint"), [(3, "Use --tp 2."), (4, "Use --tp 2.")], ids=["no divisor", "a divisor of one of them"]
 )
 def test_heads_that_do_not_divide_are_refused_with_working_numbers(processes: int, hint: str) -> None:
     with pytest.raises(ModelError, match="4 and 2 attention and key heads") as told:

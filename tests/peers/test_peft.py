@@ -163,7 +163,7 @@ def test_two_adapters_of_one_base_do_not_change_each_other(name: str, other: str
         ("pissa", "its initialization (pissa) replaces weights of the base"),
         ("lora that trains all biases", "it trains the base's biases"),
         ("lora with repeated layers", "it repeats layers of the base"),
-        (ADDED, "it brings embeddings or a head of its own"),
+        (ADDED, "it has embeddings or a head of its own"),
     ],
 )
 def test_a_reference_that_differs_from_a_trainers_causes_a_warning(
@@ -209,7 +209,7 @@ def test_a_checkpoint_modified_while_loading_is_not_scored(
         return model
 
     monkeypatch.setattr(loading, "load_model", load_while_written)
-    with pytest.raises(ModelError, match="this checkpoint changed while it was loaded"):
+    with pytest.raises(ModelError, match="this checkpoint changed while it was being loaded"):
         scored(adapter, None)
     assert committed() == 0
 
@@ -223,8 +223,8 @@ def test_a_checkpoint_modified_while_loading_is_not_scored(
         ),
         ({"init_lora_weights": "lora_ga"}, r"the initialization of this adapter \(lora_ga\) changed"),
         ({"alora_invocation_tokens": [5, 6]}, "this is an activated LoRA"),
-        ({"task_type": "SEQ_CLS"}, r"this adapter is of a sequence classifier or reward model \(task_type SEQ_CLS\)"),
-        ({"task_type": "TOKEN_CLS"}, "this adapter is of a token classifier"),
+        ({"task_type": "SEQ_CLS"}, r"an adapter for a sequence classifier or reward model \(task_type SEQ_CLS\)"),
+        ({"task_type": "TOKEN_CLS"}, "this is an adapter for a token classifier"),
     ],
 )
 def test_an_adapter_without_well_defined_log_probs_is_refused(
@@ -263,12 +263,12 @@ def test_an_adapter_without_a_vocabulary_reports_whose_tokenizer_it_uses(
 ) -> None:
     adapter = saved("lora", bases["tied"])
     (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    note = f"{adapter} has a tokenizer config and no vocabulary; its base's tokenizer is used as it is."
+    note = f"{adapter} has a tokenizer config but no vocabulary; its base's tokenizer is used unchanged."
     assert note in scored(adapter, None).notes
 
 
 def test_a_full_checkpoint_has_no_adapter_to_disable(bases: Mapping[str, Path]) -> None:
-    with pytest.raises(UsageError, match="--ref adapter-off is for a policy that is an adapter"):
+    with pytest.raises(UsageError, match="--ref adapter-off needs a policy that is an adapter"):
         scored(bases["tied"], "adapter-off")
 
 

@@ -18,6 +18,10 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.strip import Strip
 
+from tests.tui.idle import install, until_idle
+
+install()
+
 GOLDEN = Path(__file__).with_name("golden")
 RECORDED_WITH = "8.2.8"
 """The Textual version that the golden screens were recorded with; other versions may move a cell."""
@@ -45,8 +49,18 @@ class Terminal:
         finally:
             self._runner.close()
 
-    def rest(self, seconds: float = 0.03) -> None:
+    def rest(self) -> None:
         """Wait until delayed updates have happened, too."""
+
+        async def settle() -> None:
+            await self.pilot.pause()
+            await until_idle(horizon=0.03)
+            await self.pilot.pause()
+
+        self._runner.run(settle())
+
+    def sleep(self, seconds: float) -> None:
+        """Let the app run for some time."""
         self._runner.run(self.pilot.pause(seconds))
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -54,7 +68,7 @@ class Terminal:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self.text
-            self.rest()
+            self.sleep(0.03)
 
     def finish(self) -> None:
         """Wait until threads have finished, then rest."""

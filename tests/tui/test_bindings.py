@@ -100,7 +100,7 @@ def test_the_help_panel_lists_every_active_key(show: Callable[[str], Terminal], 
     active = terminal.app.screen.active_bindings.values()
     told = {one.binding.description for one in active if one.enabled and not one.binding.system}
     terminal.app.call_later(terminal.app.action_show_help_panel)  # as the palette does, also in dialogs
-    terminal.rest(0.1)
+    terminal.sleep(0.1)
     panel = terminal.app.screen.query_one(HelpPanel)
     shown = Console(width=200, file=StringIO(), record=True)
     shown.print(panel.query_one(BindingsTable).render_bindings_table())

@@ -121,7 +121,7 @@ def test_enter_is_processed_after_the_keys_before_it(session: Session, show: Sho
     for character in "quick.csv":
         terminal.app.post_message(Key(character, character))
     terminal.app.post_message(Key("enter", "\r"))
-    terminal.rest(0.1)
+    terminal.sleep(0.1)
     terminal.finish()
     assert Path("quick.csv").is_file()
 

@@ -36,7 +36,7 @@ SCREENS = {
 def test_a_screen_of_the_demo_matches_its_golden_file(demo: Session, name: str, size: tuple[int, int]) -> None:
     with Terminal(PrefscopeApp(demo), size) as terminal:
         terminal.press(*SCREENS[name])
-        terminal.rest(0.1)
+        terminal.sleep(0.1)
         assert_golden(terminal, name)
 
 
@@ -46,7 +46,7 @@ def test_the_load_screen_matches_its_golden_file(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with Terminal(PrefscopeApp(None), size) as terminal:
-        terminal.rest(0.3)
+        terminal.sleep(0.3)
         assert_golden(terminal, "load")
 
 
@@ -56,5 +56,5 @@ def test_the_error_screen_matches_its_golden_file(demo: Session, size: tuple[int
     screen = ErrorScreen("Scoring stopped", message, advice="What was scored is kept: x tries again.", log="one\ntwo")
     with Terminal(PrefscopeApp(demo), size) as terminal:
         terminal.app.call_later(terminal.app.push_screen, screen)
-        terminal.rest(0.1)
+        terminal.sleep(0.1)
         assert_golden(terminal, "error")

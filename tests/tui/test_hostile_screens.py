@@ -158,12 +158,12 @@ def test_a_path_with_control_characters_is_not_suggested(tmp_path: Path) -> None
     (tmp_path / "a\x1b[2J.jsonl").touch()
     with Terminal(Bare(None)) as terminal:
         terminal.type(f"{tmp_path}/a")
-        terminal.rest(0.2)
+        terminal.sleep(0.2)
         terminal.press("right")
         assert terminal.app.screen.query_one("#data", Input).value == f"{tmp_path}/a"
         (tmp_path / "ab.jsonl").touch()
         terminal.type("b")
-        terminal.rest(0.2)
+        terminal.sleep(0.2)
         terminal.press("right")
         assert terminal.app.screen.query_one("#data", Input).value == f"{tmp_path}/ab.jsonl"
 

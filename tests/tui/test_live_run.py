@@ -46,7 +46,7 @@ from tests.tui.terminal import Terminal
 pytestmark = pytest.mark.slow
 
 PAIRS = 40
-# The worker, with half a second more for every batch; from the fourth batch on it waits while there is a file `hold`.
+# The worker, with a little more time for every batch; from the fourth batch on it waits while there is a file `hold`.
 SLOW = """
 import itertools, sys, time
 from pathlib import Path
@@ -56,7 +56,7 @@ from prefscope.pipeline.dispatch import local
 score_batch, batches = local.score_batch, itertools.count(1)
 
 def slowly(*arguments):
-    time.sleep(0.5)
+    time.sleep(0.15)
     number = next(batches)
     while number > 3 and Path({hold!r}).exists():
         time.sleep(0.05)
@@ -73,13 +73,17 @@ def _slow_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(worker_run, "WORKER", (sys.executable, "-c", SLOW.format(hold=str(tmp_path / "hold"))))
 
 
-@pytest.fixture(name="settings")
-def _settings(tmp_path: Path) -> ScoreSettings:
+def settings_in(folder: Path) -> ScoreSettings:
     return ScoreSettings(
         data=DataSettings(str(sample_data() / "pairs.jsonl"), limit=PAIRS),
         models=ModelSettings(str(sample_data() / "tiny-policy"), str(sample_data() / "tiny-ref")),
-        compute=ComputeSettings(cache_dir=str(tmp_path / "cache"), batch_tokens=1200, threads=1),
+        compute=ComputeSettings(cache_dir=str(folder / "cache"), batch_tokens=1200, threads=1),
     )
+
+
+@pytest.fixture(name="settings")
+def _settings(tmp_path: Path) -> ScoreSettings:
+    return settings_in(tmp_path)
 
 
 @pytest.fixture(name="show")
@@ -135,7 +139,7 @@ def stop(terminal: Terminal) -> None:
     """Stop the run and wait until the screen shows all its results."""
     terminal.press("x")
     terminal.wait_for(lambda: "stopped at" in terminal.text)
-    terminal.rest(0.6)
+    terminal.sleep(0.6)
 
 
 def table(path: Path) -> bytes:
@@ -144,11 +148,11 @@ def table(path: Path) -> bytes:
     return path.with_suffix(".csv").read_bytes()
 
 
-@pytest.fixture(name="undisturbed")
-def _undisturbed(settings: ScoreSettings, tmp_path: Path) -> bytes:
+@pytest.fixture(name="undisturbed", scope="module")
+def _undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return the table of an undisturbed run without screens, from an empty store."""
-    other = replace(settings, compute=replace(settings.compute, cache_dir=str(tmp_path / "other")))
-    return table(score(other, lambda _: tmp_path / "undisturbed.parquet", lambda _: None))
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return table(score(settings_in(folder), lambda _: folder / "ledger.parquet", lambda _: None))
 
 
 def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show, tmp_path: Path) -> None:

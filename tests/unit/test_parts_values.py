@@ -152,7 +152,9 @@ def test_an_invalid_manifest_is_not_merged(folder: PartsFolder, tmp_path: Path) 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_temporary_folder_is_reported_if_a_plan_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b", 0))  # noqa: PTH123, SIM115
-    with pytest.raises(ResourceError, match=r"cannot be kept while it is written \(No space left on device\)") as told:
+    with pytest.raises(
+        ResourceError, match=r"cannot be written to a temporary file \(No space left on device\)"
+    ) as told:
         _digest_of(lambda stream: stream.write(b"x"))
     assert told.value.where == tempfile.gettempdir()
 

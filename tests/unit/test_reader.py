@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from prefscope.data.records import PreferencePair
-from prefscope.pipeline.reader import TOKENIZING_THREADS, _ahead, _chunks
+from prefscope.pipeline.reader import TOKENIZING_THREADS, _chunks, _prefetched
 from prefscope.scoring.template_limits import STOPPED
 
 SECONDS = 20  # a call that waits longer waits for one that never comes
@@ -33,7 +33,9 @@ def test_chunks_are_tokenized_concurrently() -> None:
         together.wait(SECONDS)
         return chunk
 
-    assert as_numbers(_ahead(tokenize, chunks_of(2 * TOKENIZING_THREADS, []))) == list(range(2 * TOKENIZING_THREADS))
+    assert as_numbers(_prefetched(tokenize, chunks_of(2 * TOKENIZING_THREADS, []))) == list(
+        range(2 * TOKENIZING_THREADS)
+    )
 
 
 def test_chunks_keep_their_order_if_a_later_one_is_ready_first() -> None:
@@ -46,12 +48,12 @@ def test_chunks_keep_their_order_if_a_later_one_is_ready_first() -> None:
             last_is_done.set()
         return chunk
 
-    assert as_numbers(_ahead(tokenize, chunks_of(10, []))) == list(range(10))
+    assert as_numbers(_prefetched(tokenize, chunks_of(10, []))) == list(range(10))
 
 
 def test_rows_are_read_only_a_few_chunks_ahead() -> None:
     drawn: list[int] = []
-    tokenized = _ahead(lambda chunk: cast("Any", chunk), chunks_of(100, drawn))
+    tokenized = _prefetched(lambda chunk: cast("Any", chunk), chunks_of(100, drawn))
     for taken, _ in enumerate(tokenized, start=1):
         assert len(drawn) <= taken + TOKENIZING_THREADS
 
@@ -63,7 +65,7 @@ def test_errors_of_a_tokenizer_are_raised() -> None:
         return chunk
 
     with pytest.raises(ValueError, match="no template"):
-        as_numbers(_ahead(tokenize, chunks_of(10, [])))
+        as_numbers(_prefetched(tokenize, chunks_of(10, [])))
 
 
 def test_long_texts_are_tokenized_a_few_at_a_time() -> None:
@@ -85,7 +87,7 @@ def test_closing_the_reader_starts_no_more_chunks_and_stops_the_others() -> None
         assert chunk == [0] or stop.wait(SECONDS)
         return chunk
 
-    tokenized = _ahead(tokenize, chunks_of(100, []))
+    tokenized = _prefetched(tokenize, chunks_of(100, []))
     next(tokenized)
     tokenized.close()
     assert all(stop.is_set() for stop in stops)

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from prefscope.data.checks.check import CHECKS, Check, Example, Found, find_check
-from prefscope.data.checks.lint import LintFinding, LintReport, distil, lint_pairs
+from prefscope.data.checks.lint import LintFinding, LintReport, index_texts, lint_pairs
 
-__all__ = ["CHECKS", "Check", "Example", "Found", "LintFinding", "LintReport", "distil", "find_check", "lint_pairs"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Example",
+    "Found",
+    "LintFinding",
+    "LintReport",
+    "find_check",
+    "index_texts",
+    "lint_pairs",
+]

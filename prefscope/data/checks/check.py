@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.data.checks.text_index import Distilled, PairTexts
+from prefscope.data.checks.text_index import PairTexts, TextIndex
 from prefscope.data.records import Json
 from prefscope.errors import UsageError
 
@@ -38,12 +38,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The result of a check; `rows` and `told` (the measurement) are empty if nothing is wrong."""
+    """The result of a check; `rows` and `detail` (the measurement) are empty if nothing is wrong."""
 
     rows: NDArray[np.int64]
     """The affected pairs, as ascending positions in the source; empty for a finding about all pairs together."""
     examples: tuple[Example, ...] = ()
-    told: str = ""
+    detail: str = ""
     """The measurement, as a sentence without a full stop."""
     figures: Mapping[str, Json] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ NOTHING = Found(np.empty(0, dtype=np.int64))
 
 PairTest: TypeAlias = Callable[[PairTexts], str | None]
 """Checks one pair: returns an excerpt that shows the problem, or None."""
-DataTest: TypeAlias = Callable[[Distilled, Distilled | None], Found]
+DataTest: TypeAlias = Callable[[TextIndex, TextIndex | None], Found]
 """Checks all pairs together, and compares them with another data set if there is one."""
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.checks.check import EXAMPLES, NOTHING, Example, Found, check_of_data
 from prefscope.data.checks.sketch import near_matches
-from prefscope.data.checks.text_index import Distilled, Keys
+from prefscope.data.checks.text_index import Keys, TextIndex
 
 NEAR_PROMPT = 0.9
 NEAR_PAIR = 0.8
@@ -31,7 +31,7 @@ def _firsts(keys: Keys) -> NDArray[np.int64]:
     return first[groups]
 
 
-def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], detail: str = "") -> Found:
+def _found(data: TextIndex, places: NDArray[np.int64], like: NDArray[np.int64], detail: str = "") -> Found:
     """Return a finding about pairs that resemble other pairs of the same data set."""
     examples = tuple(
         Example(int(data.lines[i]), data.beginnings[i], data.place(other), data.files[i])
@@ -46,14 +46,14 @@ def _found(data: Distilled, places: NDArray[np.int64], like: NDArray[np.int64], 
     "the same prompt, chosen and rejected as an earlier pair",
     "Keep one of each; repeated pairs count twice in training.",
 )
-def find_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
+def find_duplicate_pairs(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find pairs that repeat an earlier pair."""
     firsts = _firsts(_joined(data.prompt_keys, data.chosen_keys, data.rejected_keys))
     places = np.flatnonzero(firsts != np.arange(len(firsts)))
     return _found(data, places, firsts[places])
 
 
-def _reversals(data: Distilled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _reversals(data: TextIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of pairs that also occur with chosen and rejected exchanged, and of their counterparts."""
     ways = (
         _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys),
@@ -70,7 +70,7 @@ def _reversals(data: Distilled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     "the same prompt and responses, with chosen and rejected exchanged",
     "Decide which order is right and drop the other pair; together they cancel out.",
 )
-def find_contradictions(data: Distilled, _against: Distilled | None) -> Found:
+def find_contradictions(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find pairs that occur in both orders."""
     return _found(data, *_reversals(data))
 
@@ -81,7 +81,7 @@ def find_contradictions(data: Distilled, _against: Distilled | None) -> Found:
     "a response is chosen in one pair and rejected in another of the same prompt",
     "Expected in rankings of three or more responses; otherwise, find out which of the two is wrong.",
 )
-def find_responses_on_both_sides(data: Distilled, _against: Distilled | None) -> Found:
+def find_responses_on_both_sides(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find pairs whose chosen response is rejected in another pair of the prompt, except exchanged pairs."""
     chosen = _joined(data.prompt_keys, data.chosen_keys)
     rejected = _joined(data.prompt_keys, data.rejected_keys)
@@ -98,7 +98,7 @@ def find_responses_on_both_sides(data: Distilled, _against: Distilled | None) ->
     "the prompt of an earlier pair, with different responses",
     "Expected if prompts have several pairs; keep them in the same split.",
 )
-def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
+def find_duplicate_prompts(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find pairs with the prompt of an earlier pair, except repeated and exchanged pairs."""
     whole = _joined(
         data.prompt_keys,
@@ -113,7 +113,7 @@ def find_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found
     return _found(data, places, firsts[places], detail if places.size else "")
 
 
-def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -> Found:
+def _near(data: TextIndex, found: dict[int, int], keys: Keys, likeness: float) -> Found:
     """Return a finding about pairs that resemble an earlier pair without being identical."""
     pairs = [(place, like) for place, like in sorted(found.items()) if keys[place] != keys[like]]
     if not pairs:
@@ -129,7 +129,7 @@ def _near(data: Distilled, found: dict[int, int], keys: Keys, likeness: float) -
     "Keep one of each unless the difference matters.",
     rule=ALIKE.format(NEAR_PAIR),
 )
-def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Found:
+def find_near_duplicate_pairs(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find pairs that are nearly identical to an earlier pair."""
     keys = _joined(data.prompt_keys, data.chosen_keys, data.rejected_keys)
     return _near(data, near_matches(data.pair_sketches, None, NEAR_PAIR), keys, NEAR_PAIR)
@@ -142,7 +142,7 @@ def find_near_duplicate_pairs(data: Distilled, _against: Distilled | None) -> Fo
     "Keep them in the same split; if they mean the same, keep only one.",
     rule=ALIKE.format(NEAR_PROMPT),
 )
-def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> Found:
+def find_near_duplicate_prompts(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find prompts that are nearly identical to an earlier one, ignoring system messages."""
     return _near(data, near_matches(data.prompt_sketches, None, NEAR_PROMPT), data.prompt_keys, NEAR_PROMPT)
 
@@ -155,7 +155,7 @@ def find_near_duplicate_prompts(data: Distilled, _against: Distilled | None) -> 
     compares=True,
     rule=ALIKE.format(NEAR_PROMPT),
 )
-def find_leaked_prompts(data: Distilled, against: Distilled | None) -> Found:
+def find_leaked_prompts(data: TextIndex, against: TextIndex | None) -> Found:
     """Find prompts that are also in another data set."""
     if against is None:
         return NOTHING

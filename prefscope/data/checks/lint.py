@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefscope.data.checks import duplicates, phrases, responses, shortcuts  # noqa: F401 (they register the checks)
 from prefscope.data.checks.check import CHECKS, EXAMPLES, NOTHING, Check, Example, Found
-from prefscope.data.checks.text_index import Distilled, Distiller, PairTexts
+from prefscope.data.checks.text_index import PairTexts, TextIndex, TextIndexBuilder
 from prefscope.data.records import BadRow, Json, PreferencePair
 
 JSON_SCHEMA = 1
@@ -32,7 +32,7 @@ class LintFinding:
     @property
     def is_clean(self) -> bool:
         """Whether the check found nothing."""
-        return not (self.found.rows.size or self.found.told)
+        return not (self.found.rows.size or self.found.detail)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class LintReport:
                 check.name: {
                     "severity": check.severity,
                     "meaning": check.meaning,
-                    "found": bool(len(found.rows) or found.told),
+                    "found": bool(len(found.rows) or found.detail),
                     "count": len(found.rows),
-                    "detail": found.told,
-                    "told": found.told,  # the old name of `detail`, kept for scripts
+                    "detail": found.detail,
+                    "told": found.detail,  # the old name of `detail`, kept for scripts
                     "examples": [_example_to_json(example) for example in found.examples],
                     "figures": dict(found.figures),
                     "rows": found.rows.tolist(),
@@ -81,19 +81,21 @@ class LintReport:
         }
 
 
-def distil(pairs: Iterable[PreferencePair | BadRow], count_tokens: Callable[[str], int] | None = None) -> Distilled:
+def index_texts(
+    pairs: Iterable[PreferencePair | BadRow], count_tokens: Callable[[str], int] | None = None
+) -> TextIndex:
     """Return the index of a data set to pass as `against` of `lint_pairs`. Bad rows are skipped."""
-    distiller = Distiller(count_tokens)
+    builder = TextIndexBuilder(count_tokens)
     for pair in pairs:
         if isinstance(pair, PreferencePair):
-            distiller.add(PairTexts(pair))
-    return distiller.distilled()
+            builder.add(PairTexts(pair))
+    return builder.build()
 
 
 def lint_pairs(
     pairs: Iterable[PreferencePair | BadRow],
     *,
-    against: Distilled | None = None,
+    against: TextIndex | None = None,
     count_tokens: Callable[[str], int] | None = None,
 ) -> LintReport:
     """Run every check on a data set, in one pass over its pairs and in linear time.
@@ -103,7 +105,7 @@ def lint_pairs(
         against: The index of another data set, whose prompts should not be in this one.
         count_tokens: Returns a response's length in tokens; if None, lengths are in characters.
     """
-    distiller = Distiller(count_tokens)
+    builder = TextIndexBuilder(count_tokens)
     bad: list[BadRow] = []
     hits = {name: _Hits() for name, check in CHECKS.items() if check.of_pair}
 
@@ -115,12 +117,12 @@ def lint_pairs(
                 yield PairTexts(pair)
 
     for texts in good():
-        distiller.add(texts)
+        builder.add(texts)
         for name, hit in hits.items():
             test = CHECKS[name].of_pair
             if test is not None and (problem := test(texts)) is not None:
                 hit.add(texts.pair, problem)
-    data = distiller.distilled()
+    data = builder.build()
     found = {name: hit.found() for name, hit in hits.items()} | {BAD_ROWS.name: _bad_rows(bad)}
     for name, check in CHECKS.items():
         if check.of_data is not None and (against is not None or not check.compares):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.data.checks.check import NOTHING, Example, Found, check_of_data
-from prefscope.data.checks.text_index import Distilled
+from prefscope.data.checks.text_index import TextIndex
 from prefscope.data.checks.words import LONGEST_PHRASE, SAMPLED_PAIRS, WordSample, phrase_keys
 from prefscope.statistics import upper_tail
 
@@ -21,7 +21,7 @@ SAME_PAIRS = 0.8
 """A phrase is not listed if a more significant phrase covers at least this share of its telling pairs."""
 SIGNIFICANCE = 0.001
 """Significance level over all examined phrases together (Bonferroni correction)."""
-TOLD_PHRASES = 5
+LISTED_PHRASES = 5
 _BUCKETS = 1 << 22
 
 
@@ -165,7 +165,7 @@ def _joined(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
         f"effect of length alone, Bonferroni, p ≤ {SIGNIFICANCE:g}; in a sample of {SAMPLED_PAIRS:,} pairs"
     ),
 )
-def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
+def find_telling_phrases(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find phrases that predict the label."""
     phrases = telling_phrases(data.words)
     if not phrases:
@@ -179,7 +179,7 @@ def find_telling_phrases(data: Distilled, _against: Distilled | None) -> Found:
             f"“{phrase.text}” is in {phrase.side} in {phrase.telling:,} of {phrase.pairs:,} pairs",
             file=files[phrase.rows[0]],
         )
-        for phrase in phrases[:TOLD_PHRASES]
+        for phrase in phrases[:LISTED_PHRASES]
     )
     sampled = len(data.words.rows)
     detail = f"{len(phrases):,} such phrase{'' if len(phrases) == 1 else 's'} among {sampled:,} pairs"

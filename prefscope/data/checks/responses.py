@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from prefscope.data.checks.check import check_of_pair
 from prefscope.data.checks.text_index import PairTexts, compared, excerpt
-from prefscope.data.records import Message, says_nothing
+from prefscope.data.records import Message, is_blank_response
 
 SHORTEST_PROMPT = 20
 """Minimum length in characters; an answer may well repeat a shorter prompt."""
@@ -44,8 +44,8 @@ def find_identical(texts: PairTexts) -> str | None:
 def find_empty(texts: PairTexts) -> str | None:
     """Find a response without text and tool calls."""
     pair = texts.pair
-    empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if says_nothing(text)]
-    return f"{' and '.join(empty)} to {excerpt(texts.asked)}" if empty else None
+    empty = [name for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)) if is_blank_response(text)]
+    return f"{' and '.join(empty)} to {excerpt(texts.request)}" if empty else None
 
 
 @check_of_pair(
@@ -57,11 +57,11 @@ def find_empty(texts: PairTexts) -> str | None:
 )
 def find_repeated_prompt(texts: PairTexts) -> str | None:
     """Find a response that begins with the prompt."""
-    asked = texts.asked.strip()
-    if len(asked) < SHORTEST_PROMPT:
+    request = texts.request.strip()
+    if len(request) < SHORTEST_PROMPT:
         return None
     for name, response in zip(("chosen", "rejected"), texts.responses, strict=True):
-        if response.find(asked, 0, len(asked) + LEAD_IN) >= 0 and len(response.strip()) > len(asked):
+        if response.find(request, 0, len(request) + LEAD_IN) >= 0 and len(response.strip()) > len(request):
             return f"{name}: {excerpt(response)}"
     return None
 
@@ -98,7 +98,7 @@ def find_role_order(texts: PairTexts) -> str | None:
         turns = () if isinstance(response, str) else response
         wrong = _wrong_response(turns) or _wrong_order([*pair.prompt, *turns])
         if wrong:
-            return f"{name}: {wrong}: {excerpt(texts.asked)}"
+            return f"{name}: {wrong}: {excerpt(texts.request)}"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefscope.data.checks.check import EXAMPLES, NOTHING, Example, Found, check_of_data
-from prefscope.data.checks.text_index import Distilled
+from prefscope.data.checks.text_index import TextIndex
 from prefscope.statistics import upper_tail, wilson_interval
 
 LEAST_PAIRS = 10
@@ -26,7 +26,7 @@ BIASED = 0.6
         f"pairs and {LEAST_SHARE:.0%} of all); binomial test against ½, Bonferroni, p ≤ {SIGNIFICANCE:g}"
     ),
 )
-def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
+def find_white_space(data: TextIndex, _against: TextIndex | None) -> Found:
     """Find out whether white space at the start or end of only one response predicts the label."""
     details, figures = [], {}
     places = np.zeros(len(data.rows), dtype=np.bool_)
@@ -59,7 +59,7 @@ def find_white_space(data: Distilled, _against: Distilled | None) -> Found:
     "Compare this with the policy's accuracy; a length-controlled loss or more balanced pairs can help.",
     rule=f"the 95% Wilson interval lies above {BIASED:.0%} or below {1 - BIASED:.0%}; a tie counts as half",
 )
-def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
+def find_length_bias(data: TextIndex, _against: TextIndex | None) -> Found:
     """Measure how often the longer response is the chosen one; a tie counts as half."""
     differences = data.lengths[:, 0] - data.lengths[:, 1]
     pairs = len(differences)
@@ -75,4 +75,4 @@ def find_length_bias(data: Distilled, _against: Distilled | None) -> Found:
     word = "longer" if longer else "shorter"
     share, bounds = (accuracy, (low, high)) if longer else (1 - accuracy, (1 - high, 1 - low))
     detail = f"the {word} is chosen in {share:.1%} (95%: {bounds[0]:.1%} to {bounds[1]:.1%}), by {data.unit}"
-    return Found(NOTHING.rows, told=detail, figures=figures)
+    return Found(NOTHING.rows, detail=detail, figures=figures)

@@ -31,7 +31,7 @@ class PairTexts:
         return readable(self.pair.prompt)
 
     @functools.cached_property
-    def asked(self) -> str:
+    def request(self) -> str:
         """The last request: the last user turn, or the prompt if it is plain text."""
         prompt = self.pair.prompt
         if isinstance(prompt, str):
@@ -67,7 +67,7 @@ def excerpt(text: str, start: int = 0) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Distilled:
+class TextIndex:
     """The index of a data set; all arrays have one row per pair."""
 
     rows: NDArray[np.int64]
@@ -97,7 +97,7 @@ class Distilled:
 
 
 @dataclass
-class Distiller:
+class TextIndexBuilder:
     """Builds the index of a data set, pair by pair."""
 
     count_tokens: Callable[[str], int] | None = None
@@ -116,7 +116,7 @@ class Distiller:
         measure = self.count_tokens or len
         self.places.append((pair.row, pair.line))
         self.files.append(pair.file)
-        self.beginnings.append(excerpt(texts.asked))
+        self.beginnings.append(excerpt(texts.request))
         self.keys.append((_key(pair.prompt), _key(pair.chosen), _key(pair.rejected)))
         self.lengths.append((measure(responses[0]), measure(responses[1])))
         self.spaced.append(
@@ -129,12 +129,12 @@ class Distiller:
         self.sketches.append((sketch(parts[:1]), sketch(parts)))
         self.words.add(pair.row, *responses)
 
-    def distilled(self) -> Distilled:
+    def build(self) -> TextIndex:
         """Return the index."""
         rows, lines = np.array(self.places, dtype=np.int64).reshape(-1, 2).T
         sketches = np.array(self.sketches, dtype=np.uint32).reshape(-1, 2, BINS)
         keys = np.array(self.keys, dtype=np.uint64).reshape(-1, 3).T
-        return Distilled(
+        return TextIndex(
             rows,
             lines,
             tuple(self.beginnings),
@@ -158,10 +158,10 @@ def compared(text: Text) -> str:
     """
     if isinstance(text, str):
         return text.strip()
-    if len(text) == 1 and text[0].role == "assistant" and len(text[0].said()) == len(("role", "content")):
+    if len(text) == 1 and text[0].role == "assistant" and len(text[0].comparable()) == len(("role", "content")):
         return (text[0].content or "").strip()
-    said = [turn.said() | {"content": (turn.content or "").strip()} for turn in text]
-    return json.dumps(said, sort_keys=True, ensure_ascii=False)
+    turns = [turn.comparable() | {"content": (turn.content or "").strip()} for turn in text]
+    return json.dumps(turns, sort_keys=True, ensure_ascii=False)
 
 
 def _key(text: Text) -> int:

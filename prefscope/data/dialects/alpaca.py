@@ -23,7 +23,7 @@ class Alpaca:
     input: str = "input"
     chosen: str = "chosen"
     rejected: str = "rejected"
-    beside: SideColumns = field(default_factory=SideColumns)
+    side_columns: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
         """Return whether the columns exist and the chosen one does not repeat the whole conversation."""
@@ -39,10 +39,12 @@ class Alpaca:
         if not isinstance(value.get(self.instruction), str):
             raise NotAPairError(f"`{self.instruction}` is missing or not text")
         turns = (*_history(value), Message("user", self._request(value)))
-        prompt = self.beside.lead(value, turns)
+        prompt = self.side_columns.lead(value, turns)
         chosen, rejected = (read_turns(value, name, "assistant") for name in (self.chosen, self.rejected))
         own = {self.instruction, self.input, "history", self.chosen, self.rejected} & value.keys()
-        return Fields(prompt, chosen, rejected, *self.beside.settings(value), self.beside.found(value) | own)
+        return Fields(
+            prompt, chosen, rejected, *self.side_columns.settings(value), self.side_columns.found(value) | own
+        )
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in it.
@@ -51,7 +53,7 @@ class Alpaca:
             DataError: If the prompt is not an optional system turn, alternating questions and answers, and a request.
         """
         row = dict(like)
-        *history, request = _plain_turns(self.beside.unlead(row, pair.prompt, None))
+        *history, request = _plain_turns(self.side_columns.unlead(row, pair.prompt, None))
         if request != self._request(like):
             row[self.instruction] = request
             if self.input in row:
@@ -60,7 +62,7 @@ class Alpaca:
             row["history"] = [list(pair_of) for pair_of in zip(history[::2], history[1::2], strict=True)]
         row[self.chosen] = write_text(pair.chosen, like[self.chosen], "assistant")
         row[self.rejected] = write_text(pair.rejected, like[self.rejected], "assistant")
-        self.beside.write_settings(row, pair)
+        self.side_columns.write_settings(row, pair)
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:
@@ -91,5 +93,5 @@ def _plain_turns(prompt: Text) -> list[str]:
     turns = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
     in_turn = [turn.role for turn in turns] == [_ROLES[place % 2] for place in range(len(turns))]
     if not in_turn or len(turns) % 2 == 0 or not all(turn.is_plain for turn in turns):
-        raise DataError("the alpaca layout only holds prompts of alternating questions and answers, then a request")
+        raise DataError("the alpaca layout only supports prompts of alternating questions and answers, then a request")
     return [turn.content or "" for turn in turns]

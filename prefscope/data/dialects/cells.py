@@ -50,7 +50,7 @@ def refuse_spelled_messages(found: str, column: str) -> None:
     if found.lstrip()[:1] in ("[", "{") and _JSON_TURN.match(found) and not _is_json(found):
         raise NotAPairError(f"`{column}` begins like JSON messages but is not valid JSON: is it truncated?")
     if is_python_messages(found):
-        raise NotAPairError(f"`{column}` holds messages as printed by Python; write them as JSON")
+        raise NotAPairError(f"`{column}` contains messages as printed by Python; write them as JSON")
 
 
 def is_python_messages(found: str) -> bool:

@@ -23,7 +23,7 @@ class ThreeColumns:
     """Possible names of the prompt column."""
     chosen: str = "chosen"
     rejected: str = "rejected"
-    beside: SideColumns = field(default_factory=SideColumns)
+    side_columns: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
         """Return whether the three columns exist and the chosen one does not repeat the whole conversation."""
@@ -42,21 +42,21 @@ class ThreeColumns:
             raise NotAPairError(f"`{self.chosen}` is a whole conversation, not a response; {hint}")
         prompt, chosen, rejected = (read_text(value, name) for name in (column, self.chosen, self.rejected))
         plain = all(isinstance(text, str) for text in (prompt, chosen, rejected))
-        if not plain or self.beside.system in value:
-            prompt = self.beside.lead(value, as_turns(prompt, "user"))
+        if not plain or self.side_columns.system in value:
+            prompt = self.side_columns.lead(value, as_turns(prompt, "user"))
             chosen, rejected = as_turns(chosen, "assistant"), as_turns(rejected, "assistant")
-        consumed = self.beside.found(value) | {column, self.chosen, self.rejected}
-        return Fields(prompt, chosen, rejected, *self.beside.settings(value), consumed)
+        consumed = self.side_columns.found(value) | {column, self.chosen, self.rejected}
+        return Fields(prompt, chosen, rejected, *self.side_columns.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in its three columns."""
         row = dict(like)
         column = prompt_column(like, self.prompts)
-        prompt = self.beside.unlead(row, pair.prompt, like[column])
+        prompt = self.side_columns.unlead(row, pair.prompt, like[column])
         row[column] = write_text(prompt, like[column], "user")
         row[self.chosen] = write_text(pair.chosen, like[self.chosen], "assistant")
         row[self.rejected] = write_text(pair.rejected, like[self.rejected], "assistant")
-        self.beside.write_settings(row, pair)
+        self.side_columns.write_settings(row, pair)
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:

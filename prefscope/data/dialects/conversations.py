@@ -34,7 +34,7 @@ class TwoWholes:
     """A further condition on the row, besides having the two columns."""
     read_whole: Callable[[Row, str], Text] = read_text
     write_whole: Callable[[Text, Json], Json] = _write_turns
-    beside: SideColumns = field(default_factory=SideColumns)
+    side_columns: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
         """Return whether both columns exist and their values fit this layout."""
@@ -54,25 +54,27 @@ class TwoWholes:
             reason = f"`{self.chosen}` and `{self.rejected}` begin with no {unit} in common{differing}"
             reason += ", so there is no prompt"
             raise NotAPairError(f"{reason}; {columns_found(value)}; {_MAP_HINT}")
-        consumed = self.beside.found(value) | {self.chosen, self.rejected}
+        consumed = self.side_columns.found(value) | {self.chosen, self.rejected}
         if self.prompts:
             consumed |= {self._repeated(value, prompt)}
         if not isinstance(prompt, str):
-            prompt = self.beside.lead(value, prompt)
-        elif value.get(self.beside.system):
-            raise NotAPairError(f"`{self.beside.system}` cannot be combined with texts without turns; {_MAP_HINT}")
-        return Fields(prompt, chosen, rejected, *self.beside.settings(value), consumed)
+            prompt = self.side_columns.lead(value, prompt)
+        elif value.get(self.side_columns.system):
+            raise NotAPairError(
+                f"`{self.side_columns.system}` cannot be combined with texts without turns; {_MAP_HINT}"
+            )
+        return Fields(prompt, chosen, rejected, *self.side_columns.settings(value), consumed)
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the prompt and a response joined in each of the two columns."""
         row = dict(like)
-        prompt = self.beside.unlead(row, pair.prompt, like[self.chosen])
+        prompt = self.side_columns.unlead(row, pair.prompt, like[self.chosen])
         row[self.chosen] = self.write_whole(_joined(prompt, pair.chosen), like[self.chosen])
         row[self.rejected] = self.write_whole(_joined(prompt, pair.rejected), like[self.rejected])
         if self.prompts and prompt != self._split(like)[0]:
             column = prompt_column(like, self.prompts)
             row[column] = _repeat(as_turns(prompt, "user"), like[column])
-        self.beside.write_settings(row, pair)
+        self.side_columns.write_settings(row, pair)
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:
@@ -105,7 +107,7 @@ def _differing_keys(chosen: Text, rejected: Text) -> str:
     """Describe the keys in which two first turns of equal content differ; "" if that is not the case."""
     if isinstance(chosen, str) or isinstance(rejected, str) or _stripped(chosen[0]) != _stripped(rejected[0]):
         return ""
-    one, other = chosen[0].said(), rejected[0].said()
+    one, other = chosen[0].comparable(), rejected[0].comparable()
     keys = [key for key in {**one, **other} if key != "content" and one.get(key) != other.get(key)]
     return f" (the first turns differ in {code_names(keys)})" if keys else ""
 
@@ -135,7 +137,7 @@ LLAMAFACTORY_V1 = TwoWholes("llamafactory_v1", "LLaMA-Factory v1 messages", "cho
 TORCHTUNE = TwoWholes("torchtune", "torchtune conversations", "chosen_conversations", "rejected_conversations")
 MS_SWIFT_MESSAGES = TwoWholes("ms_swift_messages", "ms-swift messages", "messages", "rejected_messages")
 ULTRAFEEDBACK = TwoWholes(
-    "ultrafeedback", "UltraFeedback (prompt beside whole conversations)", prompts=PROMPTS, accepts=_repeats_prompt
+    "ultrafeedback", "UltraFeedback (prompt and whole conversations)", prompts=PROMPTS, accepts=_repeats_prompt
 )
 HH = TwoWholes(
     "hh",

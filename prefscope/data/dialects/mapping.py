@@ -46,8 +46,8 @@ def mapped_dialect(mapping: Mapping[str, str]) -> Dialect:
     for part in ("chosen", "rejected"):
         if part not in mapping:
             raise UsageError(f"no column is named for {part}", where="--map", hint=_EXAMPLE)
-    beside = SideColumns(mapping.get("system", "system"), mapping.get("tools", "tools"))
+    side_columns = SideColumns(mapping.get("system", "system"), mapping.get("tools", "tools"))
     name, title, chosen, rejected = "map", "columns named with --map", mapping["chosen"], mapping["rejected"]
     if "prompt" in mapping:
-        return ThreeColumns(name, title, (mapping["prompt"],), chosen, rejected, beside)
-    return TwoWholes(name, title, chosen, rejected, beside=beside)
+        return ThreeColumns(name, title, (mapping["prompt"],), chosen, rejected, side_columns)
+    return TwoWholes(name, title, chosen, rejected, side_columns=side_columns)

@@ -18,7 +18,7 @@ class MsSwift:
 
     name: str = "ms_swift"
     title: str = "ms-swift rejected_response"
-    beside: SideColumns = field(default_factory=SideColumns)
+    side_columns: SideColumns = field(default_factory=SideColumns)
 
     def matches(self, value: Row) -> bool:
         """Return whether both columns exist."""
@@ -31,17 +31,19 @@ class MsSwift:
             NotAPairError: If a column is missing or is not text, or the conversation does not end with a response.
         """
         prompt, chosen, rejected = self._split(value)
-        consumed = self.beside.found(value) | {"messages", "rejected_response"}
-        return Fields(self.beside.lead(value, prompt), chosen, rejected, *self.beside.settings(value), consumed)
+        consumed = self.side_columns.found(value) | {"messages", "rejected_response"}
+        return Fields(
+            self.side_columns.lead(value, prompt), chosen, rejected, *self.side_columns.settings(value), consumed
+        )
 
     def write(self, pair: PreferencePair, like: Row) -> dict[str, Json]:
         """Return `like` with the pair's texts in it."""
         row = dict(like)
-        prompt = as_turns(self.beside.unlead(row, pair.prompt, like["messages"]), "user")
+        prompt = as_turns(self.side_columns.unlead(row, pair.prompt, like["messages"]), "user")
         whole = (*prompt, *as_turns(pair.chosen, "assistant"))
         row["messages"] = write_text(whole, like["messages"], "user")
         row["rejected_response"] = write_text(pair.rejected, like["rejected_response"], "assistant")
-        self.beside.write_settings(row, pair)
+        self.side_columns.write_settings(row, pair)
         return row
 
     def swap(self, value: Row) -> dict[str, Json]:
@@ -57,8 +59,8 @@ class MsSwift:
             return {**value, "messages": [*kept, *ended], "rejected_response": ending}
         content = "value" if "value" in ending[0] else "content"
         last = {**ending[0], content: rejected[0].content}
-        said = chosen[0].content
-        text = [said] if isinstance(response, list) else said
+        response_text = chosen[0].content
+        text = [response_text] if isinstance(response, list) else response_text
         return {**value, "messages": [*kept, last], "rejected_response": text}
 
     def _split(self, value: Row) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:

@@ -36,7 +36,7 @@ class SideColumns:
             return prompt
         turn = Message("system", system)
         if prompt and prompt[0].role == "system":
-            if prompt[0].said() != turn.said():
+            if prompt[0].comparable() != turn.comparable():
                 raise NotAPairError(f"`{self.system}` and the first turn are two different system prompts")
             return prompt
         return (turn, *prompt)
@@ -67,9 +67,9 @@ class SideColumns:
         tools = _decoded(value, self.tools)
         kwargs = _decoded(value, _TEMPLATE)
         if not isinstance(tools, list | None):
-            raise NotAPairError(f"`{self.tools}` is {kind(tools)} where a list of tools should be")
+            raise NotAPairError(f"`{self.tools}` is {kind(tools)}, not a list of tools")
         if not isinstance(kwargs, dict | None):
-            raise NotAPairError(f"`{_TEMPLATE}` is {kind(kwargs)} where an object should be")
+            raise NotAPairError(f"`{_TEMPLATE}` is {kind(kwargs)}, not an object")
         return tools, kwargs
 
     def write_settings(self, row: dict[str, Json], pair: PreferencePair) -> None:

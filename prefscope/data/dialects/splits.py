@@ -17,7 +17,7 @@ def split_turns(
     """
     longest = max(min(len(chosen), len(rejected)) - 1, 0)
     shared = 0
-    while shared < longest and chosen[shared].said() == rejected[shared].said():
+    while shared < longest and chosen[shared].comparable() == rejected[shared].comparable():
         shared += 1
     return chosen[:shared], chosen[shared:], rejected[shared:]
 

@@ -41,5 +41,5 @@ def write_transcript(text: Text, like: Json) -> Json:
     if read_transcript({"like": like}, "like") == text:
         return like
     if isinstance(text, str) or any(turn.role not in _SPEAKERS or not turn.is_plain for turn in text):
-        raise DataError("a transcript can only hold plain user and assistant turns")
+        raise DataError("a transcript can only contain plain user and assistant turns")
     return "".join(f"\n\n{_SPEAKERS[turn.role]}: {turn.content}" for turn in text)

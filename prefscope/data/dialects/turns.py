@@ -11,7 +11,7 @@ from prefscope.data.records import CALL_KEYS, REASONING_KEYS, Json, Message, Not
 
 ROLES = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
-_SAYS = (*CALL_KEYS, *REASONING_KEYS)
+_OTHER_CONTENT = (*CALL_KEYS, *REASONING_KEYS)
 """Keys that a turn without content may have instead."""
 
 
@@ -62,9 +62,9 @@ def read_string(value: Row, column: str) -> str:
     if found is None:
         return ""
     if not is_text(found):
-        raise NotAPairError(f"`{column}` is {kind(found)} where text should be")
+        raise NotAPairError(f"`{column}` is {kind(found)}, not text")
     if turns_in_cell(found) is not None:
-        raise NotAPairError(f"`{column}` holds messages where plain text should be")
+        raise NotAPairError(f"`{column}` contains messages, not plain text")
     refuse_spelled_messages(found, column)
     return str(found)
 
@@ -116,12 +116,12 @@ def _text(found: Json, column: str) -> Text:
     if isinstance(found, Mapping):
         return (_read_turn(found, column),)
     if not isinstance(found, list):
-        raise NotAPairError(f"`{column}` is {kind(found)} where text or a list of messages should be")
+        raise NotAPairError(f"`{column}` is {kind(found)}, not text or a list of messages")
     if not found:
         raise NotAPairError(f"`{column}` is an empty list")
     if all(is_text(item) for item in found):
         if len(found) > 1:
-            raise NotAPairError(f"`{column}` holds {len(found)} texts; only one chosen and one rejected can be read")
+            raise NotAPairError(f"`{column}` contains {len(found)} texts; only one chosen and one rejected can be read")
         return _text(found[0], column)
     return tuple(_read_turn(item, column) for item in found)
 
@@ -133,18 +133,20 @@ def _keys(turn: Mapping[str, Json]) -> tuple[str, str]:
 
 def _read_turn(turn: Json, column: str) -> Message:
     if not isinstance(turn, Mapping):
-        raise NotAPairError(f"`{column}` holds {kind(turn)} where a message should be")
+        raise NotAPairError(f"`{column}` contains {kind(turn)} instead of a message")
     role_key, content_key = _keys(turn)
     role = turn.get(role_key)
     if not isinstance(role, str) or not is_text(role):
-        raise NotAPairError(f"`{column}` holds a message without `role`; its keys: {code_names(map(str, turn))}")
+        raise NotAPairError(f"`{column}` contains a message without `role`; its keys: {code_names(map(str, turn))}")
     if role_key == "from":
         role = ROLES.get(role, role)
     extra = {key: item for key, item in turn.items() if key not in (role_key, content_key)}
-    if turn.get(content_key) is None and any(turn.get(key) for key in _SAYS):
-        return Message(role, None, extra, lacks_content=content_key not in turn)
+    if turn.get(content_key) is None and any(turn.get(key) for key in _OTHER_CONTENT):
+        return Message(role, None, extra, omits_content=content_key not in turn)
     if content_key not in turn and turn.get("parts"):
-        raise NotAPairError(f"`{column}` holds a message in Gemini's layout, with `parts`; write its text as `content`")
+        raise NotAPairError(
+            f"`{column}` contains a message in Gemini's layout, with `parts`; write its text as `content`"
+        )
     return Message(role, _read_content(turn.get(content_key), column), extra)
 
 
@@ -153,20 +155,20 @@ def _read_content(content: Json, column: str) -> str:
         return content
     if isinstance(content, list):
         return "".join(_read_part(part, column) for part in content)
-    raise NotAPairError(f"`{column}` holds a message whose content is {kind(content)} where text should be")
+    raise NotAPairError(f"`{column}` contains a message whose content is {kind(content)}, not text")
 
 
 def _read_part(part: Json, column: str) -> str:
     if isinstance(part, str) and is_text(part):
         return part
     if not isinstance(part, Mapping):
-        raise NotAPairError(f"`{column}` holds a content part that is {kind(part)}")
+        raise NotAPairError(f"`{column}` contains a content part that is {kind(part)}")
     media = str(part.get("type"))
     text = part.get("text") if part.get("text") is not None else part.get("value")
     if media == "text" and isinstance(text, str) and is_text(text):
         return text
     refusal = "images are not supported" if "image" in media else "only text is supported"
-    raise NotAPairError(f"{refusal}: `{column}` holds a content part of type `{media}`")
+    raise NotAPairError(f"{refusal}: `{column}` contains a content part of type `{media}`")
 
 
 def _write_turn(message: Message, like: Mapping[str, Json]) -> dict[str, Json]:
@@ -177,5 +179,5 @@ def _write_turn(message: Message, like: Mapping[str, Json]) -> dict[str, Json]:
     if isinstance(content, str) and isinstance(before, list) and before and isinstance(before[0], Mapping):
         content = [{"type": "text", "value" if "value" in before[0] else "text": content}]
     role = SPEAKERS.get(message.role, message.role) if role_key == "from" else message.role
-    written = {} if message.lacks_content else {content_key: content}
+    written = {} if message.omits_content else {content_key: content}
     return {role_key: role, **written, **message.extra}

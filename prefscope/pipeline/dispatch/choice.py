@@ -98,8 +98,8 @@ def _environment(device: torch.device, number: int, processes: int) -> Mapping[s
     return os.environ | {GPUS: ",".join(gpus[first : first + processes])}
 
 
-def examine_apart(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
-    """Run `ModelPool.examine` in a process of its own, the first of those that share the model.
+def examine_in_worker(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
+    """Run `ModelPool.examine` in a separate process, the first of those that share the model.
 
     Raises:
         ResourceError: If the process died.
@@ -111,17 +111,17 @@ def examine_apart(pool: ModelPool, candidate: Candidate) -> tuple[ForwardChoice,
     try:
         child.connection.send(ExamineModel(job, candidate))
         while True:
-            said = child.connection.recv()
-            if isinstance(said, PrefscopeError):
-                raise said
-            if isinstance(said, tuple):
-                return said
-            pool.emit(said)
+            received = child.connection.recv()
+            if isinstance(received, PrefscopeError):
+                raise received
+            if isinstance(received, tuple):
+                return received
+            pool.emit(received)
     except (EOFError, OSError) as error:
         raise ResourceError(
-            f"The process that looks at the {candidate.role} has ended",
+            f"The process that examines the {candidate.role} has died",
             where=child.where,
-            hint="Its log says why; if memory was short, a larger --tp needs less of each GPU.",
+            hint="See its log for the reason. If memory ran out, a larger --tp needs less of it on each GPU.",
         ) from error
     finally:
         child.end()

@@ -80,7 +80,7 @@ class RayCluster:
         """Yield the results of units, as they arrive.
 
         Raises:
-            UsageError: If the units have too many tokens to be carried.
+            UsageError: If the units have too many tokens to send through Ray.
             ResourceError: If Ray fails, or the cluster is too small.
             PrefscopeError: Any error that an actor reports.
         """
@@ -103,7 +103,7 @@ class RayCluster:
             yield from _unpacked(*given[number], pickle.loads(answer))  # noqa: S301 (our own actor's)
         for number, (unit, _) in enumerate(given):
             if number not in answered:
-                self.emit(Noted(f"shard {unit.shard} ended the Ray workers that computed it"))
+                self.emit(Noted(f"shard {unit.shard} crashed every Ray worker that computed it"))
                 yield Dropped(unit)
 
     def _ask(self, units: tuple[bytes, ...], tries: int, in_flight: int) -> Iterator[tuple[int, bytes]]:
@@ -116,27 +116,27 @@ class RayCluster:
             raise RuntimeError("the cluster is not open")
         with suppress(OSError):  # if it has died, the next read notices
             self._child.connection.send(Request(pickle.dumps(self.job), units, cluster, tries, in_flight))
-        while (said := self._hear(self._child)) is not None:
-            if isinstance(said, int):
-                self.width = said
-                self.emit(Noted(f"Ray: {counted(said, 'worker')}"))
+        while (received := self._receive(self._child)) is not None:
+            if isinstance(received, int):
+                self.width = received
+                self.emit(Noted(f"Ray: {counted(received, 'worker')}"))
             else:
-                yield said
+                yield received
 
-    def _hear(self, child: Child) -> int | tuple[int, bytes] | None:
+    def _receive(self, child: Child) -> int | tuple[int, bytes] | None:
         try:
-            said = child.connection.recv()
+            received = child.connection.recv()
         except (EOFError, OSError) as error:
             self._has_failed = True
             raise ResourceError(
-                "The process that speaks with Ray has died",
+                "The process that talks to Ray has died",
                 where=child.where,
-                hint="The same command goes on from here.",
+                hint="Run the same command again to continue from here.",
             ) from error
-        if isinstance(said, PrefscopeError):
+        if isinstance(received, PrefscopeError):
             self._has_failed = True
-            raise said
-        return said  # type: ignore[no-any-return]
+            raise received
+        return received  # type: ignore[no-any-return]
 
 
 def _check_amount(payloads: Iterable[Payload]) -> None:
@@ -144,8 +144,8 @@ def _check_amount(payloads: Iterable[Payload]) -> None:
     tokens = sum(turn.tokens for payload in payloads if not isinstance(payload, int) for turn in payload)
     if tokens > MOST_TOKENS:
         raise UsageError(
-            f"Ray would have to carry {tokens:,} tokens to its workers",
-            hint="Give --parts FOLDER on a disk that all nodes see: workers then read and write there.",
+            f"{tokens:,} tokens are too many to send to workers through Ray",
+            hint="Pass --parts FOLDER on a disk that all nodes share: workers then read and write there.",
         )
 
 

@@ -1,7 +1,7 @@
 """The driver process of Ray: receives units and returns the actors' answers. The only module that imports Ray.
 
 Ray places the actors, assigns GPUs, restarts actors and retries units; it does not know what a unit is or when it is
-done. It runs in a process and session of its own, because it writes to stdout and leaves processes behind when it is
+done. It runs in its own process and session, because it writes to stdout and leaves processes behind when it is
 killed; killing the session ends them all.
 """
 
@@ -60,7 +60,7 @@ class Cluster:
 def main() -> int:
     """Answer requests until there are no more, and return the exit code."""
     connection = Connection(int(sys.argv[1]))
-    end_with_starter(lambda: _clear_up(sys.argv[2]))
+    end_with_starter(lambda: _clean_up(sys.argv[2]))
     os.environ |= {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_USAGE_STATS_ENABLED": "0",  # disables telemetry
@@ -84,7 +84,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 (Ray raises errors of any kind)
         traceback.print_exc()
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        connection.send(ResourceError(f"Ray could not go on ({first})", hint="The same command goes on from here."))
+        hint = "Run the same command again to continue from here."
+        connection.send(ResourceError(f"Ray failed ({first})", hint=hint))
     finally:
         ray.shutdown()
     return 0
@@ -109,7 +110,7 @@ def _connect(cluster: Cluster) -> int:
                 ray.init(address=cluster.address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ResourceError(
-                    "There is no Ray cluster to join", where=cluster.address, hint="Start one with ray start --head."
+                    "No Ray cluster found", where=cluster.address, hint="Start one with `ray start --head`."
                 ) from error
     has = ray.cluster_resources()
     gpus, cpus = has.get("GPU", 0.0), has.get("CPU", 0.0)
@@ -117,10 +118,10 @@ def _connect(cluster: Cluster) -> int:
     wanted = cluster.workers or max(room, 1)
     if room < wanted:
         raise ResourceError(
-            f"The Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, and {wanted} workers need "
+            f"The Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, but {wanted} workers need "
             f"{wanted * cluster.cpus} and {wanted * cluster.gpus:g}",
             where=cluster.address or "",
-            hint="Give --workers, --cpus-per-worker or --gpus-per-worker that fit.",
+            hint="Lower --workers, --cpus-per-worker or --gpus-per-worker.",
         )
     return wanted
 
@@ -161,7 +162,7 @@ class _ScoreUnits:
         try:
             if version != __version__:
                 raise ModelError(
-                    f"A node of the cluster has prefscope {__version__}, and this is {version}",
+                    f"A node of the cluster has prefscope {__version__}, but this machine has {version}",
                     hint="Install the same version on all nodes.",
                 )
             self.scorer = pickle.loads(job).scorer()  # noqa: S301 (the driver's)
@@ -181,7 +182,7 @@ class _ScoreUnits:
         return {"number": list(batch["number"]), "answer": [pickle.dumps(answer) for answer in answers]}
 
 
-def _clear_up(folder: str) -> None:
+def _clean_up(folder: str) -> None:
     """End all other processes of the session, and delete Ray's files."""
     end_session(os.getsid(0), spare=os.getpid())
     shutil.rmtree(folder, ignore_errors=True)

@@ -44,7 +44,7 @@ class RayJob:
         """Check the node and load the models.
 
         Raises:
-            ModelError: If the node would compute other numbers, because its checkpoint, torch or device differ.
+            ModelError: If the node would compute different numbers, because its checkpoint, torch or device differ.
             ResourceError: If the node cannot access the folder of parts or the object store.
         """
         torch.set_num_threads(self.job.threads)
@@ -54,9 +54,9 @@ class RayJob:
             place = place_of(self.parts)
             if isinstance(place, LocalFolder) and not place.path.is_dir():
                 raise ResourceError(
-                    f"The node {socket.gethostname()} does not see the folder of parts",
+                    f"Node {socket.gethostname()} cannot access the folder of parts",
                     where=place.shown(),
-                    hint="Give --parts on a disk that all nodes share.",
+                    hint="Choose a folder with --parts on a disk that all nodes share.",
                 )
             folder = PartsFolder(place)
             opened = open_plan(folder)
@@ -66,7 +66,7 @@ class RayJob:
 
     def _check_node(self) -> None:
         node = socket.gethostname()
-        hint = "Give all nodes the same packages and a path of checkpoints that all of them see."
+        hint = "Install the same packages on all nodes, and pass paths of checkpoints that exist on all of them."
         for model in self.job.models:
             candidate = model.candidate
             if node != self.host:
@@ -74,7 +74,7 @@ class RayJob:
                     allow = self.job.settings.models.allow_pickle
                     found = fingerprint(candidate.checkpoint, store, allow_pickle=allow, progress=lambda *_: None)
                 if found != candidate.fingerprint:
-                    raise ModelError(f"The node {node} has other weights", where=candidate.checkpoint.name, hint=hint)
+                    raise ModelError(f"Node {node} has different weights", where=candidate.checkpoint.name, hint=hint)
             scope = compute_scope(
                 fingerprint=candidate.fingerprint,
                 dtype=self.job.dtype,
@@ -85,7 +85,7 @@ class RayJob:
             )
             if scope != model.scope:
                 have = f"Python {platform.python_version()}, torch {torch.__version__}"
-                raise ModelError(f"The node {node} would compute other numbers: it has {have}", hint=hint)
+                raise ModelError(f"Node {node} would compute different numbers: it has {have}", hint=hint)
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class RayScorer:
 
     def _write(self, number: int) -> list[BatchScored]:
         if self.opened is None or self.folder is None:
-            raise RuntimeError("a shard without a plan")
+            raise RuntimeError("there is no plan to take the shard from")
         self._watch(len(self.job.models) * self.opened.content["shards"][number]["tokens"])
         events: list[Event] = []
         settings = replace(self.job.settings, dispatch=DispatchSettings())

@@ -19,7 +19,7 @@ from prefscope.events import Halved, Noted
 from prefscope.folders import worker_log
 from prefscope.pipeline.dispatch.job import Batch, Job
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Turn, Unit
-from prefscope.subprocesses import Child, start_child, told
+from prefscope.subprocesses import Child, describe_exit, start_child
 
 COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.worker_process")
 DEATHS_WHILE_LOADING = 3
@@ -76,14 +76,14 @@ class Workers:
         fresh, again = iter(units), deque[tuple[Unit, tuple[Turn, ...], int]]()
         while True:
             for number in range(self.width):
-                yield from self._employ(number, fresh, again)
+                yield from self._assign_work(number, fresh, again)
             busy = {worker.child.connection: worker for worker in self._alive.values() if worker.unit is not None}
             if not busy:
                 return
             for ready in wait([*busy]):
-                yield from self._hear(busy[ready], again, tries)  # type: ignore[index]  # what was waited for
+                yield from self._receive(busy[ready], again, tries)  # type: ignore[index]  # what was waited for
 
-    def _employ(
+    def _assign_work(
         self, number: int, fresh: Iterator[Unit], again: deque[tuple[Unit, tuple[Turn, ...], int]]
     ) -> Iterator[Answer]:
         """Give an idle worker its next unit, starting the worker if needed; units without batches are done at once."""
@@ -113,21 +113,23 @@ class Workers:
         worker.child.connection.send(self.job)
         return worker
 
-    def _hear(self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int) -> Iterator[Answer]:
+    def _receive(
+        self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
+    ) -> Iterator[Answer]:
         """Handle a message of a worker, or its death."""
         try:
-            said = worker.child.connection.recv()
+            received = worker.child.connection.recv()
         except (EOFError, OSError):
             yield from self._handle_death(worker, again, tries)
             return
-        match said:
+        match received:
             case None:
                 worker.is_ready, self._deaths_while_loading = True, 0
                 worker.hand_over()
             case PrefscopeError():
-                raise said
+                raise received
             case Halved():
-                self.emit(said)
+                self.emit(received)
             case Batch(found, seconds):
                 yield Scored(worker.left.popleft(), found, seconds)
                 if not worker.left and worker.unit is not None:
@@ -140,17 +142,17 @@ class Workers:
         self, worker: _Worker, again: deque[tuple[Unit, tuple[Turn, ...], int]], tries: int
     ) -> Iterator[Answer]:
         """Queue the unit of a dead worker again, or drop it."""
-        how = told(self._alive.pop(worker.number).child.end())
+        how = describe_exit(self._alive.pop(worker.number).child.end())
         unit, left = worker.unit, tuple(worker.left)
         if not worker.is_ready:
             self._deaths_while_loading += 1
             if self._deaths_while_loading == DEATHS_WHILE_LOADING:
                 raise ResourceError(
-                    f"Workers end while they load the models ({how})",
+                    f"Workers die while they load the models ({how})",
                     where=worker.child.where,
-                    hint="Take fewer --workers, if memory is short; what was scored is kept.",
+                    hint="If memory is short, use fewer --workers. Log-probs computed so far are kept.",
                 )
-        self.emit(Noted(f"worker {worker.number} has died ({how}) and is started again"))
+        self.emit(Noted(f"worker {worker.number} died ({how}) and is being restarted"))
         tried = worker.tries + worker.is_ready
         if unit is not None and tried < tries:
             again.append((unit, left, tried))

@@ -54,8 +54,8 @@ class DoctorReport:
             "checks": {
                 one.name: {
                     "state": one.state,
-                    "detail": one.told,
-                    "told": one.told,  # the old name of `detail`, kept for scripts
+                    "detail": one.detail,
+                    "told": one.detail,  # the old name of `detail`, kept for scripts
                     "advice": one.advice,
                 }
                 for one in self.verdicts
@@ -78,7 +78,7 @@ def examine(settings: ScoreSettings, pairs: int | None, beta: float, emit: Calla
             the checks.
     """
     if settings.models.ref == "none":
-        raise UsageError("The doctor compares a policy with its reference, and --ref none gives none", hint="Name one.")
+        raise UsageError("The doctor needs a reference, so it cannot run with --ref none", hint="Pass one with --ref.")
     resolve_parameters(LossChoice("dpo"), PreferenceSettings(beta))  # rejects an invalid beta before scoring
     settings = run.with_models(settings, emit)
     from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the checks)
@@ -142,7 +142,7 @@ def _compare_tokenizers(settings: ScoreSettings) -> Tokenizers:
     ours = loading.load_tokenizer(policy, settings.models)
     theirs = None if ref is None else loading.load_tokenizer(ref, settings.models)
     if settings.tokenization.chat_template is not None:
-        templates = "given"
+        templates = "from option"
     elif ours is None or theirs is None:
         templates = "same"
     elif not theirs.chat_template:

@@ -26,7 +26,7 @@ class Verdict:
 
     name: str
     state: State
-    told: str
+    detail: str
     """What was found, as a sentence without a full stop."""
     advice: str
     """What to do about it; empty if the check passed or was skipped."""
@@ -38,7 +38,7 @@ class Tokenizers:
 
     differing: int
     """Number of token ids with another meaning in the reference."""
-    templates: Literal["same", "differing", "none in the reference", "given"]
+    templates: Literal["same", "differing", "none in the reference", "from option"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,6 @@ def judge(evidence: Evidence) -> tuple[Verdict, ...]:
         if evidence.refusal is not None and not registered.answers_refusals:
             verdicts.append(Verdict(name, "skip", "nothing could be scored", ""))
             continue
-        state, told = registered.check(evidence)
-        verdicts.append(Verdict(name, state, told, registered.advice if state in {"fail", "warn"} else ""))
+        state, detail = registered.check(evidence)
+        verdicts.append(Verdict(name, state, detail, registered.advice if state in {"fail", "warn"} else ""))
     return tuple(verdicts)

@@ -17,16 +17,16 @@ from prefscope.pipeline.longest import longest
 from prefscope.pipeline.parts.folder import PartsFolder
 from prefscope.pipeline.parts.plan_file import (
     OpenedPlan,
-    asked_of,
     has_plan,
     open_plan,
+    planned_options,
     publish_plan,
     size_of,
 )
 from prefscope.pipeline.parts.urls import place_of
 from prefscope.pipeline.reader import DataSummary, load_tokenizers, read_pairs
 from prefscope.pipeline.spool import Spool
-from prefscope.pipeline.template_in_use import settle_template
+from prefscope.pipeline.template_in_use import pin_template_date
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint, resolve
 from prefscope.scoring.tokenization import TokenTexts
@@ -99,14 +99,14 @@ def _checked(
     tokenizer, _ = load_tokenizers(policy, ref, settings.models, emit)
     kept = DataSummary(**opened.content["data"], tokenizer=tokenizer)
     # Templates use the date stored in the plan, whatever the day on which a slice runs.
-    template = settle_template(tokenizer, replace(settings.tokenization, template_date=kept.template_date or None))
+    template = pin_template_date(tokenizer, replace(settings.tokenization, template_date=kept.template_date or None))
     now = replace(
         kept,
         tokenizer_hash=loading.tokenizer_hash(tokenizer),
         template_hash=template.hash if kept.template_date else template.undated_hash,
         max_length=longest(settings, [policy] if ref is None else [policy, ref], emit),
     )
-    asked, planned = asked_of(settings), opened.content["asked"]
+    asked, planned = planned_options(settings), opened.content["asked"]
     asked |= {name: getattr(now, name) for name in TOKENS}
     planned |= {name: getattr(kept, name) for name in TOKENS}
     size = size_of(settings.data)
@@ -115,10 +115,10 @@ def _checked(
     for name, value in asked.items():
         if value != planned.get(name):
             raise UsageError(
-                f"The parts of this folder are planned with another {name.replace('_', ' ')}: "
+                f"The parts in this folder were planned with a different {name.replace('_', ' ')}: "
                 f"{_short(planned.get(name))} there, {_short(value)} now",
                 where=folder.place.shown(),
-                hint="Choose another folder with --parts, or give the options that it was planned with.",
+                hint="Choose another folder with --parts, or pass the options that it was planned with.",
             )
     return kept
 

@@ -112,8 +112,8 @@ class PartsFolder:
             lists = table["logps"].combine_chunks()
             sound &= not lists.flatten().null_count
         except FileNotFoundError as error:
-            hint = "Run the slices that are left; `prefscope parts status` counts them."
-            raise ResourceError("This part is not there", where=self.place.shown(path), hint=hint) from error
+            hint = "Run the remaining slices; `prefscope parts status` counts the missing parts."
+            raise ResourceError("This part is missing", where=self.place.shown(path), hint=hint) from error
         except (OSError, pa.ArrowException, KeyError, TypeError, *UNREADABLE):
             sound = False
         if not sound:
@@ -125,12 +125,12 @@ class PartsFolder:
 
     def damaged_part(self, scope: str, shard: str) -> DamagedPartError:
         """Return the error for a damaged part."""
-        hint = "`prefscope parts verify --delete` removes such parts; then run their slices again."
+        hint = "Delete damaged parts with `prefscope parts verify --delete`, then run their slices again."
         return DamagedPartError("This part is damaged", where=self.place.shown(part_path(scope, shard)), hint=hint)
 
     def damaged_record(self, run: str) -> ResourceError:
         """Return the error for a damaged record of a run."""
-        hint = "Delete it, and run one of the slices again: it writes the file anew."
+        hint = "Delete it, and run one of the slices again to recreate it."
         return ResourceError("This record of a run is damaged", where=self.place.shown(f"runs/{run}.json"), hint=hint)
 
     def publish_run(self, name: str, scopes: Mapping[str, str], manifest: Mapping[str, Any]) -> None:
@@ -183,7 +183,7 @@ def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """
     content = {key: item for key, item in value.items() if key != _DIGEST_KEY}
     if value.get(_DIGEST_KEY, found := _digest(content)) != found:
-        raise ValueError("the digest is of other values")
+        raise ValueError("the digest does not match the values")
     return content
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from prefscope.errors import ResourceError, UsageError
 from prefscope.events import Event, Finished, Progressed
 from prefscope.pipeline.assembly import assemble
-from prefscope.pipeline.bad_rows import counted
 from prefscope.pipeline.parts.folder import COLLISIONS, DamagedPartError, PartsFolder, RunRecord, part_path
 from prefscope.pipeline.parts.logps import PartLogps
 from prefscope.pipeline.parts.plan_file import open_plan, plan_content
@@ -44,7 +43,7 @@ class RunStatus:
     progress: dict[str, Progress]
     """By role."""
 
-    def lacks(self, total: int) -> int:
+    def missing(self, total: int) -> int:
         """Return how many parts are missing, if the plan has `total` shards."""
         return sum(total - one.shards for one in self.progress.values())
 
@@ -72,7 +71,7 @@ class FolderStatus:
                     "run": one.record.name,
                     "models": {role: _name(one.record, role) for role in one.progress},
                     "shards": {role: progress.shards for role, progress in one.progress.items()},
-                    "missing": one.lacks(self.shards),
+                    "missing": one.missing(self.shards),
                 }
                 for one in self.runs
             ],
@@ -164,13 +163,13 @@ def _choose(folder: PartsFolder, asked: str | None) -> RunRecord:
     runs = folder.runs()
     where = folder.place.shown()
     if not runs:
-        raise UsageError("No slice of these parts is finished", where=where, hint="Look at prefscope parts status.")
+        raise UsageError("No slice of these parts is finished", where=where, hint="See `prefscope parts status`.")
     found = [run for run in runs if run.name.startswith(asked or "")]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{run.name} ({_name(run, 'policy')})" for run in runs)
-    what = "There are several runs in these parts" if asked is None else f"Not one run is called {asked}"
-    raise UsageError(f"{what}: {listed}", where=where, hint="Name one with --run.")
+    what = "There are several runs in this folder" if found else f"No run is named {asked}. Runs in this folder"
+    raise UsageError(f"{what}: {listed}", where=where, hint="Choose one with --run.")
 
 
 def _check_complete(folder: PartsFolder, names: Sequence[str], record: RunRecord) -> None:
@@ -181,10 +180,10 @@ def _check_complete(folder: PartsFolder, names: Sequence[str], record: RunRecord
         if missing:
             first = ", ".join(map(str, missing[:5]))
             raise ResourceError(
-                f"{counted(len(missing), 'part')} of the {role}'s {len(names)} are missing (shards {first}"
+                f"Parts of the {role} are missing: {len(missing):,} of {len(names):,} (shards {first}"
                 f"{', …' if len(missing) > 5 else ''})",  # noqa: PLR2004 (as many as are listed)
                 where=folder.place.shown(),
-                hint="Run the slices that are left: slice I of N has the shards I, I + N, I + 2N, …",
+                hint="Run the remaining slices: slice I of N has the shards I, I + N, I + 2N, …",
             )
 
 

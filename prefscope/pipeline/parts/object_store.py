@@ -55,13 +55,13 @@ class ObjectStore:
         Empty files are ignored: this program writes none, and some stores represent folders as empty files.
         """
         top = f"{self.prefix}/{folder}/"
-        with self._told(folder, "listed"):
+        with self._store_errors(folder, "listed"):
             found = self.filesystem.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
         return sorted(one.path.removeprefix(top) for one in found if one.type == fs.FileType.File and one.size)
 
     def open(self, path: str) -> IO[bytes]:
         """Fetch a file into an unlinked temporary file, which is freed when it is closed."""
-        with self._told(path, "read", FileNotFoundError):
+        with self._store_errors(path, "read", FileNotFoundError):
             fetched = tempfile.TemporaryFile(prefix="prefscope-")  # noqa: SIM115 (the caller closes it)
             try:
                 with self.filesystem.open_input_stream(f"{self.prefix}/{path}") as stream:
@@ -74,31 +74,31 @@ class ObjectStore:
 
     def publish(self, path: str, content: bytes | memoryview) -> None:
         """Write a file atomically."""
-        with self._told(path, "written"), self.filesystem.open_output_stream(f"{self.prefix}/{path}") as stream:
+        with self._store_errors(path, "written"), self.filesystem.open_output_stream(f"{self.prefix}/{path}") as stream:
             stream.write(content)  # in one call: closing a stream halfway would publish a partial file
 
     def publish_together(self, folder: str, index: str, files: Mapping[str, Fill]) -> None:
         """Write files to temporary storage, then upload them, the index last; an existing index is kept."""
-        with self._told(folder, "written"), ExitStack() as opened:
+        with self._store_errors(folder, "written"), ExitStack() as opened:
             made = {name: opened.enter_context(_filled(fill)) for name, fill in files.items()}
             content = bytes(made.pop(index))
-            beside = self.beside(f"{folder}/{index}", content)
+            content_folder = self.content_folder(f"{folder}/{index}", content)
             for name, mapped in made.items():
-                self.publish(f"{beside}/{name}", mapped)
+                self.publish(f"{content_folder}/{name}", mapped)
             if index not in self.files(folder):
                 self.publish(f"{folder}/{index}", content)
 
-    def beside(self, index: str, content: bytes) -> str:
+    def content_folder(self, index: str, content: bytes) -> str:
         """Return the folder that is named after the content of an index."""
         return f"{index.rpartition('/')[0]}/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
     def delete(self, path: str) -> None:
         """Delete a file, if it exists."""
-        with suppress(FileNotFoundError), self._told(path, "deleted", FileNotFoundError):
+        with suppress(FileNotFoundError), self._store_errors(path, "deleted", FileNotFoundError):
             self.filesystem.delete_file(f"{self.prefix}/{path}")
 
     @contextmanager
-    def _told(self, path: str, done: str, *passed: type[OSError]) -> Iterator[None]:
+    def _store_errors(self, path: str, done: str, *passed: type[OSError]) -> Iterator[None]:
         """Turn errors of the store, the network or the temporary folder into `ResourceError`, except those `passed`."""
         try:
             yield
@@ -108,7 +108,7 @@ class ObjectStore:
             raise ResourceError(
                 f"The object store's files cannot be {done} ({_reason(error)})",
                 where=self.shown(path),
-                hint="Look at the network, the credentials and the bucket. The same command goes on from here.",
+                hint="Check the network, the credentials and the bucket, then run the same command again to continue.",
             ) from error
 
 
@@ -134,22 +134,22 @@ def open_store(url: str) -> ObjectStore:
         filesystem, prefix = _filesystem(url)
         bucket = prefix.partition("/")[0]
         if not bucket:
-            raise UsageError("This URL names no bucket", where=shown, hint="Write s3://BUCKET/FOLDER.")
+            raise UsageError("This URL has no bucket", where=shown, hint="Write s3://BUCKET/FOLDER.")
         is_there = True
         with suppress(OSError):  # access to part of a bucket does not imply access to the bucket itself
             is_there = filesystem.get_file_info(bucket).type != fs.FileType.NotFound
     except pa.ArrowInvalid as error:
         raise UsageError(
-            f"This URL cannot be read ({_reason(error)})",
+            f"This URL is invalid ({_reason(error)})",
             where=shown,
-            hint="Write s3://BUCKET/FOLDER; characters such as / in a key are written as %2F.",
+            hint="Write s3://BUCKET/FOLDER; characters such as / in a key must be written as %2F.",
         ) from error
     except OSError as error:
-        hint = "Look at the network, the credentials and the bucket's name."
+        hint = "Check the network, the credentials and the bucket's name."
         raise ResourceError(f"The object store cannot be used ({_reason(error)})", where=shown, hint=hint) from error
     if not is_there:
         raise ResourceError(
-            "The object store has no such bucket", where=shown, hint="Make it first, or look at its name."
+            "The object store has no such bucket", where=shown, hint="Create it first, or check its name."
         )
     return ObjectStore(filesystem, prefix.rstrip("/"), shown)
 

@@ -62,7 +62,7 @@ class Place(Protocol):
             ResourceError: If the files cannot be written.
         """
 
-    def beside(self, index: str, content: bytes) -> str:
+    def content_folder(self, index: str, content: bytes) -> str:
         """Return the folder of the files that were published with an index, from the index's path and content."""
 
     def delete(self, path: str) -> None:
@@ -138,7 +138,7 @@ class LocalFolder:
             if not (self.path / folder / index).exists():
                 raise _refusal(self.path / folder, error) from error
 
-    def beside(self, index: str, content: bytes) -> str:  # noqa: ARG002 (they have a folder of their own)
+    def content_folder(self, index: str, content: bytes) -> str:  # noqa: ARG002 (they have their own folder)
         """Return the folder of the index."""
         return index.rpartition("/")[0]
 
@@ -171,5 +171,5 @@ def _refusal(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
         f"The folder of parts cannot be written ({error.strerror or error})",
         where=str(path),
-        hint="Free disk space or choose another --parts; what was scored is kept.",
+        hint="Free disk space, or choose another folder with --parts. Log-probs computed so far are kept.",
     )

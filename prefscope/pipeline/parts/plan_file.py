@@ -73,7 +73,7 @@ def publish_plan(
     content = {
         "format": FORMAT_VERSION,
         "prefscope": __version__,
-        "asked": asked_of(settings),
+        "asked": planned_options(settings),
         "source": {"name": settings.data.source, "size": size_of(settings.data)},
         "data": _plain(data),
         "columns": spool.extra_kinds,
@@ -115,16 +115,16 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
         UsageError: If there is no plan, or it was made by a newer version.
         ResourceError: If the plan is damaged or cannot be fetched.
     """
-    content, beside = _read_index(folder)
+    content, content_folder = _read_index(folder)
     place = folder.place
     try:
-        _check_files(folder, beside, content)
-        with place.open(f"{beside}/{ORDER}") as stream, np.load(stream, allow_pickle=False) as arrays:
+        _check_files(folder, content_folder, content)
+        with place.open(f"{content_folder}/{ORDER}") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = tuple(shard["name"] for shard in content["shards"])
             plan = Plan(arrays["order"], arrays["starts"], arrays["owners"], names)
-        with place.open(f"{beside}/{TEXTS}") as stream:
+        with place.open(f"{content_folder}/{TEXTS}") as stream:
             texts = json.loads(stream.read())
-        spool = SavedSpool(place.open(f"{beside}/{PAIRS}"), content["chunk_pairs"], content["columns"])
+        spool = SavedSpool(place.open(f"{content_folder}/{PAIRS}"), content["chunk_pairs"], content["columns"])
         sound = spool.num_pairs == content["data"]["pairs"] and is_order(plan, spool.num_pairs)
         sound &= isinstance(texts, list) and all(isinstance(text, str) for text in texts)
     except (
@@ -143,14 +143,14 @@ def open_plan(folder: PartsFolder) -> OpenedPlan:
     return OpenedPlan(spool, plan, content, texts)
 
 
-def _check_files(folder: PartsFolder, beside: str, content: Mapping[str, Any]) -> None:
+def _check_files(folder: PartsFolder, content_folder: str, content: Mapping[str, Any]) -> None:
     """Compare the files of a plan with their digests, if it has digests.
 
     Raises:
         ResourceError: If a file is not as it was written.
     """
     for name, written in content.get("digests", {}).items():
-        with folder.place.open(f"{beside}/{name}") as stream:
+        with folder.place.open(f"{content_folder}/{name}") as stream:
             if _digest(stream) != written:
                 raise _damaged(folder, name)
 
@@ -168,9 +168,9 @@ def _digest_of(fill: Fill) -> str:
             return _digest(stream)
     except OSError as error:
         raise ResourceError(
-            f"The plan of these parts cannot be kept while it is written ({error.strerror or error})",
+            f"The plan of these parts cannot be written to a temporary file ({error.strerror or error})",
             where=tempfile.gettempdir(),
-            hint="Free disk space, or choose another folder with TMPDIR.",
+            hint="Free disk space, or set TMPDIR to another folder.",
         ) from error
 
 
@@ -188,7 +188,7 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
         with place.open(index) as stream:
             written = stream.read()
     except FileNotFoundError as error:
-        hint = "Make one: prefscope parts plan DIR DATA --policy P --ref R."
+        hint = "Make one with `prefscope parts plan DIR DATA --policy P --ref R`."
         raise UsageError("This folder has no plan of parts", where=place.shown(), hint=hint) from error
     except OSError as error:
         raise _damaged(folder) from error
@@ -198,20 +198,20 @@ def _read_index(folder: PartsFolder) -> tuple[Mapping[str, Any], str]:
     except (KeyError, TypeError, AttributeError, *UNREADABLE) as error:
         raise _damaged(folder) from error
     if newer:
-        raise UsageError("A newer prefscope has made this plan", where=place.shown(PLAN), hint="Update prefscope.")
+        raise UsageError("This plan was made by a newer prefscope", where=place.shown(PLAN), hint="Update prefscope.")
     if not is_plan(content):
         raise _damaged(folder)
-    return content, place.beside(index, written)
+    return content, place.content_folder(index, written)
 
 
 def _damaged(folder: PartsFolder, name: str = "") -> ResourceError:
-    hint = "Delete this folder and plan again: parts keep their names, and those that are there count."
+    hint = "Delete this folder and plan again: parts keep their names, so finished parts are still used."
     return ResourceError(
         "The plan of these parts is damaged", where=folder.place.shown(f"{PLAN}/{name}".rstrip("/")), hint=hint
     )
 
 
-def asked_of(settings: ScoreSettings) -> dict[str, Any]:
+def planned_options(settings: ScoreSettings) -> dict[str, Any]:
     """Return the options that determine which tokens are scored, as JSON values."""
     asked = asdict(settings.data) | asdict(settings.tokenization)
     del asked["source"], asked["more"]  # paths may differ between machines

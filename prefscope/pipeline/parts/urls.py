@@ -27,9 +27,9 @@ def place_of(text: str) -> Place:
         return LocalFolder(Path(_local_path(text)))
     if scheme not in STORES:
         raise UsageError(
-            f"Parts cannot be kept at {scheme}://",
+            f"Parts cannot be stored at {scheme}://",
             where=without_secrets(text),
-            hint="Give a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.",
+            hint="Pass a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.",
         )
     from prefscope.pipeline.parts.object_store import open_store  # loads pyarrow's file systems
 
@@ -62,5 +62,7 @@ def _local_path(text: str) -> str:
         return text
     parts = urllib.parse.urlsplit(text)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.strip("/"):
-        raise UsageError("This URL is no folder of this machine", where=without_secrets(text), hint="Write file:///….")
+        raise UsageError(
+            "This URL is not a folder on this machine", where=without_secrets(text), hint="Write file:///…."
+        )
     return urllib.parse.unquote(parts.path)

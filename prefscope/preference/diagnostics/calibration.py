@@ -65,10 +65,10 @@ class Calibration:
         if self.pairs == self.ties:
             return Conclusion("every pair a tie", "Policy and reference are the same: nothing to calibrate")
         figure = f"ECE {self.error:.3f}, best beta {self.best_beta:.3g}".replace("best beta inf", "no finite best beta")
-        said = f"confidence {self.confidence:.0%}, accuracy {self.accuracy:.0%}"
+        detail = f"confidence {self.confidence:.0%}, accuracy {self.accuracy:.0%}"
         if self.error < CLEAR:
-            return Conclusion(figure, f"Margins are well calibrated ({said})")
-        return Conclusion(figure, f"{self._direction()} ({said})", warns=True)
+            return Conclusion(figure, f"Margins are well calibrated ({detail})")
+        return Conclusion(figure, f"{self._direction()} ({detail})", warns=True)
 
     def _direction(self) -> str:
         """Describe whether margins are too small or too large; confident mistakes weigh most in the fit of beta."""
@@ -117,8 +117,8 @@ def best_beta(gaps: Values) -> float:
         slope, curvature = _slope(h, beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curvature if curvature > 0 else math.nan
-        former, beta = beta, step if low < step < high else (low + high) / 2
-        if abs(beta - former) <= 1e-12 * beta:
+        previous, beta = beta, step if low < step < high else (low + high) / 2
+        if abs(beta - previous) <= 1e-12 * beta:
             break
     return beta / scale
 

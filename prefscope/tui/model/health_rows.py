@@ -135,7 +135,7 @@ def _lint_detail(finding: LintFinding) -> Callable[[], str]:
 
     def detail() -> str:
         lines = [f"{check.name}: {check.meaning}."]
-        lines += [f"{visible(found.told[:1].upper() + found.told[1:])}."] if found.told else []
+        lines += [f"{visible(found.detail[:1].upper() + found.detail[1:])}."] if found.detail else []
         for one in found.examples:
             like = f" like {visible(one.like)}" if one.like else ""
             lines.append(f"{visible(one.place)}{like}: {visible(one.excerpt[:EXAMPLE])}")

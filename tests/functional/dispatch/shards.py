@@ -132,7 +132,7 @@ def assert_damage_is_reported_and_recomputed(
     assert program("parts", "verify", parts)[:2] == (1, f"damaged: {part}\n")
     assert program("parts", "verify", parts, "--delete")[:2] == (0, f"deleted: {part}\n")
     fill(data, parts)
-    assert program("parts", "verify", parts)[:2] == (0, "All parts are sound.\n")
+    assert program("parts", "verify", parts)[:2] == (0, "All parts are intact.\n")
     assert merged_table(parts) == whole
 
 

@@ -50,7 +50,7 @@ def test_slices_give_the_table_of_a_single_run(filled: Path, whole: bytes) -> No
 def test_running_a_slice_again_computes_and_writes_nothing(filled: Path, data: Path, program: Program) -> None:
     before = {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")}
     code, out, err = program(*slice_command(data, filled, "0/2"))
-    assert (code, err.count("all parts are there"), "to compute" in err) == (0, 1, False)
+    assert (code, err.count("all parts are complete"), "to compute" in err) == (0, 1, False)
     assert "complete" in out
     assert {path: path.stat().st_mtime_ns for path in filled.rglob("*.parquet")} == before
 
@@ -94,7 +94,7 @@ def test_no_ledger_is_written_while_parts_are_missing(copied: Path, program: Pro
     min(copied.rglob("*.parquet")).unlink()
     code, _, err = program("parts", "merge", copied, "-o", "merged.parquet")
     assert code == 3
-    assert "1 part of the" in err
+    assert " are missing: 1 of " in err
     assert "slice I of N has the shards I, I + N" in err
     assert not Path("merged.parquet").exists()
 
@@ -132,9 +132,9 @@ def test_a_truncated_part_is_recomputed_by_its_slice(copied: Path, data: Path, w
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        pytest.param(["--limit", "7"], "another limit: 40 there, 7 now", id="limit"),
+        pytest.param(["--limit", "7"], "a different limit: 40 there, 7 now", id="limit"),
         pytest.param(["--max-length", "9"], "there, 9 now", id="length"),
-        pytest.param(["--truncation", "keep_end"], "another truncation", id="truncation"),
+        pytest.param(["--truncation", "keep_end"], "a different truncation", id="truncation"),
     ],
 )
 def test_the_parts_of_another_plan_are_refused(
@@ -149,7 +149,7 @@ def test_another_data_set_is_refused(filled: Path, data: Path, program: Program)
     other = Path("other.jsonl")
     other.write_text(data.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     code, _, err = program(*slice_command(other, filled, "0/2"))
-    assert (code, "another size of the data set" in err) == (2, True)
+    assert (code, "a different size of the data set" in err) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "order.npz", "pairs.arrow", "tokens.json"])

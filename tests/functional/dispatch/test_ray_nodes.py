@@ -39,7 +39,7 @@ def test_a_node_with_another_torch_is_refused(job: RayJob) -> None:
     (model,) = job.job.models
     other = replace(job, job=replace(job.job, models=(replace(model, scope=b"of another torch"),)))
     with pytest.raises(
-        ModelError, match=r"would compute other numbers: it has Python .*, torch .*Give all nodes the same"
+        ModelError, match=r"would compute different numbers: it has Python .*, torch .*Install the same"
     ):
         other.scorer()
 
@@ -48,7 +48,7 @@ def test_a_node_with_other_weights_under_the_same_path_is_refused(job: RayJob) -
     (model,) = job.job.models
     candidate = replace(model.candidate, fingerprint="of other weights")
     other = replace(job, job=replace(job.job, models=(replace(model, candidate=candidate),)))
-    with pytest.raises(ModelError, match="has other weights"):
+    with pytest.raises(ModelError, match="has different weights"):
         other.scorer()
 
 
@@ -59,4 +59,4 @@ def test_a_node_with_another_prefscope_is_reported() -> None:
     error = pickle.loads(answers["answer"][0])  # noqa: S301 (our own)
     assert answers["number"] == [7]
     assert isinstance(error, ModelError)
-    assert f"A node of the cluster has prefscope {prefscope.__version__}, and this is 0.0.1" in str(error)
+    assert f"A node of the cluster has prefscope {prefscope.__version__}, but this machine has 0.0.1" in str(error)

@@ -49,7 +49,7 @@ def test_a_model_split_in_two_gives_the_numbers_of_one_process_even_if_a_rank_is
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() < NATS_A_TOKEN
     assert len(killed) == 1
-    assert "worker 0 has died (exit code 75) and is started again" in told
+    assert "worker 0 died (exit code 75) and is being restarted" in told
     assert set(ranks()) <= before
 
 
@@ -58,7 +58,7 @@ def test_a_process_that_dies_while_checking_a_model_ends_the_run_with_its_log(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "COMMAND", (sys.executable, "-c", "import sys; sys.exit('No memory.')"))
-    with pytest.raises(ResourceError, match="the process that looks at the policy has ended") as told:
+    with pytest.raises(ResourceError, match="the process that examines the policy has died") as told:
         score(settings_of(data=data, limit=4, tp=2), lambda _: Path("ledger.parquet"), lambda _: None)
     assert Path(told.value.where).read_text(encoding="utf-8") == "No memory.\n"
 
@@ -68,7 +68,7 @@ def test_options_that_a_split_model_does_not_support_are_refused(
     other: list[str], data: Path, models: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("score", data, *models, "--tp", "2", *other) == 2
-    assert f"--tp and {other[0]} do not go together" in capsys.readouterr().err
+    assert f"--tp cannot be combined with {other[0]}" in capsys.readouterr().err
 
 
 def test_every_worker_gets_enough_gpus_if_they_do_not_divide_evenly(

@@ -66,7 +66,7 @@ def test_killed_workers_are_replaced_and_the_table_equals_that_of_one_process(da
     assert table_of(path) == whole
     assert len(crew) == 2
     assert sorted(text for text in told if "died" in text) == [
-        f"worker {number} has died (SIGKILL) and is started again" for number in range(2)
+        f"worker {number} died (SIGKILL) and is being restarted" for number in range(2)
     ]
     assert committed() == 4 * LIMIT
     assert workers_of(os.getpid()) == []
@@ -115,7 +115,7 @@ def test_a_pair_that_crashes_every_worker_is_flagged_and_the_rest_are_scored(
     flagged = {event.row: event.flags for event in events if isinstance(event, PairFlagged)}
     assert flagged.keys() == {row}
     assert {"non_finite", "crashed"} <= set(flagged[row])
-    assert sum("has died" in event.text for event in events if isinstance(event, Noted)) in (2, 3)
+    assert sum("is being restarted" in event.text for event in events if isinstance(event, Noted)) in (2, 3)
     table = pq.read_table("poisoned.parquet")
     for name in (f"policy_{side}_logps" for side in SIDES):
         found, expected = table[name].to_pylist(), plain.table[name].to_pylist()
@@ -127,7 +127,7 @@ def test_a_pair_that_crashes_every_worker_is_flagged_and_the_rest_are_scored(
 
 def test_workers_that_die_while_loading_end_the_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", "raise SystemExit(5)"))
-    with pytest.raises(ResourceError, match=r"end while they load the models \(exit code 5\)") as told:
+    with pytest.raises(ResourceError, match=r"die while they load the models \(exit code 5\)") as told:
         score(with_a_worker(data, 4), lambda _: Path("ledger.parquet"), lambda _: None)
     assert told.value.exit_code == 3
 

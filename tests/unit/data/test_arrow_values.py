@@ -106,7 +106,7 @@ def test_a_string_that_is_not_utf8_makes_only_its_row_bad(tmp_path: Path) -> Non
     pq.write_table(pa.table({"prompt": ["Hi", "Hi"], "chosen": raw}), tmp_path / "pairs.parquet")
     good, bad = open_source(str(tmp_path / "pairs.parquet")).rows()
     assert good == SourceRow(0, 1, {"prompt": "Hi", "chosen": "fine"})
-    assert bad == BadRow(1, 2, "`chosen` holds text that is not UTF-8 (byte 0xE9)")
+    assert bad == BadRow(1, 2, "`chosen` contains text that is not UTF-8 (byte 0xE9)")
 
 
 def test_nulls_in_tool_arguments_are_kept(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefscope.data.checks import CHECKS, distil, lint_pairs
+from prefscope.data.checks import CHECKS, index_texts, lint_pairs
 from prefscope.data.checks.sketch import near_matches, sketch, text_hashes
 from prefscope.data.records import BadRow, Message, PreferencePair
 from tests.unit.data.checked import CLEAN, conversation, findings, pair, rows_of, sentence
@@ -160,10 +160,10 @@ def test_bad_rows_are_counted_beside_the_findings_in_good_rows() -> None:
 
 def test_exact_and_near_copies_of_prompts_of_another_data_set_are_found() -> None:
     other = [pair(50), pair(51, CLEAN[5].prompt), pair(52, str(CLEAN[9].prompt).replace(".", " ?"))]
-    report = lint_pairs(CLEAN, against=distil(other))
+    report = lint_pairs(CLEAN, against=index_texts(other))
     assert rows_of(report) == {"leaked_prompts": [5, 9]}
     found = findings(report)["leaked_prompts"].found
-    assert found.told == "1 exact, 1 near"
+    assert found.detail == "1 exact, 1 near"
     assert [(example.line, example.like) for example in found.examples] == [(6, "line 52 there"), (10, "line 53 there")]
 
 

@@ -51,4 +51,4 @@ def test_a_file_that_points_outside_its_memory_is_refused(tmp_path: Path, prompt
 def test_text_that_is_not_utf_8_makes_its_row_bad(tmp_path: Path, prompts: pa.Array) -> None:
     first, second = open_source(str(written(tmp_path / "data.arrow", prompts))).rows()
     assert not isinstance(first, BadRow)
-    assert second == BadRow(1, 2, "`prompt` holds text that is not UTF-8 (byte 0xE9)")
+    assert second == BadRow(1, 2, "`prompt` contains text that is not UTF-8 (byte 0xE9)")

@@ -77,27 +77,27 @@ def test_other_layouts_are_refused_by_name(value: dict[str, Any], what: str) -> 
 @pytest.mark.parametrize(
     ("column", "found", "what"),
     [
-        ("chosen", True, "`chosen` is the boolean true where text or a list of messages should be"),
-        ("rejected", 3, "`rejected` is a number where text or a list of messages should be"),
-        ("prompt", None, "`prompt` is null where text or a list of messages should be"),
+        ("chosen", True, "`chosen` is the boolean true, not text or a list of messages"),
+        ("rejected", 3, "`rejected` is a number, not text or a list of messages"),
+        ("prompt", None, "`prompt` is null, not text or a list of messages"),
         ("chosen", [], "`chosen` is an empty list"),
-        ("chosen", ["a", "b"], "`chosen` holds 2 texts; only one chosen and one rejected can be read"),
-        ("chosen", [1], "`chosen` holds a number where a message should be"),
-        ("chosen", {"text": "a"}, "`chosen` holds a message without `role`; its keys: `text`"),
+        ("chosen", ["a", "b"], "`chosen` contains 2 texts; only one chosen and one rejected can be read"),
+        ("chosen", [1], "`chosen` contains a number instead of a message"),
+        ("chosen", {"text": "a"}, "`chosen` contains a message without `role`; its keys: `text`"),
         (
             "chosen",
             [{"role": "assistant", "content": 1}],
-            "`chosen` holds a message whose content is a number where text should be",
+            "`chosen` contains a message whose content is a number, not text",
         ),
         (
             "chosen",
             "[{'role': 'assistant', 'content': 'a'}]",
-            "`chosen` holds messages as printed by Python; write them as JSON",
+            "`chosen` contains messages as printed by Python; write them as JSON",
         ),
-        ("system", 1, "`system` is a number where text should be"),
+        ("system", 1, "`system` is a number, not text"),
         ("tools", "hammer", "`tools` is text that is not JSON"),
-        ("tools", {"a": 1}, "`tools` is an object where a list of tools should be"),
-        ("chat_template_kwargs", [1], "`chat_template_kwargs` is a list where an object should be"),
+        ("tools", {"a": 1}, "`tools` is an object, not a list of tools"),
+        ("chat_template_kwargs", [1], "`chat_template_kwargs` is a list, not an object"),
         ("images", ["a.png"], "images are not supported: `images` is not empty"),
     ],
 )
@@ -244,9 +244,9 @@ def test_an_empty_image_column_is_no_image(empty: Any) -> None:
     [
         (
             {"type": "image_url", "image_url": {"url": "x"}},
-            "images are not supported: `prompt` holds a content part of type `image_url`",
+            "images are not supported: `prompt` contains a content part of type `image_url`",
         ),
-        ({"type": "audio", "value": "x"}, "only text is supported: `prompt` holds a content part of type `audio`"),
+        ({"type": "audio", "value": "x"}, "only text is supported: `prompt` contains a content part of type `audio`"),
     ],
 )
 def test_content_parts_other_than_text_are_refused(part: dict[str, Any], what: str) -> None:

@@ -115,7 +115,7 @@ TURNS: dict[str, list[Any]] = {
 
 def test_an_object_of_splits_needs_a_split(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", json.dumps(SPLITS, indent=1))
-    assert refusal(path) == "holds several lists of rows: `train`, `test`"
+    assert refusal(path) == "contains several lists of rows: `train`, `test`"
     assert (values(path, "train"), values(path, "test")) == (ROWS, ROWS[:1])
     assert refusal(path, "dev") == "has no split `dev`; its lists of rows: `train`, `test`"
 
@@ -148,7 +148,7 @@ def test_columns_of_unequal_length_are_refused(tmp_path: Path) -> None:
 
 def test_tables_of_splits_need_a_split(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", json.dumps({"train": COLUMNS, "test": COLUMNS}))
-    assert refusal(path) == "holds several tables: `train`, `test`"
+    assert refusal(path) == "contains several tables: `train`, `test`"
     assert values(path, "test") == ROWS
 
 

@@ -67,7 +67,7 @@ def test_files_of_several_splits_need_a_split(tmp_path: Path, names: tuple[str, 
     for number, name in enumerate(names):
         write(tmp_path / name, number)
     for pattern in (tmp_path, f"{tmp_path}/**/*.*"):
-        with pytest.raises(DataError, match="holds several splits: ") as told:
+        with pytest.raises(DataError, match="contains several splits: ") as told:
             open_source(str(pattern))
         assert "--split " in told.value.hint
 
@@ -171,7 +171,7 @@ def test_json_in_parquet_is_decoded_as_datasets_does(saved: datasets.Dataset, tm
 
 def test_saved_splits_need_a_split(saved: datasets.Dataset, tmp_path: Path) -> None:
     datasets.DatasetDict(train=saved, test=saved.select([1])).save_to_disk(str(tmp_path / "saved"))
-    with pytest.raises(DataError, match="holds several splits: `train`, `test`"):
+    with pytest.raises(DataError, match="contains several splits: `train`, `test`"):
         open_source(str(tmp_path / "saved"))
     assert (numbers(tmp_path / "saved", "train"), numbers(tmp_path / "saved", "test")) == ([0, 1], [1])
 

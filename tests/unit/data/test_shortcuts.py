@@ -72,7 +72,7 @@ def test_white_space_that_separates_the_sides_is_reported_with_its_counts() -> N
     report = lint_pairs(spaced(30, 1, 10))
     assert rows_of(report) == {"white_space": list(range(30))}
     found = findings(report)["white_space"].found
-    assert found.told == "only chosen ends with it in 30 of 31 pairs"
+    assert found.detail == "only chosen ends with it in 30 of 31 pairs"
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 100), (20, 20, 0), (9, 0, 0)], ids=["everywhere", "on both sides", "seldom"])
@@ -92,14 +92,14 @@ def lengths(longer: int, equal: int, shorter: int) -> list[PreferencePair]:
 def test_the_length_rule_counts_ties_half_and_gives_wilsons_bounds() -> None:
     report = lint_pairs(lengths(70, 20, 10))
     found = findings(report)["length_bias"].found
-    assert found.told == "the longer is chosen in 80.0% (95%: 71.1% to 86.7%), by characters"
+    assert found.detail == "the longer is chosen in 80.0% (95%: 71.1% to 86.7%), by characters"
     assert found.rows.size == 0
 
 
 def test_the_length_rule_works_in_both_directions_and_prefers_token_counts() -> None:
     report = lint_pairs(lengths(10, 20, 70), count_tokens=lambda text: 2 * len(text))
-    assert findings(report)["length_bias"].found.told.endswith("by tokens")
-    assert findings(lint_pairs(lengths(10, 20, 70)))["length_bias"].found.told == (
+    assert findings(report)["length_bias"].found.detail.endswith("by tokens")
+    assert findings(lint_pairs(lengths(10, 20, 70)))["length_bias"].found.detail == (
         "the shorter is chosen in 80.0% (95%: 71.1% to 86.7%), by characters"
     )
 

@@ -58,7 +58,7 @@ def test_pairs_are_joined_by_pair_id_and_occurrence(
 
 def test_pairs_missing_from_each_ledger_are_counted(write: Write) -> None:
     pairing = Pairing(write("a.parquet", "abcd"), write("b.parquet", "bx"))
-    assert (pairing.num_pairs, pairing.lacking) == (1, (1, 3))
+    assert (pairing.num_pairs, pairing.missing) == (1, (1, 3))
 
 
 def test_a_pair_is_found_in_the_other_ledger_or_none_is_returned(write: Write) -> None:

@@ -109,7 +109,7 @@ def test_a_layout_that_cells_cannot_hold_is_refused_by_name(name: str, imported:
         curate(ledger, marked(ledger, DROP_AND_SWAP), path)
     pair_id = ledger.stored["pair_id"][0]
     assert str(error.value) == (
-        f"line 1, pair {pair_id}: this row would not be the same pair in .csv. Write .jsonl, which holds every row."
+        f"line 1, pair {pair_id}: this row would not be the same pair in .csv. Write .jsonl, which can store every row."
     )
     assert path.read_text() == "as it was"
     assert not [*tmp_path.glob(".*.part")]

@@ -73,7 +73,7 @@ def test_the_base_option_overrides_the_recorded_base_with_a_note(full: Path, tmp
     other, adapter = make_full(tmp_path / "other"), make_adapter(tmp_path / "adapter", full)
     policy, _, notes = resolved(adapter, base=other)
     assert policy.full.path == other
-    assert notes == [f"{adapter}: {other} is used as its base; its config records '{full}'."]
+    assert notes == [f"{adapter}: {other} is used as its base; its config names '{full}'."]
 
 
 def test_a_base_option_equal_to_the_recorded_base_needs_no_note(full: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_reference_replaces_a_missing_recorded_base_with_a_note(full: Path, 
     adapter, gone = make_adapter(tmp_path / "adapter", tmp_path / "gone"), tmp_path / "gone"
     policy, ref, notes = resolved(adapter, full)
     assert policy.base == ref
-    assert notes == [f"{adapter}: its recorded base '{gone}' is not here; {full} is used as its base."]
+    assert notes == [f"{adapter}: the base '{gone}' that its config names was not found; {full} is used as its base."]
 
 
 def test_the_base_option_replaces_a_missing_recorded_base(full: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_base_option_replaces_a_missing_recorded_base(full: Path, tmp_path: 
 
 def test_an_adapter_with_a_missing_base_is_refused_without_a_reference(tmp_path: Path) -> None:
     adapter, gone = make_adapter(tmp_path / "adapter", tmp_path / "gone"), tmp_path / "gone"
-    told = f"{adapter}: the adapter's base model '{gone}' is not here. Give the base model with --base."
+    told = f"{adapter}: the adapter's base model '{gone}' was not found. Pass the base model with --base."
     with pytest.raises(ModelError, match=re.escape(told)):
         resolved(adapter)
 
@@ -115,9 +115,9 @@ def test_the_reference_of_an_adapter_is_its_base(full: Path, tmp_path: Path, ref
     assert reference == policy.base == Checkpoint(str(full), full)
 
 
-@pytest.mark.parametrize("ref", ["base", None], ids=["requested", "by default"])
+@pytest.mark.parametrize("ref", ["base", None], ids=["asked for", "by default"])
 def test_a_full_policy_has_no_base_to_use_as_reference(full: Path, ref: str | None) -> None:
-    with pytest.raises(UsageError, match="is a full checkpoint, so its reference has to be named"):
+    with pytest.raises(UsageError, match="is a full checkpoint, so a reference is required"):
         resolved(full, ref)
 
 
@@ -130,17 +130,17 @@ def test_an_adapter_can_be_the_reference(full: Path, tmp_path: Path) -> None:
 def test_an_adapter_on_an_adapter_is_refused(full: Path, tmp_path: Path) -> None:
     inner = make_adapter(tmp_path / "inner", full)
     outer = make_adapter(tmp_path / "outer", inner)
-    with pytest.raises(ModelError, match=r"is itself an adapter\. Merge that one into its base first"):
+    with pytest.raises(ModelError, match=r"is itself an adapter\. Merge that adapter into its base first"):
         resolved(outer)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="this folder holds no checkpoint"):
+    with pytest.raises(ModelError, match="this folder is not a checkpoint"):
         resolved(tmp_path)
 
 
 def test_a_file_that_is_not_gguf_is_refused(full: Path) -> None:
-    with pytest.raises(ModelError, match="this file is no checkpoint"):
+    with pytest.raises(ModelError, match="this file is not a checkpoint"):
         resolved(full / "config.json")
 
 

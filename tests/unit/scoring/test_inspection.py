@@ -73,9 +73,7 @@ def test_two_language_models_have_no_oddities(tmp_path: Path) -> None:
 )
 def test_a_reward_model_or_classifier_is_refused_by_its_architecture(architecture: str, tmp_path: Path) -> None:
     policy = model(tmp_path / "policy", architecture)
-    with pytest.raises(
-        ModelError, match=re.escape(f"(architectures: {architecture}), which gives no log-probs of text")
-    ):
+    with pytest.raises(ModelError, match=re.escape(f"(architectures: {architecture}), which has no log-probs of text")):
         inspected(policy)
 
 
@@ -122,7 +120,7 @@ def test_a_base_that_is_a_classifier_is_refused_for_its_adapter(tmp_path: Path) 
 @pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION"])
 def test_an_adapter_of_another_task_is_refused(task: str, tmp_path: Path) -> None:
     policy = adapter(tmp_path / "policy", model(tmp_path / "base"), task_type=task)
-    with pytest.raises(ModelError, match=rf"\(task_type {task}\), which gives no log-probs"):
+    with pytest.raises(ModelError, match=rf"\(task_type {task}\), which has no log-probs"):
         inspected(policy)
 
 
@@ -131,7 +129,7 @@ def test_a_config_with_more_layers_than_weights_is_refused(*, inner: bool, tmp_p
     policy = model(tmp_path / "policy")
     layers = {"num_hidden_layers": 10**9}
     (policy / "config.json").write_text(json.dumps({"text_config": layers} if inner else layers))
-    with pytest.raises(ModelError, match="its config says 1,000,000,000 layers, and it has 1 weights"):
+    with pytest.raises(ModelError, match=r"its config has 1,000,000,000 layers, more than there are weights \(1\)"):
         inspected(policy)
 
 
@@ -139,7 +137,7 @@ def test_a_config_with_more_layers_than_weights_is_refused(*, inner: bool, tmp_p
 def test_a_config_without_a_list_of_architectures_is_refused(architectures: object, tmp_path: Path) -> None:
     policy = model(tmp_path / "policy")
     (policy / "config.json").write_text(json.dumps({"architectures": architectures}))
-    with pytest.raises(ModelError, match="its config names no list of architectures, but"):
+    with pytest.raises(ModelError, match="architectures in its config is"):
         inspected(policy)
 
 
@@ -156,7 +154,7 @@ def test_a_truncated_file_is_reported_with_its_size(tmp_path: Path) -> None:
     file = policy / "model.safetensors"
     whole = file.stat().st_size
     os.truncate(file, whole - 100)
-    with pytest.raises(ModelError, match=f"{whole - 100:,} of {whole:,} bytes are there"):
+    with pytest.raises(ModelError, match=f"it has {whole - 100:,} of {whole:,} bytes"):
         inspected(policy)
 
 
@@ -166,7 +164,7 @@ def test_a_truncated_file_is_reported_with_its_size(tmp_path: Path) -> None:
 def test_an_invalid_header_is_refused(header: str, tmp_path: Path) -> None:
     policy = model(tmp_path / "policy")
     (policy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
-    with pytest.raises(ModelError, match="this is no whole safetensors file"):
+    with pytest.raises(ModelError, match="this safetensors file is incomplete or damaged"):
         inspected(policy)
 
 
@@ -183,13 +181,13 @@ STEPS = {f"checkpoint-{step}/config.json": "{}" for step in (50, 100, 1000)}
 @pytest.mark.parametrize(
     ("files", "what", "hint"),
     [
-        (STEPS, "is the output folder of a training", "/checkpoint-50, "),
-        ({**STEPS, "config.json": "{}"}, "is the output folder of a training", "/checkpoint-1000."),
-        ({"global_step10/zero_pp_rank_0_mp_rank_00_optim_states.pt": "x"}, "holds DeepSpeed shards", "zero_to_fp32.py"),
+        (STEPS, "is the output folder of a training run", "/checkpoint-50, "),
+        ({**STEPS, "config.json": "{}"}, "is the output folder of a training run", "/checkpoint-1000."),
+        ({"global_step10/zero_pp_rank_0_mp_rank_00_optim_states.pt": "x"}, "has DeepSpeed shards", "zero_to_fp32.py"),
         ({"config.json": "{}", "global_step10/mp_rank_00_model_states.pt": "x"}, "DeepSpeed shards", "zero_to_fp32.py"),
-        ({"__0_0.distcp": "x", ".metadata": "x"}, "holds FSDP shards", "accelerate merge-weights"),
+        ({"__0_0.distcp": "x", ".metadata": "x"}, "has FSDP shards", "accelerate merge-weights"),
         ({"config.json": "{}", "pytorch_model_fsdp_0/__0_0.distcp": "x"}, "FSDP shards", "accelerate merge-weights"),
-        ({"README.md": "x"}, "holds no checkpoint", "save_pretrained"),
+        ({"README.md": "x"}, "is not a checkpoint", "save_pretrained"),
     ],
 )
 def test_a_folder_without_weights_is_reported_with_advice(

@@ -100,7 +100,7 @@ def test_the_sum_has_the_gradient_of_the_naive_sum() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 5), (3, 6), (2,)])
 def test_logits_and_labels_of_different_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"logits \(2, 6, 9\) and labels .* do not fit together"):
+    with pytest.raises(ValueError, match=r"logits \(2, 6, 9\) and labels .* do not match"):
         sequence_log_prob(torch.zeros(2, 6, 9), torch.zeros(shape, dtype=torch.long))
 
 

@@ -128,7 +128,7 @@ def test_rewardbench_refuses_a_prompt_that_does_not_end_with_the_user() -> None:
     pair = pair_of(chat(("system", "so"), ("user", "why")), chat(("assistant", "yes")), chat(("assistant", "no")))
     found = tokenize("rewardbench", word_tokenizer(chat_template=CHAT), pair)
     assert isinstance(found, BadRow)
-    assert found.reason == "RewardBench takes turns for user and assistant by turns, and the last is no user's"
+    assert found.reason == "RewardBench alternates user and assistant turns, and the last is not the user's"
 
 
 def test_an_unknown_profile_is_refused_with_a_list_of_profiles() -> None:

@@ -185,7 +185,7 @@ def test_flags_have_a_fixed_order() -> None:
 
 
 def test_conversations_without_a_chat_template_are_refused_with_the_option_to_pass_one() -> None:
-    with pytest.raises(ModelError, match=r"no chat template\. Give one with --chat-template FILE"):
+    with pytest.raises(ModelError, match=r"no chat template\. Pass one with --chat-template FILE"):
         tokenize_pair(word_tokenizer(), CONVERSATION)
 
 
@@ -200,7 +200,7 @@ def test_a_conversation_that_the_template_refuses_is_a_bad_row_among_good_ones()
     results = PairTokenizer(tokenizer, TokenizationSettings(), None, frozenset()).tokenize(
         [CONVERSATION, system, PLAIN]
     )
-    assert results[1] == BadRow(7, 9, "The chat template refuses this conversation: no system turns")
+    assert results[1] == BadRow(7, 9, "the chat template rejects this conversation: no system turns")
     assert [type(result) for result in results] == [TokenizedPair, BadRow, TokenizedPair]
 
 

@@ -80,14 +80,14 @@ def test_truncated_weights_are_refused(tmp_path: Path, kept: int) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     file = checkpoint.path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ModelError, match="this is no whole safetensors file"):
+    with pytest.raises(ModelError, match="this safetensors file is incomplete or damaged"):
         stored_dtype(checkpoint)
 
 
 def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", {torch.float32: 10})
     (checkpoint.path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ModelError, match="this is no whole safetensors file"):
+    with pytest.raises(ModelError, match="this safetensors file is incomplete or damaged"):
         stored_dtype(checkpoint)
 
 
@@ -256,5 +256,5 @@ def test_a_header_with_an_entry_that_is_not_a_tensor_is_refused(tmp_path: Path, 
     header = json.dumps({"lm_head.weight": entry}).encode()
     content = len(header).to_bytes(8, "little") + header + bytes(8)
     (checkpoint.path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match=r"its header describes no tensor under 'lm_head\.weight'"):
+    with pytest.raises(ModelError, match=r"the entry 'lm_head\.weight' of its header is not a tensor"):
         tensor_shapes(checkpoint)
