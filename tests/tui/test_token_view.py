@@ -346,3 +346,16 @@ def test_a_response_without_values_is_shown_as_text() -> None:
 
 def test_an_empty_response_says_so() -> None:
     assert "no scored tokens" in see(response([], []), "l", "j", "w", "G", "g", "pageup").lines[1]
+
+
+def test_a_shorter_response_that_arrives_while_the_view_is_hidden_is_painted_before_it_is_wrapped() -> None:
+    async def look() -> str:
+        app = Host(response([f"token{number} " for number in range(60)], [0.0] * 60))
+        async with app.run_test(size=(40, 8)) as pilot:
+            view = app.query_one(TokenView)
+            view.display = False
+            await pilot.pause()
+            view.show(response(["one ", "two"], [0.0, 0.0]))
+            return "".join(view.render_line(y).text for y in range(6))
+
+    assert "token" not in asyncio.run(look())

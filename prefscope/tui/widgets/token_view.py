@@ -141,7 +141,8 @@ class TokenView(ScrollView):
     def _wrap(self) -> None:
         """Wrap the tokens at the current width."""
         width = self.scrollable_content_region.width
-        if width <= 0:
+        if width <= 0:  # hidden: nothing is wrapped until the view has a size, and lines of an earlier response must go
+            self._lines, self._lines_of = [[]], []
             return
         signs = None
         if self._signs and self.response.has_values:
@@ -204,8 +205,7 @@ class TokenView(ScrollView):
             return
         self._goal = None
         previous, self.cursor = self.cursor, min(max(token, 0), len(self.response.tokens) - 1)
-        for changed in (previous, self.cursor):
-            first, last = self._lines_of[changed]
+        for first, last in [self._lines_of[token] for token in (previous, self.cursor) if self._lines_of]:
             self.refresh_lines(first, last - first + 1)
         self._scroll_to_cursor()
         self._show_cursor()
