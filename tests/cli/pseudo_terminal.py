@@ -21,7 +21,7 @@ REST = 0.1
 ANSWER = 1.0
 """Seconds after which a key is taken as one that changes nothing on the screen."""
 KEYS = {
-    "escape": "\x1b[27u",  # unlike a lone ESC it is message from the beginning of a sequence without a wait
+    "escape": "\x1b[27u",  # unlike a lone ESC, recognised without a wait for the rest of a sequence
     "enter": "\r",
     "tab": "\t",
     "shift+tab": "\x1b[Z",

@@ -183,7 +183,14 @@ def test_a_worker_emits_and_writes_what_the_pipeline_does_in_process(
     assert outcome.manifest == in_process.manifest
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "end of stdin", "closed stdout"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "SIGTERM",
+        pytest.param("end of stdin", marks=pytest.mark.exhaustive),
+        pytest.param("closed stdout", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_ended_between_batches_is_finished_by_the_next_worker_without_scoring_twice(
     how: str, settings: ScoreSettings, in_process: Outcome, start: Start, tmp_path: Path
 ) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ from tests.tui.terminal import Terminal
 pytestmark = pytest.mark.slow
 
 PAIRS = 40
-# The worker, with a little more time for every batch; from the fourth batch on it waits while there is a file `hold`.
+# The worker, with a little more time for every batch; before the fourth batch it waits while there is a file `hold`.
 SLOW = """
 import itertools, sys, time
 from pathlib import Path
@@ -56,7 +57,7 @@ from prefscope.pipeline.dispatch import local
 score_batch, batches = local.score_batch, itertools.count(1)
 
 def slowly(*arguments):
-    time.sleep(0.15)
+    time.sleep(0.05)
     number = next(batches)
     while number > 3 and Path({hold!r}).exists():
         time.sleep(0.05)
@@ -70,7 +71,12 @@ Show = Callable[..., Terminal]
 
 @pytest.fixture(autouse=True)
 def _slow_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(worker_run, "WORKER", (sys.executable, "-c", SLOW.format(hold=str(tmp_path / "hold"))))
+    monkeypatch.setattr(worker_run, "WORKER", slow_worker(tmp_path))
+
+
+def slow_worker(folder: Path) -> tuple[str, ...]:
+    """Return the command of a worker that is held by a file in a folder."""
+    return sys.executable, "-c", SLOW.format(hold=str(folder / "hold"))
 
 
 def settings_in(folder: Path) -> ScoreSettings:
@@ -90,13 +96,59 @@ def _settings(tmp_path: Path) -> ScoreSettings:
 def _show(settings: ScoreSettings, tmp_path: Path) -> Iterator[Show]:
     with ExitStack() as stack:
 
-        def show(size: tuple[int, int] = (120, 36)) -> Terminal:
-            app = PrefscopeApp(None, settings=settings, ledger=tmp_path / "ledger.parquet")
-            terminal = stack.enter_context(Terminal(app, size))
-            terminal.click("#score", 3, 0)
-            return terminal
+        def show() -> Terminal:
+            return start(stack, settings, tmp_path)
 
         yield show
+
+
+def start(stack: ExitStack, settings: ScoreSettings, folder: Path) -> Terminal:
+    """Start a run from the load screen."""
+    app = PrefscopeApp(None, settings=settings, ledger=folder / "ledger.parquet")
+    terminal = stack.enter_context(Terminal(app, (120, 36)))
+    terminal.click("#score", 3, 0)
+    return terminal
+
+
+@pytest.fixture(name="partial", scope="module")
+def _partial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """Return a terminal with a run that is held after three batches, for tests that only look."""
+    folder = tmp_path_factory.mktemp("partial")
+    (folder / "hold").touch()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(worker_run, "WORKER", slow_worker(folder))
+        patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
+        terminal = start(stack, settings_in(folder), folder)
+        wait_for_some(terminal)
+        terminal.sleep(0.6)
+        yield terminal
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A finished run, in which a pair was marked while others were not scored."""
+
+    terminal: Terminal
+    ledger: Path
+    marked_at_once: bool
+    """Whether the mark was in its file before the run ended."""
+
+
+@pytest.fixture(name="watched", scope="module")
+def _watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "hold").touch()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(worker_run, "WORKER", slow_worker(folder))
+        patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
+        terminal = start(stack, settings_in(folder), folder)
+        wait_for_some(terminal)
+        terminal.press("2", "space")
+        marked = (folder / "ledger.marks.json").is_file()
+        (folder / "hold").unlink()
+        wait_for_all(terminal)
+        terminal.wait_for(lambda: f"Scored {PAIRS} pairs" in terminal.text)
+        yield Watched(terminal, folder / "ledger.parquet", marked)
 
 
 def main_screen(terminal: Terminal) -> MainScreen:
@@ -135,13 +187,6 @@ def wait_for_all(terminal: Terminal) -> None:
     terminal.wait_for(lambda: not isinstance(session(terminal).ledger, LiveLedger))
 
 
-def stop(terminal: Terminal) -> None:
-    """Stop the run and wait until the screen shows all its results."""
-    terminal.press("x")
-    terminal.wait_for(lambda: "stopped at" in terminal.text)
-    terminal.sleep(0.6)
-
-
 def table(path: Path) -> bytes:
     """Return the flat table of a ledger as CSV."""
     export(load_ledger(path), PreferenceSettings(), path.with_suffix(".csv"), texts=True)
@@ -155,10 +200,9 @@ def _undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return table(score(settings_in(folder), lambda _: folder / "ledger.parquet", lambda _: None))
 
 
-def test_every_screen_shows_its_numbers_after_the_first_batch(show: Show, tmp_path: Path) -> None:
-    (tmp_path / "hold").touch()
-    terminal = show()
-    wait_for_some(terminal)
+def test_every_screen_shows_its_numbers_after_the_first_batch(partial: Terminal) -> None:
+    terminal = partial
+    terminal.press("1")
     assert "accuracy" in terminal.text
     assert f"of {PAIRS} pairs" in terminal.lines[0]
     terminal.press("2")
@@ -181,26 +225,24 @@ def test_a_run_of_several_workers_fills_the_screens_as_one_process_does(
     assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
-def test_the_strip_shows_the_progress_of_the_run(show: Show) -> None:
-    terminal = show((80, 24))
-    wait_for_some(terminal)
-    terminal.wait_for(lambda: "tok/s" in terminal.lines[2])
-    assert f"/{PAIRS} pairs" in terminal.lines[2]
-    assert "left · x stops" in terminal.lines[2]
-    assert terminal.widths == {80}
+def test_the_strip_shows_the_progress_of_the_run(partial: Terminal) -> None:
+    partial.resize(80, 24)
+    partial.wait_for(lambda: "tok/s" in partial.lines[2])
+    assert f"/{PAIRS} pairs" in partial.lines[2]
+    assert "left · x stops" in partial.lines[2]
+    assert partial.widths == {80}
+    partial.resize(120, 36)
 
 
-def test_filter_and_sort_apply_to_the_scored_pairs(show: Show) -> None:
-    terminal = show()
-    wait_for_some(terminal)
-    stop(terminal)
-    shown = session(terminal)
+def test_filter_and_sort_apply_to_the_scored_pairs(partial: Terminal) -> None:
+    shown = session(partial)
     shown.set_filter("margin == margin")
-    assert shown.order.size == known(terminal)
-    terminal.press("2", "<", "<", "<", "<", "s")
+    assert shown.order.size == known(partial)
+    partial.press("2", "<", "<", "<", "<", "s")
     margins = shown.view.column(shown.sort.column)[shown.order]
     assert shown.sort.column != "row"
     assert np.isfinite(margins).all()
+    shown.set_filter("")
 
 
 def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
@@ -230,30 +272,24 @@ def test_numbers_do_not_change_while_keys_are_pressed(show: Show, monkeypatch: p
     terminal.wait_for(lambda: known(terminal) > shown)
 
 
-def test_a_scored_pair_shows_tokens_and_others_are_marked_not_scored_yet(show: Show) -> None:
-    terminal = show()
-    wait_for_some(terminal)
-    shown = session(terminal)
-    stop(terminal)
-    scored = np.isfinite(shown.view.column("margins"))
+def test_a_scored_pair_shows_tokens_and_others_are_marked_not_scored_yet(partial: Terminal) -> None:
+    terminal, shown = partial, session(partial)
+    scored = np.isfinite(shown.view.column("margins"))[shown.order]
     shown.move_to(int(np.flatnonzero(scored)[0]))
     terminal.press("3")
     assert "tok 1/" in terminal.text
-    assert "margin +" in terminal.text
+    assert re.search(r"margin [+−]\d", terminal.text)
     assert "not scored" not in terminal.text
     shown.move_to(int(np.flatnonzero(~scored)[0]))
     terminal.press("1", "3")
     assert "not scored yet" in terminal.text
 
 
-def test_the_finished_ledger_equals_that_of_the_command_line(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
-    terminal = show()
-    terminal.wait_for(lambda: is_open(terminal))
-    wait_for_all(terminal)
-    assert table(tmp_path / "ledger.parquet") == undisturbed
+def test_the_finished_ledger_equals_that_of_the_command_line(watched: Watched, undisturbed: bytes) -> None:
+    terminal = watched.terminal
+    assert table(watched.ledger) == undisturbed
     assert session(terminal).ledger.is_known.all()
     assert not terminal.app.screen.query_one("#scoring").display
-    assert "Scored 40 pairs" in terminal.text
 
 
 def test_a_killed_worker_is_reported_and_its_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
@@ -295,13 +331,10 @@ def test_quitting_ends_the_worker_and_removes_its_temporary_files(settings: Scor
     assert list((tmp_path / "cache").glob("preview-*")) == []
 
 
-def test_a_mark_made_while_scoring_is_stored_beside_the_ledger(show: Show, tmp_path: Path) -> None:
-    terminal = show()
-    wait_for_some(terminal)
-    terminal.press("2", "space")
-    assert (tmp_path / "ledger.marks.json").is_file()
-    wait_for_all(terminal)
-    assert session(terminal).mark_of(session(terminal).position).decision == "keep"
+def test_a_mark_made_while_scoring_is_stored_beside_the_ledger(watched: Watched) -> None:
+    assert watched.marked_at_once
+    shown = session(watched.terminal)
+    assert shown.mark_of(shown.position).decision == "keep"
 
 
 def test_scoring_errors_are_shown_on_the_load_screen(settings: ScoreSettings, tmp_path: Path) -> None:
