@@ -16,9 +16,9 @@ from collections.abc import Callable
 import pyte
 
 SECONDS = 60  # a screen that does not come by then never comes
-REST = 0.1
+REST = 0.05
 """Seconds after which a paint is over."""
-ANSWER = 1.0
+ANSWER = 0.5
 """Seconds after which a key is taken as one that changes nothing on the screen."""
 KEYS = {
     "escape": "\x1b[27u",  # unlike a lone ESC, recognised without a wait for the rest of a sequence

@@ -45,14 +45,14 @@ class Tmux:
     def wait_for(self, text: str, *, seconds: float = SECONDS) -> None:
         """Wait until a text is shown, with the screen at rest."""
         end = time.monotonic() + seconds
-        former = ""
+        previous = ""
         while time.monotonic() < end:
             shown = self.text
-            if text in shown and shown == former:
+            if text in shown and shown == previous:
                 return
-            former = shown
-            time.sleep(0.2)
-        raise AssertionError(f"{text!r} was not shown:\n{former}")
+            previous = shown
+            time.sleep(0.07)
+        raise AssertionError(f"{text!r} was not shown:\n{previous}")
 
     def ends(self) -> bool:
         """Return whether the program ends."""

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +66,6 @@ def slowly(*arguments):
 local.score_batch = slowly
 sys.exit(worker.main())
 """
-Show = Callable[..., Terminal]
 
 
 @pytest.fixture(autouse=True)
@@ -92,34 +91,36 @@ def _settings(tmp_path: Path) -> ScoreSettings:
     return settings_in(tmp_path)
 
 
-@pytest.fixture(name="show")
-def _show(settings: ScoreSettings, tmp_path: Path) -> Iterator[Show]:
+@pytest.fixture(name="held")
+def _held(settings: ScoreSettings, tmp_path: Path) -> Iterator[Terminal]:
+    """Return a terminal with a run that is held after three batches."""
     with ExitStack() as stack:
-
-        def show() -> Terminal:
-            return start(stack, settings, tmp_path)
-
-        yield show
+        yield start(stack, settings, tmp_path)
 
 
 def start(stack: ExitStack, settings: ScoreSettings, folder: Path) -> Terminal:
-    """Start a run from the load screen."""
+    """Start a run from the load screen that is held after three batches, and return it with their numbers shown."""
+    (folder / "hold").touch()
     app = PrefscopeApp(None, settings=settings, ledger=folder / "ledger.parquet")
     terminal = stack.enter_context(Terminal(app, (120, 36)))
     terminal.click("#score", 3, 0)
+    wait_for_some(terminal)
     return terminal
+
+
+def release(folder: Path) -> None:
+    """Let a held run go on."""
+    (folder / "hold").unlink()
 
 
 @pytest.fixture(name="partial", scope="module")
 def _partial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """Return a terminal with a run that is held after three batches, for tests that only look."""
+    """Return another one, for tests that only look."""
     folder = tmp_path_factory.mktemp("partial")
-    (folder / "hold").touch()
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(worker_run, "WORKER", slow_worker(folder))
         patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
         terminal = start(stack, settings_in(folder), folder)
-        wait_for_some(terminal)
         terminal.sleep(0.6)
         yield terminal
 
@@ -137,15 +138,13 @@ class Watched:
 @pytest.fixture(name="watched", scope="module")
 def _watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    (folder / "hold").touch()
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(worker_run, "WORKER", slow_worker(folder))
         patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
         terminal = start(stack, settings_in(folder), folder)
-        wait_for_some(terminal)
         terminal.press("2", "space")
         marked = (folder / "ledger.marks.json").is_file()
-        (folder / "hold").unlink()
+        release(folder)
         wait_for_all(terminal)
         terminal.wait_for(lambda: f"Scored {PAIRS} pairs" in terminal.text)
         yield Watched(terminal, folder / "ledger.parquet", marked)
@@ -245,13 +244,13 @@ def test_filter_and_sort_apply_to_the_scored_pairs(partial: Terminal) -> None:
     shown.set_filter("")
 
 
-def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
-    terminal = show()
-    wait_for_some(terminal)
+def test_the_order_of_the_table_does_not_jump(held: Terminal, tmp_path: Path) -> None:
+    terminal = held
     terminal.press("2")
     shown = session(terminal)
     shown.set_filter("margin == margin")
     before, first = shown.order.copy(), known(terminal)
+    release(tmp_path)
     terminal.wait_for(lambda: known(terminal) > first)
     assert shown.order.tolist() == before.tolist()
     terminal.wait_for(lambda: "order is outdated: r" in terminal.text)
@@ -259,14 +258,16 @@ def test_the_order_of_the_table_does_not_jump(show: Show) -> None:
     assert shown.order.size > before.size
 
 
-def test_numbers_do_not_change_while_keys_are_pressed(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = show()
-    wait_for_some(terminal)
+def test_numbers_do_not_change_while_keys_are_pressed(
+    held: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    terminal = held
     monkeypatch.setattr(idle_timer, "IDLE_AFTER", math.inf)
     monkeypatch.setattr(idle_timer, "LONGEST_WAIT", math.inf)
     terminal.press("2")
-    shown, told = known(terminal), run_of(terminal).generation
-    terminal.wait_for(lambda: run_of(terminal).generation > told + 1)
+    shown, generation = known(terminal), run_of(terminal).generation
+    release(tmp_path)
+    terminal.wait_for(lambda: run_of(terminal).generation > generation + 1)
     assert known(terminal) == shown
     monkeypatch.setattr(idle_timer, "IDLE_AFTER", 0.0)
     terminal.wait_for(lambda: known(terminal) > shown)
@@ -292,26 +293,28 @@ def test_the_finished_ledger_equals_that_of_the_command_line(watched: Watched, u
     assert not terminal.app.screen.query_one("#scoring").display
 
 
-def test_a_killed_worker_is_reported_and_its_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
-    terminal = show()
-    wait_for_some(terminal)
+def test_a_killed_worker_is_reported_and_its_run_can_be_resumed(
+    held: Terminal, undisturbed: bytes, tmp_path: Path
+) -> None:
+    terminal = held
     process = run_of(terminal)._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     terminal.wait_for(lambda: isinstance(terminal.app.screen, ErrorScreen))
     assert "memory" in terminal.text
     assert "x tries to continue" in terminal.text
+    release(tmp_path)
     terminal.press("escape", "x")
     wait_for_all(terminal)
     assert table(tmp_path / "ledger.parquet") == undisturbed
 
 
-def test_a_stopped_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: Path) -> None:
-    terminal = show()
-    wait_for_some(terminal)
+def test_a_stopped_run_can_be_resumed(held: Terminal, undisturbed: bytes, tmp_path: Path) -> None:
+    terminal = held
     terminal.press("x")
     terminal.wait_for(lambda: "stopped at" in terminal.text)
     stopped = known(terminal)
+    release(tmp_path)
     terminal.press("x")
     terminal.wait_for(lambda: run_of(terminal).live is not None)
     terminal.wait_for(lambda: known(terminal) >= stopped)
@@ -320,6 +323,7 @@ def test_a_stopped_run_can_be_resumed(show: Show, undisturbed: bytes, tmp_path: 
 
 
 def test_quitting_ends_the_worker_and_removes_its_temporary_files(settings: ScoreSettings, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
     with Terminal(PrefscopeApp(None, settings=settings), (80, 24)) as terminal:
         terminal.click("#score", 3, 0)
         wait_for_some(terminal)
