@@ -103,6 +103,13 @@ def refusal_of(error: Exception) -> PrefscopeError | None:
     return None
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Return whether an error is ctrl+C, or arose while ctrl+C was ending what had been started."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def no_space(error: OSError) -> ResourceError | None:
     """Convert the error of a full disk; return None for any other error."""
     if error.errno not in FULL:

@@ -26,7 +26,7 @@ from prefscope.cli.parts import parts
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
-from prefscope.errors import PrefscopeError, ResourceError, refusal_of
+from prefscope.errors import PrefscopeError, ResourceError, refusal_of, was_interrupted
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
 from prefscope.version import __version__
@@ -99,8 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run a command line and return its exit code; errors are reported on stderr."""
     try:
-        result = app(_with_command(arguments), standalone_mode=False, prog_name="prefscope")
-        sys.stdout.flush()
+        result = _call(arguments)
     except PrefscopeError as error:
         if debug:
             raise
@@ -124,6 +123,18 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     if result == EXIT_INTERRUPTED:  # typer turns ctrl+C into this exit code
         _report("Interrupted. Finished batches are kept: run the same command again to continue.")
     return result if isinstance(result, int) else 0
+
+
+def _call(arguments: Sequence[str]) -> object:
+    """Run a command line, and return its exit code if it has one."""
+    try:
+        result: object = app(_with_command(arguments), standalone_mode=False, prog_name="prefscope")
+        sys.stdout.flush()
+    except Exception as error:
+        if was_interrupted(error):  # torch's contexts, for example, may not be left as they were entered
+            raise KeyboardInterrupt from error
+        raise
+    return result
 
 
 def _report_unforeseen(error: Exception) -> int:

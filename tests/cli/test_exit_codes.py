@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prefscope.errors import DataError
 from prefscope.folders import log_folder
 
 pytestmark = pytest.mark.slow
@@ -215,6 +216,22 @@ def test_an_interrupt_exits_with_130_and_says_how_to_continue(
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
+
+    monkeypatch.setattr("prefscope.report.summary.wilson_interval", interrupted)
+    code, _, err = program("report", ledger)
+    assert code == 130
+    assert err == "prefscope: Interrupted. Finished batches are kept: run the same command again to continue.\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("trying to pop from empty mode stack"), DataError("half a row")])
+def test_an_error_of_what_an_interrupt_left_behind_is_an_interrupt(
+    program: Program, ledger: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def interrupted(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise error
 
     monkeypatch.setattr("prefscope.report.summary.wilson_interval", interrupted)
     code, _, err = program("report", ledger)
