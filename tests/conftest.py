@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare what exists by now, torch and TRL among it, from the garbage collections that follow every model: 0.2 s each."""
+    """Spare what exists by now, torch and TRL among it, from the garbage collection that follows every model."""
     gc.collect()
     gc.freeze()
 
