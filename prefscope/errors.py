@@ -103,11 +103,12 @@ def refusal_of(error: Exception) -> PrefscopeError | None:
     return None
 
 
-def was_interrupted(error: BaseException | None) -> bool:
+def was_interrupted(error: BaseException) -> bool:
     """Return whether an error is ctrl+C, or arose while ctrl+C was ending what had been started."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    chain: list[BaseException] = [error]
+    for one in chain:  # grows as it is read; causes and contexts may form a ring
+        chain += [other for other in (one.__cause__, one.__context__) if other is not None and other not in chain]
+    return any(isinstance(one, KeyboardInterrupt) for one in chain)
 
 
 def no_space(error: OSError) -> ResourceError | None:

@@ -12,6 +12,7 @@ from prefscope.errors import (
     PrefscopeError,
     ResourceError,
     UsageError,
+    was_interrupted,
 )
 
 
@@ -48,3 +49,15 @@ def test_a_missing_package_is_reported_with_its_install_command() -> None:
     error = MissingExtraError("Reading GGUF", "gguf")
     assert str(error).rstrip(".") == told.rstrip(".")
     assert error.exit_code == 2
+
+
+def test_an_error_in_a_ring_of_causes_and_contexts_is_no_interrupt() -> None:
+    error, other = ValueError("a"), ValueError("b")
+    error.__cause__, other.__context__ = other, error
+    assert not was_interrupted(error)
+
+
+def test_an_interrupt_is_found_behind_causes_and_contexts() -> None:
+    error, other = ValueError("a"), ValueError("b")
+    error.__cause__, other.__context__ = other, KeyboardInterrupt()
+    assert was_interrupted(error)
