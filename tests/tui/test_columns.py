@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.state import Remembered, recall, remember
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
-
-pytestmark = pytest.mark.slow
 
 Show = Callable[..., Terminal]
 

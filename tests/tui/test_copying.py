@@ -8,8 +8,6 @@ import pytest
 
 from tests.tui.terminal import Terminal
 
-pytestmark = pytest.mark.slow
-
 Show = Callable[..., Terminal]
 
 

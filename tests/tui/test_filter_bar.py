@@ -14,8 +14,6 @@ from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
-pytestmark = pytest.mark.slow
-
 Show = Callable[..., Terminal]
 NAMES = Names(
     kinds={"margins": "number", "chosen_num_tokens": "number", "prompt": "text", "my score": "number", "a\x1b": "text"},

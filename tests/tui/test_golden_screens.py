@@ -11,8 +11,6 @@ from prefscope.tui.model.session import Session
 from prefscope.tui.screens.error import ErrorScreen
 from tests.tui.terminal import Terminal, assert_golden
 
-pytestmark = pytest.mark.slow
-
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 SCREENS = {
     "overview": ["1", "right", "right"],

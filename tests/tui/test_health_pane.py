@@ -13,8 +13,6 @@ from prefscope.tui.panes import health
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
-pytestmark = pytest.mark.slow
-
 Show = Callable[..., Terminal]
 
 

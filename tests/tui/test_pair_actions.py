@@ -13,8 +13,6 @@ from prefscope.tui.panes.pairs import PairsPane
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, cursor_line, prompts
 
-pytestmark = pytest.mark.slow
-
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]
 

@@ -21,8 +21,6 @@ from prefscope.tui.widgets.token_view import TokenView
 from tests.tui.pair_app import CHOSEN, PairApp, write_session
 from tests.tui.terminal import Terminal
 
-pytestmark = pytest.mark.slow
-
 WRONG = {"chosen": [("a", -4.0, -1.0)], "rejected": [("b", -1.0, -2.0)]}
 NARROW, WIDE = (80, 24), (120, 36)
 DANGEROUS = {"\x1b", "\x07", "\x9b", "\u202e", "\u200b", "\r", "\t", "\x00"}

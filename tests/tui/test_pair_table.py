@@ -23,8 +23,6 @@ from prefscope.tui.widgets.pair_table import PairTable
 from tests.tui.pairs_app import PairsApp, write_pairs
 from tests.tui.terminal import Terminal, cursor_line, prompts
 
-pytestmark = pytest.mark.slow
-
 MARGINS = (0.5, -0.25, 0.0, -1.5, 2.0)
 Show = Callable[..., Terminal]
 

@@ -18,8 +18,6 @@ from prefscope.tui.panes.pairs import status
 from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal, assert_golden
 
-pytestmark = pytest.mark.slow
-
 Show = Callable[..., Terminal]
 SIZES = [(80, 24), (120, 36)]
 HOSTILE = {

@@ -20,8 +20,6 @@ from prefscope.tui.model.token_lines import named, shown, words, wrap_tokens
 from prefscope.tui.theme import DEFAULT_THEME, THEMES
 from prefscope.tui.widgets.token_view import TokenView
 
-pytestmark = pytest.mark.slow
-
 HOSTILE = {
     "escape": "\x1b[2J",
     "clipboard": "\x1b]52;c;aGk=\x07",

@@ -14,8 +14,6 @@ from prefscope.settings import LossChoice, PreferenceSettings
 from prefscope.tui.model.knobs import Knob, carried, knobs, mean_losses
 from prefscope.tui.model.session import Session
 
-pytestmark = pytest.mark.slow
-
 
 def names(view: View) -> list[str]:
     return [knob.name for knob in knobs(view)]
