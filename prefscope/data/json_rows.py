@@ -59,7 +59,10 @@ def _row_of_line(row: int, line: int, stored: bytes, objects: Objects) -> Source
 def _cause(error: json.JSONDecodeError) -> str:
     if error.doc.startswith("{'"):
         return "it is a Python dictionary, in single quotes"
-    if error.doc[error.pos : error.pos + 1] in ("]", "}") and _TRAILING_COMMA.search(error.doc[: error.pos]):
+    at_bracket = error.doc[error.pos : error.pos + 1] in ("]", "}")
+    if error.msg.startswith("Illegal trailing comma") or (
+        at_bracket and _TRAILING_COMMA.search(error.doc[: error.pos])
+    ):
         return "trailing comma before the closing bracket"
     return error.msg
 

@@ -189,15 +189,15 @@ def test_a_number_that_is_not_valid_json_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        ('{"a": [1,]}', "trailing comma before the closing bracket at column 10"),
-        ('{"a": 1,}', "trailing comma before the closing bracket at column 9"),
-        ("{'a': 1}", "it is a Python dictionary, in single quotes at column 2"),
+        ('{"a": [1,]}', "trailing comma before the closing bracket"),
+        ('{"a": 1,}', "trailing comma before the closing bracket"),
+        ("{'a': 1}", "it is a Python dictionary, in single quotes"),
     ],
 )
 def test_the_cause_of_invalid_json_is_reported(tmp_path: Path, line: str, cause: str) -> None:
     bad = next(open_source(str(written(tmp_path / "a.jsonl", line + '\n{"a": 1}'))).rows())
     assert isinstance(bad, BadRow)
-    assert cause.split(" at column", maxsplit=1)[0] in bad.reason or "Expecting value" in bad.reason
+    assert f"({cause} at column " in bad.reason  # Python 3.13 counts to the comma, others to the bracket
 
 
 def test_a_trailing_comma_is_reported(tmp_path: Path) -> None:
