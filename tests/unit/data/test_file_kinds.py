@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prefscope.data import csv_rows, json_rows, json_text
@@ -63,7 +64,7 @@ def test_every_compression_is_read_from_one_or_several_frames(tmp_path: Path, su
 @EACH
 def test_compressed_parquet_is_read(tmp_path: Path, suffix: str) -> None:
     sink = pa.BufferOutputStream()
-    pa.parquet.write_table(pa.Table.from_pylist(ROWS), sink)
+    pq.write_table(pa.Table.from_pylist(ROWS), sink)
     assert values(written(tmp_path / f"a.parquet{suffix}", PACK[suffix](bytes(sink.getvalue())))) == ROWS
 
 
