@@ -160,12 +160,14 @@ def _packed(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     decoder = decoder_of(model.module)
     with attending(row):
         output = decoder(
-            input_ids=_placed(row.token_ids, model)[None],
-            position_ids=_placed(row.positions, model)[None],
+            input_ids=_placed(row.token_ids, model.device)[None],
+            position_ids=_placed(row.positions, model.device)[None],
             use_cache=False,
         )
-    hidden = output.last_hidden_state[0, _placed(row.predecessors[wanted], model)]
-    found = head_logps(model.module, decoder, output, hidden, _placed(row.token_ids[wanted], model), measure)
+    last: Tensor = output.last_hidden_state
+    hidden = last[0, _placed(row.predecessors[wanted], last.device)]
+    targets = _placed(row.token_ids[wanted], last.device)
+    found = head_logps(model.module, decoder, output, hidden, targets, measure)
     logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
     logps[wanted] = found
     return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
@@ -180,13 +182,15 @@ def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     rows = np.repeat(np.arange(len(sequences)), counts)
     columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
-    hidden = output.last_hidden_state[_placed(rows, model), _placed(columns, model)]
-    targets = _placed(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64), model)
+    last: Tensor = output.last_hidden_state
+    hidden = last[_placed(rows, last.device), _placed(columns, last.device)]
+    targets = _placed(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64), last.device)
     return np.split(head_logps(model.module, decoder, output, hidden, targets, measure), np.cumsum(counts)[:-1])
 
 
-def _placed(indices: NDArray[np.int64], model: LanguageModel) -> Tensor:
-    return torch.from_numpy(indices).to(model.device)
+def _placed(indices: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return indices on the device of what they index: of a model on several GPUs, the last layer may be on another."""
+    return torch.from_numpy(indices).to(device)
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
