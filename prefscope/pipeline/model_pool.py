@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import chain
 from typing import get_args
 
@@ -22,10 +23,10 @@ from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope, is_out_of_memory
+from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.headers import BYTES, num_weights
-from prefscope.scoring.memory import available_bytes, bytes_beside_weights
+from prefscope.scoring.memory import available_bytes, bytes_beside_weights, is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
@@ -149,7 +150,8 @@ class ModelPool:
         self._widened_bytes = max(self._widened_bytes, widened_bytes(model))
         try:
             verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
-            return verdict, probe(model, verdict.path, self.token_ids)
+            release_cached(self.device)
+            return verdict, probe(model, verdict.path, self.token_ids, room=partial(self._room_for_passes, model))
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -157,6 +159,11 @@ class ModelPool:
                 "The weights leave too little memory for even a short forward pass",
                 hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
             ) from error
+
+    def _room_for_passes(self, model: LanguageModel) -> float:
+        """Return the bytes of a GPU that forward passes may take: this process's share, less all weights in it."""
+        loaded = sum(_sizes([*self._loaded])) * BYTES[self.dtype]
+        return _room(self.settings, model.device, resident=loaded) - (self.weight_bytes if self.together else loaded)
 
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return a hash of everything that the forward mode and the budget depend on."""
@@ -223,8 +230,7 @@ class ModelPool:
         """Free the memory of all weights."""
         self._loaded.clear()
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cached(self.device)
 
 
 def _read_verdict(text: str | None) -> tuple[ForwardChoice, Budget] | None:
@@ -272,12 +278,18 @@ def gather(
     return ModelPool(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
 
 
-def _room(settings: ScoreSettings, device: torch.device) -> float:
-    """Return a worker's share of the memory, in bytes: on one device, or on those among which its models are split."""
+def _room(settings: ScoreSettings, device: torch.device, *, resident: float = 0.0) -> float:
+    """Return a worker's share of the memory, in bytes: on one device, or on those among which its models are split.
+
+    Args:
+        settings: How many processes share a device.
+        device: The device.
+        resident: Bytes of this process's weights that are already there, which count as free.
+    """
     processes = settings.models.tp
     ranks = processes * (settings.dispatch.workers or 1)
     sharers = math.ceil(ranks / torch.cuda.device_count()) if device.type == "cuda" else ranks
-    return available_bytes(device) / sharers * processes
+    return (available_bytes(device) + resident) / sharers * processes
 
 
 def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:

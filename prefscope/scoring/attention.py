@@ -123,7 +123,8 @@ def packed_attention(
         windows.add(sliding_window)
     if sliding_window is not None and sliding_window >= current.longest:
         sliding_window = None
-    if sliding_window is not None or softcap is not None or query.device.type not in KERNELS:
+    has_kernel = query.device.type in KERNELS and not (query.is_cuda and query.dtype == torch.float64)
+    if sliding_window is not None or softcap is not None or not has_kernel:
         return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
     width = value.shape[-1]
     if width != query.shape[-1]:  # kernels need equal widths; padding with zeros changes nothing
@@ -156,7 +157,7 @@ def _cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tupl
 
 
 def _cuda_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Use the memory-efficient kernel, which supports every dtype and aligns the causal mask at the top left."""
+    """Use the memory-efficient kernel, which aligns the causal mask at the top left; it does not support float64."""
     group = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(group, dim=1) for part in (key, value))
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001

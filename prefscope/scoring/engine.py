@@ -27,6 +27,7 @@ from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
+from prefscope.scoring.memory import is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel, Part
 from prefscope.scoring.packing import pack
 from prefscope.scoring.sequences import TokenSequence
@@ -84,18 +85,11 @@ def score_batch(
                 hint="Shorten it with --max-length, or use a narrower --dtype.",
             ) from error
     # Outside the handler, because the exception's traceback holds the tensors of the failed pass.
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
+    release_cached(model.device)
     halved(sequences)
     middle = len(sequences) // 2
     halves = (sequences[:middle], sequences[middle:])
     return [logps for half in halves for logps in score_batch(model, path, half, halved, measure)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a device ran out of memory."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
 
 
 @torch.inference_mode()
@@ -194,9 +188,12 @@ def _placed(indices: NDArray[np.int64], device: torch.device) -> Tensor:
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
-    """Raise an error for token ids without an embedding, which would crash a GPU."""
+    """Raise an error for token ids without an embedding or a row of the head, which would crash a GPU."""
     embeddings: Any = model.module.get_input_embeddings()
+    head: Any = model.module.get_output_embeddings()
     known = int(embeddings.weight.shape[0])
+    if model.part is None:  # a rank has a slice of the head
+        known = min(known, int(head.weight.shape[0]))
     largest = max(int(sequence.token_ids.max(initial=0)) for sequence in sequences)
     if largest >= known:
         raise ModelError(

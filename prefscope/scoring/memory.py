@@ -18,10 +18,37 @@ SHARD_BYTES = 200 << 20
 """Two copies of the sequences of a shard (pipeline/shards.py): token ids, digests and plan."""
 
 
-def available_bytes(device: torch.device) -> int:
-    """Return a device's free memory in bytes; for CPUs, within the limit of the container, if any."""
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How devices and their libraries say that memory ran out; cuBLAS needs some for its handle."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that a device ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def release_cached(device: torch.device) -> None:
+    """Return memory that torch keeps for later tensors to the device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return a device's free memory in bytes; for CPUs, within the limit of the container, if any.
+
+    On a GPU, memory that torch keeps for later tensors counts as free.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return min(_free_ram(), _container_room())

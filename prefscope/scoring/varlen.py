@@ -44,8 +44,8 @@ def find_varlen(device: torch.device, dtype: torch.dtype, width: int) -> Callabl
     """Return torch's variable-length attention, or None if it does not support this device, dtype or width of heads."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or width > WIDEST_HEAD or width % 8:
         return None
-    if torch.cuda.get_device_capability(device) < FIRST_CAPABLE:
-        return None
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device) < FIRST_CAPABLE:
+        return None  # on ROCm, log-sum-exps have another layout
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

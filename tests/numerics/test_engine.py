@@ -14,16 +14,17 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from prefscope.data.records import PreferencePair
-from prefscope.errors import ResourceError
+from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring import head
 from prefscope.scoring.checkpoints import Checkpoint
-from prefscope.scoring.engine import compute_scope, score_batch
+from prefscope.scoring.engine import compute_scope, forward, score_batch
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.models import LanguageModel, load_model
 from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ModelSettings, TokenizationSettings
+from tests.numerics.families import PACKED, as_loaded, random_model
 
 NATS_A_TOKEN = 1e-4
 CONTEXT = 256
@@ -238,3 +239,10 @@ SCOPE: dict[str, Any] = {
 )
 def test_everything_that_affects_a_number_is_in_the_key(name: str, value: object) -> None:
     assert compute_scope(**{**SCOPE, name: value}) != compute_scope(**SCOPE)
+
+
+def test_a_token_beyond_a_head_that_is_narrower_than_the_embeddings_is_refused() -> None:
+    module = random_model(PACKED["llama, untied head"])
+    module.lm_head = nn.Linear(module.config.hidden_size, 50, bias=False)
+    with pytest.raises(ModelError, match="Token id 50 is outside the model's vocabulary of 50"):
+        forward(as_loaded(module), "padded", [TokenSequence(np.array([1, 2, 50], dtype=np.int32), 1)])
