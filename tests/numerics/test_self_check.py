@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, GPT2Config, PretrainedConfig, PreTrainedModel
 
-from prefscope.scoring import self_check
+from prefscope.scoring import attention, self_check
 from prefscope.scoring.attention import NAME, packed_attention
 from prefscope.scoring.engine import forward
 from prefscope.scoring.models import LanguageModel
@@ -111,11 +111,11 @@ def test_the_check_does_not_change_how_a_model_scores(*, failing: bool) -> None:
     assert found[0].tolist() == pytest.approx(expected[0], abs=NATS_A_TOKEN)
 
 
-def test_sixteen_bits_are_compared_in_float32_and_probed_for_leaks_as_they_are() -> None:
+def test_sixteen_bits_are_compared_in_float32_and_as_they_are() -> None:
     module = random_model(LLAMA, torch.bfloat16)
     seen = dtypes_seen(module)
     check(as_loaded(module), token_pool())
-    assert seen == [torch.float32] * 4 + [torch.bfloat16] * 3
+    assert seen == [torch.float32] * 4 + [torch.bfloat16] * (3 + 4)
 
 
 def test_sixteen_bit_models_are_compared_as_they_are_if_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,3 +231,28 @@ def test_few_distinct_tokens_are_enough(pool: list[int], monkeypatch: pytest.Mon
 def test_a_context_shorter_than_the_probes_is_kept(context: int) -> None:
     model = as_loaded(random_model(GPT2Config(**{**GPT2_SIZE, "n_positions": context})))
     assert check(model, token_pool()) == PACKS
+
+
+@pytest.mark.parametrize("broken", ["outputs of other heads", "log-sum-exps of other heads", "log-sum-exps to base 2"])
+def test_a_kernel_that_is_wrong_in_sixteen_bits_alone_is_not_used(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = attention.KERNELS["cpu"]
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        output, lse = right(query, key, value, scale)
+        if query.dtype == torch.bfloat16:
+            output = output.roll(1, 1) if broken == "outputs of other heads" else output
+            lse = lse.roll(1, 1) if broken == "log-sum-exps of other heads" else lse
+            lse = lse * 1.4427 if broken == "log-sum-exps to base 2" else lse
+        return output, lse
+
+    monkeypatch.setitem(attention.KERNELS, "cpu", kernel)
+    choice = check(as_loaded(random_model(PACKED["qwen2"], torch.bfloat16)), token_pool())
+    assert choice.path == "padded"
+    assert choice.reason.startswith("in bfloat16, packed log-probs are ")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("family", PACKED)
+def test_right_kernels_round_about_as_the_plain_forward_does(family: str, dtype: torch.dtype) -> None:
+    model = as_loaded(random_model(PACKED[family], dtype))
+    assert check(model, token_pool()) == check(as_loaded(random_model(PACKED[family])), token_pool())
