@@ -30,10 +30,11 @@ from prefscope.scoring.logps import token_logps
 from prefscope.scoring.memory import is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel, Part
 from prefscope.scoring.packing import pack
+from prefscope.scoring.precision import full_precision
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
-NUMERICS_VERSION = 5
+NUMERICS_VERSION = 6
 """Part of every store key; to be incremented when a change of this package may change a number."""
 
 Logps = list[NDArray[np.float32]]
@@ -114,7 +115,7 @@ def forward(
     followed: AbstractContextManager[None] = nullcontext()
     if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
         followed = part.ranks.followed(part.number, path, sequences, measure, poisoned)
-    with _poisoning(model, poisoned), followed, products:
+    with _poisoning(model, poisoned), followed, products, full_precision():
         return compute(model, sequences, _measuring(part, measure))
 
 
