@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from transformers import AttentionInterface
 
 from prefscope.errors import PrefscopeError
 from prefscope.scoring.packing import PackedRow, Segment
-from prefscope.scoring.varlen import Level, attend_level, find_varlen, levels_of
+from prefscope.scoring.varlen import MULTIPLE, Paths, attend, find_kernel, paths_of
 
 NAME = "prefscope_packed"
 HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "output_router_logits"})
@@ -44,8 +43,13 @@ class Attended:
     row: PackedRow
     longest: int
     """Tokens of the longest sequence."""
-    levels: dict[torch.device, list[Level]] = field(default_factory=dict)
-    """Levels of the row's tree, by device; computed on demand."""
+    _paths: dict[tuple[torch.device, int | None], list[Paths]] = field(default_factory=dict)
+
+    def paths(self, device: torch.device, window: int | None) -> list[Paths]:
+        """Return the paths of the row's segments on a device; they are computed once."""
+        if (device, window) not in self._paths:
+            self._paths[device, window] = paths_of(self.row, device, window)
+        return self._paths[device, window]
 
 
 _current: ContextVar[Attended | None] = ContextVar("packed_row", default=None)
@@ -123,21 +127,48 @@ def packed_attention(
         windows.add(sliding_window)
     if sliding_window is not None and sliding_window >= current.longest:
         sliding_window = None
-    has_kernel = query.device.type in KERNELS and not (query.is_cuda and query.dtype == torch.float64)
-    if sliding_window is not None or softcap is not None or not has_kernel:
-        return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
     width = value.shape[-1]
-    if width != query.shape[-1]:  # kernels need equal widths; padding with zeros changes nothing
-        widest = max(width, query.shape[-1])
-        query, key, value = (functional.pad(part, (0, widest - part.shape[-1])) for part in (query, key, value))
-    varlen = find_varlen(query.device, query.dtype, query.shape[-1])
-    if varlen is not None:
-        output, total = _by_level(varlen, current, query, key, value, scale)
-    else:
-        output, total = _by_segment(KERNELS[query.device.type], current.row, query, key, value, scale)
+    if softcap is None and (found := _by_path(current, query, key, value, scale, sliding_window, s_aux)) is not None:
+        return found[None, ..., :width].to(query.dtype), None
+    if sliding_window is not None or softcap is not None or query.device.type not in KERNELS:
+        return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
+    query, key, value = _widened(max(width, query.shape[-1]), query, key, value)
+    output, total = _by_segment(KERNELS[query.device.type], current.row, query, key, value, scale)
     if s_aux is not None:
-        output *= torch.sigmoid(total - s_aux.to(total.dtype)).unsqueeze(-1)
+        output *= _share_beside_sinks(total, s_aux)
     return output[None, ..., :width].to(query.dtype), None
+
+
+def _widened(width: int, *parts: Tensor) -> list[Tensor]:
+    """Return tensors of equal width, as kernels need, padded with zeros, which changes nothing."""
+    return [part if part.shape[-1] == width else functional.pad(part, (0, width - part.shape[-1])) for part in parts]
+
+
+def _share_beside_sinks(total: Tensor, sinks: Tensor) -> Tensor:
+    """Return the share of the softmax that sinks leave to the keys, shape (T, heads, 1)."""
+    return torch.sigmoid(total - sinks.to(total.dtype)).unsqueeze(-1)
+
+
+def _by_path(
+    current: Attended,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int | None,
+    sinks: Tensor | None,
+) -> Tensor | None:
+    """Compute attention with one launch for the whole row (varlen.py), or return None if no kernel does it."""
+    widest = max(value.shape[-1], query.shape[-1])
+    widest += -widest % MULTIPLE
+    kernel = find_kernel(query.device, query.dtype, widest, window=window, sums=sinks is not None)
+    if kernel is None:
+        return None
+    query, key, value = (part[0].transpose(0, 1) for part in _widened(widest, query, key, value))
+    output, total = attend(kernel, current.paths(query.device, window), query, key, value, scale)
+    if sinks is None or total is None:
+        return output
+    return output * _share_beside_sinks(total, sinks).to(output.dtype)
 
 
 AttentionInterface.register(NAME, packed_attention)
@@ -156,18 +187,8 @@ def _cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tupl
     return found
 
 
-def _cuda_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Use the memory-efficient kernel, which aligns the causal mask at the top left; it does not support float64."""
-    group = query.shape[1] // key.shape[1]
-    key, value = (part.repeat_interleave(group, dim=1) for part in (key, value))
-    efficient = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
-    options = {"compute_log_sumexp": True, "dropout_p": 0.0, "is_causal": True, "scale": scale}
-    output, lse, *_ = efficient(query, key, value, None, **options)
-    return output, lse[:, :, : query.shape[2]]  # padded to a multiple of 32
-
-
-KERNELS: dict[str, Kernel] = {"cpu": _cpu_kernel, "cuda": _cuda_kernel}
-"""Kernels by type of device; on other devices, scores are computed explicitly, block by block."""
+KERNELS: dict[str, Kernel] = {"cpu": _cpu_kernel}
+"""Kernels for one segment at a time, by type of device; where there is none, scores are computed block by block."""
 
 
 def _by_segment(
@@ -189,24 +210,6 @@ def _by_segment(
             output[below], total[below] = part, lse
         else:
             _join(output[below], total[below], part, lse)
-    return output, total
-
-
-def _by_level(
-    varlen: Callable[..., Any], current: Attended, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Compute the same as `_by_segment` by variable-length attention, level by level of the row's tree."""
-    if query.device not in current.levels:
-        current.levels[query.device] = levels_of(current.row, query.device)
-    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
-    first, *later = current.levels[query.device]
-    part, lse = attend_level(varlen, first, query, key, value, scale)
-    output, total = part.to(_wide(query.dtype)), lse.to(_wide(query.dtype)).contiguous()
-    for level in later:
-        part, lse = attend_level(varlen, level, query, key, value, scale)
-        joined, sums = output[level.queries], total[level.queries]
-        _join(joined, sums, part, lse)
-        output[level.queries], total[level.queries] = joined, sums
     return output, total
 
 
