@@ -36,6 +36,17 @@ class NotPackableError(PrefscopeError):
     """The model needs something of its attention that packing does not support."""
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive queries of a segment with the keys that at least one of them sees."""
+
+    queries: slice
+    keys: Tensor
+    """Indices in the row, shape (K,)."""
+    mask: Tensor
+    """Whether each query sees each key, shape (queries, K)."""
+
+
 @dataclass(slots=True)
 class Attended:
     """The packed row that a model currently attends over."""
@@ -44,12 +55,19 @@ class Attended:
     longest: int
     """Tokens of the longest sequence."""
     _paths: dict[tuple[torch.device, int | None], list[Paths]] = field(default_factory=dict)
+    _blocks: dict[tuple[torch.device, int | None], list[Block]] = field(default_factory=dict)
 
     def paths(self, device: torch.device, window: int | None) -> list[Paths]:
         """Return the paths of the row's segments on a device; they are computed once."""
         if (device, window) not in self._paths:
             self._paths[device, window] = paths_of(self.row, device, window)
         return self._paths[device, window]
+
+    def blocks(self, device: torch.device, window: int | None) -> list[Block]:
+        """Return the row's blocks of queries on a device; they are computed once."""
+        if (device, window) not in self._blocks:
+            self._blocks[device, window] = [*_blocks_of(self.row, device, window)]
+        return self._blocks[device, window]
 
 
 _current: ContextVar[Attended | None] = ContextVar("packed_row", default=None)
@@ -240,15 +258,19 @@ def _by_blocks(
     """Compute attention by blocks of queries with explicit scores; supports windows and soft caps, on every device."""
     heads, tokens = query.shape[1:3]
     output = torch.empty((1, tokens, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
-    for segment in current.row.segments:
+    for block in current.blocks(query.device, window):
+        keys, values = key[0][:, block.keys], value[0][:, block.keys]
+        found = _block(query[0, :, block.queries], keys, values, scale, block.mask, softcap, sinks)
+        output[0, block.queries] = found.transpose(0, 1)
+    return output
+
+
+def _blocks_of(row: PackedRow, device: torch.device, window: int | None) -> Iterator[Block]:
+    for segment in row.segments:
         for start in range(segment.start, segment.stop, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, segment.stop)
-            seen = _seen(current.row, segment, start, stop, window).to(query.device)
-            mask = _mask(stop - start, len(seen), window, query.device)
-            output[0, start:stop] = _block(
-                query[0, :, start:stop], key[0][:, seen], value[0][:, seen], scale, mask, softcap, sinks
-            ).transpose(0, 1)
-    return output
+            seen = _seen(row, segment, start, stop, window).to(device)
+            yield Block(slice(start, stop), seen, _mask(stop - start, len(seen), window, device))
 
 
 def _seen(row: PackedRow, segment: Segment, start: int, stop: int, window: int | None) -> Tensor:
