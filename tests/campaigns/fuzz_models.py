@@ -47,7 +47,7 @@ _ODD_CONFIG: dict[str, Any] = {
 
 def _copy(folder: Path) -> Path:
     """Return a copy of the bundled policy, and replace the speed probe, which would take most of the time."""
-    model_pool.probe = lambda *_: Budget(2048, 1000.0)  # type: ignore[attr-defined]
+    model_pool.probe = lambda *_, **__: Budget(2048, 1000.0)  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     return Path(shutil.copytree(sample_data() / "tiny-policy", folder / "model"))
 

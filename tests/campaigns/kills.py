@@ -75,7 +75,7 @@ def _score(arguments: list[str], sender: Connection | None = None, prepare: Call
         prepare()
     torch.set_num_threads(1)
     manifest.dt = SimpleNamespace(datetime=_StillClock, UTC=dt.UTC)  # type: ignore[assignment, attr-defined]
-    model_pool.probe = lambda *_: Budget(256, 1000.0)  # type: ignore[attr-defined]
+    model_pool.probe = lambda *_, **__: Budget(256, 1000.0)  # type: ignore[attr-defined]
     code = run(arguments)
     if sender is not None:
         sender.send([*sys.modules])

@@ -18,6 +18,7 @@ from prefscope.ledger.marks import Decision, Mark
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import LossChoice, PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.dialogs import export as export_dialog
 from prefscope.tui.dialogs.export import ExportDialog
 from prefscope.tui.model.knobs import knobs
 from prefscope.tui.model.session import Session, Sort
@@ -251,10 +252,13 @@ def test_an_empty_ledger_is_exported_as_a_header(tmp_path: Path, show: Show) -> 
 # Writing
 
 
-def test_a_written_file_is_reported_with_its_number_of_pairs(session: Session, show: Show) -> None:
+def test_a_written_file_is_reported_with_its_number_of_pairs(
+    session: Session, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_dialog, "STARTED_SECONDS", 60)
     terminal = show(session)
     terminal.press("enter")
-    assert "Writing demo-view.csv" in terminal.text
+    terminal.wait_for(lambda: "Writing demo-view.csv" in terminal.text)
     terminal.finish()
     assert "14 pairs → demo-view.csv" in terminal.text
     assert not isinstance(terminal.app.screen, ExportDialog)
