@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,7 +35,7 @@ NO_TEXTS = {
     "null": pa.array([None], pa.string()),
     "boolean": pa.array([True]),
     "integer": pa.array([5], pa.uint8()),
-    "half float": pa.array([5.0], pa.float16()),
+    "half float": pa.array(np.array([5.0], np.float16)),
     "float": pa.array([float("nan")]),
     "decimal": pa.array([Decimal("5.0")]),
     "date": pa.array([dt.date(2024, 1, 2)]),
