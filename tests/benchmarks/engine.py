@@ -98,13 +98,15 @@ def real_work(arguments: argparse.Namespace) -> Work:
 def random_work(arguments: argparse.Namespace) -> Work:
     """Return the work of a model of random weights on random pairs, as policy and as reference."""
     device = pick_device(arguments.device)
+    heads = max(arguments.hidden // 64, 1)
+    key_heads = max(number for number in range(1, max(heads // 4, 1) + 1) if heads % number == 0)
     config = LlamaConfig(
         hidden_size=arguments.hidden,
         intermediate_size=arguments.inner or 4 * arguments.hidden,
         num_hidden_layers=arguments.layers,
         vocab_size=arguments.vocab,
-        num_attention_heads=max(arguments.hidden // 64, 1),
-        num_key_value_heads=max(arguments.hidden // 256, 1),
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
         max_position_embeddings=16_384,
         tie_word_embeddings=True,
     )
