@@ -62,11 +62,12 @@ def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
     """
     keymap: dict[str, str] = {}
     known = {one.id for nodes in TOGETHER for one in _bindings(nodes) if one.id}
-    for name, value in keys.items():
+    for given, value in keys.items():
+        name = given if given in known else given.replace("-former", "-previous")  # their names in earlier releases
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
             hint = f"Similar ids: {', '.join(map(repr, near))}." if near else ""
-            raise UsageError(f"No binding has the id {name!r}", where=WHERE, hint=hint)
+            raise UsageError(f"No binding has the id {given!r}", where=WHERE, hint=hint)
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
         if not texts:
             raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'For example: {name} = "f5".')

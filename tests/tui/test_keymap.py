@@ -26,6 +26,10 @@ def test_keys_can_be_given_as_characters_or_names() -> None:
     assert checked_keys({"help": ["!", "f2"]}) == {"help": "exclamation_mark,f2"}
 
 
+def test_ids_of_earlier_releases_still_work() -> None:
+    assert checked_keys({"pairs-former-wrong": "f5"}) == {"pairs-previous-wrong": "f5"}
+
+
 def test_every_binding_can_be_given_another_key() -> None:
     assert [one.description for nodes in TOGETHER for one in _bindings(nodes) if not one.id] == []
 

@@ -33,7 +33,7 @@ class TextsDialog(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "cycle(1)", "Next text", priority=True, id="texts-next"),
-        Binding("shift+tab", "cycle(-1)", "Previous text", show=False, priority=True, id="texts-former"),
+        Binding("shift+tab", "cycle(-1)", "Previous text", show=False, priority=True, id="texts-previous"),
         Binding("y", "copy", "Copy text", id="texts-copy"),
         Binding("escape,q,p", "dismiss", "Back", id="texts-back"),
     ]

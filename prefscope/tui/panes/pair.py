@@ -56,9 +56,9 @@ class PairPane(MarkingPane):
     HELP = "One pair, token by token. The background colour shows Δ = policy − reference log-prob; s adds its sign."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
-        Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-former"),
+        Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
         Binding("n", "wrong(1)", "Wrong", key_display="n/N", id="pair-next-wrong"),
-        Binding("N", "wrong(-1)", "Previous wrong pair", show=False, id="pair-former-wrong"),
+        Binding("N", "wrong(-1)", "Previous wrong pair", show=False, id="pair-previous-wrong"),
         Binding("tab,shift+tab", "switch", "Side", key_display="tab", id="pair-side"),
         Binding("v", "values", "Value", id="pair-values"),
         Binding("d", "differing", "Diff", id="pair-differing"),

@@ -34,7 +34,7 @@ class FilterInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "complete", "Complete", id="filter-complete"),
-        Binding("up", "recall(-1)", "Previous filter", show=False, id="filter-former"),
+        Binding("up", "recall(-1)", "Previous filter", show=False, id="filter-previous"),
         Binding("down", "recall(1)", "Next filter", show=False, id="filter-next"),
         Binding("escape", "leave", "Back to the pairs", id="filter-leave"),
     ]

@@ -24,7 +24,7 @@ class KnobList(Widget, can_focus=True):
 
     HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ resets it, backspace resets all."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "pick(-1)", "Knob", key_display="↑↓", id="knob-former"),
+        Binding("up,k", "pick(-1)", "Knob", key_display="↑↓", id="knob-previous"),
         Binding("down,j", "pick(1)", "Next knob", show=False, id="knob-next"),
         Binding("left_square_bracket,left,h", "turn(-1)", "Move", key_display="[ ]", id="knob-down"),
         Binding("right_square_bracket,right,l", "turn(1)", "Move up", show=False, id="knob-up"),

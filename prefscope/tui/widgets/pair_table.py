@@ -39,7 +39,7 @@ class PairTable(ScrollView, can_focus=True):
         Binding("home,g", "edge('first')", "First pair", show=False, id="pairs-first"),
         Binding("end,G", "edge('last')", "Last pair", show=False, id="pairs-last"),
         Binding("n", "wrong(1)", "Next wrong", id="pairs-next-wrong"),
-        Binding("N", "wrong(-1)", "Previous wrong", show=False, id="pairs-former-wrong"),
+        Binding("N", "wrong(-1)", "Previous wrong", show=False, id="pairs-previous-wrong"),
         Binding("s", "sort", "Sort", id="pairs-sort"),
         Binding("<", "choose(-1)", "Column to the left", show=False, id="pairs-column-left"),
         Binding(">", "choose(1)", "Column to the right", show=False, id="pairs-column-right"),

@@ -32,7 +32,7 @@ class RunTable(DataTable[Text]):
         "instead of A on all screens. Tab moves to the quadrants."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "cursor_up", "Run B", key_display="↑↓", id="runs-former"),
+        Binding("up,k", "cursor_up", "Run B", key_display="↑↓", id="runs-previous"),
         Binding("down,j", "cursor_down", "Next run", show=False, id="runs-next"),
         Binding("enter", "select_cursor", "Show it instead of A", id="runs-show"),
         Binding("tab", "app.focus_next", "Quadrants", id="runs-quadrants"),

@@ -57,9 +57,9 @@ class TokenView(ScrollView):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "move(1)", "Token", key_display="h/l", id="token-next"),
-        Binding("left,h", "move(-1)", "Previous token", show=False, id="token-former"),
+        Binding("left,h", "move(-1)", "Previous token", show=False, id="token-previous"),
         Binding("w", "extreme(1)", "Extreme", key_display="w/b", id="token-extreme"),
-        Binding("b", "extreme(-1)", "Previous extreme token", show=False, id="token-former-extreme"),
+        Binding("b", "extreme(-1)", "Previous extreme token", show=False, id="token-previous-extreme"),
         Binding("down,j", "line(1)", "Line down", show=False, id="token-down"),
         Binding("up,k", "line(-1)", "Line up", show=False, id="token-up"),
         Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, id="token-page-down"),
