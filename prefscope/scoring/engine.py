@@ -153,16 +153,14 @@ def _packed(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     row = pack(sequences)
     wanted = np.flatnonzero(row.scored)
     decoder = decoder_of(model.module)
+    input_ids, positions, predecessors, targets = _uploaded(
+        [row.token_ids, row.positions, row.predecessors[wanted], row.token_ids[wanted]], model.device
+    )
     with attending(row):
-        output = decoder(
-            input_ids=_placed(row.token_ids, model.device)[None],
-            position_ids=_placed(row.positions, model.device)[None],
-            use_cache=False,
-        )
-    last: Tensor = output.last_hidden_state
-    hidden = last[0, _placed(row.predecessors[wanted], last.device)]
-    targets = _placed(row.token_ids[wanted], last.device)
-    found = head_logps(model.module, decoder, output, hidden, targets, measure)
+        output = decoder(input_ids=input_ids[None], position_ids=positions[None], use_cache=False)
+    last: Tensor = output.last_hidden_state  # of a model on several GPUs, this may be on another than the embeddings
+    hidden = last[0, predecessors.to(last.device)]
+    found = head_logps(model.module, decoder, output, hidden, targets.to(last.device), measure)
     logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
     logps[wanted] = found
     return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
@@ -175,17 +173,25 @@ def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: M
     if varies_with_length(model.module.config):
         reset_rotary_lengths(decoder)
     output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    rows = np.repeat(np.arange(len(sequences)), counts)
-    columns = np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences])
     last: Tensor = output.last_hidden_state
-    hidden = last[_placed(rows, last.device), _placed(columns, last.device)]
-    targets = _placed(np.concatenate([s.scored_ids for s in sequences]).astype(np.int64), last.device)
+    rows, columns, targets = _uploaded(
+        [
+            np.repeat(np.arange(len(sequences)), counts),
+            np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences]),
+            np.concatenate([s.scored_ids for s in sequences]).astype(np.int64),
+        ],
+        last.device,
+    )
+    hidden = last[rows, columns]
     return np.split(head_logps(model.module, decoder, output, hidden, targets, measure), np.cumsum(counts)[:-1])
 
 
-def _placed(indices: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return indices on the device of what they index: of a model on several GPUs, the last layer may be on another."""
-    return torch.from_numpy(indices).to(device)
+def _uploaded(arrays: Sequence[NDArray[np.int64]], device: torch.device) -> Sequence[Tensor]:
+    """Return arrays on a device, sent there at once."""
+    together = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda" and torch.cuda.is_available():
+        together = together.pin_memory()  # from where a copy need not wait for the device
+    return torch.split(together.to(device, non_blocking=True), [len(array) for array in arrays])
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:

@@ -38,7 +38,7 @@ class Paths:
     queries: slice
     """Of the row."""
     keys: Tensor
-    """Indices in the row, segment by segment, shape (K,)."""
+    """Indices in the row, segment by segment. int32, shape (K,)."""
     query_starts: Tensor
     """Start of each segment's queries, followed by their number. int32, shape (segments + 1,)."""
     key_starts: Tensor
@@ -115,22 +115,20 @@ def _piece(
     device: torch.device,
     window: int | None,
 ) -> Paths:
-    segments, keys = row.segments[first:stop], seen[first:stop]
-    queries = [segment.stop - segment.start for segment in segments]
-    sizes = [len(one) for one in keys]
+    segments, keys = row.segments[first:stop], np.concatenate(seen[first:stop])
+    queries, sizes = [segment.stop - segment.start for segment in segments], [len(one) for one in seen[first:stop]]
+    starts = [np.cumsum([0, *counts]) for counts in (queries, sizes)]
+    together = torch.from_numpy(np.concatenate([keys, *starts]).astype(np.int32)).to(device)  # one copy to the device
+    keys_there, query_starts, key_starts = torch.split(together, [len(keys), *map(len, starts)])
     return Paths(
         queries=slice(segments[0].start, segments[-1].stop),
-        keys=torch.from_numpy(np.concatenate(keys)).to(device),
-        query_starts=_starts(queries, device),
-        key_starts=_starts(sizes, device),
+        keys=keys_there,
+        query_starts=query_starts,
+        key_starts=key_starts,
         longest_query=max(queries),
         longest_key=max(sizes),
         window=window,
     )
-
-
-def _starts(counts: list[int], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.cumsum([0, *counts]).astype(np.int32)).to(device)
 
 
 def attend(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PretrainedConfig
 
 from prefscope.scoring.engine import forward
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.self_check import follow
 from tests.numerics.fake_cuda import fake_gpus, fake_model
-from tests.numerics.families import PACKED, related_sequences
+from tests.numerics.families import PACKED, changed, related_sequences
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +46,8 @@ MAPS = {
     ),
     "learnt positions": ("gpt2, learnt positions", GPT2),
 }
+VIEWS = {"device", "transpose", "numpy_T", "slice", "unsqueeze", "view", "select", "reshape", "empty"}
+"""Operators that launch no kernel."""
 DTYPES = [torch.bfloat16, torch.float32]
 
 
@@ -67,3 +76,62 @@ def test_a_model_spread_over_two_gpus_runs(
         follow(model, path)
         found = forward(model, path, related_sequences())
     assert [len(logps) for logps in found] == [sequence.num_scored for sequence in related_sequences()]
+
+
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operators, and copies between the host and GPUs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operators: Counter[str] = Counter()
+        self.uploads = self.downloads = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run and count an operator."""
+        del types
+        found = func(*args, **(kwargs or {}))
+        self.operators[func.overloadpacket.__name__] += 1
+        if isinstance(found, Tensor) and args and isinstance(args[0], Tensor):
+            directions = (args[0].device.type, found.device.type)
+            self.uploads += directions == ("cpu", "cuda")
+            self.downloads += directions == ("cuda", "cpu")
+        return found
+
+
+def trace(config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    found = Trace()
+    with fake_gpus(monkeypatch):
+        model = fake_model(config, dtype)
+        follow(model, "packed")
+        forward(model, "packed", related_sequences())
+        with found:
+            forward(model, "packed", related_sequences())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "operator", "windows"),
+    [
+        ("llama, tied head", torch.bfloat16, "_flash_attention_forward", 1),
+        ("llama, tied head", torch.float32, "_efficient_attention_forward", 1),
+        ("mistral, a window in all layers", torch.bfloat16, "_flash_attention_forward", 1),
+        ("gpt_oss, sinks, experts and a window", torch.bfloat16, "_flash_attention_forward", 2),
+    ],
+)
+def test_a_batch_takes_one_launch_of_attention_a_layer_and_few_copies(
+    family: str, dtype: torch.dtype, operator: str, windows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PACKED[family]
+    found = trace(config, dtype, monkeypatch)
+    assert found.operators[operator] == config.num_hidden_layers
+    assert found.uploads == 1 + windows  # the row, and its paths for each width of window
+    assert found.downloads == 1
+
+
+def test_a_layer_launches_no_more_kernels_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    shallow = trace(PACKED["llama, tied head"], torch.bfloat16, monkeypatch)
+    deep = trace(changed(PACKED["llama, tied head"], num_hidden_layers=3), torch.bfloat16, monkeypatch)
+    launches = {name: count for name, count in (deep.operators - shallow.operators).items() if name not in VIEWS}
+    assert sum(launches.values()) <= 41, launches
