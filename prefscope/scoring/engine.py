@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prefscope.errors import ModelError, ResourceError
+from prefscope.errors import ModelError, ResourceError, was_interrupted
 from prefscope.scoring.attention import attending
 from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
 from prefscope.scoring.forward_mode import ForwardMode
@@ -115,8 +115,13 @@ def forward(
     followed: AbstractContextManager[None] = nullcontext()
     if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
         followed = part.ranks.followed(part.number, path, sequences, measure, poisoned)
-    with _poisoning(model, poisoned), followed, products, full_precision():
-        return compute(model, sequences, _measuring(part, measure))
+    try:
+        with _poisoning(model, poisoned), followed, products, full_precision():
+            return compute(model, sequences, _measuring(part, measure))
+    except RuntimeError as error:
+        if was_interrupted(error):  # ctrl+C may leave torch's stack of modes short, which fails on the way out
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _measuring(part: Part | None, measure: Measure) -> Measure:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from prefscope.data.records import PreferencePair
 from prefscope.errors import ModelError, ResourceError
-from prefscope.scoring import head
+from prefscope.scoring import engine, head
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import compute_scope, forward, score_batch
 from prefscope.scoring.forward_mode import ForwardMode
@@ -246,3 +246,18 @@ def test_a_token_beyond_a_head_that_is_narrower_than_the_embeddings_is_refused()
     module.lm_head = nn.Linear(module.config.hidden_size, 50, bias=False)
     with pytest.raises(ModelError, match="Token id 50 is outside the model's vocabulary of 50"):
         forward(as_loaded(module), "padded", [TokenSequence(np.array([1, 2, 50], dtype=np.int32), 1)])
+
+
+def test_an_interrupt_that_leaves_torchs_stack_of_modes_short_stays_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = random_model(PACKED["llama, untied head"])
+
+    def interrupt(*_: object) -> None:
+        torch.overrides._pop_mode()  # type: ignore[no-untyped-call]
+        raise KeyboardInterrupt
+
+    module.get_input_embeddings().register_forward_pre_hook(interrupt)
+    monkeypatch.setattr(engine, "matrix_products", lambda *_: ("", torch.overrides.BaseTorchFunctionMode()))
+    with pytest.raises(KeyboardInterrupt):
+        forward(as_loaded(module), "padded", [TokenSequence(np.array([1, 2, 3], dtype=np.int32), 1)])
