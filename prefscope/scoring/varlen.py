@@ -48,14 +48,14 @@ class Paths:
     """Number of tokens that a query sees, including itself."""
 
 
-Kernel = Callable[[Paths, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor | None]]
+PathKernel = Callable[[Paths, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor | None]]
 """Takes paths, queries (Q, heads, width), keys and values (K, key heads, width), and the scale.
 Returns the output (Q, heads, width), and the log-sum-exp (Q, heads) if the kernel has it in that form."""
 
 
 def find_kernel(
     device: torch.device, dtype: torch.dtype, width: int, *, window: int | None, sums: bool
-) -> Kernel | None:
+) -> PathKernel | None:
     """Return a kernel for paths, or None if there is none for this device, dtype and width of heads.
 
     Args:
@@ -132,7 +132,7 @@ def _piece(
 
 
 def attend(
-    kernel: Kernel, pieces: list[Paths], query: Tensor, key: Tensor, value: Tensor, scale: float
+    kernel: PathKernel, pieces: list[Paths], query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor | None]:
     """Compute attention over a packed row.
 

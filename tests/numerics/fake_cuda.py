@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from prefscope.scoring import attention
 from prefscope.scoring.models import LanguageModel
 
 GUARD = """
@@ -91,6 +92,7 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     # A GPU computes experts in float32 without the grouped product; only the shapes of fake tensors insist on bfloat16.
     monkeypatch.setattr(_meta_registrations, "_meta_grouped_mm_common", grouped_product)
+    monkeypatch.setattr(attention, "_keeps_windows", lambda *_: True)  # there are no values to compare
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
     monkeypatch.setattr(Tensor, "numpy", zeros)
     monkeypatch.setattr(torch, "from_numpy", shaped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 from prefscope.scoring import attention, varlen
-from prefscope.scoring.attention import attending
+from prefscope.scoring.attention import NotPackableError, attending
 from prefscope.scoring.engine import forward
 from prefscope.scoring.packing import PackedRow, pack
 from prefscope.scoring.self_check import follow
-from prefscope.scoring.varlen import MOST_COPIES, Kernel, Paths, find_kernel, paths_of
+from prefscope.scoring.varlen import MOST_COPIES, PathKernel, Paths, find_kernel, paths_of
 from tests.numerics.emulated_cuda import emulated_operators
 from tests.numerics.families import NATS_A_TOKEN, PACKED, as_loaded, plain_logps, random_model, related_sequences
 from tests.numerics.rows import attended, deep, dense, drawn, sequences_of, tree, unrelated
@@ -53,7 +54,7 @@ TRAITS: list[dict[str, Any]] = [
 def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let tensors on the CPU take the kernels that those on a capable GPU take."""
 
-    def find(_: torch.device, dtype: torch.dtype, width: int, *, window: int | None, sums: bool) -> Kernel | None:
+    def find(_: torch.device, dtype: torch.dtype, width: int, *, window: int | None, sums: bool) -> PathKernel | None:
         return find_kernel(CUDA, dtype, width, window=window, sums=sums)
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
@@ -95,6 +96,28 @@ def test_every_family_has_the_log_probs_of_its_plain_forward(family: str) -> Non
     found = forward(model, "packed", sequences)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=NATS_A_TOKEN)
+
+
+@pytest.mark.parametrize("wrong", [1, -1])
+def test_a_kernel_with_another_window_than_asked_for_is_not_used(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int | None] = []
+
+    def kernel(paths: Paths, *rest: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        calls.append(paths.window)
+        return varlen._flash(replace(paths, window=(paths.window or 0) + wrong), *rest)
+
+    monkeypatch.setattr(attention, "find_kernel", lambda *_, **__: kernel)
+    row = ROWS["a forest"]
+    inputs = drawn(row, dtype=torch.bfloat16, window=6)
+    torch.testing.assert_close(attended(row, inputs).double(), dense(row, inputs), rtol=0, atol=3e-2)
+    assert set(calls) == {attention.CHECKED_WINDOW}
+
+
+def test_a_kernel_without_sums_for_the_sinks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "find_kernel", lambda *_, **__: varlen._efficient)
+    row = ROWS["a forest"]
+    with pytest.raises(NotPackableError, match="no log-sum-exp"):
+        attended(row, drawn(row, sinks=True))
 
 
 def test_a_path_has_the_keys_of_all_ancestors_and_its_own() -> None:
