@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -161,17 +161,27 @@ class ModelPool:
                 hint="Use a narrower --dtype, --device-map auto to spread the model, or --device cpu.",
             ) from error
 
+    @property
+    def _resident_bytes(self) -> int:
+        """Bytes of the weights that are loaded now; weights of unknown number count as 0."""
+        return sum(_sizes([*self._loaded])) * BYTES[self.dtype]
+
     def _room_for_passes(self, model: LanguageModel) -> float:
         """Return the bytes of a GPU that forward passes may take: this process's share, less all weights in it."""
-        loaded = sum(_sizes([*self._loaded])) * BYTES[self.dtype]
-        return _room(self.settings, model.device, resident=loaded) - (self.weight_bytes if self.together else loaded)
+        ranks = self.settings.models.tp  # each has its part of the weights on a GPU
+        weights = self.weight_bytes if self.together else self._resident_bytes
+        share = _room(self.settings, model.device, resident=self._resident_bytes / ranks) / ranks
+        return min(share - weights / ranks, available_bytes(model.device))
 
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return a hash of everything that the forward mode and the budget depend on."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         asked = (self.settings.models.attn, self.settings.models.device_map, self.settings.models.tp)
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
-        parts = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
+        parts: list[Any] = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
+        if self.device.type == "cuda":  # the magnitude of the memory, which small changes leave as it is
+            room = _room(self.settings, self.device, resident=self._resident_bytes)
+            parts += [int(room).bit_length(), self.weight_bytes if self.together else 0]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
     def _scored(self, candidate: Candidate, verdict: ForwardChoice, budget: Budget) -> ScoredModel:
@@ -286,7 +296,8 @@ def why_wide(candidates: Sequence[Candidate], device: torch.device, dtype: str) 
     narrow = [one.stored_dtype for one in candidates if one.stored_dtype in SIXTEEN_BITS]
     if device.type == "cpu" or not narrow or dtype in SIXTEEN_BITS:
         return ""
-    stored = " and ".join(f"the {one.role} ({one.stored_dtype})" for one in candidates)
+    names = {"ref": "reference"}
+    stored = " and ".join(f"the {names.get(one.role, one.role)} ({one.stored_dtype})" for one in candidates)
     return (
         f"Warning: {stored} are stored in different dtypes, so both are computed in {dtype}, which takes a GPU about "
         f"15 times as long as 16 bits. If the trainer computed in {narrow[0]}, pass --dtype {narrow[0]}."
