@@ -68,6 +68,8 @@ def checked_keys(keys: Mapping[str, object]) -> dict[str, str]:
             near = difflib.get_close_matches(given, known, n=3, cutoff=0.4)
             hint = f"Similar ids: {', '.join(map(repr, near))}." if near else ""
             raise UsageError(f"No binding has the id {given!r}", where=WHERE, hint=hint)
+        if name in keymap:
+            raise UsageError(f"{name} is set twice, once by its old name", where=WHERE, hint="Remove one of the two.")
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
         if not texts:
             raise UsageError(f"{name} needs a key or a list of keys", where=WHERE, hint=f'For example: {name} = "f5".')

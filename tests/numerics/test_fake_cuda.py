@@ -51,17 +51,28 @@ VIEWS = {"device", "transpose", "numpy_T", "slice", "unsqueeze", "view", "select
 DTYPES = [torch.bfloat16, torch.float32]
 
 
+def assert_runs(
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    path: ForwardMode,
+    monkeypatch: pytest.MonkeyPatch,
+    placed: Mapping[str, str] | None = None,
+) -> None:
+    sequences = related_sequences()
+    with fake_gpus(monkeypatch):
+        model = fake_model(config, dtype, placed)
+        follow(model, path)
+        found = forward(model, path, sequences)
+    assert [len(logps) for logps in found] == [sequence.num_scored for sequence in sequences]
+
+
 @pytest.mark.parametrize("path", ["packed", "padded"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", PACKED)
 def test_every_family_runs_on_a_gpu(
     family: str, dtype: torch.dtype, path: ForwardMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fake_gpus(monkeypatch):
-        model = fake_model(PACKED[family], dtype)
-        follow(model, path)
-        found = forward(model, path, related_sequences())
-    assert [len(logps) for logps in found] == [sequence.num_scored for sequence in related_sequences()]
+    assert_runs(PACKED[family], dtype, path, monkeypatch)
 
 
 @pytest.mark.parametrize("path", ["packed", "padded"])
@@ -71,11 +82,7 @@ def test_a_model_spread_over_two_gpus_runs(
     case: str, dtype: torch.dtype, path: ForwardMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, placed = MAPS[case]
-    with fake_gpus(monkeypatch):
-        model = fake_model(PACKED[family], dtype, placed)
-        follow(model, path)
-        found = forward(model, path, related_sequences())
-    assert [len(logps) for logps in found] == [sequence.num_scored for sequence in related_sequences()]
+    assert_runs(PACKED[family], dtype, path, monkeypatch, placed)
 
 
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]

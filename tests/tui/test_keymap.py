@@ -41,10 +41,14 @@ def test_every_binding_can_be_given_another_key() -> None:
         ({"pairs-sort": "e"}, "pairs-sort and export would have the same key 'e'"),
         ({"export": "s"}, "export and pairs-sort would have the same key 's'"),
         ({"pairs-sort": "f5", "pairs-open": "f5"}, "pairs-sort and pairs-open would have the same key 'f5'"),
+        (
+            {"pairs-former-wrong": "f5", "pairs-previous-wrong": "f6"},
+            "pairs-previous-wrong is set twice, once by its old name",
+        ),
         ({"pairs-sort": 5}, "pairs-sort needs a key or a list of keys"),
         ({"pairs-sort": []}, "pairs-sort needs a key or a list of keys"),
     ],
-    ids=["unknown", "of a screen", "of a widget", "given twice", "a number", "none"],
+    ids=["unknown", "of a screen", "of a widget", "given twice", "old and new name", "a number", "none"],
 )
 def test_invalid_keys_are_reported(keys: Mapping[str, object], told: str) -> None:
     with pytest.raises(UsageError) as caught:

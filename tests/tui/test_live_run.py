@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,21 +91,24 @@ def _settings(tmp_path: Path) -> ScoreSettings:
     return settings_in(tmp_path)
 
 
-@pytest.fixture(name="held")
-def _held(settings: ScoreSettings, tmp_path: Path) -> Iterator[Terminal]:
-    """Return a terminal with a run that is held after three batches."""
-    with ExitStack() as stack:
-        yield start(stack, settings, tmp_path)
-
-
-def start(stack: ExitStack, settings: ScoreSettings, folder: Path) -> Terminal:
-    """Start a run from the load screen that is held after three batches, and return it with their numbers shown."""
+@contextmanager
+def started(folder: Path) -> Iterator[Terminal]:
+    """Start a run from the load screen that is held after three batches, and yield it with their numbers shown."""
     (folder / "hold").touch()
-    app = PrefscopeApp(None, settings=settings, ledger=folder / "ledger.parquet")
-    terminal = stack.enter_context(Terminal(app, (120, 36)))
-    terminal.click("#score", 3, 0)
-    wait_for_some(terminal)
-    return terminal
+    app = PrefscopeApp(None, settings=settings_in(folder), ledger=folder / "ledger.parquet")
+    with pytest.MonkeyPatch.context() as patch, Terminal(app, (120, 36)) as terminal:
+        patch.setattr(worker_run, "WORKER", slow_worker(folder))
+        patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
+        terminal.click("#score", 3, 0)
+        wait_for_some(terminal)
+        yield terminal
+
+
+@pytest.fixture(name="held")
+def _held(tmp_path: Path) -> Iterator[Terminal]:
+    """Return a terminal with a run that is held after three batches."""
+    with started(tmp_path) as terminal:
+        yield terminal
 
 
 def release(folder: Path) -> None:
@@ -116,11 +119,7 @@ def release(folder: Path) -> None:
 @pytest.fixture(name="partial", scope="module")
 def _partial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """Return another one, for tests that only look."""
-    folder = tmp_path_factory.mktemp("partial")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(worker_run, "WORKER", slow_worker(folder))
-        patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
-        terminal = start(stack, settings_in(folder), folder)
+    with started(tmp_path_factory.mktemp("partial")) as terminal:
         terminal.sleep(0.6)
         yield terminal
 
@@ -138,10 +137,7 @@ class Watched:
 @pytest.fixture(name="watched", scope="module")
 def _watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(worker_run, "WORKER", slow_worker(folder))
-        patch.setattr(idle_timer, "IDLE_AFTER", 0.0)
-        terminal = start(stack, settings_in(folder), folder)
+    with started(folder) as terminal:
         terminal.press("2", "space")
         marked = (folder / "ledger.marks.json").is_file()
         release(folder)
