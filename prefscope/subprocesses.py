@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -42,6 +43,14 @@ class Child:
         if self.log is not None and not (keep_log and self.where):
             self.log.unlink(missing_ok=True)
         return code
+
+
+def module_command(name: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this program in a child process.
+
+    With -P, Python imports nothing from the working folder, where a download may have put a torch.py.
+    """
+    return (sys.executable, "-P", "-m", name)
 
 
 def start_child(

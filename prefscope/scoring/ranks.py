@@ -30,9 +30,9 @@ from prefscope.scoring.head import Measure
 from prefscope.scoring.models import LanguageModel, Part, load_model
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import ModelSettings
-from prefscope.subprocesses import Child, start_child
+from prefscope.subprocesses import Child, module_command, start_child
 
-COMMAND = (sys.executable, "-m", "prefscope.scoring.rank_process")
+COMMAND = module_command("prefscope.scoring.rank_process")
 HOST = "127.0.0.1"
 LONGEST_LOAD = timedelta(hours=2)
 SECONDS_APART = 60.0

@@ -88,3 +88,10 @@ def test_a_lone_surrogate_makes_a_bad_row(
     code, out, err = program("score", data)
     assert (code, out) == (2, "")
     assert "  half.jsonl:1: the row contains half of a character, a lone surrogate (\\ud800)\n" in err
+
+
+def test_a_worker_runs_no_code_of_the_working_folder(program: Program, pairs: Path, models: list[str]) -> None:
+    for name in ("torch", "numpy", "prefscope"):
+        Path(f"{name}.py").write_text("open('ran', 'w').close()", encoding="utf-8")
+    code, _, err = program("score", pairs, *models, "--workers", "1", "-o", "out.parquet")
+    assert (code, Path("ran").exists()) == (0, False), err

@@ -72,3 +72,8 @@ def test_no_module_is_too_long() -> None:
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
     assert statistics.median(lengths.values()) <= MEDIAN_MODULE
+
+
+def test_only_one_place_starts_python_so_that_no_child_imports_files_of_the_working_folder() -> None:
+    starting = [file.name for file in PACKAGE.rglob("*.py") if "sys.executable" in file.read_text(encoding="utf-8")]
+    assert starting == ["subprocesses.py"]

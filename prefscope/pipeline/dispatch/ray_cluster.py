@@ -13,7 +13,6 @@ import pickle
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -30,9 +29,9 @@ from prefscope.pipeline.dispatch.ray_driver import Cluster, Request, end_session
 from prefscope.pipeline.dispatch.ray_job import Payload, RayJob
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Unit
 from prefscope.settings import DispatchSettings
-from prefscope.subprocesses import Child, start_child
+from prefscope.subprocesses import Child, module_command, start_child
 
-COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.ray_driver")
+COMMAND = module_command("prefscope.pipeline.dispatch.ray_driver")
 MOST_TOKENS = 1 << 27
 """Limit for all units that carry token ids, as Ray's object store holds all of them before the first is computed."""
 SECONDS_TO_END = 15.0

@@ -7,7 +7,6 @@ dropped and reported.
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,9 +18,9 @@ from prefscope.events import Halved, Noted
 from prefscope.folders import worker_log
 from prefscope.pipeline.dispatch.job import Batch, Job
 from prefscope.pipeline.dispatch.unit import Answer, Done, Dropped, Emit, Scored, Turn, Unit
-from prefscope.subprocesses import Child, describe_exit, start_child
+from prefscope.subprocesses import Child, describe_exit, module_command, start_child
 
-COMMAND = (sys.executable, "-m", "prefscope.pipeline.dispatch.worker_process")
+COMMAND = module_command("prefscope.pipeline.dispatch.worker_process")
 DEATHS_WHILE_LOADING = 3
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from prefscope.report.curate import curated_suffix
 from prefscope.report.export import export_suffix
 from prefscope.report.files import refuse_sources
 from prefscope.settings import PreferenceSettings
+from prefscope.subprocesses import module_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ class ExportRequest:
         A separate process keeps the screens responsive during long loops, and keeps pandas, which pyarrow imports to
         write Parquet, out of this process.
         """
-        command = [sys.executable, "-P", "-m", *self._words()]  # -P: import no modules from the working folder
+        program, *arguments = self._words()
+        command = [*module_command(program), *arguments]
         environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
         try:
             done = subprocess.run(  # noqa: S603 (no shell, and the program is prefscope itself)

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,8 +36,9 @@ from prefscope.ledger.live import LiveLedger
 from prefscope.private import make_folder
 from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.settings import DispatchSettings, ScoreSettings
+from prefscope.subprocesses import module_command
 
-WORKER = (sys.executable, "-m", "prefscope.worker")
+WORKER = module_command("prefscope.worker")
 NICENESS = 10
 PATIENCE = 1.0
 """Seconds that a worker has to exit after SIGTERM before it is killed."""
