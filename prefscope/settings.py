@@ -119,6 +119,11 @@ class DispatchSettings:
     """Score only the shards of this slice of `slices`, counted from 0; `parts merge` writes the ledger."""
     slices: int = 1
 
+    @property
+    def computes_elsewhere(self) -> bool:
+        """Whether other processes compute, and this one only plans and collects."""
+        return self.engine != "local" or self.workers is not None
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreSettings:

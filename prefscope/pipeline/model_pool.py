@@ -25,6 +25,7 @@ from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.free_memory import free_bytes_elsewhere
 from prefscope.scoring.headers import BYTES, num_weights
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights, is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel
@@ -69,6 +70,16 @@ class ScoredModel:
         return self.candidate.role
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How the processes of a run share the memory of devices."""
+
+    sharers: int
+    """Processes with a share of each device."""
+    room: float
+    """A worker's share in bytes before anything is loaded, over all devices among which its models are split."""
+
+
 @dataclass(slots=True)
 class ModelPool:
     """The models of a run, loaded on demand and kept as long as they fit into memory."""
@@ -84,6 +95,7 @@ class ModelPool:
     """Whether all weights are in memory at the same time."""
     token_ids: NDArray[np.int32]
     """Some tokens of the data set, for self-checks and probes."""
+    sharing: Sharing
     _loaded: dict[tuple[Candidate, ...], LanguageModel] = field(default_factory=dict)
     _widened_bytes: int = 0
     """Memory taken by the self-checks of 16-bit models."""
@@ -170,8 +182,8 @@ class ModelPool:
         """Return the bytes of a GPU that forward passes may take: this process's share, less all weights in it."""
         ranks = self.settings.models.tp  # each has its part of the weights on a GPU
         weights = self.weight_bytes if self.together else self._resident_bytes
-        share = _room(self.settings, model.device, resident=self._resident_bytes / ranks) / ranks
-        return min(share - weights / ranks, available_bytes(model.device))
+        free = available_bytes(model.device)
+        return min((free + self._resident_bytes / ranks) / self.sharing.sharers - weights / ranks, free)
 
     def _verdict_key(self, candidate: Candidate) -> bytes:
         """Return a hash of everything that the forward mode and the budget depend on."""
@@ -180,8 +192,7 @@ class ModelPool:
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
         parts: list[Any] = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         if self.device.type == "cuda":  # the magnitude of the memory, which small changes leave as it is
-            room = _room(self.settings, self.device, resident=self._resident_bytes)
-            parts += [int(room).bit_length(), self.weight_bytes if self.together else 0]
+            parts += [int(self.sharing.room).bit_length(), self.weight_bytes if self.together else 0]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
     def _scored(self, candidate: Candidate, verdict: ForwardChoice, budget: Budget) -> ScoredModel:
@@ -285,10 +296,10 @@ def gather(
     if settings.models.dtype == "auto" and (warning := why_wide(candidates, device, dtype)):
         emit(Noted(warning))
     groups = group_by_weights(candidates)
-    sizes = _sizes(groups)
-    room = SHARE_FOR_TWO * _room(settings, device) / BYTES[dtype]
+    sizes, sharing = _sizes(groups), share_memory(settings, device)
+    room = SHARE_FOR_TWO * sharing.room / BYTES[dtype]
     fits = all(sizes) and sum(sizes) <= room and settings.models.device_map is None
-    return ModelPool(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids)
+    return ModelPool(settings, store, emit, device, dtype, groups, fits or len(groups) == 1, token_ids, sharing)
 
 
 def why_wide(candidates: Sequence[Candidate], device: torch.device, dtype: str) -> str:
@@ -304,18 +315,18 @@ def why_wide(candidates: Sequence[Candidate], device: torch.device, dtype: str) 
     )
 
 
-def _room(settings: ScoreSettings, device: torch.device, *, resident: float = 0.0) -> float:
-    """Return a worker's share of the memory, in bytes: on one device, or on those among which its models are split.
+def share_memory(settings: ScoreSettings, device: torch.device) -> Sharing:
+    """Return how the processes of a run share the memory of the devices.
 
-    Args:
-        settings: How many processes share a device.
-        device: The device.
-        resident: Bytes of this process's weights that are already there, which count as free.
+    If workers compute, this process leaves the GPUs to them: a mere look at a GPU's memory would take some of it.
     """
     processes = settings.models.tp
     ranks = processes * (settings.dispatch.workers or 1)
-    sharers = math.ceil(ranks / torch.cuda.device_count()) if device.type == "cuda" else ranks
-    return (available_bytes(device) + resident) / sharers * processes
+    if device.type != "cuda":
+        return Sharing(ranks, available_bytes(device) / ranks * processes)
+    sharers = math.ceil(ranks / torch.cuda.device_count())
+    free = free_bytes_elsewhere(device) if settings.dispatch.computes_elsewhere else available_bytes(device)
+    return Sharing(sharers, free / sharers * processes)
 
 
 def _sizes(groups: Sequence[Sequence[Candidate]]) -> list[int]:

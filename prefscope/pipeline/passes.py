@@ -29,9 +29,11 @@ class Passes:
         policy, *refs = pool.candidates
         distinct = [policy, *(ref for ref in refs if ref.fingerprint != policy.fingerprint)]
         stages = [distinct] if pool.together else [[candidate] for candidate in distinct]
+        on_gpus = settings.dispatch.computes_elsewhere and pool.device.type == "cuda"
+        is_left_to_workers = on_gpus or settings.models.tp > 1
         scored = []
         for stage in stages:
-            examine = examine_in_worker if settings.models.tp > 1 else None
+            examine = examine_in_worker if is_left_to_workers else None
             models = [pool.judge(candidate, examine) for candidate in stage]
             self._score(models)
             scored += models

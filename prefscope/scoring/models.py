@@ -99,7 +99,10 @@ def pick_device(asked: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
-        torch.empty(1, device=device)
+        if device.type == "cuda":  # a tensor would take some of its memory, even if only workers use it
+            torch.cuda.get_device_properties(device)
+        else:
+            torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"Device {asked!r} cannot be used ({reason})", hint="Try --device cpu.") from error

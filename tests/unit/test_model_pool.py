@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from prefscope.pipeline import model_pool
+from prefscope.errors import ResourceError
+from prefscope.pipeline import model_pool, passes
 from prefscope.pipeline.candidates import Candidate
-from prefscope.pipeline.model_pool import ModelPool, why_wide
+from prefscope.pipeline.model_pool import ModelPool, share_memory, why_wide
+from prefscope.pipeline.passes import Passes
+from prefscope.scoring import models as loading
 from prefscope.scoring.checkpoints import Checkpoint
+from prefscope.scoring.free_memory import free_bytes_elsewhere
+from prefscope.scoring.probe import Budget
+from prefscope.scoring.self_check import ForwardChoice
+from prefscope.scoring.store import LogpStore
 from prefscope.settings import DataSettings, DispatchSettings, ModelSettings, ScoreSettings
 
 
@@ -52,6 +59,7 @@ def pool(monkeypatch: pytest.MonkeyPatch, *, free: float, together: bool = True,
     weights = {Path("policy"): 5 * GB, Path("ref"): 5 * GB}
     monkeypatch.setattr(model_pool, "num_weights", lambda checkpoint: weights[checkpoint.path])
     monkeypatch.setattr(model_pool, "available_bytes", lambda _: free)
+    monkeypatch.setattr(model_pool, "free_bytes_elsewhere", lambda _: free)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: options.get("gpus", 1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
     settings = ScoreSettings(
@@ -62,7 +70,9 @@ def pool(monkeypatch: pytest.MonkeyPatch, *, free: float, together: bool = True,
     groups = tuple((one,) for one in candidates("bfloat16", "bfloat16"))
     store: Any = None
     ids = np.zeros(1, dtype=np.int32)
-    return ModelPool(settings, store, lambda _: None, torch.device("cuda"), "bfloat16", groups, together, ids)
+    device = torch.device("cuda")
+    sharing = share_memory(settings, device)
+    return ModelPool(settings, store, lambda _: None, device, "bfloat16", groups, together, ids, sharing)
 
 
 def room(found: ModelPool) -> float:
@@ -99,8 +109,33 @@ def test_a_budget_is_kept_for_the_memory_and_the_sharing_that_it_was_found_with(
     assert not keys(pool(monkeypatch, free=20 * GB)) & alone
 
 
-def test_the_key_of_a_budget_is_the_same_before_and_after_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = keys(pool(monkeypatch, free=70 * GB))
-    after = pool(monkeypatch, free=60 * GB)
-    room(after)
-    assert keys(after) == before
+def test_ranks_of_several_workers_share_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert room(pool(monkeypatch, free=60 * GB, tp=2, workers=4, gpus=2)) == (60 + 5) / 4 - 10
+
+
+def test_the_parent_of_workers_does_not_touch_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = pool(monkeypatch, free=60 * GB, workers=1)
+
+    def touch(*_: object) -> None:
+        raise AssertionError("this takes memory of the GPU")
+
+    monkeypatch.setattr(model_pool, "available_bytes", touch)
+    monkeypatch.setattr(ModelPool, "examine", touch)
+    monkeypatch.setattr(LogpStore, "find_verdict", lambda *_: None)
+    verdict = ForwardChoice("packed", ""), Budget(4096, 1000.0)
+    monkeypatch.setattr(passes, "examine_in_worker", lambda *_: verdict)
+    monkeypatch.setattr(loading, "load_config", lambda *_: None)
+    monkeypatch.setattr(loading, "rope_limit", lambda _: None)
+    with LogpStore(None) as store:
+        found.store = store
+        scorer: Any = SimpleNamespace(pool=found, settings=found.settings, left=lambda *_: {}, emit=found.emit)
+        models = Passes(scorer, range(1)).score_models()
+    assert [model.budget.batch_tokens for model in models] == [4096, 4096]
+    assert share_memory(found.settings, found.device).room == 60 * GB
+
+
+def test_free_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert free_bytes_elsewhere(torch.device("cpu")) > 0
+    with pytest.raises(ResourceError, match="The free memory of cuda:99 could not be measured"):
+        free_bytes_elsewhere(torch.device("cuda:99"))

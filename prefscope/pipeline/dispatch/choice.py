@@ -39,7 +39,7 @@ def open_dispatcher(
     Raises:
         MissingExtraError: If Ray is requested but not installed.
     """
-    if asked.engine == "local" and asked.workers is None:
+    if not asked.computes_elsewhere:
         yield LocalDispatcher(BatchScorer(pool, {model.role: model for model in models}, emit))
         return
     pool.release()
@@ -77,6 +77,7 @@ def _job(asked: DispatchSettings, pool: ModelPool, models: Sequence[ScoredModel]
         pool.groups,
         pool.together,
         pool.token_ids,
+        pool.sharing,
         tuple(models),
         max((settings.compute.threads or threads) // settings.models.tp, 1),
     )

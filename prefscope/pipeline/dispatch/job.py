@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.dispatch.local import BatchScorer
 from prefscope.pipeline.dispatch.unit import Emit
-from prefscope.pipeline.model_pool import ModelPool, ScoredModel
+from prefscope.pipeline.model_pool import ModelPool, ScoredModel, Sharing
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 
@@ -29,13 +29,22 @@ class Job:
     groups: tuple[tuple[Candidate, ...], ...]
     together: bool
     token_ids: NDArray[np.int32]
+    sharing: Sharing
     models: tuple[ScoredModel, ...]
     threads: int
 
     def pool(self, store: LogpStore, emit: Emit) -> ModelPool:
         """Return the pool of the models, none of them loaded."""
         return ModelPool(
-            self.settings, store, emit, self.device, self.dtype, self.groups, self.together, self.token_ids
+            self.settings,
+            store,
+            emit,
+            self.device,
+            self.dtype,
+            self.groups,
+            self.together,
+            self.token_ids,
+            self.sharing,
         )
 
     def scorer(self, store: LogpStore, emit: Emit) -> BatchScorer:
