@@ -62,6 +62,18 @@ class Attended:
     _paths: dict[tuple[torch.device, int | None], list[Paths]] = field(default_factory=dict)
     _blocks: dict[tuple[torch.device, int | None], list[Block]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, row: PackedRow) -> Attended:
+        """Return a row to attend over."""
+        return cls(row, max((len(path) for path in row.paths), default=0))
+
+    def prepare_like(self, other: Attended) -> None:
+        """Compute what has been needed of another row."""
+        for device, window in other._paths:
+            self.paths(device, window)
+        for device, window in other._blocks:
+            self.blocks(device, window)
+
     def paths(self, device: torch.device, window: int | None) -> list[Paths]:
         """Return the paths of the row's segments on a device; they are computed once."""
         if (device, window) not in self._paths:
@@ -80,12 +92,11 @@ _windows: ContextVar[set[int | None] | None] = ContextVar("windows", default=Non
 
 
 @contextmanager
-def attending(row: PackedRow) -> Iterator[Attended]:
+def attending(attended: Attended) -> Iterator[None]:
     """Make the attention of models follow a packed row."""
-    attended = Attended(row, max((len(path) for path in row.paths), default=0))
     token = _current.set(attended)
     try:
-        yield attended
+        yield
     finally:
         _current.reset(token)
 
@@ -207,7 +218,7 @@ def _keeps_windows(
     """
     prompt, ends = range(40), (range(100, 124), range(200, 209))
     row = pack([TokenSequence(np.array([*prompt, *end], dtype=np.int32), len(prompt)) for end in ends])
-    current, generator = Attended(row, len(row.token_ids)), torch.Generator().manual_seed(0)
+    current, generator = Attended.of(row), torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn((1, number, len(row.token_ids), width), generator=generator).to(device, dtype)
         for number in (heads[0], heads[1], heads[1])

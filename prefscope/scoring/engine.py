@@ -22,14 +22,15 @@ from torch import Tensor, nn
 
 from prefscope.errors import ModelError, ResourceError, was_interrupted
 from prefscope.scoring.attention import attending
+from prefscope.scoring.batches import Batch, PackedInputs, PaddedInputs, prepare
 from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
+from prefscope.scoring.copies import downloading
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
 from prefscope.scoring.memory import is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel, Part
-from prefscope.scoring.packing import pack
 from prefscope.scoring.precision import full_precision
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
@@ -38,6 +39,8 @@ NUMERICS_VERSION = 6
 """Part of every store key; to be incremented when a change of this package may change a number."""
 
 Logps = list[NDArray[np.float32]]
+Pending = Callable[[], Logps]
+"""Waits for the device and returns the log-probs."""
 
 
 def compute_scope(
@@ -75,8 +78,25 @@ def score_batch(
     Raises:
         ResourceError: If a single sequence does not fit into memory.
     """
+    return start_batch(model, path, sequences, halved, measure)()
+
+
+def start_batch(
+    model: LanguageModel,
+    path: ForwardMode,
+    sequences: Sequence[TokenSequence],
+    halved: Callable[[Sequence[TokenSequence]], None],
+    measure: Measure = token_logps,
+    prepared: Callable[[], Batch] | None = None,
+) -> Pending:
+    """Start what `score_batch` does, and return a function that waits for the result.
+
+    `prepared` returns the sequences as a batch if that has been made ahead. If memory runs out, the halves are finished
+    before this function returns.
+    """
     try:
-        return forward(model, path, sequences, measure)
+        batch = prepare(path, sequences, model.device) if prepared is None else prepared()
+        return start(model, batch, measure)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -90,10 +110,10 @@ def score_batch(
     halved(sequences)
     middle = len(sequences) // 2
     halves = (sequences[:middle], sequences[middle:])
-    return [logps for half in halves for logps in score_batch(model, path, half, halved, measure)]
+    found = [logps for half in halves for logps in score_batch(model, path, half, halved, measure)]
+    return lambda: found
 
 
-@torch.inference_mode()
 def forward(
     model: LanguageModel,
     path: ForwardMode,
@@ -105,19 +125,30 @@ def forward(
 
     The embeddings at the `poisoned` positions of the input are replaced by NaN.
     """
-    if sum(sequence.num_scored for sequence in sequences) == 0:
+    return start(model, prepare(path, sequences, model.device), measure, poisoned)()
+
+
+@torch.inference_mode()
+def start(
+    model: LanguageModel, batch: Batch, measure: Measure = token_logps, poisoned: NDArray[np.int64] | None = None
+) -> Pending:
+    """Start a forward pass, and return a function that waits for the device and returns the log-probs."""
+    if batch.inputs is None:
         width = () if measure is token_logps else (2,)
-        return [np.empty((0, *width), dtype=np.float32) for _ in sequences]
-    _check_vocabulary(model, sequences)
+        return lambda: [np.empty((0, *width), dtype=np.float32) for _ in batch.sequences]
+    _check_vocabulary(model, batch.sequences)
     _, products = matrix_products(model.device, model.dtype)
-    compute = {"packed": _packed, "padded": _padded}[path]
     part = model.part
+    measuring = _measuring(part, measure)
     followed: AbstractContextManager[None] = nullcontext()
     if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
-        followed = part.ranks.followed(part.number, path, sequences, measure, poisoned)
+        path: ForwardMode = "packed" if isinstance(batch.inputs, PackedInputs) else "padded"
+        followed = part.ranks.followed(part.number, path, batch.sequences, measure, poisoned)
     try:
         with _poisoning(model, poisoned), followed, products, full_precision():
-            return compute(model, sequences, _measuring(part, measure))
+            if isinstance(batch.inputs, PackedInputs):
+                return _start_packed(model, batch.sequences, batch.inputs, measuring)
+            return _start_padded(model, batch.sequences, batch.inputs, measuring)
     except RuntimeError as error:
         if was_interrupted(error):  # ctrl+C may leave torch's stack of modes short, which fails on the way out
             raise KeyboardInterrupt from error
@@ -154,49 +185,40 @@ def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -
     return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
 
 
-def _packed(model: LanguageModel, sequences: Sequence[TokenSequence], measure: Measure) -> Logps:
-    row = pack(sequences)
-    wanted = np.flatnonzero(row.scored)
+def _start_packed(
+    model: LanguageModel, sequences: Sequence[TokenSequence], inputs: PackedInputs, measure: Measure
+) -> Pending:
     decoder = decoder_of(model.module)
-    input_ids, positions, predecessors, targets = _uploaded(
-        [row.token_ids, row.positions, row.predecessors[wanted], row.token_ids[wanted]], model.device
-    )
-    with attending(row):
-        output = decoder(input_ids=input_ids[None], position_ids=positions[None], use_cache=False)
+    token_ids, positions = inputs.token_ids.to(model.device), inputs.positions.to(model.device)
+    with attending(inputs.attended):
+        output = decoder(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
     last: Tensor = output.last_hidden_state  # of a model on several GPUs, this may be on another than the embeddings
-    hidden = last[0, predecessors.to(last.device)]
-    found = head_logps(model.module, decoder, output, hidden, targets.to(last.device), measure)
-    logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
-    logps[wanted] = found
-    return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
+    hidden = last[0, inputs.predecessors.to(last.device)]
+    arrived = downloading(head_logps(model.module, decoder, output, hidden, inputs.targets.to(last.device), measure))
+    row = inputs.attended.row
+
+    def logps_of_paths() -> Logps:
+        found = arrived()
+        logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
+        logps[inputs.wanted] = found
+        return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
+
+    return logps_of_paths
 
 
-def _padded(model: LanguageModel, sequences: Sequence[TokenSequence], measure: Measure) -> Logps:
-    counts = [sequence.num_scored for sequence in sequences]
-    input_ids, attention_mask = (tensor.to(model.device) for tensor in pad(sequences))
+def _start_padded(
+    model: LanguageModel, sequences: Sequence[TokenSequence], inputs: PaddedInputs, measure: Measure
+) -> Pending:
+    token_ids, attention_mask = inputs.token_ids.to(model.device), inputs.attention_mask.to(model.device)
     decoder = decoder_of(model.module)
     if varies_with_length(model.module.config):
         reset_rotary_lengths(decoder)
-    output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    output = decoder(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)
     last: Tensor = output.last_hidden_state
-    rows, columns, targets = _uploaded(
-        [
-            np.repeat(np.arange(len(sequences)), counts),
-            np.concatenate([np.arange(s.first_scored - 1, len(s.token_ids) - 1) for s in sequences]),
-            np.concatenate([s.scored_ids for s in sequences]).astype(np.int64),
-        ],
-        last.device,
-    )
-    hidden = last[rows, columns]
-    return np.split(head_logps(model.module, decoder, output, hidden, targets, measure), np.cumsum(counts)[:-1])
-
-
-def _uploaded(arrays: Sequence[NDArray[np.int64]], device: torch.device) -> Sequence[Tensor]:
-    """Return arrays on a device, sent there at once."""
-    together = torch.from_numpy(np.concatenate(arrays))
-    if device.type == "cuda" and torch.cuda.is_available():
-        together = together.pin_memory()  # from where a copy need not wait for the device
-    return torch.split(together.to(device, non_blocking=True), [len(array) for array in arrays])
+    hidden = last[inputs.rows.to(last.device), inputs.columns.to(last.device)]
+    arrived = downloading(head_logps(model.module, decoder, output, hidden, inputs.targets.to(last.device), measure))
+    ends = np.cumsum([sequence.num_scored for sequence in sequences])
+    return lambda: np.split(arrived(), ends[:-1])
 
 
 def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
@@ -212,19 +234,3 @@ def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) 
             f"Token id {largest} is outside the model's vocabulary of {known}",
             hint="The tokenizer does not belong to this model: copy the model's own tokenizer into its folder.",
         )
-
-
-def pad(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
-    """Return token ids and attention mask, padded on the right; the mask is derived from lengths, not from ids.
-
-    Returns:
-        Two int64 tensors of shape (sequences, length of the longest sequence).
-    """
-    longest = max(len(sequence.token_ids) for sequence in sequences)
-    input_ids = torch.zeros((len(sequences), longest), dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, sequence in enumerate(sequences):
-        length = len(sequence.token_ids)
-        input_ids[row, :length] = torch.from_numpy(sequence.token_ids.astype(np.int64))
-        attention_mask[row, :length] = 1
-    return input_ids, attention_mask

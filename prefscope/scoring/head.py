@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -47,7 +45,7 @@ def head_logps(
     hidden: Tensor,
     targets: Tensor,
     measure: Measure = token_logps,
-) -> NDArray[np.float32]:
+) -> Tensor:
     """Return the log-prob of one target token per position, from final hidden states.
 
     The logits are computed by the model's own forward method, with its decoder replaced by one that returns the hidden
@@ -62,7 +60,7 @@ def head_logps(
         measure: Computes the results from the logits.
 
     Returns:
-        The result of `measure`, in nats: shape (N,) or (N, 2).
+        The result of `measure`, in nats, on the device: shape (N,) or (N, 2).
     """
     embeddings: Any = module.get_output_embeddings()
     logits_at_once = CHUNK_LOGITS if hidden.device.type == "cpu" else CHUNK_LOGITS_GPU
@@ -78,7 +76,7 @@ def head_logps(
         if logits.shape[:2] != chunk.shape[:2]:
             raise ModelError("The model does not compute each position's logits from its hidden state alone")
         parts.append(measure(logits[0], targets[start : start + size]))
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat(parts)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefscope.scoring.copies import uploaded
 from prefscope.scoring.packing import PackedRow
 
 FIRST_CAPABLE = (8, 0)
@@ -117,9 +118,8 @@ def _piece(
 ) -> Paths:
     segments, keys = row.segments[first:stop], np.concatenate(seen[first:stop])
     queries, sizes = [segment.stop - segment.start for segment in segments], [len(one) for one in seen[first:stop]]
-    starts = [np.cumsum([0, *counts]) for counts in (queries, sizes)]
-    together = torch.from_numpy(np.concatenate([keys, *starts]).astype(np.int32)).to(device)  # one copy to the device
-    keys_there, query_starts, key_starts = torch.split(together, [len(keys), *map(len, starts)])
+    parts = [keys, *(np.cumsum([0, *counts]) for counts in (queries, sizes))]
+    keys_there, query_starts, key_starts = uploaded([part.astype(np.int32) for part in parts], device)
     return Paths(
         queries=slice(segments[0].start, segments[-1].stop),
         keys=keys_there,

@@ -43,8 +43,9 @@ from prefscope import sample_data
 from prefscope.data.dialects import normalise
 from prefscope.data.records import BadRow
 from prefscope.data.sources import open_source
+from prefscope.scoring.batches import pad
 from prefscope.scoring.checkpoints import Checkpoint, resolve
-from prefscope.scoring.engine import forward, pad
+from prefscope.scoring.engine import forward
 from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU, FEWEST_ROWS, decoder_of
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.models import LanguageModel, load_model, load_tokenizer, pick_device
@@ -196,7 +197,7 @@ def run_naive(work: Work) -> float:
 
 def score_naively(model: LanguageModel, rows: list[TokenSequence]) -> None:
     """Compute the log-probs of all tokens of padded rows."""
-    input_ids, mask = (tensor.to(model.device) for tensor in pad(rows))
+    input_ids, mask = (torch.from_numpy(one).to(model.device) for one in pad(rows))
     logits = model.module(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
     logits[:, :-1].float().log_softmax(-1).gather(-1, input_ids[:, 1:, None]).cpu()
 

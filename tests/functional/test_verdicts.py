@@ -20,7 +20,7 @@ from prefscope.data.records import PreferencePair
 from prefscope.folders import store_path
 from prefscope.pipeline import model_pool
 from prefscope.scoring import probe
-from prefscope.scoring.engine import score_batch
+from prefscope.scoring.engine import start_batch
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import TokenizationSettings
 from tests.functional.runs import (
@@ -246,7 +246,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
 
     def watch(model: Any, path: Any, sequences: Any, *more: Any) -> Any:
         tried.append(len(sequences))
-        return score_batch(model, path, sequences, *more)
+        return start_batch(model, path, sequences, *more)
 
     first = {"prompt": "What?", "chosen": " No.", "rejected": " word" * 470}
     others = [{"prompt": f"What of {i}?", "chosen": " some" * 20, "rejected": " thing" * 20} for i in range(24)]
@@ -254,7 +254,7 @@ def test_a_short_first_half_does_not_cut_later_batches_to_its_size(
     whole = run(replace(settings, compute=replace(settings.compute, cache_dir="other"))).batches
     assert whole[0].sequences == 2
     run(settings_of(ref="none", limit=1))
-    monkeypatch.setattr("prefscope.pipeline.dispatch.local.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.local.start_batch", watch)
     loads.hooks.append(full_above(whole[0].computed - 1, []))
     assert len(run(settings).halvings) == 1
     assert len(tried) <= 2 * len(whole)

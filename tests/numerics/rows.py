@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prefscope.scoring.attention import attending, packed_attention
+from prefscope.scoring.attention import Attended, attending, packed_attention
 from prefscope.scoring.packing import PackedRow, pack
 from prefscope.scoring.sequences import TokenSequence
 
@@ -67,7 +67,7 @@ def drawn(
 
 def attended(row: PackedRow, inputs: Inputs) -> Tensor:
     """Return the output of the packed attention. Shape (T, heads, value width)."""
-    with attending(row):
+    with attending(Attended.of(row)):
         output, weights = packed_attention(
             Layer(),
             inputs.query,

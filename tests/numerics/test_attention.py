@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from prefscope.scoring import attention
-from prefscope.scoring.attention import HARMLESS, QUERY_BLOCK, NotPackableError, attending, packed_attention, watching
+from prefscope.scoring.attention import (
+    HARMLESS,
+    QUERY_BLOCK,
+    Attended,
+    NotPackableError,
+    attending,
+    packed_attention,
+    watching,
+)
 from prefscope.scoring.packing import PackedRow, pack
 from tests.numerics.made import Made
 from tests.numerics.rows import Layer, attended, deep, dense, drawn, sequences_of, tree, unrelated
@@ -145,72 +153,72 @@ def test_attention_scores_of_a_long_sequence_are_computed_block_by_block() -> No
     "name", ["position_bias", "head_mask", "cu_seq_lens_q", "attn_bias", "sliding", "s_auxiliary", "block_mask"]
 )
 def test_an_unknown_keyword_is_refused_by_name(name: str) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match=rf"The attention of Layer needs {name}\b"):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match=rf"The attention of Layer needs {name}\b"):
         call(**{name: torch.zeros(1)})
 
 
 @pytest.mark.parametrize("value", [False, 0, "", ()], ids=repr)
 def test_an_unknown_keyword_is_refused_unless_its_value_is_none(value: object) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="unheard_of"):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match="unheard_of"):
         call(unheard_of=value)
 
 
 def test_every_refused_keyword_is_named() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask, bias, mask"):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match="needs attention_mask, bias, mask"):
         call(torch.zeros(1), mask=1, bias=2)
 
 
 def test_a_keyword_without_a_value_changes_nothing() -> None:
-    with attending(FOUR):
+    with attending(Attended.of(FOUR)):
         found = call(position_bias=None)
         assert torch.equal(found, call())
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))
 def test_a_harmless_keyword_changes_nothing(name: str) -> None:
-    with attending(FOUR):
+    with attending(Attended.of(FOUR)):
         found = call(**{name: True})
         assert torch.equal(found, call())
 
 
 def test_an_attention_mask_is_refused() -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="needs attention_mask"):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match="needs attention_mask"):
         call(torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
 def test_dropout_and_non_causal_attention_are_refused(options: dict[str, Any]) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer needs "):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match="The attention of Layer needs "):
         call(**options)
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"is_causal": False}], ids=str)
 def test_dropout_and_non_causal_attention_are_refused_by_name(options: dict[str, Any]) -> None:
-    with attending(FOUR), pytest.raises(NotPackableError, match=re.escape(next(iter(options)))):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match=re.escape(next(iter(options)))):
         call(**options)
 
 
 def test_a_non_causal_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layer, "is_causal", False)
-    with attending(FOUR), pytest.raises(NotPackableError, match="The attention of Layer"):
+    with attending(Attended.of(FOUR)), pytest.raises(NotPackableError, match="The attention of Layer"):
         call()
 
 
 @pytest.mark.parametrize("given_causal", [None, True])
 def test_a_layer_declared_as_causal_is_accepted(*, given_causal: bool | None) -> None:
-    with attending(FOUR):
+    with attending(Attended.of(FOUR)):
         assert call(is_causal=given_causal).shape == (1, 4, 4, 8)
 
 
 def test_attention_without_a_row_is_refused() -> None:
-    with attending(FOUR):
+    with attending(Attended.of(FOUR)):
         pass
     with pytest.raises(NotPackableError, match="needs no row"):
         call()
 
 
 def test_the_windows_requested_by_layers_are_collected() -> None:
-    with attending(FOUR), watching() as windows:
+    with attending(Attended.of(FOUR)), watching() as windows:
         for window in (None, 3, 500):
             call(sliding_window=window)
     assert windows == {None, 3, 500}

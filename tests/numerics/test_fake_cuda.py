@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig
 
-from prefscope.scoring.engine import forward
+from prefscope.scoring.batches import prepare
+from prefscope.scoring.engine import forward, start
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.self_check import follow
 from tests.numerics.fake_cuda import fake_gpus, fake_model
@@ -135,6 +136,21 @@ def test_a_batch_takes_one_launch_of_attention_a_layer_and_few_copies(
     assert found.operators[operator] == config.num_hidden_layers
     assert found.uploads == 1 + windows  # the row, and its paths for each width of window
     assert found.downloads == 1
+
+
+def test_a_batch_that_is_laid_out_like_the_one_before_uploads_nothing_while_it_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = Trace()
+    with fake_gpus(monkeypatch):
+        model = fake_model(PACKED["gpt_oss, sinks, experts and a window"], torch.bfloat16)
+        follow(model, "packed")
+        first = prepare("packed", related_sequences(), model.device)
+        start(model, first)
+        second = prepare("packed", related_sequences(), model.device, like=first)
+        with found:
+            start(model, second)
+    assert (found.uploads, found.downloads) == (0, 1)
 
 
 def test_a_layer_launches_no_more_kernels_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:

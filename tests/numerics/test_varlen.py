@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prefscope.scoring import attention, varlen
-from prefscope.scoring.attention import NotPackableError, attending
+from prefscope.scoring.attention import Attended, NotPackableError
 from prefscope.scoring.engine import forward
 from prefscope.scoring.packing import PackedRow, pack
 from prefscope.scoring.self_check import follow
@@ -154,10 +154,10 @@ def test_the_paths_of_a_row_are_computed_once_for_all_layers(monkeypatch: pytest
         return paths_of(row, device, window)
 
     monkeypatch.setattr(attention, "paths_of", counting)
-    with attending(ROWS["a forest"]) as current:
-        for _ in range(3):
-            current.paths(CPU, None)
-            current.paths(CPU, 6)
+    current = Attended.of(ROWS["a forest"])
+    for _ in range(3):
+        current.paths(CPU, None)
+        current.paths(CPU, 6)
     assert computed == [None, 6]
 
 

@@ -54,16 +54,16 @@ from pathlib import Path
 from prefscope import worker
 from prefscope.pipeline.dispatch import local
 
-score_batch, batches = local.score_batch, itertools.count(1)
+start_batch, batches = local.start_batch, itertools.count(1)
 
 def slowly(*arguments):
     time.sleep(0.05)
     number = next(batches)
     while number > 3 and Path({hold!r}).exists():
         time.sleep(0.05)
-    return score_batch(*arguments)
+    return start_batch(*arguments)
 
-local.score_batch = slowly
+local.start_batch = slowly
 sys.exit(worker.main())
 """
 

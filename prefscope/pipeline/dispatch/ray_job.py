@@ -6,6 +6,7 @@ import faulthandler
 import platform
 import socket
 import sys
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -102,10 +103,11 @@ class RayScorer:
         if isinstance(payload, int):
             return self._write(payload)
         found = []
-        for turn in payload:
-            self._watch(turn.tokens)
-            scored = self.scorer.score(turn)
-            found.append(Batch(scored.found, scored.seconds))
+        with closing(self.scorer.scored(payload)) as results:
+            for turn in payload:
+                self._watch(turn.tokens)
+                scored = next(results)
+                found.append(Batch(scored.found, scored.seconds))
         return found
 
     def _write(self, number: int) -> list[BatchScored]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 import traceback
+from contextlib import closing
 from multiprocessing.connection import Connection
 
 import torch
@@ -39,11 +40,13 @@ def main() -> int:
             scorer.load()
             connection.send(None)  # ready
             while True:
-                for turn in connection.recv():
-                    faulthandler.dump_traceback_later(job.patience(turn.tokens), exit=True)
-                    scored = scorer.score(turn)
-                    faulthandler.cancel_dump_traceback_later()
-                    connection.send(Batch(scored.found, scored.seconds))
+                turns = connection.recv()
+                with closing(scorer.scored(turns)) as results:
+                    for turn in turns:
+                        faulthandler.dump_traceback_later(job.patience(turn.tokens), exit=True)
+                        scored = next(results)
+                        faulthandler.cancel_dump_traceback_later()
+                        connection.send(Batch(scored.found, scored.seconds))
     except PrefscopeError as error:
         connection.send(error)
     except (EOFError, OSError):  # the parent has no more units, or is gone

@@ -20,12 +20,12 @@ from tests.functional.runs import Outcome
 POISON = """
 import os, time
 from prefscope.pipeline.dispatch import local
-score_batch = local.score_batch
+start_batch = local.start_batch
 def poisoned(model, path, sequences, *more):
     if any(sequence.num_scored == {length} for sequence in sequences):
         {end}
-    return score_batch(model, path, sequences, *more)
-local.score_batch = poisoned
+    return start_batch(model, path, sequences, *more)
+local.start_batch = poisoned
 """
 either_end = pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), 9)", "time.sleep(600)"], ids=["it is killed", "it hangs"]

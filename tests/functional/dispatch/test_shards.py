@@ -16,7 +16,7 @@ from prefscope.data.records import SourceRow
 from prefscope.data.sources import open_source
 from prefscope.events import BatchScored, Event
 from prefscope.pipeline.shards import plan_shard
-from prefscope.scoring.engine import score_batch
+from prefscope.scoring.engine import start_batch
 from prefscope.scoring.planning import draw_sample
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
@@ -41,9 +41,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
 
     def watch(model: Any, path: Any, sequences: Sequence[TokenSequence], *more: Any) -> Any:
         batches.append([sequence.digest() for sequence in sequences])
-        return score_batch(model, path, sequences, *more)
+        return start_batch(model, path, sequences, *more)
 
-    monkeypatch.setattr("prefscope.pipeline.dispatch.local.score_batch", watch)
+    monkeypatch.setattr("prefscope.pipeline.dispatch.local.start_batch", watch)
     return batches
 
 
