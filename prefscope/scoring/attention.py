@@ -23,7 +23,8 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from prefscope.errors import PrefscopeError
-from prefscope.scoring.packing import PackedRow, Segment, pack
+from prefscope.scoring.blocks import Blocks, attend_by_blocks, blocks_of, wide
+from prefscope.scoring.packing import PackedRow, pack
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.varlen import MULTIPLE, PathKernel, Paths, attend, find_kernel, paths_of
 
@@ -33,23 +34,10 @@ HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_att
 CHECKED_WINDOW, WINDOW_TOLERANCE = 16, 0.05
 """A window to try kernels with, and the largest difference of an output: rounding to 16 bits makes 0.016, one key more
 or less makes 0.9."""
-QUERY_BLOCK = 256
-"""Queries whose scores are computed at once if no kernel can be used."""
 
 
 class NotPackableError(PrefscopeError):
     """The model needs something of its attention that packing does not support."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive queries of a segment with the keys that at least one of them sees."""
-
-    queries: slice
-    keys: Tensor
-    """Indices in the row, shape (K,)."""
-    mask: Tensor
-    """Whether each query sees each key, shape (queries, K)."""
 
 
 @dataclass(slots=True)
@@ -60,7 +48,7 @@ class Attended:
     longest: int
     """Tokens of the longest sequence."""
     _paths: dict[tuple[torch.device, int | None], list[Paths]] = field(default_factory=dict)
-    _blocks: dict[tuple[torch.device, int | None], list[Block]] = field(default_factory=dict)
+    _blocks: dict[tuple[torch.device, int | None], list[Blocks]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, row: PackedRow) -> Attended:
@@ -80,10 +68,10 @@ class Attended:
             self._paths[device, window] = paths_of(self.row, device, window)
         return self._paths[device, window]
 
-    def blocks(self, device: torch.device, window: int | None) -> list[Block]:
+    def blocks(self, device: torch.device, window: int | None) -> list[Blocks]:
         """Return the row's blocks of queries on a device; they are computed once."""
         if (device, window) not in self._blocks:
-            self._blocks[device, window] = [*_blocks_of(self.row, device, window)]
+            self._blocks[device, window] = blocks_of(self.row, device, window)
         return self._blocks[device, window]
 
 
@@ -165,7 +153,8 @@ def packed_attention(
     if softcap is None and (found := _by_path(current, query, key, value, scale, sliding_window, s_aux)) is not None:
         return found[None, ..., :width].to(query.dtype), None
     if sliding_window is not None or softcap is not None or query.device.type not in KERNELS:
-        return _by_blocks(current, query, key, value, scale, sliding_window, softcap, s_aux), None
+        blocks = current.blocks(query.device, sliding_window)
+        return attend_by_blocks(blocks, query[0], key[0], value[0], scale, softcap, s_aux)[None], None
     query, key, value = _widened(max(width, query.shape[-1]), query, key, value)
     output, total = _by_segment(KERNELS[query.device.type], current.row, query, key, value, scale)
     if s_aux is not None:
@@ -226,7 +215,8 @@ def _keeps_windows(
     scale, paths = 1.0 / math.sqrt(width), current.paths(device, CHECKED_WINDOW)
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     ours, _ = attend(kernel, paths, queries, keys, values, scale)
-    expected = _by_blocks(current, query, key, value, scale, CHECKED_WINDOW, None, None)[0]
+    blocks = current.blocks(device, CHECKED_WINDOW)
+    expected = attend_by_blocks(blocks, query[0], key[0], value[0], scale, None, None)
     return bool((ours.float() - expected.float()).abs().max() <= WINDOW_TOLERANCE)
 
 
@@ -259,7 +249,7 @@ def _by_segment(
         Output and log-sum-exp, of shapes (T, heads, width) and (T, heads).
     """
     _, heads, tokens, width = query.shape
-    output = torch.empty((tokens, heads, width), dtype=_wide(query.dtype), device=query.device)
+    output = torch.empty((tokens, heads, width), dtype=wide(query.dtype), device=query.device)
     total = torch.empty((tokens, heads), dtype=output.dtype, device=query.device)
     for segment in row.segments:
         own, below = slice(segment.start, segment.stop), slice(segment.start, segment.subtree_stop)
@@ -280,74 +270,3 @@ def _join(output: Tensor, total: Tensor, part: Tensor, lse: Tensor) -> None:
     weight = torch.sigmoid(lse.to(total.dtype) - total).unsqueeze(-1)
     output.lerp_(part.to(output.dtype), weight)
     torch.logaddexp(total, lse.to(total.dtype), out=total)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _by_blocks(
-    current: Attended,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Compute attention by blocks of queries with explicit scores; supports windows and soft caps, on every device."""
-    heads, tokens = query.shape[1:3]
-    output = torch.empty((1, tokens, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
-    for block in current.blocks(query.device, window):
-        keys, values = key[0][:, block.keys], value[0][:, block.keys]
-        found = _block(query[0, :, block.queries], keys, values, scale, block.mask, softcap, sinks)
-        output[0, block.queries] = found.transpose(0, 1)
-    return output
-
-
-def _blocks_of(row: PackedRow, device: torch.device, window: int | None) -> Iterator[Block]:
-    for segment in row.segments:
-        for start in range(segment.start, segment.stop, QUERY_BLOCK):
-            stop = min(start + QUERY_BLOCK, segment.stop)
-            seen = _seen(row, segment, start, stop, window).to(device)
-            yield Block(slice(start, stop), seen, _mask(stop - start, len(seen), window, device))
-
-
-def _seen(row: PackedRow, segment: Segment, start: int, stop: int, window: int | None) -> Tensor:
-    """Return the indices of the keys that are visible to a segment's queries from `start` to `stop`."""
-    parts = [np.arange(segment.start, stop)]
-    while segment.parent >= 0:
-        segment = row.segments[segment.parent]
-        parts.append(np.arange(segment.start, segment.stop))
-    seen = np.concatenate(parts[::-1])
-    return torch.from_numpy(seen if window is None else seen[-(stop - start + window - 1) :])
-
-
-def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """Return a mask of the keys that each query sees; the last query is the last key. Shape (queries, keys)."""
-    behind = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
-    return (behind >= 0) if window is None else (behind >= 0) & (behind < window)
-
-
-def _block(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    mask: Tensor,
-    softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Compute softmax attention of a block of queries. Shape (heads, queries, value width)."""
-    heads, queries = query.shape[:2]
-    grouped = query.reshape(key.shape[0], -1, query.shape[-1])
-    scores = (grouped @ key.transpose(1, 2)).reshape(heads, queries, -1).to(_wide(query.dtype)) * scale
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~mask, -math.inf)
-    if sinks is not None:
-        scores = torch.cat([scores, sinks.to(scores.dtype)[:, None, None].expand(-1, queries, 1)], dim=-1)
-    weights = scores.softmax(-1)[..., : key.shape[1]].to(query.dtype)
-    output: Tensor = (weights.reshape(key.shape[0], -1, key.shape[1]) @ value).reshape(heads, queries, -1)
-    return output

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
-from prefscope.scoring.attention import QUERY_BLOCK
+from prefscope.scoring.blocks import PAIRS_AT_ONCE, QUERY_BLOCK
 from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
 
 LIBRARY_BYTES = 650 << 20
@@ -97,6 +97,8 @@ def bytes_beside_weights(
     logits = CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU
     # Alive at once in a layer: residual, normed, query, key, value, output, its float32 join, and three of the MLP.
     activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
-    queries = tokens if writes_scores else min(tokens, QUERY_BLOCK)
-    scores = 4 * heads * queries * longest * max(width, 4)  # as computed, capped, masked, and as weights
+    pairs = (tokens if writes_scores else min(tokens, QUERY_BLOCK)) * longest
+    if device.type != "cpu":  # blocks are computed together
+        pairs = max(pairs, min(tokens * longest, PAIRS_AT_ONCE))
+    scores = 4 * heads * pairs * max(width, 4)  # as computed, capped, masked, and as weights
     return LIBRARY_BYTES + SHARD_BYTES + activations + scores + 3 * logits * 4

@@ -14,13 +14,13 @@ from torch import Tensor
 from prefscope.scoring import attention
 from prefscope.scoring.attention import (
     HARMLESS,
-    QUERY_BLOCK,
     Attended,
     NotPackableError,
     attending,
     packed_attention,
     watching,
 )
+from prefscope.scoring.blocks import QUERY_BLOCK
 from prefscope.scoring.packing import PackedRow, pack
 from tests.numerics.made import Made
 from tests.numerics.rows import Layer, attended, deep, dense, drawn, sequences_of, tree, unrelated

@@ -13,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig
 
 from prefscope.scoring.batches import prepare
+from prefscope.scoring.blocks import blocks_of
 from prefscope.scoring.engine import forward, start
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.packing import pack
 from prefscope.scoring.self_check import follow
 from tests.numerics.fake_cuda import fake_gpus, fake_model
 from tests.numerics.families import PACKED, changed, related_sequences
@@ -136,6 +138,17 @@ def test_a_batch_takes_one_launch_of_attention_a_layer_and_few_copies(
     assert found.operators[operator] == config.num_hidden_layers
     assert found.uploads == 1 + windows  # the row, and its paths for each width of window
     assert found.downloads == 1
+
+
+def test_soft_caps_take_a_few_launches_a_layer_for_all_segments_and_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PACKED["gemma2, soft caps and a window"]
+    row = pack(related_sequences())
+    groups = [len(blocks_of(row, torch.device("meta"), window)) for window in (None, config.sliding_window)]
+    shallow = trace(config, torch.bfloat16, monkeypatch)
+    deep = trace(changed(config, num_hidden_layers=4, layer_types=2 * config.layer_types), torch.bfloat16, monkeypatch)
+    assert deep.operators["softmax"] - shallow.operators["softmax"] == sum(groups)
+    assert sum(groups) < len(row.segments)
+    assert (deep.uploads, deep.downloads) == (shallow.uploads, 1)
 
 
 def test_a_batch_that_is_laid_out_like_the_one_before_uploads_nothing_while_it_computes(
