@@ -6,11 +6,13 @@ This module does not import any other module of the project.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _PART = re.compile(r"\.(\d+)(?:-\d+)?\.part")
@@ -44,6 +46,21 @@ def open_file(path: Path, mode: str = "wb") -> IO[bytes]:
         OSError: If the file cannot be opened.
     """
     return open(path, mode, opener=_open)
+
+
+def replace_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a value as indented JSON, in place of an existing file with its permissions; atomic.
+
+    Raises:
+        OSError: If the file cannot be written; an existing one is then unchanged.
+    """
+    remove_leftovers(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    with open_file(part) as stream:
+        stream.write(text.encode(errors="backslashreplace"))  # for lone surrogates, this is JSON's escape
+    keep_mode(part, path)
+    part.replace(path)
 
 
 def keep_mode(part: Path, path: Path) -> None:

@@ -10,11 +10,12 @@
     comparison := sum (("<" | "<=" | ">" | ">=" | "==" | "=" | "!=" | "~" | "!~") sum)*
     sum        := product (("+" | "-") product)*
     product    := factor (("*" | "/") factor)*
-    factor     := "-" factor | number | "text" | column | `column` | function "(" argument ")" | "(" any ")"
+    factor     := "-" factor | number | "text" | column | `column` | @scope | function "(" argument ")" | "(" any ")"
 
 Chained comparisons work as in Python. `~` tests whether a text contains another, ignoring case. Columns are referred to
-by their names or aliases (columns.py), or by the names of the data set's own columns (names.py). Comparisons with
-missing values are false. Only this grammar is evaluated, never Python code.
+by their names or aliases (columns.py), or by the names of the data set's own columns (names.py). `@name` stands for an
+expression that a user has named (scopes.py). Comparisons with missing values are false. Only this grammar is evaluated,
+never Python code.
 """
 
 from __future__ import annotations
@@ -95,17 +96,23 @@ class Filter:
             raise _too_deep(self.text) from None
 
 
-def parse_filter(text: str, names: Names) -> Filter:
+def parse_filter(text: str, names: Names, scopes: Mapping[str, str] | None = None) -> Filter:
     """Parse an expression; an empty one matches every pair.
 
+    Args:
+        text: The expression.
+        names: The columns it may refer to.
+        scopes: Named expressions.
+
     Raises:
-        FilterError: If the expression is malformed, has an unknown column, or compares values of different types.
+        FilterError: If the expression is malformed, has an unknown column or scope, or compares values of different
+            types.
     """
     text = " ".join(text.splitlines())
     if not text.strip():
         return Filter(text, lambda _: True)
     try:
-        return Filter(text, _Parser(text, names).parse())
+        return Filter(text, _Parser(text, names, scopes or {}).parse())
     except RecursionError:
         raise _too_deep(text) from None
 
@@ -144,9 +151,10 @@ _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
 class _Parser:
     """A recursive descent parser with one method per rule of the grammar."""
 
-    def __init__(self, text: str, names: Names) -> None:
+    def __init__(self, text: str, names: Names, scopes: Mapping[str, str]) -> None:
         self.text = text
         self.names = names
+        self.scopes = scopes
         self.lexemes = [*lexemes_of(text)]
         self.at = 0
 
@@ -244,7 +252,13 @@ class _Parser:
         if self._take("("):
             part = self._any()
             return replace(part, start=lexeme.start, stop=self._close(lexeme).stop)
-        reads = {"number": _number, "text": _text, "quoted": self._column, "name": self._named}
+        reads = {
+            "number": _number,
+            "text": _text,
+            "quoted": self._column,
+            "scope": self._scope,
+            "name": self._named,
+        }
         if lexeme.kind not in reads or lexeme.text in WORDS:
             ended = "Something is missing at the end"
             what = ended if lexeme.kind == "end" else "A column or a value is expected here"
@@ -275,6 +289,20 @@ class _Parser:
                 hint = f'{hint} Texts must be in quotes: "{lexeme.text}".'.strip()
             self._fail(what, lexeme.start, lexeme.stop, hint)
         return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
+
+    def _scope(self, lexeme: Lexeme) -> _Part:
+        """Parse the expression that a name stands for; it cannot refer to itself."""
+        expression = self.scopes.get(lexeme.text)
+        if expression is None:
+            listed = ", ".join(f"@{name}" for name in self.scopes)
+            hint = f"There are {listed}." if listed else "Name one on the screens, in the command palette."
+            self._fail(f"There is no scope @{lexeme.text}", lexeme.start - 1, lexeme.stop, hint)
+        others = {name: one for name, one in self.scopes.items() if name != lexeme.text}
+        try:
+            found = parse_filter(expression, self.names, others)
+        except FilterError as error:
+            self._fail(f"The scope @{lexeme.text} ({expression}) fails: {error.what}", lexeme.start - 1, lexeme.stop)
+        return _Part("truth", lexeme.start - 1, lexeme.stop, found.evaluate)
 
     def _call(self, function: Lexeme) -> _Part:
         if function.text == "abs":

@@ -12,6 +12,7 @@ _LEXEMES = re.compile(
     r"""\s*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
         |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
         |`(?P<quoted>[^`]+)`
+        |@(?P<scope>\w+)
         |(?P<name>[^\W\d]\w*)
         |(?P<sign><=|>=|==|!=|!~|[-+*/()<>=~,])
         |(?P<end>$))""",
@@ -35,7 +36,7 @@ class Lexeme:
     """A word, a sign, a number or a text, with its position."""
 
     kind: str
-    """`number`, `text`, `quoted` (a column in backticks), `name`, `sign` or `end`."""
+    """`number`, `text`, `quoted` (a column in backticks), `scope` (without its @), `name`, `sign` or `end`."""
     text: str
     start: int
     stop: int

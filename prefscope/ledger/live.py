@@ -57,6 +57,10 @@ class LiveLedger(Ledger):
         known: NDArray[np.bool_] = np.all([*self._known.values()], axis=0)
         return known
 
+    def _keep(self, wanted: NDArray[np.bool_]) -> None:
+        super()._keep(wanted)
+        self._known = {name: known[wanted] for name, known in self._known.items()}
+
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
         """Return the losses that can be computed from sums; the others are available in the finished ledger."""
         return super().usable_losses(replace(preferences, explicit=False))

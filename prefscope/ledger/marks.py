@@ -7,7 +7,6 @@ do not depend on settings or scores.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError
 from prefscope.ledger.table import Ledger
-from prefscope.private import keep_mode, open_file, remove_leftovers
+from prefscope.private import replace_json
 
 FORMAT_VERSION = 1
 Decision: TypeAlias = Literal["keep", "drop", "swap"]
@@ -110,19 +109,12 @@ class Marks:
 
     def _save(self) -> None:
         """Write the file atomically; it is deleted with the last mark."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         rows = [{"pair_id": pair_id, "occurrence": at, **asdict(mark)} for (pair_id, at), mark in self]
         try:
             if not rows:
                 self.path.unlink(missing_ok=True)
                 return
-            content = {"format": FORMAT_VERSION, "marks": rows}
-            text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-            remove_leftovers(self.path)
-            with open_file(part) as stream:
-                stream.write(text.encode(errors="backslashreplace"))  # for lone surrogates, this is JSON's escape
-            keep_mode(part, self.path)
-            part.replace(self.path)
+            replace_json(self.path, {"format": FORMAT_VERSION, "marks": rows})
         except OSError as error:
             reason = error.strerror or str(error)
             raise ResourceError(

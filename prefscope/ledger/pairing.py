@@ -115,6 +115,17 @@ class PairedView(View):
         }
         self.names = self._with_theirs(self.names)
 
+    def only(self, wanted: NDArray[np.bool_]) -> PairedView:
+        """Return a view of the pairs selected by a mask, in both runs."""
+        first, second = self.pairing.positions
+        theirs = np.zeros(self.other.ledger.num_pairs, dtype=np.bool_)
+        theirs[second[wanted[first]]] = True
+        ledger, other = self.ledger.only(wanted), self.other.only(theirs)
+        part = PairedView(ledger, self.preferences, self.marks, other.ledger, Pairing(ledger, other.ledger))
+        part.other = other
+        part._known = self._known_of(wanted)
+        return part
+
     def _with_theirs(self, names: Names) -> Names:
         """Return the column names of both runs."""
         theirs = self.other.names

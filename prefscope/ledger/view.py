@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.errors import LedgerError
 from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
-from prefscope.ledger.filters import Kind, Names, parse_filter
+from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
 from prefscope.ledger.names import ambiguities
+from prefscope.ledger.scopes import SIGN, load_scopes
 from prefscope.ledger.table import STORED_NAMES, Ledger
 from prefscope.preference.registry import LOSSES
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -37,7 +39,30 @@ class View:
         Raises:
             FilterError: If the expression is malformed or has an unknown column.
         """
-        return parse_filter(text, self.names).mask(self, self.ledger.num_pairs)
+        return self.parse(text).mask(self, self.ledger.num_pairs)
+
+    def parse(self, text: str) -> Filter:
+        """Parse an expression, with the scopes that are named beside the ledger.
+
+        Raises:
+            FilterError: If the expression is malformed or has an unknown column or scope, or the file of scopes that it
+                needs is damaged.
+        """
+        try:
+            scopes = load_scopes(self.ledger.path) if SIGN in text else {}
+        except LedgerError as error:
+            start = text.index(SIGN)
+            raise FilterError(f"{error.what}: {error.where}", text, start, start + 1, hint=error.hint) from error
+        return parse_filter(text, self.names, scopes)
+
+    def only(self, wanted: NDArray[np.bool_]) -> View:
+        """Return a view of the pairs selected by a mask; columns that are already known are not computed again."""
+        part = View(self.ledger.only(wanted), self.preferences, self.marks)
+        part._known = self._known_of(wanted)
+        return part
+
+    def _known_of(self, wanted: NDArray[np.bool_]) -> Columns:
+        return {name: values[wanted] for name, values in self._known.items()}
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column by its full name, with one value per pair; texts as objects, missing numbers as nan.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
 from prefscope.preference.noise import within_noise
-from prefscope.report.summary import count_outcomes, finite_pairs, mean_logps
-from prefscope.statistics import Z_95
+from prefscope.report.summary import Outcomes, count_outcomes, finite_pairs, mean_logps
+from prefscope.statistics import normal_bounds
 
 LENGTH_BIAS = 0.3
 """Above this rank correlation, length alone explains much of the margin."""
 LOG_2 = math.log(2)
+WIDTH = 17
+"""Cells of a card in a terminal of 120 columns."""
 ABSENT = "·"
 """Shown in place of a missing value."""
 
@@ -29,12 +31,28 @@ class Card:
 
     title: str
     value: str
+    """The figure with its 95% interval: Wilson's for shares, ± half of it for means."""
     detail: str
     warns: bool = False
+    expression: str = ""
+    """Filter expression for the pairs that it is about; empty if there are none."""
 
 
-def cards(view: View) -> list[Card]:
-    """Return the key figures over all pairs with finite log-probs; ± is half the 95% interval."""
+def cards(view: View, rest: View | None = None) -> list[Card]:
+    """Return the key figures over all pairs with finite log-probs.
+
+    Args:
+        view: The pairs.
+        rest: Other pairs, whose figures become the details, for comparison.
+    """
+    found = _cards(view)
+    if rest is None or not rest.ledger.num_pairs:
+        return found
+    others = (one.value.partition(" ")[0] for one in _cards(rest))
+    return [replace(one, detail=f"rest {other}") for one, other in zip(found, others, strict=True)]
+
+
+def _cards(view: View) -> list[Card]:
     finite = finite_pairs(view.ledger)
     found = _rewards(view, finite) if view.ledger.has_reference else _mean_logps(view, finite)
     return [*found, _length(view, finite)]
@@ -45,14 +63,20 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
         _kept(view.column(name), finite) for name in ("margins", "chosen_rewards", "rejected_rewards")
     )
     outcomes = count_outcomes(margins)
-    half = (outcomes.high - outcomes.low) / 2
-    ties = f", {outcomes.tie:,} tied" if outcomes.tie else ""
+    close, what = outcomes.tie, "tied"
     if measured := view.ledger.manifest.get("noise"):  # ties are within noise, too
-        ties = f", {np.count_nonzero(within_noise(margins, measured['floor'], view.preferences.beta)):,} in noise"
+        close, what = int(np.count_nonzero(within_noise(margins, measured["floor"], view.preferences.beta))), "noisy"
+    wrong = f"{outcomes.loss:,} wrong"
+    detail = f"{wrong}, {close:,} {what}" if close or measured else wrong
     losing = float(np.mean(chosen < 0)) if chosen.size else math.nan
     liked = float(np.mean(rejected > 0)) if rejected.size else math.nan
     return [
-        Card("accuracy", _figure(outcomes.win_rate, ".1%", f" ±{100 * half:.1f}"), f"{outcomes.loss:,} wrong{ties}"),
+        Card(
+            "accuracy",
+            _share(outcomes.win_rate, outcomes),
+            detail if len(detail) <= WIDTH else wrong,
+            expression="margins < 0",
+        ),
         Card(
             "margin",
             _figure(_mean(margins), "+.3f", _half(margins)),
@@ -64,8 +88,14 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
             _figure(_mean(chosen), "+.3f", _arrow(chosen)),
             f"{_figure(losing, '.0%')} below 0",
             bool(_mean(chosen) < 0),
+            "chosen_rewards < 0",
         ),
-        Card("r rejected", _figure(_mean(rejected), "+.3f", _arrow(rejected)), f"{_figure(liked, '.0%')} above 0"),
+        Card(
+            "r rejected",
+            _figure(_mean(rejected), "+.3f", _arrow(rejected)),
+            f"{_figure(liked, '.0%')} above 0",
+            expression="rejected_rewards > 0",
+        ),
     ]
 
 
@@ -75,7 +105,12 @@ def _mean_logps(view: View, finite: NDArray[np.bool_]) -> list[Card]:
     gaps = chosen - rejected
     ahead = float(np.mean(gaps > 0)) if gaps.size else math.nan
     return [
-        Card("chosen ahead", _figure(ahead, ".1%"), "log-prob per token"),
+        Card(
+            "chosen ahead",
+            _share(ahead, count_outcomes(gaps)),
+            "log-prob per token",
+            expression=f"{margin_expression(by_margin=False)} < 0",
+        ),
         Card("gap", _figure(_mean(gaps), "+.3f", _half(gaps)), "nats per token"),
         _loss(view, finite),
         Card("logp chosen", _figure(_mean(chosen), "+.3f"), "nats per token"),
@@ -95,6 +130,19 @@ def mean_of(view: View, column: str) -> float:
     """Return the mean of a column over pairs where it and the log-probs are finite, or nan without such pairs."""
     values = view.column(column)
     return _mean(_kept(values, np.isfinite(values) & finite_pairs(view.ledger)))
+
+
+def mean_and_half(view: View, column: str) -> tuple[float, float]:
+    """Return `mean_of`, and half of its 95% interval; nan for fewer than two pairs."""
+    values = view.column(column)
+    low, high = normal_bounds(_kept(values, np.isfinite(values) & finite_pairs(view.ledger)))
+    return mean_of(view, column), (high - low) / 2
+
+
+def accuracy_of(view: View, *, with_interval: bool = True) -> str:
+    """Return the share of pairs with a margin above 0, with Wilson's 95% interval in percent."""
+    outcomes = count_outcomes(_kept(view.column("margins"), finite_pairs(view.ledger)))
+    return _share(outcomes.win_rate, outcomes) if with_interval else _figure(outcomes.win_rate, ".1%")
 
 
 def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
@@ -123,7 +171,7 @@ def _length(view: View, finite: NDArray[np.bool_]) -> Card:
     found = rank_correlation(_kept(margins, finite), _kept(longer, finite))
     if math.isnan(found):
         return Card("length bias ρ", ABSENT, "nothing to rank")
-    words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "of margin, by rank"
+    words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "rank correlation"
     return Card("length bias ρ", f"{found:+.2f}", words, bool(abs(found) > LENGTH_BIAS))
 
 
@@ -137,13 +185,19 @@ def _figure(value: float, form: str, after: str = "") -> str:
     return ABSENT if math.isnan(value) else f"{value:{form}}{after}"
 
 
+def _share(share: float, outcomes: Outcomes) -> str:
+    """Format a share of wins with Wilson's 95% interval, in percent."""
+    return _figure(share, ".1%", f" ({100 * outcomes.low:.0f}–{100 * outcomes.high:.0f})")
+
+
 def _mean(values: NDArray[Any]) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
 def _half(values: NDArray[Any]) -> str:
     """Return half of the 95% interval of a mean."""
-    return f" ±{Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size):.3f}" if values.size > 1 else ""
+    low, high = normal_bounds(values)
+    return f" ±{(high - low) / 2:.3f}" if values.size > 1 else ""
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:

@@ -13,10 +13,12 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.markup import escape
 
+from prefscope.errors import PrefscopeError
 from prefscope.report.visible import visible
 from prefscope.settings import Palette
 from prefscope.tui.dialogs.columns import Choice, chosen_columns, with_chosen
 from prefscope.tui.dialogs.quick_filters import quick_filters
+from prefscope.tui.dialogs.scope_name import ScopeName
 from prefscope.tui.messages import Chosen, PairsRequested
 from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.session import Sort
@@ -49,7 +51,7 @@ class Commands(Provider):
         active = screen.active_bindings.values()
         found = [*_keys((one for one in active if one.binding.show), app)]
         if isinstance(screen, MainScreen):
-            found += [*_screens(screen), *_filters(screen), *_sorts(screen), *_losses(screen)]
+            found += [*_screens(screen), *_filters(screen), *_scopes(app, screen), *_sorts(screen), *_losses(screen)]
             found += [*_columns(screen), *_ledgers(app, screen.session.ledger.path)]
         found.append(Command("screenshot: save", "an SVG of the screen, in the working folder", app.save_picture))
         self._commands = [*found, *_themes(app), *_keys((one for one in active if not one.binding.show), app)]
@@ -99,15 +101,37 @@ def _screens(screen: MainScreen) -> Iterator[Command]:
 
 
 def _filters(screen: MainScreen) -> Iterator[Command]:
+    def show(expression: str) -> None:
+        screen.session.set_filter(expression)
+        screen.post_message(PairsRequested(""))
+
     for one in quick_filters(screen.session):
-        show = partial(screen.post_message, PairsRequested(one.expression))
-        yield Command(f"filter: {one.title}", f"{one.count:,}   {one.expression}", show)
+        yield Command(f"filter: {one.title}", f"{one.count:,}   {one.expression}", partial(show, one.expression))
+
+
+def _scopes(app: PrefscopeApp, screen: MainScreen) -> Iterator[Command]:
+    """Yield commands that name the current scope and forget named ones."""
+    session = screen.session
+
+    def change(name: str | None, expression: str) -> None:
+        try:
+            if name is not None:
+                session.name_scope(name, expression)
+        except PrefscopeError as error:
+            screen.notify(visible(str(error)), severity="error", markup=False)
+
+    if session.expression:
+        expression = session.expression
+        naming = partial(app.push_screen, ScopeName(expression), lambda name: change(name, expression))
+        yield Command("scope: name this one", visible(expression), naming)
+    for name, expression in session.scopes.items():
+        yield Command(f"scope: forget @{name}", visible(expression), partial(change, name, ""))
 
 
 def _sorts(screen: MainScreen) -> Iterator[Command]:
     def sort(by: Sort) -> None:
         screen.session.set_sort(by)
-        screen.post_message(PairsRequested(screen.session.expression))
+        screen.post_message(PairsRequested(""))
 
     for column in pair_columns(screen.session):
         if column.is_sortable:

@@ -20,7 +20,7 @@ class PairOpened(Message):
 
 @dataclass
 class PairsRequested(Message):
-    """A request to list the pairs that match a filter expression."""
+    """A request to list those pairs of the scope that match a filter expression; empty for all of them."""
 
     expression: str
 

@@ -14,7 +14,7 @@ Show = Callable[..., Terminal]
 @pytest.mark.parametrize(
     ("pane", "begins", "told"),
     [
-        ("1", "accuracy: 91.2% ±4.3 (", "Copied: the figures"),
+        ("1", "accuracy: 91.2% (86–95) (", "Copied: the figures"),
         ("2", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
         ("3", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
         ("4", " ", "Copied: the figures"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from prefscope.data.checks import lint_pairs
@@ -41,7 +42,7 @@ def test_many_texts_are_linted_only_on_request(show_app: Show, monkeypatch: pyte
 def test_a_diagnostic_and_a_check_of_the_same_name_are_both_listed(demo: Session) -> None:
     keys = [finding_row(demo.view, one).key for one in diagnose(demo.view).findings]
     longer = [PreferencePair(row, row + 1, f"{row}?", "no" * row, "yes") for row in range(40)]
-    keys += [row.key for row in lint_rows(lint_pairs(longer))]
+    keys += [row.key for row in lint_rows(lint_pairs(longer), np.arange(len(longer)))]
     assert "length_bias" in keys
     assert "lint length_bias" in keys
     assert len({*keys}) == len(keys)

@@ -97,7 +97,7 @@ def test_marks_that_cannot_be_written_are_reported_and_not_kept(
         raise OSError(30, "Read-only file system")
 
     terminal = show_pairs(five, (120, 36))
-    monkeypatch.setattr("prefscope.ledger.marks.open_file", refuse)
+    monkeypatch.setattr("prefscope.private.open_file", refuse)
     terminal.press("space")
     assert "Read-only file system" in terminal.text
     assert five.mark_of(0).is_empty

@@ -97,9 +97,9 @@ def test_the_preview_shows_flags_marks_and_missing_scores(tmp_path: Path, show_p
 def test_the_status_shows_the_number_of_matches_and_their_accuracy(tmp_path: Path) -> None:
     margins = [1.0] * 299 + [-1.0]
     session = write_pairs(tmp_path / "ranked.parquet", [{"margin": margin} for margin in margins])
-    assert status(session) == "300/300 · 100% · acc >99% · mean +0.99 · row ▲"
+    assert status(session) == "300/300 · 100% · acc >99% (98–100) · mean +0.99 · row ▲"
     session.set_filter("margin < 0")
-    assert status(session) == "1/300 · <1% · acc 0% · mean −1.00 · row ▲"
+    assert status(session) == "1/300 · <1% · acc 0% (0–79) · mean −1.00 · rest acc 100.0% (99–100) · row ▲"
     session.set_filter("margin > 5")
     assert status(session) == "0/300 · 0% · row ▲"
 
@@ -111,7 +111,7 @@ def test_the_status_has_no_accuracy_without_a_reference(tmp_path: Path) -> None:
 
 def test_a_pair_without_a_score_is_excluded_from_means(tmp_path: Path) -> None:
     session = write_pairs(tmp_path / "nan.parquet", [{"margin": float("nan")}, {"margin": 1.0}])
-    assert status(session) == "2/2 · 100% · acc 100% · mean +1.00 · row ▲"
+    assert status(session) == "2/2 · 100% · acc 100% (21–100) · mean +1.00 · row ▲"
 
 
 def test_quick_filters_find_these_pairs(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.flags import FLAGS, split_flags
+from prefscope.ledger.scopes import SIGN
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
 from prefscope.tui.model.cells import fit
 from prefscope.tui.model.session import Session
@@ -49,6 +50,7 @@ def quick_filters(session: Session) -> list[QuickFilter]:
             filters |= {QUADRANTS[one]: quadrant_filter(one, by_margin=True) for one in ("only_a", "only_b")}
     else:
         filters["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
+    filters |= {f"{SIGN}{name}": f"{SIGN}{name}" for name in session.scopes if session.is_valid(f"{SIGN}{name}")}
     found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in filters.items()]
     flags: Counter[str] = Counter()
     for joined, count in Counter(session.ledger.stored["flags"].tolist()).items():

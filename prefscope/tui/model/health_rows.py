@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefscope.flags import FLAGS, split_flags
 from prefscope.ledger.view import View
@@ -43,18 +44,20 @@ class HealthRow:
     detail: Callable[[], str]
 
 
-def finding_row(view: View, finding: Finding) -> HealthRow:
-    """Return the row for a finding of a diagnostic."""
+def finding_row(view: View, finding: Finding, other: Finding | None = None) -> HealthRow:
+    """Return the row for a finding of a diagnostic, and the figure of the other pairs, if any, in its description."""
     conclusion, diagnostic = finding.conclusion, finding.diagnostic
 
     def detail() -> str:
-        lines = [f"{diagnostic.title}: {conclusion.figure}.", f"{conclusion.sentence}.", "", diagnostic.formula]
-        lines += [f"Source: {diagnostic.source}.", f"Rule: {diagnostic.rule}."]
-        lines += [f"Papers disagree: {diagnostic.dispute}."] if diagnostic.dispute else []
+        lines = [f"{diagnostic.title}: {conclusion.figure}."]
+        lines += [] if other is None else [f"The other pairs: {other.conclusion.figure}."]
+        lines.append(f"{conclusion.sentence}.")
         if finding.expression:
             count = int(np.count_nonzero(view.filter(finding.expression)))
             listed = "the pair" if count == 1 else f"the {count:,} pairs"
-            lines.insert(2, f"Enter lists {listed} {finding.about}." if count else f"No pair is {finding.about}.")
+            lines.append(f"Enter lists {listed} {finding.about}." if count else f"No pair is {finding.about}.")
+        lines += ["", diagnostic.formula, f"Source: {diagnostic.source}.", f"Rule: {diagnostic.rule}."]
+        lines += [f"Papers disagree: {diagnostic.dispute}."] if diagnostic.dispute else []
         return "\n".join(lines)
 
     glyph = WARNING if conclusion.warns else CLEAN
@@ -106,12 +109,14 @@ def _example(view: View, flag: str) -> Callable[[], str]:
     return detail
 
 
-def lint_rows(report: LintReport) -> Iterator[HealthRow]:
-    """Yield a row for every lint finding, sorted by severity."""
+def lint_rows(report: LintReport, rows: NDArray[np.int64]) -> Iterator[HealthRow]:
+    """Yield a row for every lint finding about some of the pairs, given by their rows, sorted by severity."""
     found = (one for one in report.findings if not one.is_clean)
     for finding in sorted(found, key=lambda one: one.check.severity):
-        check, count = finding.check, len(finding.found.rows)
-        share = f"{count:,} pair{'' if count == 1 else 's'}, {count / max(report.pairs, 1):.1%}"
+        check, count = finding.check, int(np.isin(rows, finding.found.rows).sum())
+        if finding.found.rows.size and not count:
+            continue
+        share = f"{count:,} pair{'' if count == 1 else 's'}, {count / max(len(rows), 1):.1%}"
         figure = share if count else "all pairs"
         glyph = SEVERE if check.severity == "fail" else WARNING
         name = check.name.replace("_", " ")

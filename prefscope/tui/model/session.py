@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.errors import LedgerError, PrefscopeError
 from prefscope.ledger.columns import NUM_TOKENS
-from prefscope.ledger.filters import FilterError, parse_filter
 from prefscope.ledger.marks import Key, Mark, Marks
+from prefscope.ledger.scopes import load_scopes, save_scopes
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import mean_of
@@ -45,6 +46,14 @@ class Session:
         self._first: dict[str, float] = {}
         """Means of columns with the initial preferences."""
         self.expression = ""
+        """The scope: the pairs that match this expression. Every pane but Pair shows these pairs; empty for all."""
+        self._wider: list[str] = []
+        """The expressions of the scopes that this one was narrowed from."""
+        self._matching = np.ones(ledger.num_pairs, dtype=np.bool_)
+        self._scoped: tuple[View, View, View | None] | None = None
+        """Cached: the whole view, and its parts inside and outside the scope."""
+        self.scope_number = 0
+        """Incremented if other pairs are in the scope."""
         self.sort = Sort()
         self.columns: tuple[str, ...] | None = None
         """The columns chosen for the table of pairs; None: chosen automatically."""
@@ -72,15 +81,54 @@ class Session:
         return self.view.preferences
 
     def first_mean(self, column: str) -> float:
-        """Return the mean of a column with the initial preferences; the mean is cached, the column is not."""
+        """Return the mean of a column in the scope with the initial preferences; only the mean is cached."""
         if column not in self._first:
-            self._first[column] = mean_of(View(self.ledger, self.initial), column)
+            self._first[column] = mean_of(View(self.scoped.ledger, self.initial), column)
         return self._first[column]
+
+    @property
+    def scoped(self) -> View:
+        """The pairs in the scope."""
+        return self._parts()[0]
+
+    @property
+    def rest(self) -> View | None:
+        """The other pairs; None if there are none."""
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[View, View | None]:
+        if self._scoped is None or self._scoped[0] is not self.view:
+            inside, outside = self.view, None
+            if not self._matching.all():
+                inside, outside = self.view.only(self._matching), self.view.only(~self._matching)
+            self._scoped = self.view, inside, outside
+        return self._scoped[1:]
+
+    def views_of_runs(self) -> list[View]:
+        """Return a view of every run with the pairs in the scope."""
+        views = []
+        for number, ledger in enumerate(self.runs.ledgers):
+            whole = View(ledger, self.preferences)
+            if not self._matching.all() and number != self.runs.shown:
+                first, second = self.runs.pairing(number).positions
+                wanted = np.zeros(ledger.num_pairs, dtype=np.bool_)
+                wanted[second[self._matching[first]]] = True
+                whole = whole.only(wanted)
+            views.append(self.scoped if number == self.runs.shown else whole)
+        return views
 
     def set_preferences(self, preferences: PreferenceSettings) -> None:
         """Change the knobs, and update the filter and order."""
         self.view = self.runs.view(preferences)
         self.arrange()
+
+    def is_valid(self, expression: str) -> bool:
+        """Return whether an expression can be evaluated with the columns of this view."""
+        try:
+            self.view.parse(expression)
+        except PrefscopeError:
+            return False
+        return True
 
     def set_filter(self, expression: str) -> None:
         """Show only the pairs that match an expression.
@@ -88,9 +136,48 @@ class Session:
         Raises:
             FilterError: If the expression is invalid or names an unknown column; nothing changes then.
         """
-        parse_filter(expression, self.view.names)
+        self.view.parse(expression)
         self.expression = expression
+        self._wider.clear()
         self.arrange()
+
+    def narrow(self, expression: str) -> None:
+        """Reduce the scope to those of its pairs that match an expression; an empty one changes nothing.
+
+        Raises:
+            FilterError: If the expression is invalid or names an unknown column; nothing changes then.
+        """
+        if expression and expression != self.expression:
+            wider = [*self._wider, self.expression]
+            self.set_filter(f"({self.expression}) and ({expression})" if self.expression else expression)
+            self._wider = wider
+
+    def widen(self) -> bool:
+        """Go back to the scope that this one was narrowed from, or to all pairs; return whether there was a scope."""
+        if not self.expression:
+            return False
+        *wider, last = self._wider or [""]
+        self.set_filter(last)
+        self._wider = wider
+        return True
+
+    @property
+    def scopes(self) -> dict[str, str]:
+        """The named scopes: expressions by name; none if their file is damaged."""
+        try:
+            return load_scopes(self.ledger.path)
+        except LedgerError:
+            return {}
+
+    def name_scope(self, name: str, expression: str) -> None:
+        """Give an expression a name, or with an empty expression, forget the name.
+
+        Raises:
+            ResourceError: If the file of scopes cannot be written.
+            LedgerError: If it is damaged.
+        """
+        others = {known: one for known, one in load_scopes(self.ledger.path).items() if known != name}
+        save_scopes(self.ledger.path, others | ({name: expression} if expression else {}))
 
     def set_sort(self, sort: Sort) -> None:
         """Sort the pairs by a column; missing values come last."""
@@ -107,13 +194,19 @@ class Session:
         self.runs.replace_ledger(ledger)
         self.view = self.runs.view(self.preferences)
         self._first.clear()
+        self.scope_number += 1
         self.is_stale = bool(self.expression) or self.sort.column not in SETTLED
         self.generation += 1
 
     def arrange(self) -> None:
         """Apply the filter and sort order; the cursor stays on its pair if it still matches."""
         previous = self.place
-        self.order = np.flatnonzero(self.view.filter(self.expression))
+        matching = self.view.filter(self.expression)
+        if not np.array_equal(matching, self._matching):
+            self._first.clear()
+            self.scope_number += 1
+        self._matching, self._scoped = matching, None
+        self.order = np.flatnonzero(matching)
         if self.sort != Sort():  # otherwise they are in row order already
             keys = self.view.column(self.sort.column)[self.order]
             self.order = self.order[_order(keys, descending=self.sort.descending)]
@@ -191,12 +284,10 @@ class Session:
         self._first.clear()
         if self.sort.column not in self.view.names.kinds:
             self.sort = Sort()
-        try:
-            parse_filter(self.expression, self.view.names)
-        except FilterError:
-            self.expression, kept = "", False
-        else:
-            kept = True
+        kept = self.is_valid(self.expression)
+        if not kept:
+            self.expression = ""
+            self._wider.clear()
         self.arrange()
         return kept
 

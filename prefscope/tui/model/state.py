@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import platformdirs
 
 from prefscope.errors import UNREADABLE
-from prefscope.private import make_folder, open_file, remove_leftovers
+from prefscope.private import make_folder, replace_json
 
 MOST_RECENT = 8
 
@@ -79,10 +78,6 @@ def _opened(value: Any) -> Opened | None:
 def remember(remembered: Remembered) -> None:
     """Save the UI state; errors are ignored."""
     path = remembered_file()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):
         make_folder(path.parent)
-        remove_leftovers(path)
-        with open_file(part) as stream:
-            stream.write(json.dumps(asdict(remembered), indent=1).encode())
-        part.replace(path)
+        replace_json(path, asdict(remembered))

@@ -68,8 +68,8 @@ class HealthPane(Pane):
         super().__init__(session, id=id)
         self._all = False
         self._column: str | None = None
-        self._read: tuple[Ledger, Finding | None] | None = None
-        """The ledger whose tokens were read, and the finding, which does not depend on the knobs."""
+        self._read: tuple[Ledger, int, Finding | None] | None = None
+        """The ledger and scope whose tokens were read, and the finding, which does not depend on the knobs."""
         self._rows: dict[str, HealthRow] = {}
         self._linting: Ledger | None = None
         """The ledger that is being linted."""
@@ -106,32 +106,39 @@ class HealthPane(Pane):
         return next((place for place, row in enumerate(rows) if row.key == key), 0)
 
     def _findings(self) -> Iterator[HealthRow]:
-        view = self.session.view
-        yield from (finding_row(view, one) for one in diagnose(view, tokens=False).findings)
-        ledger = self.session.ledger
+        view, rest = self.session.scoped, self.session.rest
+        others = {} if rest is None else {one.diagnostic.name: one for one in diagnose(rest, tokens=False).findings}
+        for one in diagnose(view, tokens=False).findings:
+            yield finding_row(view, one, others.get(one.diagnostic.name))
+        ledger = view.ledger
         if not (ledger.has_reference and ledger.has_tokens):
             return
         if ledger.num_pairs <= FEW:
             self._read_tokens()
-        if self._read is None or self._read[0] is not ledger:
+        if not self._has_read:
             yield unread_row(view)
-        elif self._read[1] is not None:
-            yield finding_row(view, self._read[1])
+        elif self._read is not None and self._read[2] is not None:
+            yield finding_row(view, self._read[2])
+
+    @property
+    def _has_read(self) -> bool:
+        """Whether the tokens of the scope have been read."""
+        return self._read is not None and self._read[:2] == (self.session.ledger, self.session.scope_number)
 
     def _read_tokens(self) -> None:
-        ledger = self.session.ledger
-        if self._read is None or self._read[0] is not ledger:
-            self._read = ledger, token_finding(ledger)
+        if not self._has_read:
+            found = token_finding(self.session.scoped.ledger)
+            self._read = self.session.ledger, self.session.scope_number, found
 
     def _flags(self) -> Iterator[HealthRow]:
-        return flag_rows(self.session.view, clean=self._all)
+        return flag_rows(self.session.scoped, clean=self._all)
 
     def _lint(self) -> Iterator[HealthRow]:
         from prefscope.ledger.source_pairs import is_linted, lint_of  # imports the readers of data sets
 
         ledger = self.session.ledger
         if ledger.num_pairs <= FEW or is_linted(ledger):
-            return lint_rows(lint_of(ledger))
+            return lint_rows(lint_of(ledger), self.session.scoped.ledger.stored["row"])
         return iter([unlinted_row(self.session.view, is_running=self._linting is ledger)])
 
     def _lint_texts(self) -> None:
@@ -153,7 +160,7 @@ class HealthPane(Pane):
 
     def _grouping(self) -> Grouping | None:
         """Return the subsets by the chosen column, or None if no column is chosen or the view no longer has it."""
-        view = self.session.view
+        view = self.session.scoped
         if self._column is None or view.names.full(self._column) is None:
             self._column = None
             return None
@@ -164,7 +171,7 @@ class HealthPane(Pane):
         if grouping is not None:
             text = f"{grouping.caution}."
         else:
-            clean = len(FLAGS) - len(count_flags(self.session.view))
+            clean = len(FLAGS) - len(count_flags(self.session.scoped))
             text = f"{CLEAN} {clean} of {len(FLAGS)} flags occur on no pair (v shows them)"
         self.query_one("#clean", Static).update(Content(text))
 

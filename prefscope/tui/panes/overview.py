@@ -9,22 +9,21 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid
-from textual.content import Content
-from textual.widgets import Static
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.report.cards import Card, cards, margin_expression, sides
+from prefscope.report.cards import cards, margin_expression, sides
 from prefscope.report.plots import curve, reward_scatter, scatter
 from prefscope.tui.messages import PairsRequested
 from prefscope.tui.model.knobs import knobs, mean_losses
 from prefscope.tui.panes.pane import Pane
+from prefscope.tui.widgets.card_box import CardBox
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
 
 
 class OverviewPane(Pane, can_focus=True):
-    """A summary of the whole ledger: cards and plots."""
+    """A summary of the pairs in the scope: cards and plots."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("p", "toggle_plots", "Other plots", id="overview-plots")]
     HELP = Histogram.HELP
@@ -33,13 +32,15 @@ class OverviewPane(Pane, can_focus=True):
     OverviewPane {
         #cards { grid-size: 6 1; grid-columns: 1fr; height: 5; }
         #plots { grid-size: 2 2; grid-gutter: 0; height: 1fr; }
-        .card { border: round $panel; padding: 0 1; }
-        .card.-warns { border: round $warning; }
+        CardBox { border: round $panel; padding: 0 0 0 1; }
+        CardBox.-warns { border: round $warning; }
+        CardBox:focus { border: round $primary; }
     }
     .-narrow OverviewPane {
         #cards { grid-size: 3 2; grid-rows: 2; height: 4; }
-        .card { border: none; }
-        .card.-warns { border: none; color: $warning; }
+        CardBox { border: none; }
+        CardBox.-warns { border: none; color: $warning; }
+        CardBox:focus { border: none; text-style: reverse; }
         Plot { border: none; border-top: solid $panel; border-bottom: solid $panel; }
     }
     .-narrow OverviewPane #plots, .-short OverviewPane #plots {
@@ -52,7 +53,7 @@ class OverviewPane(Pane, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Create the cards and plots."""
-        yield Grid(*(Static(classes="card", markup=False) for _ in range(6)), id="cards")
+        yield Grid(*(CardBox() for _ in range(6)), id="cards")
         plots = (
             Histogram("", id="margins", classes="-first"),
             Plot("margin against len(chosen) − len(rejected)", id="lengths", classes="-first"),
@@ -63,18 +64,19 @@ class OverviewPane(Pane, can_focus=True):
 
     def draw(self) -> None:
         """Draw the cards and plots."""
-        view = self.session.view
-        for widget, card in zip(self.query(".card").results(Static), cards(view), strict=True):
-            widget.update(_card(card))
-            widget.set_class(card.warns, "-warns")
+        view, rest = self.session.scoped, self.session.rest
+        for widget, card in zip(self.query(CardBox), cards(view, rest), strict=True):
+            widget.show_card(card)
         histogram = self.query_one(Histogram)
         quantity = "implicit margin" if view.ledger.has_reference else "log-prob per token, chosen − rejected"
         histogram.border_title = f"{quantity}  ▒ wrong █ right"
         histogram.show_values(sides(view)[0])
         # Drawings look up the view when they are painted, so that they do not keep a previous view in memory.
-        self.query_one("#lengths", Plot).show_drawing(lambda width, height: _lengths(self.session.view, width, height))
+        self.query_one("#lengths", Plot).show_drawing(
+            lambda width, height: _lengths(self.session.scoped, width, height)
+        )
         self.query_one("#rewards", Plot).show_drawing(
-            lambda width, height: reward_scatter(*sides(self.session.view)[1:], width, height)
+            lambda width, height: reward_scatter(*sides(self.session.scoped)[1:], width, height)
         )
         self._draw_loss(view)
 
@@ -93,7 +95,8 @@ class OverviewPane(Pane, can_focus=True):
     @property
     def copied(self) -> tuple[str, str]:
         """What `y` copies: the cards."""
-        return "\n".join(f"{one.title}: {one.value} ({one.detail})" for one in cards(self.session.view)), "the figures"
+        found = cards(self.session.scoped, self.session.rest)
+        return "\n".join(f"{one.title}: {one.value} ({one.detail})" for one in found), "the figures"
 
     def action_toggle_plots(self) -> None:
         """Show the other two plots if only two fit."""
@@ -105,6 +108,10 @@ class OverviewPane(Pane, can_focus=True):
         has_room = not (self.screen.has_class("-narrow") or self.screen.has_class("-short"))
         is_turned = self.query_one("#plots").has_class("-turned")
         (self.query_one(Histogram) if has_room or not is_turned else self).focus()
+
+    @on(CardBox.Opened)
+    def _open_card(self, opened: CardBox.Opened) -> None:
+        self.post_message(PairsRequested(opened.expression))
 
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
@@ -126,8 +133,3 @@ def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]
         yield f"{column} < {high!r}"
     if low is None and high is None:
         yield f"{column} == {column}"
-
-
-def _card(card: Card) -> Content:
-    warning = " ⚠" if card.warns else ""
-    return Content.assemble((f"{card.title}\n", "dim"), (f"{card.value}{warning}\n", "bold"), card.detail)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,7 +15,9 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from prefscope.report.cards import accuracy_of
 from prefscope.report.visible import visible
+from prefscope.statistics import wilson_interval
 from prefscope.tui.dialogs.columns import Choice, ColumnsDialog
 from prefscope.tui.dialogs.quick_filters import QuickFilters
 from prefscope.tui.messages import SessionChanged
@@ -111,8 +114,11 @@ class PairsPane(MarkingPane):
         self.filter_bar.input.focus()
 
     def action_clear(self) -> None:
-        """Clear the filter and show every pair."""
-        self.filter_bar.clear()
+        """Go back to the wider scope, or show every pair."""
+        if self.filter_bar.has_class("-wrong"):
+            self.filter_bar.clear()
+        elif self.session.widen():
+            self.post_message(SessionChanged())
 
     def action_arrange(self) -> None:
         """Filter and sort again, with the newly scored pairs."""
@@ -150,13 +156,22 @@ def status(session: Session) -> str:
         margins = margins[np.isfinite(margins)]
         accuracy = _share(float(np.mean(margins > 0))) if margins.size else "·"
         mean = f"{margins.mean():+.2f}".replace("-", "−") if margins.size else "·"
-        parts += [f"acc {accuracy}", f"mean {mean}"]
+        parts += [f"acc {accuracy}{_interval(margins)}", f"mean {mean}"]
+        parts += [] if session.rest is None else [f"rest acc {accuracy_of(session.rest)}"]
     column = short_name(session.view.names, session.sort.column)
     parts.append(f"{visible(column)} {'▼' if session.sort.descending else '▲'}")
     known = np.count_nonzero(session.ledger.is_known[session.order])
     parts += [f"{known:,} scored"] if known < matching else []
     parts += ["order is outdated: r"] if session.is_stale else []
     return " · ".join(parts)
+
+
+def _interval(margins: NDArray[np.float64]) -> str:
+    """Return Wilson's 95% interval of the share of margins above 0, in percent."""
+    if not margins.size:
+        return ""
+    low, high = wilson_interval(int(np.count_nonzero(margins > 0)), margins.size)
+    return f" ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _share(share: float) -> str:

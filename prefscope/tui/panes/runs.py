@@ -12,7 +12,6 @@ from textual.widgets import DataTable, Static
 from textual.widgets.data_table import RowKey
 
 from prefscope.ledger.pairing import PairedView
-from prefscope.ledger.view import View
 from prefscope.report.cards import Card, cards
 from prefscope.report.comparison import Comparison, Paired, cautions, compare, quadrant_filter
 from prefscope.report.visible import visible
@@ -54,7 +53,7 @@ class RunsPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self.can_focus = session.runs.compared is None
-        self._cards: tuple[PreferenceSettings, list[list[Card]]] | None = None
+        self._cards: tuple[PreferenceSettings, int, list[list[Card]]] | None = None
         self._comparison: tuple[PairedView, Comparison] | None = None
 
     def compose(self) -> ComposeResult:
@@ -68,7 +67,7 @@ class RunsPane(Pane):
 
     def draw(self) -> None:
         """Draw the runs and their comparison for the current knobs."""
-        view = self.session.view
+        view = self.session.scoped
         if not isinstance(view, PairedView):
             return
         if self._comparison is None or self._comparison[0] is not view:
@@ -78,12 +77,11 @@ class RunsPane(Pane):
         self._draw_quadrants(self._comparison[1])
 
     def _figures(self, view: PairedView) -> list[list[Card]]:
-        """Return the cards of every run, cached until the knobs change."""
-        if self._cards is None or self._cards[0] is not view.preferences:
-            known = {id(one.ledger): one for one in (view, view.other)}
-            views = (known.get(id(ledger)) or View(ledger, view.preferences) for ledger in self.session.runs.ledgers)
-            self._cards = view.preferences, [cards(one) for one in views]
-        return self._cards[1]
+        """Return the cards of every run, cached until the knobs or the scope change."""
+        number = self.session.scope_number
+        if self._cards is None or self._cards[0] is not view.preferences or self._cards[1] != number:
+            self._cards = view.preferences, number, [cards(one) for one in self.session.views_of_runs()]
+        return self._cards[2]
 
     def _draw_differences(self) -> None:
         if self._comparison is None:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from prefscope.ledger.view import View
 from prefscope.preference.registry import find_loss
-from prefscope.report.cards import mean_of
+from prefscope.report.cards import accuracy_of, mean_and_half, mean_of
 from prefscope.report.plots import curve
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
@@ -72,7 +72,7 @@ class WhatIfPane(Pane):
 
     def draw(self) -> None:
         """Draw the knobs, figures and plots."""
-        view, found = self.session.view, self.query_one(KnobList)
+        view, found = self.session.scoped, self.query_one(KnobList)
         found.show_knobs([*knobs(view)], view.preferences, self.session.initial)
         self.query_one("#figures", Static).update(_figures(self.session, self.loss))
         if self.loss is not None and found.picked is not None:
@@ -132,7 +132,7 @@ class WhatIfPane(Pane):
         """List the pairs by their gradient weight, the heaviest first."""
         if self.loss is not None:
             self.session.set_sort(Sort(f"{self.loss}_weight", descending=True))
-            self.post_message(PairsRequested(self.session.expression))
+            self.post_message(PairsRequested(""))
 
     @on(KnobList.Moved)
     def _move(self, moved: KnobList.Moved) -> None:
@@ -147,24 +147,28 @@ class WhatIfPane(Pane):
 
 
 def _figures(session: Session, shown: str | None) -> Content:
-    """Return a table of means, current and initial."""
-    now = session.view
-    rows = [("", "now", "initial", "change")]
+    """Return a table of means with their 95% intervals, current and initial, and of the pairs outside the scope."""
+    now, rest = session.scoped, session.rest
+    rows = [("", "now (95%)", "initial", "" if rest is None else "rest", "change")]
     if now.ledger.has_reference:
-        margins = now.column("margins")[finite_pairs(now.ledger)]
-        share = figure(float(np.mean(margins > 0)) if margins.size else np.nan, ".1%")
-        rows.append(("accuracy", share, share, "no knob changes it"))
+        first = accuracy_of(now)
+        others = "" if rest is None else accuracy_of(rest, with_interval=False)
+        rows.append(("accuracy", first, first.partition(" ")[0], others, "no knob changes it"))
         rows.append(_row("mean margin", session, "margins"))
     for choice in now.ledger.usable_losses(now.preferences):
         mark = " ◀" if choice.name == shown else ""
         rows.append(_row(f"{find_loss(choice.name).name} loss{mark}", session, f"{choice.name}_loss"))
-    lines = [f"{name:<18}{now_:>12}{was:>12}   {change}" for name, now_, was, change in rows]
+    width = 0 if rest is None else 12
+    lines = [f"{name:<18}{now_:>19}{was:>12}{other:>{width}}   {change}" for name, now_, was, other, change in rows]
     return Content.assemble((lines[0] + "\n", "dim"), "\n".join(lines[1:]))
 
 
-def _row(name: str, session: Session, column: str) -> tuple[str, str, str, str]:
-    """Return a row: the current and initial mean of a column over pairs with finite log-probs, and the change."""
-    now, first = mean_of(session.view, column), session.first_mean(column)
-    same = now == first or not np.isfinite(first) or not first
-    change = "" if same else f"{signed(100 * (now / first - 1), 0)}%"
-    return name, figure(now, ",.4f"), figure(first, ",.4f"), change
+def _row(name: str, session: Session, column: str) -> tuple[str, str, str, str, str]:
+    """Return a row of means of a column over pairs with finite log-probs, and the change."""
+    mean, half = mean_and_half(session.scoped, column)
+    first = session.first_mean(column)
+    same = mean == first or not np.isfinite(first) or not first
+    change = "" if same else f"{signed(100 * (mean / first - 1), 0)}%"
+    now = figure(mean, ",.4f") + (f" ±{half:.4f}" if np.isfinite(half) else "")
+    rest = "" if session.rest is None else figure(mean_of(session.rest, column), ",.4f")
+    return name, now, figure(first, ",.4f"), rest, change

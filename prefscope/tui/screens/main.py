@@ -20,7 +20,7 @@ from prefscope.events import Failed, Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.tui.messages import OpenRequested, PairOpened, PairsRequested, SessionChanged
-from prefscope.tui.model.cells import one_line
+from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.idle_timer import IdleTimer
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.worker_run import Scoring
@@ -46,6 +46,8 @@ TABS = {
 
 LEAST = Size(60, 16)
 SECONDS_BETWEEN_UPDATES = 0.5
+LONGEST_SCOPE = 44
+"""Cells of the scope's expression in the identity line."""
 
 
 class MainScreen(Screen[None]):
@@ -57,6 +59,7 @@ class MainScreen(Screen[None]):
             for number, (name, title) in enumerate(TABS.items(), start=1)
         ),
         Binding("o", "open", "Open", show=False, id="open"),
+        Binding("escape", "widen", "Widen the scope", show=False, id="widen"),
         Binding("e", "export", "Export", id="export"),
         Binding("x", "toggle_run", "Stop or resume", show=False, id="scoring-turn"),
         Binding("question_mark,f1", "help", "Help", id="help"),
@@ -115,6 +118,11 @@ class MainScreen(Screen[None]):
     def action_open(self) -> None:
         """Open another ledger or data set."""
         self.post_message(OpenRequested())
+
+    def action_widen(self) -> None:
+        """Go back to the wider scope, or to all pairs."""
+        if self.session.widen():
+            self._redraw()
 
     def action_help(self) -> None:
         """Show or hide the keys and the help of the focused widget."""
@@ -204,8 +212,8 @@ class MainScreen(Screen[None]):
 
     @on(PairsRequested)
     def _show_pairs(self, request: PairsRequested) -> None:
-        """Show the Pairs pane with a filter."""
-        self.session.set_filter(request.expression)
+        """Narrow the scope, and show its pairs."""
+        self.session.narrow(request.expression)
         self._refresh()
         self.action_show("pairs")
 
@@ -218,6 +226,9 @@ def identity(session: Session) -> Content:
     models = session.ledger.manifest.get("models", {})
     known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
     pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"
+    if session.expression:
+        scope = fit(one_line(session.expression), LONGEST_SCOPE).rstrip()
+        pairs = f"scope: {scope} · {len(session.order):,} of {total:,}"
     parts = [session.ledger.path.name, pairs, f"β={session.preferences.beta:g}"]
     _, other = session.runs.both
     parts += [f"B {other}"] if other else []

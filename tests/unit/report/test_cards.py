@@ -31,18 +31,18 @@ def figures(write_pairs: Callable[..., Path]) -> Callable[..., dict[str, Card]]:
 def test_the_figures_are_those_of_the_pairs_with_finite_log_probs(figures: Callable[..., dict[str, Card]]) -> None:
     found = figures(WIN, LOSS, TIE, NAN)
     assert list(found) == ["accuracy", "margin", "dpo loss", "r chosen", "r rejected", "length bias ρ"]
-    assert found["accuracy"].value.startswith("33.3% ±")
+    assert found["accuracy"].value.startswith("33.3% (6–79)")
     assert found["accuracy"].detail == "1 wrong, 1 tied"
     assert found["margin"].value == "+0.067 ±0.346"  # of +0.4, −0.2 and 0
     assert found["margin"].detail == "median +0.000"
-    assert found["r chosen"] == Card("r chosen", "+0.000", "33% below 0")
-    assert found["r rejected"] == Card("r rejected", "-0.067 ▼", "0% above 0")
+    assert found["r chosen"] == Card("r chosen", "+0.000", "33% below 0", expression="chosen_rewards < 0")
+    assert found["r rejected"] == Card("r rejected", "-0.067 ▼", "0% above 0", expression="rejected_rewards > 0")
 
 
 def test_margins_within_the_measured_noise_are_shown_with_the_accuracy(write_pairs: Callable[..., Path]) -> None:
     noise = {"noise": {"pairs": 64, "floor": 2.5, "float32_floor": None}}  # nats; of gaps +4, −2 and 0
     ledger = load_ledger(write_pairs([WIN, LOSS, TIE], manifest=noise))
-    assert cards(View(ledger, PreferenceSettings()))[0].detail == "1 wrong, 2 in noise"
+    assert cards(View(ledger, PreferenceSettings()))[0].detail == "1 wrong, 2 noisy"
 
 
 def test_a_loss_above_that_of_an_untrained_policy_warns(figures: Callable[..., dict[str, Card]]) -> None:
