@@ -149,8 +149,15 @@ def margin_expression(suffix: str = "", *, by_margin: bool) -> str:
     """Return the filter expression for the margin, or for the difference that `sides` returns without a reference."""
     if by_margin:
         return f"margins{suffix}"
+    return " - ".join(side_expressions(suffix, by_margin=False))
+
+
+def side_expressions(suffix: str = "", *, by_margin: bool) -> tuple[str, str]:
+    """Return the filter expressions for the quantities of chosen and rejected that `sides` returns."""
+    if by_margin:
+        return f"chosen_rewards{suffix}", f"rejected_rewards{suffix}"
     chosen, rejected = (f"policy_{side}_logps{suffix} / {side}_num_tokens{suffix}" for side in ("chosen", "rejected"))
-    return f"{chosen} - {rejected}"
+    return chosen, rejected
 
 
 def _loss(view: View, finite: NDArray[np.bool_]) -> Card:

@@ -12,7 +12,7 @@ from prefscope.preference.arrays import sigmoid
 from prefscope.preference.diagnostics.trajectories import COURSES
 from prefscope.report.checkpoints import Followed
 from prefscope.report.comparison import QUADRANTS, Comparison, Paired, Quadrant, quadrant_filter
-from prefscope.report.plots import scatter
+from prefscope.report.scatter_plots import draw_points, points
 from prefscope.report.sections import Plot, Section, Table, number, shortened
 from prefscope.report.visible import visible
 from prefscope.statistics import bootstrap_bounds, wilson_interval
@@ -96,7 +96,7 @@ def trajectory_sections(followed: Followed, width: int) -> list[Section]:
         _runs_table(followed),
         Table("What became of the pairs", ("course", "pairs", "share", ""), tuple(counts), (1, 2)),
     ]
-    if picture := scatter(found.variability, found.confidence, min(width, MAP_WIDTH), MAP_HEIGHT):
+    if picture := draw_points(points(found.variability, found.confidence), min(width, MAP_WIDTH), MAP_HEIGHT):
         title = "Map: confidence, mean σ(margin), ↑ against variability, its standard deviation, →"
         sections.append(Plot(title, picture))
     return [*sections, *_courses(followed)]

@@ -14,7 +14,8 @@ from prefscope.preference.diagnostics.calibration import Calibration
 from prefscope.report import svg
 from prefscope.report.cards import sides
 from prefscope.report.diagnosis import Diagnosis
-from prefscope.report.plots import margin_histogram, reward_scatter, side_by_side
+from prefscope.report.plots import margin_histogram, side_by_side
+from prefscope.report.scatter_plots import draw_points, reward_points
 from prefscope.report.sections import WIDE, Plot
 
 PLOT_HEIGHT = 14
@@ -58,7 +59,7 @@ def character_plots(data: PlotData, width: int) -> list[Plot]:
     wide = width >= WIDE
     each = (width - 3) // 2 if wide else min(width, NARROW_WIDTH)
     histogram = margin_histogram(data.chosen - data.rejected, each, PLOT_HEIGHT)
-    scatter = reward_scatter(data.chosen, data.rejected, each, PLOT_HEIGHT)
+    scatter = draw_points(reward_points(data.chosen, data.rejected), each, PLOT_HEIGHT)
     if not histogram or not scatter:
         return []
     if wide:

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.report.axes import around_zero, histogram_edges, nice_ticks, range_without_tails, widened
+from prefscope.report.axes import histogram_edges, nice_ticks, widened
 
 if TYPE_CHECKING:
     import plotext
 
-BLANK = "\u2800"
-BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""What each dot of a cell (four rows of two) adds to the code of an empty cell."""
-CHUNK_POINTS = 65_536
 LOW_PLOT = 7  # lines; a lower plot needs all of them for data
 
 
@@ -30,7 +26,7 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
     edges = histogram_edges(finite, width)
     counts, _ = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)
     middles = (edges[:-1] + edges[1:]) / 2
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     for part, marker in ((middles < 0, "▒"), (middles >= 0, "█")):
         if counts[
             part
@@ -38,116 +34,9 @@ def margin_histogram(margins: NDArray[np.float64], width: int, height: int) -> s
             heights = np.where(part, counts, 0).tolist()
             figure.draw(figure.bar(middles.tolist(), heights, marker=marker, width=1, lines=True))
     figure.ruler("x", "lower").lim(float(edges[0]), float(edges[-1]))
-    _ticks(figure, "x", float(edges[0]), float(edges[-1]), signed=True)
-    _ticks(figure, "y", 0.0, float(counts.max()))
-    return _drawn(figure)
-
-
-def reward_scatter(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
-    """Return rejected against chosen values as braille dots with the diagonal; right pairs lie below it.
-
-    If there are many pairs, the outermost ones are drawn on the border.
-    """
-    finite = np.isfinite(chosen) & np.isfinite(rejected)
-    if not finite.any():
-        return ""
-    x, y = (one if finite.all() else one[finite] for one in (chosen, rejected))
-    ranges = (range_without_tails(x), range_without_tails(y))
-    both = widened(min(low for low, _ in ranges), max(high for _, high in ranges))
-    return _dots(x, y, both, both, [([*both], [*both])], width, height)
-
-
-def scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
-    """Return y against x as braille dots with the line y = 0; empty without finite pairs of values.
-
-    If there are many pairs, the outermost ones are drawn on the border.
-    """
-    finite = np.isfinite(x) & np.isfinite(y)
-    if not finite.any():
-        return ""
-    x, y = (one if finite.all() else one[finite] for one in (x, y))
-    across, up = widened(*range_without_tails(x)), around_zero(y)
-    return _dots(x, y, across, up, [([*across], [0.0, 0.0])], width, height)
-
-
-def quadrant_scatter(x: NDArray[np.float64], y: NDArray[np.float64], width: int, height: int) -> str:
-    """Return y against x as braille dots over the lines x = 0 and y = 0; empty without pairs or room.
-
-    If there are many pairs, the outermost ones are drawn on the border.
-
-    Args:
-        x: Finite values.
-        y: Finite values, as many as in x.
-        width: In cells.
-        height: In cells.
-    """
-    if x.size == 0:
-        return ""
-    across, up = around_zero(x), around_zero(y)
-    return _dots(x, y, across, up, [([*across], [0.0, 0.0]), ([0.0, 0.0], [*up])], width, height)
-
-
-def zero_cell(plot: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the column and row of the origin in the plot that `quadrant_scatter` drew of x and y."""
-    lines = plot.split("\n")
-    left, rows = _area(lines)
-    columns = max(map(len, lines)) - left
-    (x_low, x_high), (y_low, y_high) = around_zero(x), around_zero(y)
-    across, down = np.array([-x_low / (x_high - x_low)]), np.array([y_high / (y_high - y_low)])
-    return left + int(_dot(across, 2 * columns)[0]) // 2, int(_dot(down, 4 * rows)[0]) // 4
-
-
-def _dots(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    across: tuple[float, float],
-    up: tuple[float, float],
-    lines: list[tuple[list[float], list[float]]],
-    width: int,
-    height: int,
-) -> str:
-    """Return points as braille dots over dotted lines, clipped to the border; empty without room."""
-    figure = _figure(width, height)
-    for line in lines:
-        figure.draw(figure.signal(*line, marker="·").lines())
-    for axis, limits in (("x", across), ("y", up)):
-        figure.ruler(axis, 0).lim(*limits)
-        _ticks(figure, axis, *limits, signed=True)
-    frame = [line.ljust(width) for line in _drawn(figure).split("\n")]
-    left, rows = _area(frame)
-    if left >= width or not rows:
-        return ""
-    drawn = np.zeros((4 * rows, 2 * (width - left)), dtype=np.int64)
-    for start in range(0, x.size, CHUNK_POINTS):
-        some_x, some_y = (np.clip(one[start : start + CHUNK_POINTS], *limits) for one, limits in ((x, across), (y, up)))
-        right, down = (some_x - across[0]) / (across[1] - across[0]), (up[1] - some_y) / (up[1] - up[0])
-        drawn[_dot(down, 4 * rows), _dot(right, 2 * (width - left))] = 1
-    for at, dots in enumerate(_braille(drawn)):
-        cells = zip(dots, frame[at][left:], strict=True)
-        frame[at] = frame[at][:left] + "".join(under if dot == BLANK else dot for dot, under in cells)
-    return "\n".join(line.rstrip() for line in frame)
-
-
-def _area(lines: list[str]) -> tuple[int, int]:
-    """Return the first column right of the y axis, and the number of lines above the x axis."""
-    rows = next((at for at, line in enumerate(lines) if "└" in line), 0)
-    return 1 + max(lines[0].find("│"), lines[0].find("┤")), rows
-
-
-def _braille(dots: NDArray[np.int64]) -> list[str]:
-    """Return dots as lines of braille; plotext would need a Python call per point.
-
-    Args:
-        dots: 1 for a dot. Shape (4 · lines, 2 · cells of a line).
-    """
-    cells = dots.reshape(dots.shape[0] // 4, 4, dots.shape[1] // 2, 2)
-    codes = (cells * BRAILLE[:, None, :]).sum(axis=(1, 3))
-    return ["".join(chr(ord(BLANK) + code) for code in line) for line in codes.tolist()]
-
-
-def _dot(shares: NDArray[np.float64], dots: int) -> NDArray[np.int64]:
-    """Return the index of each point among `dots` positions."""
-    return np.rint(shares * (dots - 1)).astype(np.int64)
+    draw_ticks(figure, "x", float(edges[0]), float(edges[-1]), signed=True)
+    draw_ticks(figure, "y", 0.0, float(counts.max()))
+    return drawn(figure)
 
 
 def curve(
@@ -166,7 +55,7 @@ def curve(
     known = np.isfinite(y)
     if not known.any():
         return ""
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     places = np.log10(x) if log else x
     up = widened(float(y[known].min()), float(y[known].max()))
     if now is not None:
@@ -175,11 +64,11 @@ def curve(
     across = widened(float(places[0]), float(places[-1]))
     for axis, limits in (("x", across), ("y", up)):
         figure.ruler(axis, 0).lim(*limits)
-        _ticks(figure, axis, *limits, signed=True)
+        draw_ticks(figure, axis, *limits, signed=True)
     if log:
         powers = range(int(np.ceil(across[0] - 1e-9)), int(np.floor(across[1] + 1e-9)) + 1)
         figure.ruler("x", 0).ticks([float(power) for power in powers], [f"{10.0**power:g}" for power in powers])
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], width: int, height: int) -> str:
@@ -197,7 +86,7 @@ def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], wid
     size = max(map(len, sums)) - 1
     if size == 0:
         return ""
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     up = widened(float(min(map(np.min, sums))), float(max(map(np.max, sums))))
     for line, marker in ((sums[1], "·"), (sums[0], "braille")):
         if len(line) > 1:
@@ -209,9 +98,9 @@ def running_sums(chosen: NDArray[np.float64], rejected: NDArray[np.float64], wid
         figure.axes(False, axis="x", side="lower")  # noqa: FBT003 (plotext's own argument)
         figure.ruler("x", 0).ticks([], [])
     else:
-        _ticks(figure, "x", 0, size)
+        draw_ticks(figure, "x", 0, size)
     figure.ruler("y", 0).ticks([*up], [f"{value:+.2g}" for value in up])
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _outline(values: NDArray[np.float64], width: int) -> NDArray[np.int64]:
@@ -236,7 +125,7 @@ def side_by_side(left: str, right: str, gap: int = 3) -> str:
     return "\n".join((one.ljust(width) + other).rstrip() for one, other in zip(a, b, strict=True))
 
 
-def _figure(width: int, height: int) -> plotext.figure:
+def new_figure(width: int, height: int) -> plotext.figure:
     """Return plotext's global figure, cleared, of a size in cells, without colours."""
     import plotext  # deferred, because the screens paint before they draw a plot
 
@@ -250,7 +139,8 @@ def _figure(width: int, height: int) -> plotext.figure:
     return figure
 
 
-def _ticks(figure: plotext.figure, axis: str, low: float, high: float, *, signed: bool = False) -> None:
+def draw_ticks(figure: plotext.figure, axis: str, low: float, high: float, *, signed: bool = False) -> None:
+    """Put round numbers on an axis; without `signed`, only whole ones."""
     ticks = nice_ticks(low, high)
     if not signed:  # counts
         ticks = [tick for tick in ticks if tick.is_integer()]
@@ -258,6 +148,7 @@ def _ticks(figure: plotext.figure, axis: str, low: float, high: float, *, signed
     figure.ruler(axis, 0).ticks(ticks, labels)
 
 
-def _drawn(figure: plotext.figure) -> str:
+def drawn(figure: plotext.figure) -> str:
+    """Return the text of a figure."""
     lines = str(figure.build().string(colorless=True)).split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")

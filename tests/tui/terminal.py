@@ -89,6 +89,17 @@ class Terminal:
         self._runner.run(self.pilot.click(widget, offset=Offset(x, y), times=times))
         self.rest()
 
+    def drag(self, widget: str, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Drag the mouse between two positions in the first widget that matches a selector, then rest."""
+
+        async def move() -> None:
+            await self.pilot.mouse_down(widget, offset=Offset(*start))
+            await self.pilot.hover(widget, offset=Offset(*end))
+            await self.pilot.mouse_up(widget, offset=Offset(*end))
+
+        self._runner.run(move())
+        self.rest()
+
     def click_text(self, text: str) -> None:
         """Click on the first occurrence of a text, then rest."""
         y, line = next((y, line) for y, line in enumerate(self.lines) if text in line)

@@ -77,8 +77,8 @@ PLACES: dict[str, list[str]] = {
     "export": ["e"],
     "load": ["o"],
 }
-SHADOWED = {"filter": {"escape"}}
-"""In the filter, esc leaves the input field; on the pairs, it clears the filter."""
+SHADOWED = {"filter": {"escape"}, "pairs": {"escape"}, "health": {"escape"}}
+"""Esc leaves what is innermost: the input field, the subsets, and at last the scope."""
 
 
 @pytest.fixture(name="show")

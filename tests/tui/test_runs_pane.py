@@ -86,10 +86,10 @@ def test_two_runs_fit_120_by_36(session: Session, show: Show) -> None:
 
 def test_the_figures_of_each_run_are_those_of_its_overview(session: Session, show: Show) -> None:
     terminal = show(session)
-    assert row(terminal, 0)[:5] == ["A", "demo", "170", "91.2%", "±4.3"]
-    assert row(terminal, 1)[:5] == ["B", "demo-early", "170", "74.1%", "±6.5"]
+    assert row(terminal, 0)[:5] == ["A", "demo", "170", "91.2%", "(86–95)"]
+    assert row(terminal, 1)[:5] == ["B", "demo-early", "170", "74.1%", "(67–80)"]
     terminal.press("enter", "1")
-    assert "74.1% ±6.5" in terminal.text
+    assert "74.1% (67–80)" in terminal.text
 
 
 def test_differences_are_shown_with_paired_intervals(session: Session, show: Show) -> None:
@@ -203,13 +203,13 @@ def test_every_screen_shows_the_chosen_run(session: Session, show: Show) -> None
     terminal.press("3")
     assert "margin +0.14 (B +0.02)" in terminal.text
     terminal.press("4", "5", "enter", "1")
-    assert "74.1% ±6.5" in terminal.text
+    assert "74.1% (67–80)" in terminal.text
     terminal.press("2")
     assert "+0.02     +0.14" in cursor_line(terminal)
     terminal.press("3")
     assert "margin +0.02 (B +0.14)" in terminal.text
     terminal.press("4")
-    assert "mean margin 0.0603 0.0603" in " ".join(terminal.text.split())
+    assert "mean margin 0.0603 ±0.0166 0.0603" in " ".join(terminal.text.split())
 
 
 def test_a_click_moves_the_cursor_to_a_run_and_a_second_click_shows_it(session: Session, show: Show) -> None:

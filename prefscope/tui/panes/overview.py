@@ -12,14 +12,16 @@ from textual.containers import Grid
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
-from prefscope.report.cards import cards, margin_expression, sides
-from prefscope.report.plots import curve, reward_scatter, scatter
+from prefscope.report.cards import cards, margin_expression, side_expressions, sides
+from prefscope.report.plots import curve
+from prefscope.report.scatter_plots import points, reward_points
 from prefscope.tui.messages import PairsRequested
 from prefscope.tui.model.knobs import knobs, mean_losses
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.widgets.card_box import CardBox
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
+from prefscope.tui.widgets.scatter import Scatter
 
 
 class OverviewPane(Pane, can_focus=True):
@@ -56,9 +58,9 @@ class OverviewPane(Pane, can_focus=True):
         yield Grid(*(CardBox() for _ in range(6)), id="cards")
         plots = (
             Histogram("", id="margins", classes="-first"),
-            Plot("margin against len(chosen) − len(rejected)", id="lengths", classes="-first"),
+            Scatter("margin ↑ against tokens of chosen − rejected →", id="lengths", classes="-first"),
             Plot("", id="losses", classes="-later"),
-            Plot("rewards: chosen →, rejected ↑, right below ···", id="rewards", classes="-later"),
+            Scatter("reward of rejected ↑ against chosen →, right below ···", id="rewards", classes="-later"),
         )
         yield Grid(*plots, id="plots")
 
@@ -70,14 +72,11 @@ class OverviewPane(Pane, can_focus=True):
         histogram = self.query_one(Histogram)
         quantity = "implicit margin" if view.ledger.has_reference else "log-prob per token, chosen − rejected"
         histogram.border_title = f"{quantity}  ▒ wrong █ right"
-        histogram.show_values(sides(view)[0])
-        # Drawings look up the view when they are painted, so that they do not keep a previous view in memory.
-        self.query_one("#lengths", Plot).show_drawing(
-            lambda width, height: _lengths(self.session.scoped, width, height)
-        )
-        self.query_one("#rewards", Plot).show_drawing(
-            lambda width, height: reward_scatter(*sides(self.session.scoped)[1:], width, height)
-        )
+        margins, chosen, rejected = sides(view)
+        histogram.show_values(margins)
+        longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
+        self.query_one("#lengths", Scatter).show_values(longer, margins, points)
+        self.query_one("#rewards", Scatter).show_values(chosen, rejected, reward_points)
         self._draw_loss(view)
 
     def _draw_loss(self, view: View) -> None:
@@ -103,11 +102,21 @@ class OverviewPane(Pane, can_focus=True):
         self.query_one("#plots").toggle_class("-turned")
         self.focus_first()
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether all four plots are shown."""
+        return not (self.screen.has_class("-narrow") or self.screen.has_class("-short"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable `toggle_plots` where all plots are shown."""
+        if action == "toggle_plots":
+            return not self._has_room
+        return super().check_action(action, parameters)
+
     def focus_first(self) -> None:
         """Focus the histogram if it is shown or will be after the next paint, else the pane."""
-        has_room = not (self.screen.has_class("-narrow") or self.screen.has_class("-short"))
         is_turned = self.query_one("#plots").has_class("-turned")
-        (self.query_one(Histogram) if has_room or not is_turned else self).focus()
+        (self.query_one(Histogram) if self._has_room or not is_turned else self).focus()
 
     @on(CardBox.Opened)
     def _open_card(self, opened: CardBox.Opened) -> None:
@@ -118,11 +127,15 @@ class OverviewPane(Pane, can_focus=True):
         column = margin_expression(by_margin=self.session.ledger.has_reference)
         self.post_message(PairsRequested(" and ".join(_limits(column, opened.low, opened.high))))
 
-
-def _lengths(view: View, width: int, height: int) -> str:
-    """Plot margins against len(chosen) − len(rejected) in tokens."""
-    longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
-    return scatter(longer, sides(view)[0], width, height)
+    @on(Scatter.BoxOpened)
+    def _open_box(self, opened: Scatter.BoxOpened) -> None:
+        has_reference = self.session.ledger.has_reference
+        columns = "chosen_num_tokens - rejected_num_tokens", margin_expression(by_margin=has_reference)
+        if opened.scatter.id == "rewards":
+            columns = side_expressions(by_margin=has_reference)
+        limits = zip(columns, (opened.x, opened.y), strict=True)
+        conditions = (one for column, both in limits for one in _limits(column, *both))
+        self.post_message(PairsRequested(" and ".join(conditions)))
 
 
 def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from prefscope.report.comparison import QUADRANTS, Comparison, Quadrant
-from prefscope.report.plots import quadrant_scatter, zero_cell
+from prefscope.report.scatter_plots import cell_of, draw_points, quadrant_points
 from prefscope.tui.widgets.plot import Plot
 
 REVERSED = Style(reverse=True)
@@ -73,10 +73,11 @@ class Quadrants(Plot, can_focus=True):
         if not comparison.pairs:
             return ""
         upper, lower = (self._labels(comparison, row, width) for row in LAYOUT)
-        plot = quadrant_scatter(*comparison.margins, width, height - len(LAYOUT))
+        points = quadrant_points(*comparison.margins)
+        plot = draw_points(points, width, height - len(LAYOUT))
         if not plot:
             return f"{upper}\n{lower}"
-        column, row = zero_cell(plot, *comparison.margins)
+        column, row = cell_of(points, plot, 0.0, 0.0)
         self._zero = column, row + 1  # below the upper labels
         return f"{upper}\n{plot}\n{lower}"
 

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from prefscope.report.axes import bins_around_zero, nice_ticks
-from prefscope.report.plots import (
-    curve,
-    margin_histogram,
-    quadrant_scatter,
-    reward_scatter,
-    scatter,
-    side_by_side,
-    zero_cell,
-)
+from prefscope.report.plots import curve, margin_histogram, side_by_side
+from prefscope.report.scatter_plots import draw_points, points, reward_points
 
 NUMBERS = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 HARD = {
@@ -65,22 +58,6 @@ def test_a_histogram_of_any_values_fits_its_width(values: list[float], width: in
 
 
 @pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
-@pytest.mark.parametrize("width", [40, 58, 120])
-def test_a_scatter_of_any_values_fits_its_width(values: list[float], width: int) -> None:
-    lines = reward_scatter(np.array(values), -np.array(values), width, 12).split("\n")
-    assert 1 < len(lines) <= 12
-    assert max(map(cell_len, lines)) <= width
-
-
-@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
-def test_margins_against_lengths_fit_their_width_and_show_where_0_is(values: list[float]) -> None:
-    lines = scatter(np.array(values), np.array(values) - 1, 58, 12).split("\n")
-    assert 1 < len(lines) <= 12
-    assert max(map(cell_len, lines)) <= 58
-    assert any("···" in line for line in lines)
-
-
-@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
 @pytest.mark.parametrize("log", [False, True])
 def test_a_curve_of_any_values_fits_its_width_and_shows_where_one_is(values: list[float], *, log: bool) -> None:
     x = np.logspace(-2, 1, len(values))
@@ -98,8 +75,7 @@ def test_a_curve_over_decades_has_round_ticks() -> None:
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan]], ids=["none", "nan", "inf"])
 def test_there_is_no_plot_without_finite_values(values: list[float]) -> None:
     assert margin_histogram(np.array(values), 60, 12) == ""
-    assert reward_scatter(np.array(values), np.array(values), 60, 12) == ""
-    assert scatter(np.array(values), np.array(values), 60, 12) == ""
+    assert draw_points(points(np.array(values), np.array(values)), 60, 12) == ""
     assert curve(np.ones(len(values)), np.array(values), 1.0, 60, 12) == ""
 
 
@@ -114,7 +90,7 @@ def test_wrong_and_right_margins_have_their_own_marks(values: list[float], wrong
 def test_a_plot_is_the_same_whatever_was_drawn_before() -> None:
     values = np.linspace(-1, 2, 50)
     first = margin_histogram(values, 60, 12)
-    reward_scatter(values, -values, 100, 20)
+    draw_points(reward_points(values, -values), 100, 20)
     assert margin_histogram(values, 60, 12) == first
 
 
@@ -134,39 +110,3 @@ def test_an_empty_range_has_one_tick() -> None:
 
 def test_side_by_side_blocks_keep_their_lines_and_columns() -> None:
     assert side_by_side("ab\nc", "x\ny\nz") == "ab   x\nc    y\n     z"
-
-
-@pytest.mark.parametrize("values", HARD.values(), ids=HARD.keys())
-def test_quadrants_of_any_values_fit_their_width_and_show_where_0_is(values: list[float]) -> None:
-    finite = np.array([value for value in values if math.isfinite(value)])
-    plot = quadrant_scatter(finite, -finite, 58, 12)
-    lines = plot.split("\n")
-    column, row = zero_cell(plot, finite, -finite)
-    assert 1 < len(lines) <= 12
-    assert max(map(cell_len, lines)) <= 58
-    assert "·" in lines[row]
-    assert sum(line[column : column + 1] == "·" for line in lines) > 4
-
-
-def test_points_are_dots_in_their_quadrants_around_the_lines_of_0() -> None:
-    x, y = np.array([-1.0, 1.0, 1.0, 0.0]), np.array([1.0, 2.0, -1.0, 0.0])
-    plot = quadrant_scatter(x, y, 26, 8)
-    assert plot.split("\n") == [
-        "+2┤           ·          ⠈",
-        "  │           ·",
-        "+1┤⠁          ·",
-        " 0┤···········⡀···········",
-        "  │           ·",
-        "-1┤           ·          ⢀",
-        "  └┬─────┬────┬────┬─────┬",
-        "   -1   -0.5  0   +0.5  +1",
-    ]
-    assert zero_cell(plot, x, y) == (14, 3)
-
-
-@pytest.mark.parametrize("width", range(-2, 14))
-@pytest.mark.parametrize("height", range(-2, 5))
-def test_a_scatter_has_no_more_lines_than_there_is_room_for(width: int, height: int) -> None:
-    x, y = np.array([-1.0, 1e-9, 1.25e-13]), np.array([1.0, -2e9, 0.0])
-    for plot in (reward_scatter(x, y, width, height), quadrant_scatter(x, y, width, height)):
-        assert plot == "" or len(plot.split("\n")) <= height
