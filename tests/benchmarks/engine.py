@@ -45,7 +45,7 @@ from prefscope.data.records import BadRow
 from prefscope.data.sources import open_source
 from prefscope.scoring.checkpoints import Checkpoint, resolve
 from prefscope.scoring.engine import forward, pad
-from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU, FEWEST_ROWS, decoder_of
+from prefscope.scoring.head import FEWEST_ROWS, decoder_of, logits_at_once
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.models import LanguageModel, load_model, load_tokenizer, pick_device
 from prefscope.scoring.planning import computed_tokens, plan_batches
@@ -170,7 +170,8 @@ def products_of(model: LanguageModel, batch: list[TokenSequence]) -> tuple[list[
     head: Any = model.module.get_output_embeddings()
     rows, scored = computed_tokens(batch, packed=True), sum(sequence.num_scored for sequence in batch)
     made = {w.shape[1]: torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for w in layers}
-    chunk = CHUNK_LOGITS if model.device.type == "cpu" else CHUNK_LOGITS_GPU
+    width = head.weight.element_size()
+    chunk = logits_at_once(model.module.config, rows, device=model.device, width=width)
     most = max(FEWEST_ROWS, chunk // int(head.weight.shape[0]))
     pieces = [min(most, scored - start) for start in range(0, scored, most)]
     hidden = [made[head.weight.shape[1]][:1].expand(size, -1).contiguous() for size in pieces]
