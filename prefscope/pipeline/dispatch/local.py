@@ -54,7 +54,7 @@ class BatchScorer:
             self.emit(Halved(role, turn.number, len(failed) // 2))
 
         measure = token_logps_and_collisions if model.collides else token_logps
-        with self.pool.loaded(model.candidate, path) as language_model:
+        with self.pool.loaded(model.candidate, model.verdict) as language_model:
             loaded = time.perf_counter()
             measured = [
                 found
