@@ -76,8 +76,8 @@ def test_a_model_that_fails_with_fused_kernels_is_scored_without_and_a_note_says
 def test_the_option_turns_fused_kernels_off(program: Program, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     install(monkeypatch, substitutes(calls))
-    command = ("score", samples / "pairs.jsonl", "--ref", "none", "--limit", "1", "--cache", "cache")
-    command = (*command, "--policy", samples / "tiny-policy")
+    models = ("--policy", samples / "tiny-policy", "--ref", "none")
+    command = ("score", samples / "pairs.jsonl", *models, "--limit", "1", "--cache", "cache")
     assert program(*command, "--no-fused", "-o", "without.parquet")[0] == 0
     assert calls == []
     Path("prefscope.toml").write_text("no-fused = true\n", encoding="ascii")
