@@ -28,6 +28,8 @@ EPSILONS = ("variance_epsilon", "eps", "norm_eps", "epsilon")
 ROTARY = "apply_rotary_pos_emb"
 SCALES = (1e-3, 0.03, 1.0, 30.0)
 """Magnitudes of the values that norms are tried with; the smallest is of the order of √ε."""
+NARROW, MANY_ROWS = 256, (1 << 15) + 1
+"""Rows up to this width, such as heads, are also tried in this number, for which liger has another kernel."""
 ROUNDINGS, LEAST_TOLERANCE = 2.0, 2e-6
 """Largest difference from the model's own code: this many units of the dtype's precision, and at least what fast
 exponential functions differ by."""
@@ -108,6 +110,10 @@ class _Trials:
 
         found = {form: errors(form) for form in product((0.0, 1.0), ("llama", "gemma"))}
         best = min(found, key=lambda form: sum(found[form]))
+        if len(part.weight) <= NARROW:
+            rows = _random(MANY_ROWS, len(part.weight), device=self.device)
+            trials = [(rows.to(self.dtype), weights.to(stored))]
+            found[best] += errors(best)
         return best if max(found[best]) <= 1.0 else None
 
     def gated(self, part: nn.Module) -> Forward | None:

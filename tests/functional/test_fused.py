@@ -17,6 +17,8 @@ from prefscope.settings import ScoreSettings
 from tests.functional.runs import NATS_A_TOKEN, Outcome, largest_difference, run, settings_of
 from tests.numerics.substitutes import install, rms_norm, substitutes
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., tuple[int, str, str]]
 
 

@@ -16,6 +16,7 @@ from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from tests.interpreted import triton_interpreter  # isort: skip  # before any kernel
 
 from prefscope.scoring.fused_kernels import Kernels, installed_kernels
+from prefscope.scoring.fused_parts import MANY_ROWS
 from prefscope.scoring.head import Measure
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 
@@ -104,6 +105,15 @@ def test_norms(kernels: Kernels, norm: type[nn.Module], offset: float, casting: 
     assert kernels.rms_norm is not None
     with torch.inference_mode():
         assert_within_a_rounding(kernels.rms_norm(values, plain.weight, 1e-5, offset, casting), plain(values))
+
+
+def test_norms_of_many_heads(kernels: Kernels) -> None:
+    plain = LlamaRMSNorm(8, eps=1e-5).bfloat16()
+    plain.weight.data.copy_(normal(8))
+    values = normal(MANY_ROWS, 8).bfloat16()
+    assert kernels.rms_norm is not None
+    with torch.inference_mode():
+        assert_within_a_rounding(kernels.rms_norm(values, plain.weight, 1e-5, 0.0, "llama"), plain(values))
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])

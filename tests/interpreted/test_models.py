@@ -10,7 +10,7 @@ import torch
 
 from tests.interpreted import triton_interpreter  # isort: skip  # before any kernel
 
-from prefscope.scoring import fused
+from prefscope.scoring import fused, fused_parts
 from prefscope.scoring.engine import forward
 from prefscope.scoring.fused_kernels import installed_kernels
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
@@ -34,6 +34,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "find_kernels", lambda _: installed_kernels())
+    monkeypatch.setattr(fused_parts, "MANY_ROWS", 5)  # test_kernels.py has as many as there are
 
 
 def computed(model: LanguageModel, *, is_fused: bool) -> np.ndarray:

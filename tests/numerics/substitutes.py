@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefscope.scoring import fused
+from prefscope.scoring import fused, fused_parts
 from prefscope.scoring.fused_kernels import Kernels
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 
@@ -63,5 +63,6 @@ def substitutes(calls: list[str] | None = None, **others: Any) -> Kernels:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> None:
-    """Let every device have some kernels."""
+    """Let every device have some kernels, tried on few rows."""
     monkeypatch.setattr(fused, "find_kernels", lambda _: kernels)
+    monkeypatch.setattr(fused_parts, "MANY_ROWS", 5)

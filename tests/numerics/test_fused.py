@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+from prefscope.scoring import fused_parts
 from prefscope.scoring.engine import forward
 from prefscope.scoring.fused_kernels import find_kernels, kernel_packages
+from prefscope.scoring.fused_parts import MANY_ROWS
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.self_check import check, follow
@@ -133,6 +135,16 @@ def test_a_kernel_that_computes_something_else_replaces_nothing(
 ) -> None:
     install(monkeypatch, substitutes(**wrong))
     assert replaced(model_of(family)) == expected
+
+
+def test_a_kernel_that_is_wrong_for_many_rows_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(values: Tensor, *others: Any) -> Tensor:
+        found = rms_norm(values, *others)
+        return found.roll(1, -1) if values.numel() // values.shape[-1] >= 1 << 15 else found
+
+    install(monkeypatch, substitutes(rms_norm=wrong))
+    monkeypatch.setattr(fused_parts, "MANY_ROWS", MANY_ROWS)
+    assert replaced(model_of("qwen3")) == {"Qwen3MLP": 2, "Qwen3Attention": 2}
 
 
 @pytest.mark.parametrize("value", [-torch.inf, torch.nan])
