@@ -22,6 +22,9 @@ from prefscope.scoring.fused_kernels import find_kernels
 from prefscope.scoring.fused_parts import agreeing_measures, replacements_of
 from prefscope.scoring.head import Measure
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Kernels compute in float32, which is not enough for float64."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
@@ -51,7 +54,7 @@ class Fusion:
             dtype: The dtype of its weights.
         """
         kernels = find_kernels(device)
-        if kernels is None:
+        if kernels is None or dtype not in DTYPES:
             return None
         if dtype not in self._by_dtype:
             replacements = tuple(replacements_of(module, kernels, device, dtype))

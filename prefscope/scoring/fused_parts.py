@@ -105,16 +105,15 @@ class _Trials:
             twin.__dict__["_parameters"] = {"weight": weights}
             return twin.forward(values)
 
-        def errors(form: tuple[float, str]) -> list[float]:
-            return _errors(lambda values, weights: fused(values, weights, epsilon, *form), plain, trials)
+        def error(form: tuple[float, str], trial: tuple[Tensor, Tensor]) -> float:
+            return _errors(lambda values, weights: fused(values, weights, epsilon, *form), plain, [trial])[0]
 
-        found = {form: errors(form) for form in product((0.0, 1.0), ("llama", "gemma"))}
-        best = min(found, key=lambda form: sum(found[form]))
+        errors = {form: [error(form, one) for one in trials] for form in product((0.0, 1.0), ("llama", "gemma"))}
+        best = min(errors, key=lambda form: sum(errors[form]))
         if len(part.weight) <= NARROW:
             rows = _random(MANY_ROWS, len(part.weight), device=self.device)
-            trials = [(rows.to(self.dtype), weights.to(stored))]
-            found[best] += errors(best)
-        return best if max(found[best]) <= 1.0 else None
+            errors[best].append(error(best, (rows.to(self.dtype), weights.to(stored))))
+        return best if max(errors[best]) <= 1.0 else None
 
     def gated(self, part: nn.Module) -> Forward | None:
         """Return a fused forward method of a gated linear unit; None for other modules.

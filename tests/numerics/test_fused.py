@@ -207,6 +207,13 @@ def test_models_that_pass_the_self_check_are_fused(
     assert model.fusion.on
 
 
+def test_models_in_float64_are_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    install(monkeypatch, substitutes(calls))
+    verdict = check(model_of(LLAMA, torch.float64), token_pool())
+    assert (verdict.path, verdict.kernels, calls) == ("packed", "", [])
+
+
 def test_fused_kernels_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, substitutes())
     model = model_of(LLAMA)
