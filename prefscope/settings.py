@@ -95,6 +95,8 @@ class ComputeSettings:
     """Number of pairs to recompute in other batches, to measure the rounding error of margins."""
     collisions: bool = False
     """Store log Σ π² of the policy at each token, which WPO needs."""
+    fused: bool = True
+    """Use fused kernels on GPUs, where they agree with the model's own code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ HARMLESS = frozenset(
         *("beta", "simpo-beta", "simpo-gamma", "loss", "weights", "diagnosis", "by", "where", "json", "fail-on"),
         *("theme", "palette", "ascii", "mouse"),
         *("format", "limit", "sample", "seed", "pairs", "skip-bad-rows", "texts", "no-tokens", "noise-floor"),
-        *("max-length", "truncation", "profile", "batch-tokens", "threads", "dtype", "attn", "device"),
+        *("max-length", "truncation", "profile", "batch-tokens", "threads", "no-fused", "dtype", "attn", "device"),
     ]
 )
 """Options that the working folder's file may set; a new option is refused there until it is added here."""

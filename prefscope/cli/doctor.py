@@ -49,6 +49,7 @@ def doctor(
     attn: opt.Attn = "auto",
     batch_tokens: run_options.BatchTokens = None,
     threads: run_options.Threads = None,
+    no_fused: run_options.NoFused = False,
     cache: run_options.CacheFolder = None,
     no_cache: run_options.NoCache = False,
     allow_pickle: opt.AllowPickle = False,
@@ -93,6 +94,7 @@ def doctor(
         no_cache=no_cache,
         batch_tokens=batch_tokens,
         threads=threads,
+        no_fused=no_fused,
     )
     with RunProgress() as progress:
         diagnosis = examine(settings, pairs, beta, progress)

@@ -46,6 +46,7 @@ def parity(
     dtype: opt.ComputeDtype = "auto",
     device: run_options.Device = "auto",
     threads: run_options.Threads = None,
+    no_fused: run_options.NoFused = False,
     cache: run_options.CacheFolder = None,
     no_cache: run_options.NoCache = False,
     trust_remote_code: opt.TrustRemoteCode = False,
@@ -82,6 +83,7 @@ def parity(
         cache=cache,
         no_cache=no_cache,
         threads=threads,
+        no_fused=no_fused,
     )
     with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
         paths = Path(folder) / "a.parquet", Path(folder) / "b.parquet"

@@ -31,6 +31,14 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Number of CPU threads.", show_default=False, rich_help_panel=COMPUTE),
 ]
+NoFused = Annotated[
+    bool,
+    typer.Option(
+        "--no-fused",
+        help="On a GPU, run the model's own code alone, without fused kernels.",
+        rich_help_panel=COMPUTE,
+    ),
+]
 CacheFolder = Annotated[
     str | None,
     typer.Option(

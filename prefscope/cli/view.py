@@ -135,6 +135,7 @@ def open_(
     tp: run_options.Tp = 1,
     batch_tokens: run_options.BatchTokens = None,
     threads: run_options.Threads = None,
+    no_fused: run_options.NoFused = False,
     cache: run_options.CacheFolder = None,
     workers: run_options.Workers = None,
     engine: run_options.EngineOfChoice = "local",
@@ -181,6 +182,7 @@ def open_(
         cache=cache,
         batch_tokens=batch_tokens,
         threads=threads,
+        no_fused=no_fused,
         collisions=arguments.wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )

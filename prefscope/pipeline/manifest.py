@@ -54,6 +54,8 @@ def build_manifest(
                 "attention": model.candidate.attention,
                 "path": model.verdict.path,
                 "path_reason": model.verdict.reason,
+                **({"kernels": model.verdict.kernels} if model.verdict.kernels else {}),
+                **({"unfused": model.verdict.unfused} if model.verdict.unfused else {}),
             }
             for model in models
         },

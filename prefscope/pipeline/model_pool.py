@@ -26,6 +26,7 @@ from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.free_memory import free_bytes_elsewhere
+from prefscope.scoring.fused_kernels import kernel_packages
 from prefscope.scoring.headers import BYTES, num_weights
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights, is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel
@@ -147,6 +148,13 @@ class ModelPool:
         if known is None:
             known = verdict, budget = (examine or ModelPool.examine)(self, candidate)
             self.store.keep_verdict(key, json.dumps({"verdict": asdict(verdict), "budget": asdict(budget)}))
+        if known[0].unfused:
+            self.emit(
+                Noted(
+                    f"Warning: fused kernels are not used for the {candidate.role}, because with them "
+                    f"{known[0].unfused}. It is computed by its own code, which is slower."
+                )
+            )
         return self._scored(candidate, *known)
 
     def examine(self, candidate: Candidate) -> tuple[ForwardChoice, Budget]:
@@ -162,7 +170,9 @@ class ModelPool:
     def _examine(self, model: LanguageModel) -> tuple[ForwardChoice, Budget]:
         self._widened_bytes = max(self._widened_bytes, widened_bytes(model))
         try:
-            verdict = check(model, self.token_ids, own_attention=self.settings.models.attn != "auto")
+            own_attention = self.settings.models.attn != "auto"
+            may_fuse = self.settings.compute.fused
+            verdict = check(model, self.token_ids, own_attention=own_attention, may_fuse=may_fuse)
             release_cached(self.device)
             return verdict, probe(model, verdict.path, self.token_ids, room=partial(self._room_for_passes, model))
         except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -193,6 +203,9 @@ class ModelPool:
         parts: list[Any] = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         if self.device.type == "cuda":  # the magnitude of the memory, which small changes leave as it is
             parts += [int(self.sharing.room).bit_length(), self.weight_bytes if self.together else 0]
+            parts += [kernel_packages()]
+        if not self.settings.compute.fused:
+            parts += ["unfused"]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
     def _scored(self, candidate: Candidate, verdict: ForwardChoice, budget: Budget) -> ScoredModel:
@@ -203,21 +216,22 @@ class ModelPool:
             path=verdict.path,
             attention=candidate.attention,
             processes=self.settings.models.tp,
+            kernels=verdict.kernels,
         )
         limit = loading.rope_limit(loading.load_config(candidate.checkpoint.full, self.settings.models))
         collides = self.settings.compute.collisions and candidate.role == "policy"
         return ScoredModel(candidate, scope, verdict, budget, limit, collides)
 
     @contextmanager
-    def loaded(self, candidate: Candidate, path: ForwardMode | None = None) -> Iterator[LanguageModel]:
-        """Provide the loaded model, with its adapter switched on or off, and its attention set for a forward mode."""
+    def loaded(self, candidate: Candidate, verdict: ForwardChoice | None = None) -> Iterator[LanguageModel]:
+        """Provide the loaded model, with its adapter switched on or off, and set up as its self-check decided."""
         (group,) = (group for group in self.groups if candidate in group)
         if group not in self._loaded:
             self._load(group)
         model = self._loaded[group]
         with model.adapter_for(candidate.checkpoint):
-            if path is not None:
-                follow(model, path)
+            if verdict is not None:
+                follow(model, verdict.path, is_fused=bool(verdict.kernels))
             yield model
 
     def _load(self, group: tuple[Candidate, ...]) -> None:
@@ -264,6 +278,8 @@ def _read_verdict(text: str | None) -> tuple[ForwardChoice, Budget] | None:
             verdict.path in get_args(ForwardMode)
             and isinstance(verdict.reason, str)
             and isinstance(verdict.alone, bool)
+            and isinstance(verdict.kernels, str)
+            and isinstance(verdict.unfused, str)
         )
         sound &= isinstance(budget.batch_tokens, int) and budget.batch_tokens > 0 < budget.tokens_per_second
     except (ValueError, KeyError, TypeError):

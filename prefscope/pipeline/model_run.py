@@ -124,6 +124,7 @@ class _Work:
             [settings.compute.batch_tokens, settings.models.attn, self.pool.dtype, self.pool.device.type],
             settings.models.tp,
             [candidate.fingerprint for candidate in self.pool.candidates],
+            *([] if settings.compute.fused else ["unfused"]),
             *([] if shards is None else [[shards, settings.dispatch.slices]]),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()

@@ -94,7 +94,7 @@ def _computed_sums(
     half = max(budgets[model.role] // 2, 1)
     sums: dict[bytes, float] = {}
     step = f"measuring the {model.role}'s noise in {pool.dtype}"
-    with pool.loaded(model.candidate, path) as language_model:
+    with pool.loaded(model.candidate, model.verdict) as language_model:
         for members in shuffled_batches(
             distinct, packed=path == "packed", batch_tokens=half, rope_limit=model.rope_limit, seed=seed
         ):

@@ -26,6 +26,7 @@ from prefscope.scoring.batches import Batch, PackedInputs, PaddedInputs, prepare
 from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
 from prefscope.scoring.copies import downloading
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.fused import fused
 from prefscope.scoring.head import Measure, decoder_of, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
@@ -44,15 +45,24 @@ Pending = Callable[[], Logps]
 
 
 def compute_scope(
-    *, fingerprint: str, dtype: str, device: torch.device, path: ForwardMode, attention: str, processes: int
+    *,
+    fingerprint: str,
+    dtype: str,
+    device: torch.device,
+    path: ForwardMode,
+    attention: str,
+    processes: int,
+    kernels: str = "",
 ) -> bytes:
     """Return a hash of everything but the tokens that determines a log-prob, used as the scope of store keys.
 
-    It includes the number of processes that share a model, as sums over its parts are rounded differently.
+    It includes the number of processes that share a model, as sums over its parts are rounded differently, and the
+    packages of fused kernels, if the model uses any (`self_check.ForwardChoice.kernels`).
     """
     torch_minor = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     products = matrix_products(device, dtype)[0]
     parts = [fingerprint, dtype, device.type, path, attention, processes, products, torch_minor, NUMERICS_VERSION]
+    parts += [kernels] if kernels else []
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
@@ -139,13 +149,14 @@ def start(
     _check_vocabulary(model, batch.sequences)
     _, products = matrix_products(model.device, model.dtype)
     part = model.part
-    measuring = _measuring(part, measure)
     followed: AbstractContextManager[None] = nullcontext()
     if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
         path: ForwardMode = "packed" if isinstance(batch.inputs, PackedInputs) else "padded"
-        followed = part.ranks.followed(part.number, path, batch.sequences, measure, poisoned)
+        followed = part.ranks.followed(part.number, path, batch.sequences, measure, poisoned, is_fused=model.fusion.on)
+    fusing = fused(model.fusion, model.module, model.device, model.module.dtype)
     try:
-        with _poisoning(model, poisoned), followed, products, full_precision():
+        with _poisoning(model, poisoned), followed, products, full_precision(), fusing as measures:
+            measuring = _measuring(part, measure, measures.get(measure, measure))
             if isinstance(batch.inputs, PackedInputs):
                 return _start_packed(model, batch.sequences, batch.inputs, measuring)
             return _start_padded(model, batch.sequences, batch.inputs, measuring)
@@ -155,14 +166,20 @@ def start(
         raise
 
 
-def _measuring(part: Part | None, measure: Measure) -> Measure:
-    """Return a function that measures this process's logits, which may be those of a slice of the vocabulary."""
+def _measuring(part: Part | None, measure: Measure, whole: Measure) -> Measure:
+    """Return a function that measures this process's logits, which may be those of a slice of the vocabulary.
+
+    Args:
+        part: The part of a split model in this process, if any.
+        measure: The function.
+        whole: What computes it from the logits of the whole vocabulary.
+    """
     if part is None or part.slice_width == 0:
-        return measure
+        return whole
 
     def measuring(logits: Tensor, token_ids: Tensor) -> Tensor:
         if logits.shape[-1] != part.slice_width:  # the head gathers its logits by itself
-            return measure(logits, token_ids)
+            return whole(logits, token_ids)
         return SPLIT[measure](logits, token_ids, part.slice_start)
 
     return measuring

@@ -26,5 +26,7 @@ class OtherRanks(Protocol):
         sequences: Sequence[TokenSequence],
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
+        *,
+        is_fused: bool,
     ) -> AbstractContextManager[None]:
         """Make the other processes run their part of a forward pass while this process runs its own."""

@@ -9,18 +9,47 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from prefscope.errors import ModelError
 from prefscope.scoring.logps import token_logps
 
 CHUNK_LOGITS = 1 << 22
 """Logits computed at once: few enough that their softmax finds them in the cache of a CPU."""
-CHUNK_LOGITS_GPU = 1 << 26
-"""The same for a GPU, which is faster with large products."""
+CHUNK_LOGITS_GPU, MOST_LOGITS_GPU = 1 << 26, 1 << 28
+"""The least and the most on a GPU, which is faster with large products."""
+BYTES_A_LOGIT = 8
+"""In 16 bits with its copies: 4 with fused kernels and 14 without, when layers take more than is counted for them."""
 FEWEST_ROWS = 64
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Takes logits and the next tokens, as `token_logps` and `token_logps_and_collisions` do."""
+
+
+def logits_at_once(config: PretrainedConfig, tokens: int, *, device: torch.device, width: int) -> int:
+    """Return how many logits are computed at once.
+
+    On a GPU, they may take the memory of what the feed-forward network of a layer computed for all tokens of the pass
+    (gate, up, and their product), which is free by then. So they do not raise the peak, which grows in proportion to
+    the tokens, as probe.py assumes. As that gives larger passes to GPUs with more memory, these compute larger chunks,
+    and two runs on one GPU the same.
+
+    Args:
+        config: The model's config.
+        tokens: Tokens of the forward pass, padding included.
+        device: The device of the head.
+        width: Bytes per number.
+    """
+    if device.type == "cpu":
+        return CHUNK_LOGITS
+    fitting = tokens * 3 * inner_size(config) * width // BYTES_A_LOGIT
+    return min(max(fitting, CHUNK_LOGITS_GPU), MOST_LOGITS_GPU)
+
+
+def inner_size(config: PretrainedConfig) -> int:
+    """Return the width of a model's feed-forward networks, or the widest if its layers differ."""
+    text = config.get_text_config()
+    found = getattr(text, "intermediate_size", None) or 4 * int(getattr(text, "hidden_size", 0))
+    return max(found) if isinstance(found, list | tuple) else int(found)
 
 
 def decoder_of(module: PreTrainedModel) -> nn.Module:
@@ -63,19 +92,20 @@ def head_logps(
         The result of `measure`, in nats, on the device: shape (N,) or (N, 2).
     """
     embeddings: Any = module.get_output_embeddings()
-    logits_at_once = CHUNK_LOGITS if hidden.device.type == "cpu" else CHUNK_LOGITS_GPU
-    size = max(FEWEST_ROWS, logits_at_once // int(embeddings.weight.shape[0]))
+    tokens, width = output.last_hidden_state.shape[:-1].numel(), hidden.element_size()
+    logits = logits_at_once(module.config, tokens, device=hidden.device, width=width)
+    size = max(FEWEST_ROWS, logits // int(embeddings.weight.shape[0]))
     parts = []
     for start in range(0, len(hidden), size):
         chunk = hidden[start : start + size].unsqueeze(0)
         answer = dataclasses.replace(output, last_hidden_state=chunk)
         with _answering(decoder, answer):
-            logits = module(
+            scores = module(
                 input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False
             ).logits
-        if logits.shape[:2] != chunk.shape[:2]:
+        if scores.shape[:2] != chunk.shape[:2]:
             raise ModelError("The model does not compute each position's logits from its hidden state alone")
-        parts.append(measure(logits[0], targets[start : start + size]))
+        parts.append(measure(scores[0], targets[start : start + size]))
     return torch.cat(parts)
 
 

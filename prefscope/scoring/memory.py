@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from prefscope.scoring.blocks import PAIRS_AT_ONCE, QUERY_BLOCK
-from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU
+from prefscope.scoring.head import inner_size, logits_at_once
 
 LIBRARY_BYTES = 650 << 20
 """Python, torch, transformers, tokenizer and cached kernels."""
@@ -92,9 +92,9 @@ def bytes_beside_weights(
     """
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 0))
-    inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
+    inner = inner_size(config)
     heads = int(getattr(text, "num_attention_heads", 0) or 0)
-    logits = CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU
+    logits = logits_at_once(config, tokens, device=device, width=width)
     # Alive at once in a layer: residual, normed, query, key, value, output, its float32 join, and three of the MLP.
     activations = tokens * (8 * hidden * max(width, 4) + 3 * inner * width)
     pairs = (tokens if writes_scores else min(tokens, QUERY_BLOCK)) * longest

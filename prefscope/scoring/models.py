@@ -31,6 +31,7 @@ from prefscope.scoring.adapters import apply_adapters
 from prefscope.scoring.checkpoints import Checkpoint, read_json, weight_files
 from prefscope.scoring.context import context_of
 from prefscope.scoring.forward_mode import OtherRanks
+from prefscope.scoring.fused import Fusion
 from prefscope.scoring.headers import BYTES, stored_dtype
 from prefscope.scoring.load_errors import loading_errors, refuse_missing, refuse_unused
 from prefscope.scoring.splitting import split_arguments
@@ -77,6 +78,8 @@ class LanguageModel:
     """PEFT's name of each adapter."""
     part: Part | None = None
     """None if the whole model is in this process."""
+    fusion: Fusion = field(default_factory=Fusion)
+    """Whether its forward passes use fused kernels."""
 
     def adapter_for(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
         """Return a context in which a checkpoint's adapter is on, or all are off for a base model."""

@@ -40,7 +40,7 @@ def _fails(call: Call, models: list[LanguageModel], device: torch.device) -> boo
             models.append(load_part(call, device)[0])
         else:
             model = models[call.model]
-            follow(model, call.path)
+            follow(model, call.path, is_fused=call.is_fused)
             forward(model, call.path, call.sequences, call.measure, call.poisoned)
         if device.type == "cuda":
             torch.cuda.synchronize()  # a reduction that the other ranks never joined would block here

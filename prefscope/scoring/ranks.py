@@ -67,7 +67,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Runs a part of a forward pass; the fields are arguments of `engine.forward`."""
+    """Runs a part of a forward pass; most fields are arguments of `engine.forward`."""
 
     model: int
     """Number of the model, in the order of loading."""
@@ -75,6 +75,8 @@ class Forward:
     sequences: Sequence[TokenSequence]
     measure: Measure
     poisoned: NDArray[np.int64] | None
+    is_fused: bool
+    """Whether the model uses fused kernels."""
 
 
 Call: TypeAlias = Load | Forward
@@ -118,9 +120,11 @@ class Ranks:
         sequences: Sequence[TokenSequence],
         measure: Measure,
         poisoned: NDArray[np.int64] | None,
+        *,
+        is_fused: bool,
     ) -> Iterator[None]:
         """Make the others run their part of a forward pass while this process runs its own; see `Forward`."""
-        self._send(Forward(model, path, tuple(sequences), measure, poisoned))
+        self._send(Forward(model, path, tuple(sequences), measure, poisoned, is_fused))
         try:
             yield
         except Exception:

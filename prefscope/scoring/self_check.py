@@ -7,6 +7,9 @@ error but give wrong numbers. Second, packed log-probs must match those of a pla
 float32 if that fits into memory. Third, in 16 bits, with the kernels that will score, they must be about as close to
 those of float32 as plain ones are.
 
+Packed passes use fused kernels, if there are any (fused.py), and plain ones never do. If a model fails the test with
+them, it is tested without.
+
 Models that are computed in padded rows, with their own attention, must be causal: a later token must not change the
 log-probs of earlier ones. Masked language models fail this test, and have no log-probs of a response.
 """
@@ -59,15 +62,22 @@ class ForwardChoice:
     """Why the model is not packed; empty if it is."""
     alone: bool = False
     """Whether even padding changes its numbers, so that every sequence needs its own batch."""
+    kernels: str = ""
+    """Names and versions of the packages whose fused kernels compute parts of it; empty if none do."""
+    unfused: str = ""
+    """How packing fails with fused kernels, if it only works without; else empty."""
 
 
-def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False) -> ForwardChoice:
-    """Choose a model's forward mode, and set its attention for it.
+def check(
+    model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: bool = False, may_fuse: bool = True
+) -> ForwardChoice:
+    """Choose a model's forward mode and whether it uses fused kernels, and set it up accordingly.
 
     Args:
         model: A loaded model.
         token_ids: Some tokens of the data set, used for the probes.
         own_attention: Whether the user chose an attention implementation, which packing would replace.
+        may_fuse: Whether fused kernels may be used.
 
     Raises:
         ModelError: If the model is not causal.
@@ -79,9 +89,15 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     elif varies:
         reason = "its rotary frequencies depend on the longest sequence of a batch"
     else:
-        reason = _unsuitable(model.module) or _differs(model, probes)
+        reason = _unsuitable(model.module)
+    unfused = ""
+    if not reason and may_fuse and (found := model.fusion.recognised(model.module, model.device, model.module.dtype)):
+        unfused = _differs(model, probes, is_fused=True)
+        if not unfused:
+            return ForwardChoice("packed", "", kernels=found.kernels)
+    reason = reason or _differs(model, probes)
     if not reason:
-        return ForwardChoice("packed", "")
+        return ForwardChoice("packed", "", unfused=unfused)
     follow(model, "padded")
     _refuse_noncausal(model, probes)
     if varies:
@@ -90,8 +106,9 @@ def check(model: LanguageModel, token_ids: NDArray[np.int32], *, own_attention: 
     return ForwardChoice("padded", f"{reason}; one at a time, because {alone}" if alone else reason, bool(alone))
 
 
-def follow(model: LanguageModel, path: ForwardMode) -> None:
-    """Set the attention of a model for a forward mode."""
+def follow(model: LanguageModel, path: ForwardMode, *, is_fused: bool = False) -> None:
+    """Set the attention of a model for a forward mode, and whether it uses fused kernels."""
+    model.fusion.on = is_fused
     wanted = NAME if path == "packed" else model.attention
     if model.module.config._attn_implementation != wanted:  # noqa: SLF001 (transformers names it nowhere else)
         model.module.set_attn_implementation(wanted)
@@ -119,17 +136,17 @@ def _probes(token_ids: NDArray[np.int32], context: int | None) -> list[TokenSequ
     ]
 
 
-def _differs(model: LanguageModel, probes: list[TokenSequence]) -> str:
-    """Return how packing fails for a model; empty if it works."""
+def _differs(model: LanguageModel, probes: list[TokenSequence], *, is_fused: bool = False) -> str:
+    """Return how packing fails for a model, with or without fused kernels; empty if it works."""
     try:
         with _in_float32(model) as limit:
             plain = _plain(model, probes)
-            follow(model, "packed")
+            follow(model, "packed", is_fused=is_fused)
             with watching() as windows:
                 packed = forward(model, "packed", probes)
         wrong = _leaks(model, probes) or _deviates(plain, packed, limit)
         if not wrong and limit == NATS_A_TOKEN and _in_16_bit(model.module):
-            wrong = _noisier(model, probes, plain)
+            wrong = _noisier(model, probes, plain, is_fused=is_fused)
     except NotPackableError as error:
         return error.what[0].lower() + error.what[1:]
     except Exception as error:
@@ -146,14 +163,14 @@ def _plain(model: LanguageModel, probes: list[TokenSequence]) -> Logps:
     return [forward(model, "padded", [probe])[0] for probe in probes]
 
 
-def _noisier(model: LanguageModel, probes: list[TokenSequence], exact: Logps) -> str:
+def _noisier(model: LanguageModel, probes: list[TokenSequence], exact: Logps, *, is_fused: bool) -> str:
     """Return how packing in 16 bits is further from float32 than a plain forward pass in 16 bits; empty if it is not.
 
     Kernels differ between dtypes, so that of the scoring dtype may be wrong where that of float32 is right.
     """
     expected = np.concatenate(exact)
     plain = np.concatenate(_plain(model, probes))
-    follow(model, "packed")
+    follow(model, "packed", is_fused=is_fused)
     packed = np.concatenate(forward(model, "packed", probes))
     known = np.isfinite(expected) & np.isfinite(plain)
     rounding, deviation = (np.quantile(np.abs(found - expected)[known], QUANTILES) for found in (plain, packed))

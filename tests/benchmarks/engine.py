@@ -13,6 +13,7 @@ reference, without truncation.
   prefscope does (prefscope/scoring/linear.py). It is measured before and after the others, and the faster time counts.
 - prefscope: forward passes of the planned batches, their softmax included (what `scoring_seconds` counts, but for the
   commits, which benchmarks/store.py measures).
+- prefscope, unfused: the same without fused kernels, on a GPU.
 - naive: what one writes in ten lines, chosen and rejected side by side in padded rows, 8 pairs at a time, a softmax
   over the whole vocabulary at every position.
 - TRL: `eval_runtime` of DPOTrainer.evaluate.
@@ -46,7 +47,7 @@ from prefscope.data.sources import open_source
 from prefscope.scoring.batches import pad
 from prefscope.scoring.checkpoints import Checkpoint, resolve
 from prefscope.scoring.engine import forward
-from prefscope.scoring.head import CHUNK_LOGITS, CHUNK_LOGITS_GPU, FEWEST_ROWS, decoder_of
+from prefscope.scoring.head import FEWEST_ROWS, decoder_of, logits_at_once
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.models import LanguageModel, load_model, load_tokenizer, pick_device
 from prefscope.scoring.planning import computed_tokens, plan_batches
@@ -57,6 +58,7 @@ from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import ModelSettings, TokenizationSettings
 
 NAIVE_PAIRS = 8
+OURS, UNFUSED = "prefscope", "prefscope, unfused"
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,13 @@ def timed(device: torch.device, function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def run_prefscope(work: Work) -> float:
+def run_prefscope(work: Work, *, may_fuse: bool = True) -> float:
     """Return the seconds of all forward passes with both models."""
     pool = np.concatenate([sequence.token_ids for sequence in work.sequences[:8]])
     seconds = 0.0
     for model, checkpoint in work.models:
         with active(model, checkpoint):
-            verdict = check(model, pool)
+            verdict = check(model, pool, may_fuse=may_fuse)
             forward(model, verdict.path, work.batches[-1])
             for batch in work.batches:
                 seconds += timed(model.device, partial(forward, model, verdict.path, batch))
@@ -171,7 +173,8 @@ def products_of(model: LanguageModel, batch: list[TokenSequence]) -> tuple[list[
     head: Any = model.module.get_output_embeddings()
     rows, scored = computed_tokens(batch, packed=True), sum(sequence.num_scored for sequence in batch)
     made = {w.shape[1]: torch.randn(rows, w.shape[1], device=w.device, dtype=w.dtype) for w in layers}
-    chunk = CHUNK_LOGITS if model.device.type == "cpu" else CHUNK_LOGITS_GPU
+    width = head.weight.element_size()
+    chunk = logits_at_once(model.module.config, rows, device=model.device, width=width)
     most = max(FEWEST_ROWS, chunk // int(head.weight.shape[0]))
     pieces = [min(most, scored - start) for start in range(0, scored, most)]
     hidden = [made[head.weight.shape[1]][:1].expand(size, -1).contiguous() for size in pieces]
@@ -221,7 +224,12 @@ def run_one(name: str, arguments: argparse.Namespace) -> dict[str, float]:
     elif name.startswith("floor"):
         seconds = run_floor(work, best="best" in name)
     else:
-        seconds = {"prefscope": run_prefscope, "naive, 8 pairs": run_naive}[name](work)
+        contestants: dict[str, Callable[[Work], float]] = {
+            OURS: run_prefscope,
+            UNFUSED: partial(run_prefscope, may_fuse=False),
+            "naive, 8 pairs": run_naive,
+        }
+        seconds = contestants[name](work)
     on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = {"seconds": seconds, "peak": float(peak)}
@@ -262,10 +270,11 @@ def main() -> None:
         print(json.dumps(run_one(arguments.only, arguments)))
         return
     floors = ["floor, torch", "floor, best"]
-    names = [*floors, "prefscope", *([] if arguments.no_naive else ["naive, 8 pairs"])]
+    on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
+    names = [*floors, OURS, *([UNFUSED] if on_gpu else []), *([] if arguments.no_naive else ["naive, 8 pairs"])]
     names += [] if arguments.hidden else [f"TRL, batch {batch}" for batch in arguments.trl]
     results: dict[str, dict[str, float]] = {}
-    for name in [*names, "prefscope", *floors]:
+    for name in [*names, OURS, *floors]:
         found = in_own_process(name)
         print(f"{name}: {found['seconds']:.2f} s", file=sys.stderr)
         if name not in results or found["seconds"] < results[name]["seconds"]:
@@ -275,7 +284,7 @@ def main() -> None:
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
     """Print what every contestant took, against prefscope and the floors."""
-    ours = results["prefscope"]
+    ours = results[OURS]
     print(f"{ours['real']:,.0f} tokens of both models together, {ours['computed']:,.0f} computed by prefscope\n")
     print("| | seconds | tokens/s | of prefscope's time | peak memory |\n|---|---:|---:|---:|---:|")
     for name, found in results.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,14 +12,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PretrainedConfig
 
+from prefscope.scoring import fused_parts
 from prefscope.scoring.batches import prepare
 from prefscope.scoring.blocks import blocks_of
 from prefscope.scoring.engine import forward, start
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.fused_kernels import Kernels
+from prefscope.scoring.logps import token_logps
 from prefscope.scoring.packing import pack
 from prefscope.scoring.self_check import follow
 from tests.numerics.fake_cuda import fake_gpus, fake_model
 from tests.numerics.families import PACKED, changed, related_sequences
+from tests.numerics.substitutes import install, substitutes
 
 pytestmark = pytest.mark.slow
 
@@ -110,11 +114,13 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
 
-def trace(config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> Trace:
+def trace(
+    config: PretrainedConfig, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, *, is_fused: bool = False
+) -> Trace:
     found = Trace()
     with fake_gpus(monkeypatch):
         model = fake_model(config, dtype)
-        follow(model, "packed")
+        follow(model, "packed", is_fused=is_fused)
         forward(model, "packed", related_sequences())
         with found:
             forward(model, "packed", related_sequences())
@@ -171,3 +177,39 @@ def test_a_layer_launches_no_more_kernels_than_it_did(monkeypatch: pytest.Monkey
     deep = trace(changed(PACKED["llama, tied head"], num_hidden_layers=3), torch.bfloat16, monkeypatch)
     launches = {name: count for name, count in (deep.operators - shallow.operators).items() if name not in VIEWS}
     assert sum(launches.values()) <= 41, launches
+
+
+@pytest.fixture
+def single_operators() -> Iterator[Kernels]:
+    """Provide kernels of one operator each, without values."""
+    library = torch.library.Library("prefscope_test", "DEF")  # type: ignore[no-untyped-call]
+    operators: dict[str, tuple[str, Callable[..., Any]]] = {
+        "norm": ("(Tensor values) -> Tensor", torch.empty_like),
+        "gate": ("(Tensor gate) -> Tensor", torch.empty_like),
+        "rotary": ("(Tensor query, Tensor key) -> (Tensor, Tensor)", lambda query, key: (query.clone(), key.clone())),
+        "logps": ("(Tensor logits) -> Tensor", lambda logits: logits.new_empty(len(logits))),
+    }
+    for name, (schema, shaped) in operators.items():
+        library.define(name + schema)  # type: ignore[no-untyped-call]
+        library.impl(name, shaped, "Meta")  # type: ignore[no-untyped-call]
+    ours = torch.ops.prefscope_test
+    yield substitutes(
+        measures={token_logps: lambda logits, _: ours.logps(logits)},
+        rms_norm=lambda values, *_: ours.norm(values),
+        gates={"silu": lambda gate, _: ours.gate(gate)},
+        rotary=lambda query, key, *_: ours.rotary(query, key),
+    )
+    library._destroy()  # type: ignore[no-untyped-call]
+
+
+def test_with_fused_kernels_a_layer_launches_less_than_half_of_the_kernels(
+    single_operators: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, single_operators)
+    monkeypatch.setattr(fused_parts, "_errors", lambda *_: [0.0])  # there are no values to compare
+    shallow = trace(PACKED["llama, tied head"], torch.bfloat16, monkeypatch, is_fused=True)
+    deep = trace(changed(PACKED["llama, tied head"], num_hidden_layers=3), torch.bfloat16, monkeypatch, is_fused=True)
+    launches = {name: count for name, count in (deep.operators - shallow.operators).items() if name not in VIEWS}
+    assert {name: launches[name] for name in ("norm", "gate", "rotary")} == {"norm": 2, "gate": 1, "rotary": 1}
+    assert sum(launches.values()) <= 17, launches
+    assert deep.operators["logps"] == 1

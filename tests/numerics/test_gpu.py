@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
 from prefscope.scoring.engine import compute_scope, forward, score_batch
+from prefscope.scoring.fused_kernels import kernel_packages
+from prefscope.scoring.head import Measure
+from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.self_check import check, follow
 from prefscope.scoring.sequences import TokenSequence
@@ -26,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
 
+needs_triton = pytest.mark.skipif(not kernel_packages(), reason="triton is missing")
 DEVICE = torch.device("cuda")
 SIX = [
     "llama, tied head",
@@ -70,6 +75,66 @@ def test_packed_log_probs_in_bfloat16_are_as_close_to_float32_as_plain_ones(fami
 @pytest.mark.parametrize("family", SIX)
 def test_the_self_check_packs_models(family: str, dtype: torch.dtype) -> None:
     assert check(on_gpu(family, dtype), token_pool()).path == "packed"
+
+
+def fused(model: LanguageModel, sequences: Sequence[TokenSequence]) -> np.ndarray:
+    follow(model, "packed", is_fused=True)
+    return np.concatenate(forward(model, "packed", sequences))
+
+
+@needs_triton
+@pytest.mark.parametrize("family", SIX)
+def test_log_probs_with_fused_kernels_in_float32_are_the_plain_ones(family: str) -> None:
+    model = on_gpu(family, torch.float32)
+    expected = plain(model, related_sequences())
+    np.testing.assert_allclose(fused(model, related_sequences()), expected, rtol=0, atol=2e-4)
+
+
+@needs_triton
+@pytest.mark.parametrize("family", SIX)
+def test_log_probs_with_fused_kernels_in_bfloat16_are_as_close_to_float32_as_plain_ones(family: str) -> None:
+    exact = plain(on_gpu(family, torch.float32), related_sequences())
+    model = on_gpu(family, torch.bfloat16)
+    rounding = np.median(np.abs(plain(model, related_sequences()) - exact))
+    assert np.median(np.abs(fused(model, related_sequences()) - exact)) < 2 * rounding + 1e-3
+    assert not any("forward" in part.__dict__ for part in model.module.modules())
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", SIX)
+def test_the_self_check_keeps_fused_kernels(family: str, dtype: torch.dtype) -> None:
+    model = on_gpu(family, dtype)
+    verdict = check(model, token_pool())
+    assert (verdict.path, verdict.kernels, verdict.unfused) == ("packed", kernel_packages(), "")
+    found = model.fusion.recognised(model.module, DEVICE, dtype)
+    assert found is not None
+    assert len(found.measures) == 2
+    if importlib.util.find_spec("liger_kernel") is not None:
+        norms = [part for part in model.module.modules() if type(part).__name__.endswith("RMSNorm")]
+        assert norms
+        assert {*norms} <= {part for part, _ in found.replacements}
+
+
+@needs_triton
+def test_the_self_check_refuses_fused_kernels_on_request() -> None:
+    assert check(on_gpu("qwen2", torch.bfloat16), token_pool(), may_fuse=False).kernels == ""
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("measure", [token_logps, token_logps_and_collisions])
+def test_the_fused_log_probs_of_a_large_vocabulary_are_exact(measure: Measure, dtype: torch.dtype) -> None:
+    from prefscope.scoring.fused_logps import FUSED
+
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    logits = 4 * torch.randn((64, 151_936), generator=generator, device=DEVICE).to(dtype)
+    logits[1, 5], logits[2, 100:], logits[3] = torch.nan, -torch.inf, -torch.inf
+    token_ids = torch.arange(64, device=DEVICE)
+    expected = measure(logits.double(), token_ids)
+    torch.testing.assert_close(
+        FUSED[measure](logits, token_ids).double(), expected, rtol=2e-6, atol=1e-5, equal_nan=True
+    )
 
 
 @pytest.fixture

@@ -149,3 +149,63 @@ def test_an_adapter_is_refused_with_the_advice_to_merge_it() -> None:
     adapter = Checkpoint("adapter", Path("adapter"), base=Checkpoint("base", Path("base")))
     with pytest.raises(ModelError, match=r"cannot split an adapter.*merge_and_unload"):
         refuse_unsplittable(adapter, PACKED["llama, tied head"], RANKS)
+
+
+# Both ranks, in which every device has kernels in plain torch; rank 0 writes what it found to stdout, rank 1 to stderr.
+WITH_KERNELS = """
+import sys
+from prefscope.scoring import fused, fused_parts
+from tests.numerics.substitutes import substitutes
+calls = []
+fused.find_kernels, fused_parts.MANY_ROWS = lambda _: substitutes(calls), 5
+"""
+RANK_1_FUSED = (
+    WITH_KERNELS
+    + """
+from prefscope.scoring.rank_process import main
+from prefscope.process_exit import run_and_exit
+from prefscope.scoring import rank_process
+forward = rank_process.forward
+def watched(*arguments):
+    calls.clear()
+    forward(*arguments)
+    sys.stderr.write(f"calls: {sorted(set(calls))}\\n")
+rank_process.forward = watched
+run_and_exit(main)
+"""
+)
+RANK_0_FUSED = (
+    WITH_KERNELS
+    + """
+import pickle, torch
+torch.set_num_threads(1)
+from prefscope.scoring import ranks
+from prefscope.scoring.engine import forward
+from prefscope.scoring.self_check import check, follow
+checkpoint, sequences, pool, models, rank_1 = pickle.loads(sys.stdin.buffer.read())
+ranks.COMMAND = (sys.executable, "-c", rank_1)
+model = ranks.Ranks(2, torch.device("cpu")).load(ranks.Load(checkpoint, models, "float32"))
+verdict = check(model, pool)
+sys.stdout.buffer.write(pickle.dumps((verdict, forward(model, verdict.path, sequences))))
+sys.stdout.flush()
+"""
+)
+
+
+def test_a_split_model_uses_fused_kernels_in_every_process(checkpoints: Mapping[str, Checkpoint]) -> None:
+    name = "llama, untied head"
+    asked = (checkpoints[name], related_sequences(), token_pool(), ModelSettings("", tp=RANKS), RANK_1_FUSED)
+    told = subprocess.run(
+        [sys.executable, "-c", RANK_0_FUSED],
+        input=pickle.dumps(asked),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert told.returncode == 0, told.stderr.decode()[-3000:]
+    verdict, found = pickle.loads(told.stdout)  # noqa: S301 (our own)
+    assert (verdict.path, verdict.kernels, verdict.unfused) == ("packed", "triton 3.9.0", "")
+    module = random_model(PACKED[name])
+    for ours, sequence in zip(found, related_sequences(), strict=True):
+        np.testing.assert_allclose(ours, plain_logps(module, sequence), rtol=0, atol=NATS_A_TOKEN)
+    assert b"calls: ['gate', 'norm', 'rotary']" in told.stderr

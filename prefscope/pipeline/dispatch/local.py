@@ -107,7 +107,7 @@ class BatchScorer:
             return batch
 
         measure = token_logps_and_collisions if model.collides else token_logps
-        with self.pool.loaded(model.candidate, path) as language_model:
+        with self.pool.loaded(model.candidate, model.verdict) as language_model:
             at = time.perf_counter()
             start = partial(start_batch, language_model, path)
             pieces = [*_within(turn.sequences, self._limits.get(role), packed=path == "packed")]

@@ -24,6 +24,7 @@ from prefscope.pipeline.parts.urls import place_of
 from prefscope.pipeline.shard_scorer import ShardScorer
 from prefscope.scoring.checkpoints import fingerprint
 from prefscope.scoring.engine import compute_scope
+from prefscope.scoring.fused_kernels import kernel_packages
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import DispatchSettings
 
@@ -83,9 +84,11 @@ class RayJob:
                 path=model.verdict.path,
                 attention=candidate.attention,
                 processes=self.job.settings.models.tp,
+                kernels=kernel_packages() if model.verdict.kernels else "",
             )
             if scope != model.scope:
                 have = f"Python {platform.python_version()}, torch {torch.__version__}"
+                have += f", {kernel_packages() or 'no fused kernels'}" if model.verdict.kernels else ""
                 raise ModelError(f"Node {node} would compute different numbers: it has {have}", hint=hint)
 
 

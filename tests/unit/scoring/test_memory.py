@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from transformers import PretrainedConfig
+from transformers import LlamaConfig, PretrainedConfig
 
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import forward
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.head import (
+    BYTES_A_LOGIT,
+    CHUNK_LOGITS,
+    CHUNK_LOGITS_GPU,
+    MOST_LOGITS_GPU,
+    inner_size,
+    logits_at_once,
+)
 from prefscope.scoring.memory import LIBRARY_BYTES, SHARD_BYTES, bytes_beside_weights, resident_bytes
 from prefscope.scoring.models import LanguageModel, load_config, load_model
 from prefscope.scoring.self_check import follow
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.settings import ModelSettings
+from tests.numerics.families import changed
 
 CPU = torch.device("cpu")
 SHAPES = [(1, 1024), (2, 1024), (16, 128), (64, 32)]
@@ -99,6 +109,35 @@ def test_a_wider_dtype_needs_at_least_as_much_memory(config: PretrainedConfig) -
 
 def test_logits_need_more_memory_on_a_gpu_than_on_a_cpu(config: PretrainedConfig) -> None:
     assert bound(config, 2, 1024, "cuda") > bound(config, 2, 1024, "cpu")
+
+
+def llama_8b() -> PretrainedConfig:
+    return LlamaConfig(hidden_size=4096, intermediate_size=14336, vocab_size=128256)
+
+
+def chunk(tokens: int, device: str = "cuda") -> int:
+    return logits_at_once(llama_8b(), tokens, device=torch.device(device), width=2)
+
+
+def test_a_cpu_computes_as_many_logits_at_once_for_any_pass() -> None:
+    assert {chunk(tokens, "cpu") for tokens in (64, 2048, 32768)} == {CHUNK_LOGITS}
+
+
+def test_a_gpu_computes_more_logits_at_once_in_larger_passes() -> None:
+    sizes = [chunk(tokens) for tokens in (64, 8192, 16384, 32768)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == CHUNK_LOGITS_GPU < sizes[2] < sizes[3]
+    assert chunk(1 << 20) == MOST_LOGITS_GPU
+
+
+def test_logits_beyond_the_least_take_no_more_memory_than_the_layers_before_them() -> None:
+    for tokens in (16384, 32768):
+        assert chunk(tokens) * BYTES_A_LOGIT <= tokens * 3 * 14336 * 2
+
+
+def test_the_widest_layer_counts() -> None:
+    assert inner_size(changed(llama_8b(), intermediate_size=100)) == 100
+    assert inner_size(SimpleNamespace(get_text_config=lambda: SimpleNamespace(intermediate_size=[7, 9]))) == 9  # type: ignore[arg-type]
 
 
 def test_resident_bytes_count_parameters_and_buffers() -> None:
