@@ -77,8 +77,8 @@ PLACES: dict[str, list[str]] = {
     "export": ["e"],
     "load": ["o"],
 }
-SHADOWED = {"filter": {"escape"}}
-"""In the filter, esc leaves the input field; on the pairs, it clears the filter."""
+SHADOWED = {"filter": {"escape"}, "pair": {"o"}}
+"""In the filter, esc leaves the input field; on the pairs, it clears the filter. On a pair, o opens its texts."""
 
 
 @pytest.fixture(name="show")
