@@ -16,6 +16,7 @@ from prefscope.cli.compare import compare
 from prefscope.cli.config import load_defaults
 from prefscope.cli.curate import curate
 from prefscope.cli.doctor import doctor
+from prefscope.cli.explain import explain
 from prefscope.cli.export import export
 from prefscope.cli.help import help_, refuse_mistyped, usage_message
 from prefscope.cli.lint import lint
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "open": (LOOK, open_),
     "view": (LOOK, view),
     "report": (LOOK, report),
+    "explain": (LOOK, explain),
     "compare": (LOOK, compare),
     "export": (LOOK, export),
     "demo": (LOOK, demo),

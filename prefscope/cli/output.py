@@ -18,6 +18,8 @@ from prefscope.report.compared import Compared
 from prefscope.report.curate import curate, write_curated
 from prefscope.report.document import build_document, build_sections
 from prefscope.report.examination import Examination, examine
+from prefscope.report.explained import ExplainedPair
+from prefscope.report.explanation_sections import explanation_headline, explanation_json, explanation_tables
 from prefscope.report.export import export, export_suffix, write_csv
 from prefscope.report.files import refuse_sources, whole_file
 from prefscope.report.html import as_html
@@ -123,6 +125,14 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
         return
     console = _console(out)
     print_sections(console, compared.headline(), compared.sections(console.width))
+
+
+def print_explained(pair: ExplainedPair, *, as_json: bool) -> None:
+    """Print the explanation of a pair: lines and tables, or one JSON object."""
+    if as_json:
+        print_json(explanation_json(pair), sys.stdout)
+        return
+    print_sections(_console(sys.stdout), explanation_headline(pair), explanation_tables(pair))
 
 
 def print_parity(parity: Parity, preferences: PreferenceSettings, *, as_json: bool) -> None:

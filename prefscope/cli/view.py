@@ -268,3 +268,5 @@ def _show(
         keys=checked_keys(load_keys()),
     )
     app.run(mouse=look.mouse)
+    if app.failure is not None:  # reported like that of any other command
+        raise app.failure

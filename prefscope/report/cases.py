@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from prefscope.ledger.view import View
+from prefscope.preference.explanation import SIDES, Side
+from prefscope.report.explained import explain_pair, similar_pairs
+from prefscope.report.explanation_words import in_words
+from prefscope.report.nearest import PromptIndex
 from prefscope.report.suspects import Suspect
-from prefscope.report.token_steps import LOGRATIO_STEPS, SIDES, Steps, logratio_steps
+from prefscope.report.token_steps import effect_levels
 
 MOST_TOKENS = 400
 """Limit of tokens shown per response."""
@@ -26,7 +30,7 @@ class Token:
     policy: float
     ref: float
     level: int
-    """Strength of its colour, from −3 to 3; negative if the policy finds it less likely than the reference does."""
+    """Strength of its colour, from −3 to 3; negative if it lowers the margin."""
 
     @property
     def change(self) -> float:
@@ -38,7 +42,7 @@ class Token:
 class Strip:
     """The first tokens of a response."""
 
-    side: str
+    side: Side
     reward: float
     tokens: tuple[Token, ...]
     total: int
@@ -62,6 +66,8 @@ class Case:
     flags: str
     prompt: str
     strips: tuple[Strip, ...]
+    explanation: tuple[str, ...] = ()
+    """What the margin is made of, as lines of safe text."""
     remark: str = ""
 
 
@@ -74,20 +80,21 @@ class CaseList:
     cases: tuple[Case, ...]
 
 
-def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[tuple[CaseList, ...], Steps]:
-    """Return the pairs to show token by token, and the thresholds of |Δ| for colours.
+def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[CaseList, ...]:
+    """Return the pairs to show token by token; none without a reference.
 
     Args:
         view: The ledger with beta and losses.
         suspects: The worst-ranked pairs, whose labels are the most suspicious.
     """
     if not view.ledger.has_reference:
-        return (), LOGRATIO_STEPS
-    steps = logratio_steps(view.ledger)
+        return ()
+    moved = _most_displaced(view)
+    index = PromptIndex(view.ledger) if suspects or moved else None
     worst = tuple(
-        _case(view, one.position, steps, f"label flipped with probability {one.posterior:.1%}") for one in suspects
+        _case(view, one.position, index, f"label flipped with probability {one.posterior:.1%}") for one in suspects
     )
-    displaced = tuple(_case(view, position, steps, "") for position in _most_displaced(view))
+    displaced = tuple(_case(view, position, index, "") for position in moved)
     lists = (
         CaseList("Worst-ranked pairs, token by token", "The most probable label flips first.", worst),
         CaseList(
@@ -96,7 +103,7 @@ def case_lists(view: View, suspects: Sequence[Suspect]) -> tuple[tuple[CaseList,
             displaced,
         ),
     )
-    return tuple(one for one in lists if one.cases), steps
+    return tuple(one for one in lists if one.cases)
 
 
 def _most_displaced(view: View) -> list[int]:
@@ -107,8 +114,10 @@ def _most_displaced(view: View) -> list[int]:
     return ordered
 
 
-def _case(view: View, position: int, steps: Steps, remark: str) -> Case:
+def _case(view: View, position: int, index: PromptIndex | None, remark: str) -> Case:
     pair = view.ledger.pair(position)
+    similar = None if index is None else similar_pairs(view, index, position)
+    explained = replace(explain_pair(view, position), similar=similar)
     rewards = {side: float(view.column(f"{side}_rewards")[position]) for side in SIDES}
     return Case(
         row=pair["row"],
@@ -116,21 +125,18 @@ def _case(view: View, position: int, steps: Steps, remark: str) -> Case:
         margin=float(view.column("margins")[position]),
         flags=str(view.column("flags")[position]),
         prompt=pair["prompt"],
-        strips=tuple(_strip(pair, side, rewards[side], steps) for side in SIDES),
+        strips=tuple(_strip(pair, side, rewards[side]) for side in SIDES),
+        explanation=tuple(line.text for line in in_words(explained, brief=True)),
         remark=remark,
     )
 
 
-def _strip(pair: Mapping[str, Any], side: str, reward: float, steps: Steps) -> Strip:
+def _strip(pair: Mapping[str, Any], side: Side, reward: float) -> Strip:
     texts = pair.get(f"{side}_tokens") or ()
-    logps = [pair.get(f"{role}_{side}_token_logps") for role in ("policy", "ref")]
-    if not texts or logps[0] is None or logps[1] is None:
+    policy, ref = (pair.get(f"{role}_{side}_token_logps") for role in ("policy", "ref"))
+    if not texts or policy is None or ref is None:
         return Strip(side, reward, (), 0, pair[side])
-    scored = zip(texts, logps[0], logps[1], strict=True)
-    tokens = (Token(text, policy, ref, _level(policy - ref, steps)) for text, policy, ref in scored)
+    with np.errstate(invalid="ignore"):
+        levels = effect_levels(side, np.subtract(policy, ref)).tolist()
+    tokens = (Token(*one) for one in zip(texts, policy, ref, levels, strict=True))
     return Strip(side, reward, tuple(tokens)[:MOST_TOKENS], len(texts), "")
-
-
-def _level(change: float, steps: Steps) -> int:
-    size = sum(abs(change) >= step for step in steps)
-    return size if change > 0 else -size

@@ -25,7 +25,6 @@ from prefscope.report.sections import (
     worst_table,
 )
 from prefscope.report.summary import Summary, summarise
-from prefscope.report.token_steps import Steps
 from prefscope.report.visible import visible_lines
 from prefscope.settings import PreferenceSettings
 
@@ -47,8 +46,6 @@ class Document:
     flags: Table | None
     worst: Table | None
     case_lists: tuple[CaseList, ...]
-    steps: Steps
-    """Thresholds of |Δ| from which tokens of cases are coloured."""
     manifest: str
     """Indented JSON, safe to show."""
 
@@ -70,7 +67,6 @@ def build_document(
     view = View(ledger, preferences)
     summary = summarise(ledger, preferences)
     examined = examine_wholly(view, by, diagnosis=diagnosis)
-    lists, steps = case_lists(view, examined.suspects)
     return Document(
         lines=tuple(headline(summary)),
         cards=tuple(cards(view)),
@@ -82,8 +78,7 @@ def build_document(
         details=(*examined.length_tables(), *examined.subset_tables()),
         flags=flags_table(summary),
         worst=suspects_table(examined.suspects) if examined.suspects else worst_table(summary),
-        case_lists=lists if diagnosis else (),
-        steps=steps,
+        case_lists=case_lists(view, examined.suspects) if diagnosis else (),
         manifest=visible_lines(json.dumps(ledger.manifest, indent=2, ensure_ascii=False)),
     )
 

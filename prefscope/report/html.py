@@ -14,7 +14,7 @@ from prefscope.report.document import Document
 from prefscope.report.page import SCRIPT, STYLE, policy
 from prefscope.report.pair_plots import PlotData, svg_plots
 from prefscope.report.sections import Table
-from prefscope.report.token_steps import Steps
+from prefscope.report.token_steps import LOGRATIO_STEPS
 from prefscope.report.visible import visible, visible_lines
 
 LONGEST_PROMPT = 2000
@@ -43,7 +43,7 @@ def _page(document: Document) -> Iterator[str]:
         yield _formulas(document.findings)
     yield from map(_table, filter(None, (*document.details, document.flags, document.worst)))
     for cases in document.case_lists:
-        yield from _case_list(cases, document.steps)
+        yield from _case_list(cases)
     yield "<h2>Manifest</h2><details><summary>What was scored with what: all it takes to reproduce these numbers"
     yield f"</summary><pre>{escape(document.manifest)}</pre></details>"
     yield f"<script>{SCRIPT}</script></body></html>"
@@ -102,19 +102,19 @@ def _formula(finding: Finding) -> str:
     return f"<dt>{_safe(one.title)}</dt><dd>{text}</dd>"
 
 
-def _case_list(cases: CaseList, steps: Steps) -> Iterator[str]:
-    yield f'<section><h2>{_safe(cases.title)}</h2><p class="dim">{_safe(cases.note)} {_legend(steps)}</p>'
+def _case_list(cases: CaseList) -> Iterator[str]:
+    yield f'<section><h2>{_safe(cases.title)}</h2><p class="dim">{_safe(cases.note)} {_legend()}</p>'
     yield from map(_case, cases.cases)
     yield "</section>"
 
 
-def _legend(steps: Steps) -> str:
+def _legend() -> str:
     """Return the legend of the colours."""
-    low, middle, high = steps
+    low, middle, high = LOGRATIO_STEPS
     more = f'<span class="p1">from {low:g}</span> <span class="p2">{middle:g}</span> <span class="p3">{high:g}</span>'
     less = f'<span class="n1">{low:g}</span> <span class="n2">{middle:g}</span> <span class="n3">{high:g}</span>'
-    meaning = f"{more} more likely than under the reference (underlined), {less} less likely (dotted)"
-    return f"Δ of a token in nats: {meaning}."
+    meaning = f"{more} raises the margin (underlined), {less} lowers it (dotted)"
+    return f"Colours show the effect of a token on the margin, by its |Δ| in nats: {meaning}."
 
 
 def _case(case: Case) -> str:
@@ -122,9 +122,11 @@ def _case(case: Case) -> str:
     remarks = [f"line {case.line}", f"margin {signed(case.margin)}", case.remark, case.flags.replace(";", ", ")]
     details = _safe(", ".join(filter(None, remarks)))
     strips = "".join(map(_strip, case.strips))
+    lines = "".join(f"<li>{_safe(line)}</li>" for line in case.explanation)
+    why = f'<ul class="why">{lines}</ul>' if lines else ""
     return (
         f'<article><h3>Row {case.row}</h3><p class="dim">{details}</p>'
-        f'<pre class="prompt">{escape(visible_lines(prompt))}</pre><div class="sides">{strips}</div></article>'
+        f'<pre class="prompt">{escape(visible_lines(prompt))}</pre>{why}<div class="sides">{strips}</div></article>'
     )
 
 

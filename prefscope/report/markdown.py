@@ -74,6 +74,8 @@ def _case(case: Case) -> Iterator[str]:
     yield f"### Row {case.row}, line {case.line}, margin {signed(case.margin)}"
     yield from (_escaped(visible(text)) for text in (case.remark, case.flags) if text)
     yield _block(visible_lines(_cut(case.prompt)))
+    if case.explanation:
+        yield "\n".join(f"- {_escaped(line)}" for line in case.explanation)
     for strip in case.strips:
         yield _strip(strip)
 

@@ -45,6 +45,7 @@ dt { font-weight: 600; margin-top: .7rem; }
 dd { margin: 0 0 0 1rem; } code, pre { font: .85rem/1.55 ui-monospace, monospace; }
 pre { margin: .4rem 0; padding: .6rem .8rem; background: var(--panel); border-radius: 6px; white-space: pre-wrap;
   overflow-wrap: anywhere; } code { overflow-wrap: anywhere; }
+.why { margin: .4rem 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 article { border-top: 1px solid var(--edge); padding: .9rem 0; break-inside: avoid-page; }
 .prompt { max-height: 12em; overflow: auto; } .sides { display: grid; gap: .8rem; grid-template-columns: 1fr 1fr; }
 .p1 { background: rgba(var(--sky-rgb), .22); }

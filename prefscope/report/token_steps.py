@@ -1,35 +1,27 @@
-"""Log-ratio thresholds for the colours of tokens, on the screens and in report files."""
+"""Thresholds of the colours of tokens, on the screens and in report files; the same for every ledger."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prefscope.ledger.table import Ledger
+from prefscope.preference.explanation import Side
 
-SIDES = ("chosen", "rejected")
 Steps: TypeAlias = tuple[float, float, float]
-"""Thresholds in nats for weak, medium and strong colours."""
-LOGRATIO_STEPS: Steps = (0.25, 0.75, 1.5)
-"""Upper limits of the thresholds of |Δ|; they are lower for a policy that changed less."""
-LEAST_STEPS: Steps = (0.02, 0.05, 0.1)
-"""Lower limits of the thresholds of |Δ|, so that an unchanged policy has no colours."""
-STEP_PERCENTILES = (80, 95, 99)
+"""Thresholds for weak, medium and strong colours."""
+LOGRATIO_STEPS: Steps = (0.05, 0.15, 0.5)
+"""Thresholds of |Δ| in nats: a token is 5%, 16% or 65% more likely than under the reference, or as much less."""
+EFFECT_SIGNS: dict[Side, int] = {"chosen": 1, "rejected": -1}
+"""Effect on the margin of raising the log-prob of a token."""
 
 
-def logratio_steps(ledger: Ledger) -> Steps:
-    """Return the thresholds of |Δ| for the tokens of a ledger, estimated from its first row group."""
-    if not (ledger.has_reference and ledger.has_tokens):
-        return LOGRATIO_STEPS
-    names = [f"{role}_{side}_token_logps" for side in SIDES for role in ("policy", "ref")]
-    group = next(ledger.read(names))
-    values = {name: np.array([value for row in group[name] for value in row or ()], dtype=np.float64) for name in names}
-    with np.errstate(invalid="ignore"):
-        found = np.abs(np.concatenate([values[a] - values[b] for a, b in (names[:2], names[2:])]))
-    found = found[np.isfinite(found)]
-    if not found.size:
-        return LOGRATIO_STEPS
-    steps = np.clip(np.percentile(found, STEP_PERCENTILES), LEAST_STEPS, LOGRATIO_STEPS)
-    weak, clear, strong = (float(f"{step:.2g}") for step in steps)
-    return weak, clear, strong
+def effect_levels(side: Side, changes: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Return the level of each token's colour, −3 to 3: positive if its Δ raises the margin; 0 for nan. Same shape.
+
+    >>> effect_levels("chosen", np.array([0.3, -0.05, 0.04])), effect_levels("rejected", np.array([0.3, -1.0]))
+    (array([ 2, -1,  0], dtype=int8), array([-2,  3], dtype=int8))
+    """
+    sizes = np.searchsorted(LOGRATIO_STEPS, np.abs(changes), side="right")
+    return (sizes * np.sign(np.nan_to_num(changes)) * EFFECT_SIGNS[side]).astype(np.int8)

@@ -119,6 +119,20 @@ class PrefscopeApp(App[None]):
         self.set_class(self.palette == "mono", MONO_CLASS)
         self.set_keymap(keys or {})
 
+    @property
+    def failure(self) -> Exception | None:
+        """The exception that ended the screens, None if there was none."""
+        return self._exception
+
+    def _fatal_error(self) -> None:
+        """Close after an exception without Textual's pages of traceback: whoever runs the app reports `failure`."""
+        self.bell()
+        self._close_messages_no_wait()
+
+    def panic(self, *_: object) -> None:
+        """Close without printing anything, for the same reason."""
+        self._fatal_error()
+
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return the variables that are used if a theme does not define them."""
         return VARIABLES

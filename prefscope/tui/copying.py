@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.app import App
 
-from prefscope.report.visible import visible
+from prefscope.tui.model.cells import one_line
 
 LONG = 50_000
 """Characters above which some terminals refuse to copy."""
@@ -16,7 +16,7 @@ LONG = 50_000
 def copy(app: App[Any], text: str, what: str) -> None:
     """Copy text to the terminal's clipboard (OSC 52), and show what was sent and what might prevent it."""
     app.copy_to_clipboard(text)
-    lines = [f"Copied: {visible(what)}"]
+    lines = [f"Copied: {one_line(what)}"]
     if os.environ.get("TMUX"):
         lines.append("Nothing to paste? tmux needs: set -g set-clipboard on")
     if len(text) > LONG:

@@ -40,10 +40,12 @@ KEYS = {
 class PseudoTerminal:
     """The program on a terminal of 80 × 24 cells."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], program: tuple[str, ...] = ("-m", "prefscope")
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        command = [sys.executable, "-m", "prefscope", *arguments]
+        command = [sys.executable, *program, *arguments]
         environment = environment | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True

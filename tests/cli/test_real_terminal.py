@@ -101,7 +101,7 @@ def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux.press("Enter")
     tmux.wait_for("Next wrong")
     tmux.press("Enter")
-    tmux.wait_for("running Σ")
+    tmux.wait_for("Ranked right")
     tmux.press("e")
     tmux.wait_for("in ledger order")
     tmux.press("C-a", "C-k")

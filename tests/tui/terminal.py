@@ -75,6 +75,16 @@ class Terminal:
         self._runner.run(self.app.workers.wait_for_complete())
         self.rest()
 
+    def send(self, *keys: str) -> None:
+        """Send keys at once, as those of a fast typist or a paste over a slow line, then rest."""
+
+        async def simulate() -> None:
+            for key in keys:
+                self.app.simulate_key(key)
+
+        self._runner.run(simulate())
+        self.rest()
+
     def press(self, *keys: str) -> None:
         """Press keys one after the other, then rest."""
         self._runner.run(self.pilot.press(*keys))

@@ -77,8 +77,8 @@ PLACES: dict[str, list[str]] = {
     "export": ["e"],
     "load": ["o"],
 }
-SHADOWED = {"filter": {"escape"}, "pairs": {"escape"}, "health": {"escape"}}
-"""Esc leaves what is innermost: the input field, the subsets, and at last the scope."""
+SHADOWED = {"filter": {"escape"}, "pairs": {"escape"}, "health": {"escape"}, "pair": {"o"}}
+"""Esc leaves what is innermost: the input field, the subsets, and at last the scope. On a pair, o opens its texts."""
 
 
 @pytest.fixture(name="show")

@@ -81,6 +81,36 @@ def test_a_bin_of_the_histogram_opens_its_pairs(show: Show, demo: Session) -> No
     assert margins.max() - margins.min() < 0.1
 
 
+def test_a_picked_bin_is_forgotten_if_the_bins_change_with_the_width(show: Show) -> None:
+    terminal = show(size=(120, 36))
+    terminal.press("right", "right")
+    histogram = terminal.app.screen.query_one(Histogram)
+    assert histogram.picked is not None
+    terminal.resize(80, 24)
+    assert histogram.border_subtitle == "← → pick a bin"
+    terminal.press("enter")
+    assert tab(terminal) == "overview"
+
+
+def test_a_pair_that_is_opened_after_the_pair_screen_was_left_is_drawn(show: Show, demo: Session) -> None:
+    terminal = show()
+    terminal.press("3", "2", "down", "enter")
+    assert (tab(terminal), demo.position) == ("pair", 1)
+    assert "What is 17 times 24?" in terminal.text
+
+
+def test_keys_that_come_faster_than_screens_are_laid_out_do_no_harm(show: Show) -> None:
+    terminal = show()
+    terminal.send(
+        *("3", "2", "down", "enter", "down", "w", "tab", "up", "i", "j", "i", "pagedown", "1", "right", "right")
+    )
+    terminal.send(
+        *("5", "down", "tab", "right", "6", "down", "4", "right_square_bracket", "3", "down", "up", "tab", "G")
+    )
+    terminal.press("3")
+    assert tab(terminal) == "pair"
+
+
 def test_the_bins_together_have_every_pair(show: Show, demo: Session) -> None:
     terminal = show()
     histogram = terminal.app.screen.query_one(Histogram)

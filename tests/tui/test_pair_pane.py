@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import textual
 from textual.widgets import DataTable, Input
 
 from prefscope.ledger.marks import Mark, load_marks
+from prefscope.ledger.table import load_ledger
+from prefscope.settings import PreferenceSettings
 from prefscope.tui.dialogs.pair import NoteDialog, TextsDialog, TopTokensDialog
+from prefscope.tui.model import explainer
 from prefscope.tui.model.session import Session, Sort
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
+from prefscope.tui.widgets.why import Why
 from tests.tui.pair_app import CHOSEN, PairApp, write_session
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import Terminal, assert_golden
 
 WRONG = {"chosen": [("a", -4.0, -1.0)], "rejected": [("b", -1.0, -2.0)]}
 NARROW, WIDE = (80, 24), (120, 36)
@@ -38,10 +41,6 @@ HOSTILE = {
     "partial": r"\xe2\x82",
     "nothing": "",
 }
-
-GOLDEN = Path(__file__).with_name("golden")
-RECORDED_WITH = "8.2.8"
-golden = pytest.mark.skipif(textual.__version__ != RECORDED_WITH, reason="another textual may paint other lines")
 
 
 @pytest.fixture
@@ -73,27 +72,20 @@ def subtitle(terminal: Terminal, side: str = "chosen") -> str:
     return str(view_of(terminal, side)._border_subtitle)
 
 
-def lines_of(name: str) -> list[str]:
-    """Return the lines of a golden screen."""
-    return (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-
-
 def notifications(terminal: Terminal) -> list[str]:
     """Return the notifications."""
     return [notification.message for notification in terminal.app._notifications]
 
 
-@golden
 def test_a_small_terminal_stacks_the_responses(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
-    assert show(write({"flags": "no_eos"}), NARROW).lines == lines_of("pair@80x24")
+    assert_golden(show(write({"flags": "no_eos"}), NARROW), "pair")
 
 
-@golden
 def test_a_wide_terminal_shows_the_responses_side_by_side(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     session = write({"flags": "no_eos"}, extra={"category": ("text", ["code"]), "note": ("text", [None])})
-    assert show(session, WIDE).lines == lines_of("pair@120x36")
+    assert_golden(show(session, WIDE), "pair")
 
 
 def test_rewards_follow_the_knobs(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
@@ -170,14 +162,14 @@ def test_v_cycles_through_the_values_and_the_legend_explains_the_colours(
     terminal = show(write(), WIDE)
     legends = []
     for _ in range(5):
-        legends.append(str(terminal.app.query_one(RunningSums)._border_title).partition("colour: ")[2])
+        legends.append(str(terminal.app.query_one(Why)._border_title).partition("why  ")[2])
         terminal.press("v")
     assert legends == [
-        "|Δ| > 0.25 0.75 1.5",
-        "−log π > 1 3 6",
-        "−log ref > 1 3 6",
-        "rank ≤ 30 10 3",
-        "|Δ| > 0.25 0.75 1.5",
+        " raises   lowers  the margin: |Δ| ≥ 0.05 0.15 0.5",
+        " surprising : −log π > 1 3 6",
+        " surprising : −log ref > 1 3 6",
+        " raises   lowers  the margin: rank ≤ 30 10 3",
+        " raises   lowers  the margin: |Δ| ≥ 0.05 0.15 0.5",
     ]
 
 
@@ -198,27 +190,119 @@ def test_signs_are_shown_on_demand_and_without_colours(
     terminal = show(write())
     assert "Use None.⏎" in terminal.text
     terminal.press("s")
-    assert "Use None⁻.⏎" in terminal.text
+    assert "Use⁺ None⁻.⏎" in terminal.text
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "Use None⁻.⏎" in show(write()).text
+    assert "Use⁺ None⁻.⏎" in show(write()).text
 
 
-def test_the_caption_says_how_few_tokens_make_the_margin(
+def test_the_caption_says_what_adds_to_the_margin_and_what_subtracts_from_it(
     write: Callable[..., Session], show: Callable[..., Terminal]
 ) -> None:
     terminal = show(write(), WIDE)
     caption = str(terminal.app.query_one(RunningSums)._border_subtitle)
-    assert caption == "+0.43 margin, 82% of it from 1 token"
+    assert caption == "margin +0.43: gross +0.60 −0.18"
 
 
 def test_the_cursor_is_shown_in_the_running_sums(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
     terminal = show(write())
+    terminal.press("i", "i")
     places = []
     for key in ("g", "l", "G"):
         terminal.press(key)
         places.append(terminal.lines[-1].find("┃"))
     assert places == sorted(places)
     assert places[-1] == 79
+
+
+def test_the_explanation_says_what_the_margin_is_made_of(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(), WIDE)
+    lines = [str(option.prompt) for option in terminal.app.query_one(Why).options]
+    assert lines == [
+        "Ranked right by 0.425: the policy raised the chosen response (+0.075) and lowered the rejected one (−0.350).",
+        (
+            "Most for the chosen response: the rejected response's only sentence “Use []” +0.350 and the chosen "
+            "response's 2nd sentence “Done” +0.200; most against it: the chosen response's 1st sentence “Use None.” "
+            "−0.125."
+        ),
+        "By region: shared beginning of 1 token +0.050, first difference +0.175, middle +0.200.",
+        "Gross plus +0.600, gross minus −0.175: 45% cancels.",
+        (
+            "Length: −0.156 comes from the chosen response's 2 more tokens (−0.0781 each on average), +0.581 from the "
+            "difference per token."
+        ),
+        "+0.350  rejected 1  Use []",
+        "+0.200  chosen 2  Done",
+        "−0.125  chosen 1  Use None.",
+    ]
+
+
+def test_stepping_through_the_explanation_marks_its_tokens(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write())
+    terminal.press("i", *["j"] * 6)
+    assert (view_of(terminal, "chosen")._marked, view_of(terminal, "chosen").cursor) == ((3, 4), 3)
+    assert view_of(terminal, "rejected")._marked == (0, 0)
+    terminal.press("k")
+    assert [view_of(terminal, side)._marked for side in ("chosen", "rejected")] == [(0, 0), (0, 2)]
+
+
+def test_i_goes_to_the_explanation_and_on_a_small_screen_to_the_running_sums(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write())
+    assert not terminal.app.query_one(RunningSums).display
+    terminal.press("i")
+    assert terminal.app.query_one(Why).has_focus
+    terminal.press("tab")
+    assert view_of(terminal, "chosen").has_focus
+    terminal.press("i", "i")
+    assert (terminal.app.query_one(RunningSums).display, terminal.app.query_one(Why).display) == (True, False)
+    assert "running Σ" in terminal.text
+    terminal.press("i")
+    assert (terminal.app.query_one(RunningSums).display, terminal.app.query_one(Why).has_focus) == (False, True)
+
+
+def test_the_explanation_follows_beta_and_run_b(samples: Path, show: Callable[..., Terminal]) -> None:
+    ledgers = [load_ledger(samples / name) for name in ("demo.parquet", "demo-early.parquet")]
+    session = Session(ledgers[0], PreferenceSettings(), ledgers[1:])
+    session.move_to(115)
+    terminal = show(session, WIDE)
+    text = "\n".join(str(option.prompt) for option in terminal.app.query_one(Why).options)
+    assert "Ranked wrong by 0.234" in text
+    assert "Run B (demo-early) has −0.065; the difference is −0.169" in text
+    session.set_preferences(PreferenceSettings(beta=1.0))
+    terminal.app.query_one(PairPane).show_session()
+    terminal.rest()
+    assert "Ranked wrong by 2.342" in str(terminal.app.query_one(Why).options[0].prompt)
+
+
+def test_the_nearest_prompts_of_a_large_ledger_are_found_in_the_background(
+    write: Callable[..., Session], show: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explainer, "FEW", 1)
+    terminal = show(write({"prompt": "boil an egg"}, {"prompt": "drive a car"}, {"prompt": "boil an egg now"}))
+    terminal.finish()
+    lines = [str(option.prompt) for option in terminal.app.query_one(Why).options]
+    assert [line for line in lines if "nearest" in line] == [
+        "Margins of the nearest prompts: row 2 +0.425 (60% alike)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"has_tokens": False}, "There are no token log-probs in this ledger"),
+        ({"has_reference": False}, "without a reference: 2 × mean log π (SimPO's reward)"),
+    ],
+)
+def test_the_explanation_says_what_is_missing(
+    write: Callable[..., Session], show: Callable[..., Terminal], more: dict[str, bool], said: str
+) -> None:
+    terminal = show(write(**more), WIDE)
+    assert said in "\n".join(str(option.prompt) for option in terminal.app.query_one(Why).options)
 
 
 def test_the_top_tokens_are_listed_by_size_and_enter_goes_to_one(

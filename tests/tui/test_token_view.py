@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
 from prefscope.tui.model.response import Response, Shown, differing
 from prefscope.tui.model.token_lines import named, shown, words, wrap_tokens
@@ -101,7 +101,7 @@ def see(
         async with app.run_test(size=size) as pilot:
             view = app.query_one(TokenView)
             view.show_values(values)
-            view.set_scale((0.25, 0.75, 1.5), signs=signs)
+            view.show_signs(signs=signs)
             view.show_differing(None if marks is None else np.array(marks))
             await pilot.press(*keys)
             if click is not None:
@@ -261,7 +261,7 @@ def test_resizing_keeps_the_cursor_and_its_line() -> None:
 
 
 def test_colours_show_sign_and_size_and_strong_tokens_are_underlined() -> None:
-    names = {"up3": 2.0, "up1": 0.3, "none": 0.1, "down1": -0.3, "down3": -1.6}
+    names = {"up3": 2.0, "up1": 0.1, "none": 0.04, "down1": -0.1, "down3": -1.6}
     seen = see(response(["cursor", *names], [0.0, *names.values()]))
     backgrounds = {name: seen.styles[name].bgcolor for name in names}
     assert len(set(backgrounds.values())) == 5
@@ -280,12 +280,49 @@ def test_colours_show_sign_and_size_and_strong_tokens_are_underlined() -> None:
     ],
 )
 def test_levels_follow_the_chosen_value(values: Shown, levels: list[int]) -> None:
-    one = response(["t"] * 7, [0.2, 0.26, 0.8, 1.6, -0.3, -9.0, float("nan")])
+    one = response(["t"] * 7, [0.04, 0.06, 0.4, 0.6, -0.1, -9.0, float("nan")])
     assert one.levels(values).tolist() == levels
 
 
+def test_what_raises_the_rejected_response_lowers_the_margin() -> None:
+    policy = np.full(4, -1.0)
+    rejected = Response("rejected", ["t"] * 4, policy, policy - np.array([0.3, -0.3, 0.0, 0.7]))
+    assert rejected.levels("Δ").tolist() == [-2, 2, 0, -3]
+    assert rejected.levels("rank").tolist() == [-3, 3, 0, -3]
+
+
+def test_marked_tokens_are_bold_and_underlined_and_the_cursor_goes_to_the_first() -> None:
+    async def look() -> tuple[int, list[tuple[str, bool]]]:
+        app = Host(response(["one ", "two ", "three ", "four"], [0.0] * 4))
+        async with app.run_test(size=(40, 8)) as pilot:
+            view = app.query_one(TokenView)
+            view.mark(1, 3)
+            await pilot.pause()
+            segments = [one for one in view.render_line(0) if one.text.strip()]
+            return view.cursor, [(one.text, bool(one.style and one.style.underline)) for one in segments]
+
+    assert asyncio.run(look()) == (1, [("one ", False), ("two ", False), ("three ", True), ("four", False)])
+
+
+@pytest.mark.parametrize("key", ["down", "up", "pagedown", "G", "l", "w"])
+def test_keys_that_come_before_a_view_has_a_size_do_no_harm(key: str) -> None:
+    async def press() -> int:
+        app = Host(response(["one ", "two ", "three"], [0.0, 1.0, 2.0]))
+        async with app.run_test(size=(40, 8)) as pilot:
+            view = app.query_one(TokenView)
+            view.display = False
+            await pilot.pause()
+            view.show(response(["four ", "five"], [0.0, 1.0]))
+            for binding in [one for one in TokenView.BINDINGS if isinstance(one, Binding)]:
+                if key in binding.key.split(","):
+                    await view.run_action(binding.action)
+            return view.cursor
+
+    assert asyncio.run(press()) in {0, 1}
+
+
 def test_signs_follow_tokens_if_colours_do_not_show_them() -> None:
-    one = response(["a", " b", " c", " d\n", "e"], [0.3, 0.8, -2.0, -1.0, 0.0])
+    one = response(["a", " b", " c", " d\n", "e"], [0.1, 0.3, -2.0, -1.0, 0.0])
     assert see(one, signs=True).lines[1].strip("│ ") == "a b⁺ c⁻ d⁻⏎"
     assert see(one, signs=False).lines[1].strip("│ ") == "a b c d⏎"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
+from prefscope.preference.explanation import shared_length
 
 TOP = 5
 """Number of tokens with the largest |Δ| that are considered together."""
@@ -98,9 +99,9 @@ def token_shares(
     total = float(sizes.sum())
     if not (len(w) and len(l)) or not math.isfinite(total):
         return None
-    start = _shared(chosen_tokens, rejected_tokens)
+    start = shared_length(chosen_tokens, rejected_tokens)
     limit = min(len(w), len(l)) - start
-    end = min(_shared(chosen_tokens[::-1], rejected_tokens[::-1]), limit)
+    end = min(shared_length(chosen_tokens[::-1], rejected_tokens[::-1]), limit)
     top = float(np.sort(sizes)[-TOP:].sum())
     before = float(np.abs(w[:start]).sum() + np.abs(l[:start]).sum())
     return TokenShares(
@@ -111,12 +112,6 @@ def token_shares(
         parting=float(w[start : start + 1].sum() - l[start : start + 1].sum()),
         ending=float(w[len(w) - end :].sum() - l[len(l) - end :].sum()),
     )
-
-
-def _shared(tokens: Sequence[str], others: Sequence[str]) -> int:
-    """Return the length of the common prefix."""
-    differ = (at for at, (one, other) in enumerate(zip(tokens, others, strict=False)) if one != other)
-    return next(differ, min(len(tokens), len(others)))
 
 
 def concentration(shares: Sequence[TokenShares]) -> Concentration:

@@ -14,11 +14,13 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input
 
+from prefscope.preference.explanation import Side
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.model.numbers import signed
-from prefscope.tui.model.response import Response, Side
+from prefscope.tui.model.response import Response
 from prefscope.tui.model.token_lines import named, words
+from prefscope.tui.pager import open_text
 from prefscope.tui.widgets.footer import Footer
 from prefscope.tui.widgets.token_view import TokenView
 
@@ -35,6 +37,7 @@ class TextsDialog(ModalScreen[None]):
         Binding("tab", "cycle(1)", "Next text", priority=True, id="texts-next"),
         Binding("shift+tab", "cycle(-1)", "Previous text", show=False, priority=True, id="texts-previous"),
         Binding("y", "copy", "Copy text", id="texts-copy"),
+        Binding("o", "pager", "Open in pager", id="texts-open"),
         Binding("escape,q,p", "dismiss", "Back", id="texts-back"),
     ]
     DEFAULT_CSS = """
@@ -69,6 +72,11 @@ class TextsDialog(ModalScreen[None]):
         """Copy the whole text."""
         name, text = self._texts[self._at]
         copy(self.app, text, name)
+
+    def action_pager(self) -> None:
+        """Show the text in the user's pager."""
+        name, text = self._texts[self._at]
+        open_text(self.app, text, name.replace(" ", "-"))
 
 
 class TopTokensDialog(ModalScreen[TokenPlace | None]):

@@ -14,10 +14,10 @@ from prefscope.flags import flag_meaning, split_flags
 from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
+from prefscope.preference.explanation import SIDES, Side
 from prefscope.report.visible import visible
 from prefscope.tui.model.cells import ABSENT, fit, one_line
 from prefscope.tui.model.numbers import minus, signed
-from prefscope.tui.model.response import SIDES, Side, margin_share
 from prefscope.tui.model.session import Session
 
 LONGEST_VALUE = 24
@@ -80,17 +80,14 @@ def losses(session: Session) -> Iterator[tuple[str, float]]:
 
 
 def margin_caption(contributions: NDArray[np.float64]) -> str:
-    """Describe a margin and how few tokens contribute at least half of it.
+    """Describe a margin by the sum of what adds to it and the sum of what subtracts from it.
 
     Args:
         contributions: What each token adds to the margin; non-finite values are ignored.
     """
-    margin = float(contributions[np.isfinite(contributions)].sum())
-    count, share = margin_share(contributions)
-    if not count:
-        return f"{signed(margin)} margin"
-    part = f"{share:.0%}" if share <= 1 else "over 100%"
-    return f"{signed(margin)} margin, {part} of it from {count} token{'s' * (count > 1)}"
+    finite = contributions[np.isfinite(contributions)]
+    plus, minus_ = float(finite[finite > 0].sum()), float(finite[finite < 0].sum())
+    return f"margin {signed(plus + minus_)}: gross {signed(plus)} {signed(minus_)}"
 
 
 def mark_text(mark: Mark, longest: int | None = None) -> str:

@@ -12,11 +12,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
+from prefscope.preference.explanation import Side
+from prefscope.report.token_steps import EFFECT_SIGNS, Steps, effect_levels
 from prefscope.tui.model.token_lines import words
 
-Side: TypeAlias = Literal["chosen", "rejected"]
-SIDES: tuple[Side, ...] = get_args(Side)
 Shown: TypeAlias = Literal["Δ", "log π", "log ref", "rank"]
 SURPRISE_STEPS: Steps = (1.0, 3.0, 6.0)
 """Bounds of −log p, in nats, between the levels of colour."""
@@ -81,18 +80,22 @@ class Response:
         """Whether each token's log-ratio (log-prob, without a reference) is above the threshold in absolute value."""
         return np.abs(self.strengths) > (STRONG_SURPRISE if self.logratios is None else STRONG_LOGRATIO)
 
-    def levels(self, shown: Shown, logratio_steps: Steps = LOGRATIO_STEPS) -> NDArray[np.int8]:
-        """Return the colour level of each token, −3 to 3, with the sign of its value."""
+    def levels(self, shown: Shown) -> NDArray[np.int8]:
+        """Return the colour level of each token, −3 to 3.
+
+        Levels of Δ and of ranks have the sign of the token's effect on the margin, those of log-probs are negative.
+        """
         values = {"log π": self.policy_logps, "log ref": self.ref_logps}.get(shown)
+        if values is None and shown == "Δ":
+            return effect_levels(self.side, self.strengths)
         if values is None:
-            values = self.strengths
-        if shown == "rank":
             sizes = STRONG - np.searchsorted(RANK_STEPS, self.ranks)
+            signs = np.sign(np.nan_to_num(self.strengths)) * EFFECT_SIGNS[self.side]
         else:
-            steps = logratio_steps if shown == "Δ" else SURPRISE_STEPS
-            sizes = np.searchsorted(steps, np.abs(values))
-        signs = np.where(np.isnan(values), 0.0, np.sign(values))
-        return (sizes * signs).astype(np.int8)
+            sizes = np.searchsorted(SURPRISE_STEPS, np.abs(values))
+            signs = np.sign(np.nan_to_num(values))
+        levels: NDArray[np.int8] = (sizes * signs).astype(np.int8)
+        return levels
 
 
 def read_response(pair: Mapping[str, Any], side: Side) -> Response:
@@ -118,17 +121,3 @@ def differing(tokens: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]
     for start, _, size in SequenceMatcher(None, tokens, others, autojunk=False).get_matching_blocks():
         found[start : start + size] = False
     return found
-
-
-def margin_share(contributions: NDArray[np.float64]) -> tuple[int, float]:
-    """Return the smallest number of tokens that give at least half of a margin, and their share; (0, 0.0) if it is 0.
-
-    The share can be above 1, since other tokens may have the opposite sign.
-    """
-    finite = contributions[np.isfinite(contributions)]
-    margin = float(finite.sum())
-    if margin == 0:
-        return 0, 0.0
-    shares = np.cumsum(np.sort(finite / margin)[::-1])
-    count = int(np.searchsorted(shares[: int(np.argmax(shares)) + 1], 0.5)) + 1
-    return count, float(shares[count - 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +16,12 @@ from textual.events import DescendantFocus
 from textual.widgets import Static
 
 from prefscope.ledger.table import Ledger
-from prefscope.report.token_steps import LOGRATIO_STEPS, Steps, logratio_steps
+from prefscope.preference.explanation import SIDES, Side
+from prefscope.report.nearest import PromptIndex
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.dialogs.pair import TextsDialog, TokenPlace, TopTokensDialog
+from prefscope.tui.model.explainer import Explainer, legend
 from prefscope.tui.model.pair_facts import (
     LONGEST_VALUE,
     NOT_YET,
@@ -30,21 +33,14 @@ from prefscope.tui.model.pair_facts import (
     side_title,
     whole_texts,
 )
-from prefscope.tui.model.response import (
-    RANK_STEPS,
-    SIDES,
-    SURPRISE_STEPS,
-    Response,
-    Shown,
-    Side,
-    differing,
-    read_response,
-)
+from prefscope.tui.model.response import Response, Shown, differing, read_response
 from prefscope.tui.model.session import Session
+from prefscope.tui.pager import open_text
 from prefscope.tui.panes.marking import MarkingPane
 from prefscope.tui.theme import MONO_CLASS
 from prefscope.tui.widgets.running_sums import RunningSums
 from prefscope.tui.widgets.token_view import TokenView
+from prefscope.tui.widgets.why import Why
 
 PROMPT_CHARACTERS = 2000
 """Characters of the prompt to draw, more than fit; the texts dialog has the whole prompt."""
@@ -53,7 +49,7 @@ PROMPT_CHARACTERS = 2000
 class PairPane(MarkingPane):
     """The pair under the cursor: its numbers, prompt, responses and running sums."""
 
-    HELP = "One pair, token by token. The background colour shows Δ = policy − reference log-prob; s adds its sign."
+    HELP = "One pair, token by token, and what its margin is made of. Colours show what raises and lowers the margin."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
         Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
@@ -64,6 +60,9 @@ class PairPane(MarkingPane):
         Binding("d", "differing", "Diff", id="pair-differing"),
         Binding("s", "signs", "Signs", show=False, id="pair-signs"),
         Binding("t", "top", "Top", id="pair-top"),
+        Binding("i", "why", "Why", id="pair-why"),
+        Binding("o", "pager('response')", "Open response", show=False, id="pair-open-response"),
+        Binding("O", "pager('prompt')", "Open prompt", show=False, id="pair-open-prompt"),
         Binding("p", "texts", "Texts", id="pair-texts"),
         Binding("c", "zoom", "Zoom", id="pair-zoom"),
         Binding("Y", "copy_token", "Copy token", show=False, id="pair-copy-token"),
@@ -76,14 +75,27 @@ class PairPane(MarkingPane):
         #responses { height: 1fr; layout: vertical; }
         #responses.-zoomed TokenView { display: none; }
         #responses.-zoomed TokenView.-current { display: block; }
-        RunningSums { height: 6; border: none; border-top: solid $panel; }
-        &.-plain RunningSums { display: none; }
+        #below { height: 6; layout: horizontal; }
+        #below.-sums Why { display: none; }
+        Why, RunningSums { width: 1fr; height: 100%; border: none; border-top: solid $panel; }
+        Why:focus { border: none; border-top: solid $primary; }
+        RunningSums { display: none; }
+        #below.-sums RunningSums { display: block; }
+        &.-empty #below { display: none; }
     }
     .-wide PairPane #responses { layout: horizontal; }
     .-tall PairPane {
         #facts { height: 2; }
         #prompt { height: 5; border: round $panel; }
-        RunningSums { height: 9; border: round $panel; }
+        #below { height: 9; }
+        Why, RunningSums { border: round $panel; }
+        Why:focus { border: round $primary; }
+    }
+    .-wide PairPane {
+        Why, RunningSums { width: 1fr; display: block; }
+        Why { width: 3fr; }
+        RunningSums { width: 2fr; }
+        &.-plain RunningSums { display: none; }
     }
     """
 
@@ -95,7 +107,7 @@ class PairPane(MarkingPane):
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
         self._chosen_signs: bool | None = None
-        self._steps: Steps | None = None  # computed from the tokens of many pairs when a ledger is first shown
+        self._explainer = Explainer(session)
         self._differs = False
 
     def compose(self) -> ComposeResult:
@@ -104,15 +116,18 @@ class PairPane(MarkingPane):
         yield Static(id="prompt", markup=False)
         with Container(id="responses"):
             for side in SIDES:
-                yield TokenView(id=side)
-        yield RunningSums(id="sums")
+                view = TokenView(id=side)
+                view.set_class(side == self._side, "-current")
+                yield view
+        with Container(id="below"):
+            yield Why(id="why")
+            yield RunningSums(id="sums")
 
     def on_mount(self) -> None:
         """Redraw signs when the theme changes: by default, they are shown if colours do not show them."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_signs())
         prompt = self.query_one("#prompt", Static)
         prompt.border_title, prompt.border_subtitle = Content("prompt"), Content("p: all texts")
-        self._set_side("chosen")
 
     @property
     def state(self) -> tuple[int, ...]:
@@ -130,20 +145,20 @@ class PairPane(MarkingPane):
         """Draw the pair under the session's cursor."""
         if not self.session.ledger.num_pairs:
             self.query_one("#facts", Static).update(Content("This ledger has no pairs."))
-            self.set_class(True, "-plain")  # noqa: FBT003 (Textual's own)
+            self.set_class(True, "-empty")  # noqa: FBT003 (Textual's own)
             return
+        self.set_class(False, "-empty")  # noqa: FBT003 (the same)
         if self._read_from != (self.session.ledger, self.session.position, is_known(self.session)):
             self._read()
         for side in SIDES:
             self._view(side).border_title = Content(side_title(self.session, side))
         self._draw_facts()
         self._draw_sums()
+        self._explain()
 
     def _read(self) -> None:
         """Read the pair and show its texts and tokens."""
-        if self._read_from is None or self._read_from[0] is not self.session.ledger:
-            self._steps = logratio_steps(self.session.ledger)
-            self._show_signs()
+        self._show_signs()
         self._read_from = self.session.ledger, self.session.position, is_known(self.session)
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
@@ -180,25 +195,57 @@ class PairPane(MarkingPane):
         chosen, rejected = self._added()
         plot.show_sums(chosen, rejected)
         what = "running Σ β·Δ" if with_reference else "running Σ log π"
-        caption = margin_caption(np.append(chosen, -rejected)) if with_reference else ""
-        # A low plot has no bottom border for the caption: the caption then replaces the legend of the colours.
-        is_low = self.screen.has_class("-short")
-        after = (caption or self._legend) if is_low else f"┃ cursor   {self._legend}"
-        plot.border_title = Content(f"{what}  ⠤ chosen ·· rejected   {after}")
-        plot.border_subtitle = Content(caption)
+        plot.border_title = Content(f"{what}  ⠤ chosen ·· rejected  ┃ cursor")
+        plot.border_subtitle = Content(margin_caption(np.append(chosen, -rejected)) if with_reference else "")
         self._show_cursor()
 
-    @property
-    def _legend(self) -> str:
-        """The bounds between the colour levels."""
-        steps = {"Δ": self._steps or LOGRATIO_STEPS, "rank": RANK_STEPS[::-1]}.get(self._values, SURPRISE_STEPS)
-        name = {"Δ": "|Δ| >", "rank": "rank ≤"}.get(self._values, f"−{self._values} >")
-        return f"colour: {name} {' '.join(f'{step:g}' for step in steps)}"
+    def _explain(self) -> None:
+        """Show what the margin is made of; the prompts of a large ledger are indexed in a background thread."""
+        self._explainer.explain()
+        if (ledger := self._explainer.unindexed()) is not None:
+            self.run_worker(
+                partial(self._index_prompts, ledger), thread=True, group="prompts", exclusive=True, exit_on_error=False
+            )
+        self._show_explanation()
 
-    def on_resize(self) -> None:
-        """Fit the captions of the running sums to the new size."""
-        if self._responses:
-            self.call_after_refresh(self._draw_sums)
+    def _index_prompts(self, ledger: Ledger) -> None:
+        self._explainer.keep(ledger, PromptIndex(ledger))
+        self.app.call_from_thread(self._show_explanation)
+
+    def _show_explanation(self) -> None:
+        why = self.query_one(Why)
+        why.show_lines(self._explainer.lines())
+        why.border_title = Content.assemble("why  ", *legend(self._values))
+
+    @on(Why.Pointed)
+    def _mark_tokens(self, pointed: Why.Pointed) -> None:
+        """Mark the tokens that a statement is about."""
+        self._unmark()
+        for side in SIDES:
+            spans = [one for one in pointed.spans if one.side == side and one.start < one.stop]
+            if spans and self._view(side).response.has_values:
+                self._view(side).mark(spans[0].start, spans[0].stop)
+
+    def _unmark(self) -> None:
+        for side in SIDES:
+            self._view(side).mark(0, 0)
+
+    def action_why(self) -> None:
+        """Go to the explanation; from there, on a small screen, show the running sums instead."""
+        why, below = self.query_one(Why), self.query_one("#below")
+        if why.has_focus:
+            below.add_class("-sums")
+            self._unmark()
+            self._view(self._side).focus()
+        else:
+            below.remove_class("-sums")
+            why.focus()
+
+    def action_pager(self, what: str) -> None:
+        """Show the current response or the prompt in the user's pager."""
+        if self._pair:
+            name = self._side if what == "response" else "prompt"
+            open_text(self.app, self._pair[name], f"row-{self._pair['row']}-{name}")
 
     def _added(self) -> list[NDArray[np.float64]]:
         """Return what each token adds to its response's reward (without a reference: log-prob), chosen first."""
@@ -222,8 +269,9 @@ class PairPane(MarkingPane):
             self._view(one).set_class(one == side, "-current")
 
     def action_switch(self) -> None:
-        """Go to the other response."""
-        self._set_side("rejected" if self._side == "chosen" else "chosen")
+        """Go to the other response, or from the explanation back to the response."""
+        if not self.query_one(Why).has_focus:
+            self._set_side("rejected" if self._side == "chosen" else "chosen")
         self._view(self._side).focus()
 
     def action_zoom(self) -> None:
@@ -252,7 +300,7 @@ class PairPane(MarkingPane):
         at = choices.index(self._values) if self._values in choices else 0
         self._values = choices[(at + 1) % len(choices)]
         self._show_values()
-        self._draw_sums()
+        self._show_explanation()
 
     def _show_values(self) -> None:
         choices = self._responses["chosen"].choices
@@ -272,8 +320,8 @@ class PairPane(MarkingPane):
         self._show_signs()
 
     def _show_signs(self) -> None:
-        for side in SIDES:
-            self._view(side).set_scale(self._steps or LOGRATIO_STEPS, signs=self._signs)
+        for view in self.query(TokenView):  # none while the pane is being composed
+            view.show_signs(signs=self._signs)
 
     def action_differing(self) -> None:
         """Mark or unmark the tokens that are not in the other response."""

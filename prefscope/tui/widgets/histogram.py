@@ -18,6 +18,7 @@ from prefscope.report.plots import margin_histogram
 from prefscope.tui.widgets.plot import Plot
 
 REVERSED = Style(reverse=True)
+HINT = "← → pick a bin"
 
 
 class Histogram(Plot, can_focus=True):
@@ -43,7 +44,14 @@ class Histogram(Plot, can_focus=True):
     def __init__(self, title: str, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 (Textual's name)
         super().__init__(title, id=id, classes=classes)
         self._values: NDArray[np.float64] = np.empty(0)
-        self.picked: int | None = None
+        self._picked: tuple[int, int] | None = None
+        """The picked bin, and the number of bins that it is one of."""
+
+    @property
+    def picked(self) -> int | None:
+        """The picked bin; None if there is none, or if the bins have changed since, as after a change of width."""
+        at, bins = self._picked or (0, 0)
+        return at if bins and bins == len(self.edges) - 1 else None
 
     def show_values(self, values: NDArray[np.float64]) -> None:
         """Draw the finite values; the picked bin is kept if they are unchanged."""
@@ -52,8 +60,8 @@ class Histogram(Plot, can_focus=True):
         if np.array_equal(finite, self._values):
             return
         self._values = finite
-        self.picked = None
-        self.border_subtitle = "← → pick a bin"
+        self._picked = None
+        self.border_subtitle = HINT
         self.show_drawing(lambda width, height: margin_histogram(self._values, width, height))
 
     @property
@@ -80,7 +88,7 @@ class Histogram(Plot, can_focus=True):
         return np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)[0]
 
     def _pick(self, at: int, count: int) -> None:
-        self.picked = at
+        self._picked = at, len(self.edges) - 1
         low, high = self._bounds(at)
         begin = "" if low is None else f"{low:+.3g} ≤ "
         end = "" if high is None else f" < {high:+.3g}"
@@ -97,6 +105,12 @@ class Histogram(Plot, can_focus=True):
         """List the pairs of the picked bin."""
         if self.picked is not None:
             self.post_message(self.BinOpened(*self._bounds(self.picked)))
+
+    def on_resize(self) -> None:
+        """Forget the picked bin if there are other bins at the new width."""
+        if self._picked is not None and self.picked is None:
+            self._picked = None
+            self.border_subtitle = HINT
 
     def on_click(self, event: Click) -> None:
         """Pick the clicked bin; a double click opens it."""

@@ -17,7 +17,6 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from prefscope.report.token_steps import LOGRATIO_STEPS, Steps
 from prefscope.tui.model.numbers import signed
 from prefscope.tui.model.response import STRONG, Response, Shown
 from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
@@ -34,7 +33,7 @@ class TokenView(ScrollView):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"token--{name}-{size}" for name in NAMES.values() for size in LEVELS.values()
-    } | {"token--message"}
+    } | {"token--message", "token--marked"}
     DEFAULT_CSS = """
     TokenView {
         border: round $panel;
@@ -52,6 +51,7 @@ class TokenView(ScrollView):
         & > .token--negative-weak { background: $negative 22%; color: auto; }
         & > .token--negative-clear { background: $negative 50%; color: auto; }
         & > .token--negative-strong { background: $negative; color: auto; }
+        & > .token--marked { text-style: bold underline; }
         & > .token--message { color: $quiet; text-style: italic; }
     }
     """
@@ -67,7 +67,7 @@ class TokenView(ScrollView):
         Binding("home,g", "edge(0)", "First token", show=False, id="token-first"),
         Binding("end,G", "edge(-1)", "Last token", show=False, id="token-last"),
     ]
-    HELP = "A response, token by token, coloured by how much more or less likely it is under the policy; s shows signs."
+    HELP = "A response, token by token. Colours show what raises and lowers the margin; s shows signs."
 
     @dataclass
     class CursorMoved(Message):
@@ -85,9 +85,10 @@ class TokenView(ScrollView):
         """The column to keep when moving by lines."""
         self._line_break = line_break
         self._shown: Shown = "Δ"
-        self._steps = LOGRATIO_STEPS
         self._signs = False
         self._differing: NDArray[np.bool_] | None = None
+        self._marked: tuple[int, int] = (0, 0)
+        """The first marked token and the one after the last."""
         self._levels: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         self._lines: list[list[Piece]] = [[]]
         self._lines_of: list[tuple[int, int]] = []
@@ -98,17 +99,25 @@ class TokenView(ScrollView):
         if response.has_values != self.response.has_values:
             self.refresh_bindings()
         self.response, self.note, self.cursor, self._differing = response, note, 0, None
+        self._marked = (0, 0)
         self.border_title = Content(title)
         self.scroll_to(y=0, animate=False, force=True)
         self._colour()
         self._wrap()
         self._show_cursor()
 
-    def set_scale(self, steps: Steps, *, signs: bool) -> None:
-        """Set the bounds of the colour levels of Δ, in nats, and whether signs follow the tokens."""
-        self._steps, self._signs = steps, signs
-        self._colour()
-        self._wrap()
+    def show_signs(self, *, signs: bool) -> None:
+        """Choose whether signs follow the tokens."""
+        if signs != self._signs:
+            self._signs = signs
+            self._wrap()
+
+    def mark(self, start: int, stop: int) -> None:
+        """Mark tokens from `start` to before `stop`, and go to the first of them; none if they are equal."""
+        self._marked = start, stop
+        if start < stop:
+            self.move_to(start)
+        self.refresh()
 
     def show_values(self, values: Shown) -> None:
         """Choose the values that colours show."""
@@ -123,7 +132,7 @@ class TokenView(ScrollView):
         if self.response.has_values:
             choices = self.response.choices
             shown = self._shown if self._shown in choices else choices[0]
-            self._levels = self.response.levels(shown, self._steps)
+            self._levels = self.response.levels(shown)
             if self.app.console.color_system == "standard":  # weak levels of both signs would be the same grey
                 self._levels = np.where(np.abs(self._levels) < SIGNED_FROM, 0, STRONG * np.sign(self._levels))
         self.refresh()
@@ -192,6 +201,9 @@ class TokenView(ScrollView):
             style += Style(underline=True)
         if self._differing is not None and self._differing[token]:
             style += Style(bold=True, italic=True)
+        first, stop = self._marked
+        if first <= token < stop:
+            style += self._style_of("marked")
         if token == self.cursor:
             style = base + Style(reverse=True, bold=True, dim=not self.has_focus)
         return style
@@ -252,6 +264,8 @@ class TokenView(ScrollView):
         """Go down or up by lines; without tokens, scroll."""
         if not self.response.has_values:
             self.scroll_relative(y=step, animate=False, force=True)
+            return
+        if not self._lines_of:  # hidden: there are no lines yet
             return
         column = self._column(self.cursor) if self._goal is None else self._goal
         line = min(max(self.line + step, 0), len(self._lines) - 1)

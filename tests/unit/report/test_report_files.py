@@ -28,7 +28,24 @@ CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 LOGPS = ("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected")
 ELEMENTS = {
     *("html", "head", "meta", "title", "style", "script", "body", "header", "section", "article", "div", "span", "p"),
-    *("h1", "h2", "h3", "b", "br", "pre", "code", "details", "summary", "dl", "dt", "dd", "figure", "figcaption"),
+    *(
+        "h1",
+        "h2",
+        "h3",
+        "b",
+        "br",
+        "pre",
+        "code",
+        "ul",
+        "li",
+        "details",
+        "summary",
+        "dl",
+        "dt",
+        "dd",
+        "figure",
+        "figcaption",
+    ),
     *("table", "thead", "tbody", "tr", "th", "td", "button", "svg", "path", "polyline", "rect", "circle", "text"),
 }
 ATTRIBUTES = {

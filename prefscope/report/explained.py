@@ -1,0 +1,208 @@
+"""The explanation of one pair of a ledger, beside the compared run, the noise floor and similar prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefscope.ledger.pairing import PairedView
+from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
+from prefscope.preference.explanation import (
+    SIDES,
+    Explanation,
+    RewardRule,
+    ScoredResponse,
+    Sentence,
+    Side,
+    explain_sums,
+    explain_tokens,
+)
+from prefscope.preference.registry import resolve_parameters
+from prefscope.report.nearest import PromptIndex
+from prefscope.settings import LossChoice
+
+UNSCORED = "This pair is unscored: a log-prob is NaN or infinite, or not known yet."
+NO_TOKENS = "There are no token log-probs in this ledger, so nothing is known of sentences and regions."
+CONTRADICTION = 1e-3
+"""Margins further apart than this, relative to the size of their terms, are reported as a contradiction."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRun:
+    """The same pair in run B."""
+
+    name: str
+    margin: float
+    """nan if B has no margin of this pair."""
+    why_not: str = ""
+    """Why it has none, as a sentence; empty if it has one."""
+    changes: tuple[float, ...] = ()
+    """For each sentence, its effect in this run minus that in B; empty if tokens differ or are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """A pair with a similar prompt."""
+
+    row: int
+    similarity: float
+    margin: float
+    """nan if it is unscored."""
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedPair:
+    """What can be said about the margin of a pair."""
+
+    row: int
+    line: int
+    pair_id: str
+    rule: RewardRule
+    has_reference: bool
+    explanation: Explanation | None
+    """None if the pair is unscored."""
+    remarks: tuple[str, ...] = ()
+    """What is missing, as sentences."""
+    floor: float | None = None
+    """The noise floor in units of the margin; None if it was not measured."""
+    other: OtherRun | None = None
+    similar: tuple[Similar, ...] | None = None
+    """Pairs with similar prompts; None if they were not looked for."""
+
+
+def reward_rule(view: View) -> RewardRule:
+    """Return the reward of a view: beta × log-ratio or, without a reference, SimPO's mean log-prob."""
+    if view.ledger.has_reference:
+        return RewardRule(view.preferences.beta)
+    simpo = next((one for one in view.preferences.losses if one.name == "simpo"), LossChoice("simpo"))
+    return RewardRule(resolve_parameters(simpo, view.preferences)["beta"], per_token=True)
+
+
+def explain_pair(view: View, position: int, name_of_b: str = "B") -> ExplainedPair:
+    """Explain the pair at a position of a ledger.
+
+    Args:
+        view: The ledger with beta; if it is a `PairedView`, the pair is compared with the other run.
+        position: Position in the ledger.
+        name_of_b: Name of the other run.
+    """
+    pair = view.ledger.pair(position)
+    explanation, remarks = _explain(view, position, pair)
+    return ExplainedPair(
+        row=int(pair["row"]),
+        line=int(pair["line"]),
+        pair_id=str(pair["pair_id"]),
+        rule=reward_rule(view),
+        has_reference=view.ledger.has_reference,
+        explanation=explanation,
+        remarks=remarks,
+        floor=_floor(view),
+        other=_other(view, position, explanation, pair, name_of_b) if isinstance(view, PairedView) else None,
+    )
+
+
+def similar_pairs(view: View, index: PromptIndex, position: int) -> tuple[Similar, ...]:
+    """Return the pairs with the prompts most similar to a pair's, with their margins."""
+    found = []
+    for one in index.nearest(position):
+        pair = view.ledger.pair(one.position, ["row", "prompt"])
+        found.append(Similar(int(pair["row"]), one.similarity, margin_of(view, one.position), pair["prompt"]))
+    return tuple(found)
+
+
+def margin_of(view: View, position: int) -> float:
+    """Return the margin of a pair by the view's rule; nan if it is unscored."""
+    rewards = _rewards(view, position)
+    return rewards[0] - rewards[1]
+
+
+def position_of(ledger: Ledger, row: int) -> int | None:
+    """Return the position of a row of the data set, None if the ledger does not have it."""
+    found = np.flatnonzero(ledger.stored["row"] == row)
+    return int(found[0]) if found.size else None
+
+
+def _rewards(view: View, position: int) -> tuple[float, float]:
+    """Return both rewards, from the sums of log-probs."""
+    rule, stored = reward_rule(view), view.ledger.stored
+    found = []
+    for side in SIDES:
+        value = float(stored[f"policy_{side}_logps"][position])
+        if view.ledger.has_reference:
+            value -= float(stored[f"ref_{side}_logps"][position])
+        count = int(stored[f"{side}_num_tokens"][position])
+        found.append(rule.beta * value / (count if count > 0 else math.nan) if rule.per_token else rule.beta * value)
+    return found[0], found[1]
+
+
+def _explain(view: View, position: int, pair: Mapping[str, Any]) -> tuple[Explanation | None, tuple[str, ...]]:
+    """Return the explanation of a pair, and what is missing in it."""
+    rule, rewards = reward_rule(view), _rewards(view, position)
+    if not all(map(math.isfinite, rewards)):
+        return None, (UNSCORED,)
+    responses = [_response(pair, side, has_reference=view.ledger.has_reference) for side in SIDES]
+    if responses[0] is None or responses[1] is None:
+        counts = pair["chosen_num_tokens"], pair["rejected_num_tokens"]
+        known = counts if min(counts) >= 0 else None
+        return explain_sums(rewards, known, rule, has_reference=view.ledger.has_reference), (NO_TOKENS,)
+    found = explain_tokens(responses[0], responses[1], rule)
+    if found is None:
+        return None, (UNSCORED,)
+    margin = rewards[0] - rewards[1]
+    size = 1.0 if found.parts is None else max(found.parts.plus - found.parts.minus, 1e-6)
+    if abs(found.margin - margin) > CONTRADICTION * size:
+        tokens, sums = (f"{value:+.3f}".replace("-", "−") for value in (found.margin, margin))
+        return found, (f"The token log-probs add up to {tokens}, but the ledger's sums to {sums}.",)
+    return found, ()
+
+
+def _response(pair: Mapping[str, Any], side: Side, *, has_reference: bool) -> ScoredResponse | None:
+    """Return a response with its tokens; None if their log-probs are unknown."""
+    tokens, policy = pair.get(f"{side}_tokens"), pair.get(f"policy_{side}_token_logps")
+    ref = pair.get(f"ref_{side}_token_logps")
+    if tokens is None or policy is None or (has_reference and ref is None):
+        return None
+    ref_logps = np.asarray(ref, dtype=np.float64) if has_reference else None
+    return ScoredResponse(pair[side], tokens, np.asarray(policy, dtype=np.float64), ref_logps)
+
+
+def _floor(view: View) -> float | None:
+    """Return the noise floor of margins, None if there is none or margins have no reference."""
+    measured = view.ledger.manifest.get("noise")
+    if not measured or not view.ledger.has_reference or not math.isfinite(measured["floor"]):
+        return None
+    return float(view.preferences.beta * measured["floor"])
+
+
+def _other(
+    view: PairedView, position: int, explanation: Explanation | None, pair: Mapping[str, Any], name: str
+) -> OtherRun:
+    at = view.pairing.find(position)
+    if at is None:
+        return OtherRun(name, math.nan, "does not have this pair")
+    if view.other.ledger.has_reference != view.ledger.has_reference:
+        has = "a" if view.other.ledger.has_reference else "no"
+        return OtherRun(name, math.nan, f"has {has} reference, so the margins cannot be compared")
+    theirs_pair = view.other.ledger.pair(at)
+    theirs, _ = _explain(view.other, at, theirs_pair)
+    if theirs is None:
+        return OtherRun(name, math.nan, "has not scored this pair")
+    return OtherRun(name, theirs.margin, changes=_changes(explanation, theirs, pair, theirs_pair))
+
+
+def _changes(
+    ours: Explanation | None, theirs: Explanation, pair: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[float, ...]:
+    """Return how much more each sentence gives in this run than in the other, if both have the same tokens."""
+    if ours is None or ours.parts is None or theirs.parts is None:
+        return ()
+    if any([*pair[f"{side}_tokens"]] != [*other[f"{side}_tokens"]] for side in SIDES):
+        return ()
+    both: zip[tuple[Sentence, Sentence]] = zip(ours.parts.sentences, theirs.parts.sentences, strict=True)
+    return tuple(one.effect - another.effect for one, another in both)
