@@ -65,14 +65,16 @@ def save_scopes(ledger: Path, scopes: Mapping[str, str]) -> None:
         ) from error
 
 
-def refuse_name(name: str) -> None:
-    """Raise an error for a name that an expression could not refer to.
+def scope_name(text: str) -> str:
+    """Return the name of a scope as expressions refer to it, without its sign.
 
     Raises:
-        UsageError: If the name is not one word of letters, digits and underscores.
+        UsageError: If it is not one word of letters, digits and underscores.
     """
+    name = text.strip().removeprefix(SIGN)
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a scope", hint="Use letters, digits and underscores.")
+    return name
 
 
 def _read(name: str, expression: object) -> tuple[str, str]:

@@ -50,10 +50,18 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     >>> nice_ticks(-2.3, 4.1)
     [-2.0, 0.0, 2.0, 4.0]
     """
-    raw = (high - low) / count
-    if raw <= 0:
+    if high <= low:
         return [low]
-    power = 10.0 ** np.floor(np.log10(raw))
-    step = float(next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw))
+    step = nice_step((high - low) / count)
     first = int(np.ceil(low / step - 1e-9))
     return [round(step * i, 12) for i in range(first, int(np.floor(high / step + 1e-9)) + 1)]
+
+
+def nice_step(least: float) -> float:
+    """Return the smallest of 1, 2, 2.5, 5 times a power of ten that is at least `least`, which is positive.
+
+    >>> nice_step(0.018), nice_step(3.0)
+    (0.02, 5.0)
+    """
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= least))

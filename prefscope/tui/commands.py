@@ -14,11 +14,12 @@ from textual.content import Content
 from textual.markup import escape
 
 from prefscope.errors import PrefscopeError
+from prefscope.ledger.scopes import scope_name
 from prefscope.report.visible import visible
 from prefscope.settings import Palette
 from prefscope.tui.dialogs.columns import Choice, chosen_columns, with_chosen
+from prefscope.tui.dialogs.line import LineDialog
 from prefscope.tui.dialogs.quick_filters import quick_filters
-from prefscope.tui.dialogs.scope_name import ScopeName
 from prefscope.tui.messages import Chosen, PairsRequested
 from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.session import Sort
@@ -122,7 +123,10 @@ def _scopes(app: PrefscopeApp, screen: MainScreen) -> Iterator[Command]:
 
     if session.expression:
         expression = session.expression
-        naming = partial(app.push_screen, ScopeName(expression), lambda name: change(name, expression))
+        dialog = LineDialog(
+            f"name of the scope {expression}", "one word; in filters and --where it is @name", scope_name
+        )
+        naming = partial(app.push_screen, dialog, lambda name: change(name, expression))
         yield Command("scope: name this one", visible(expression), naming)
     for name, expression in session.scopes.items():
         yield Command(f"scope: forget @{name}", visible(expression), partial(change, name, ""))

@@ -17,7 +17,7 @@ from prefscope.report.visible import visible
 _LOOKALIKES: dict[str, str] = {
     "-": "─━┄┅═╌╍▔▁−⁻",
     "|": "│┃┆┇║▏▎▍▌▐▕",
-    "+": "╭╮╰╯┌┐└┘├┤┬┴┼╔╗╚╝┏┓┗┛┣┫┳┻╋✓⁺",
+    "+": "╭╮╰╯┌┐└┘├┤┬┴┼╔╗╚╝┏┓┗┛┣┫┳┻╋✓⁺±",
     "#": "█▉▊▋▇▆▅",
     "%": "▒░▓",
     "_": "▂▃▄▀",
@@ -27,7 +27,7 @@ _LOOKALIKES: dict[str, str] = {
     ">": "≥▶→",
     "^": "↑▲",
     "v": "↓▼",
-    "~": "±…⇄",
+    "~": "…⇄",
     "x": "×✗",
     "!": "⚠",
     "$": "⏎",
@@ -68,7 +68,7 @@ def _replaced(segment: Segment) -> Segment:
 
 
 def _to_ascii(text: str) -> str:
-    return "".join(map(_ascii_character, text.translate(_ASCII)))
+    return "".join(map(_ascii_character, text.replace(" ±", "+-").translate(_ASCII)))
 
 
 def _ascii_character(character: str) -> str:

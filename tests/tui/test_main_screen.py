@@ -145,7 +145,7 @@ def test_a_click_on_a_tab_shows_its_pane(show: Show) -> None:
 
 def test_moving_a_knob_updates_every_screen(show: Show, demo: Session) -> None:
     terminal = show()
-    terminal.press("4", *["right_square_bracket"] * 6)
+    terminal.press("4", *["right_square_bracket"] * 3)
     assert demo.preferences.beta == 0.2
     assert "0.2 *" in terminal.text
     assert "β=0.2" in terminal.lines[0]
@@ -160,7 +160,7 @@ def test_a_knob_keeps_up_with_keys_that_are_faster_than_its_redraws(show: Show, 
     terminal = show()
     terminal.press("4")
     knobs = terminal.app.screen.query_one(KnobList)
-    for _ in range(6):
+    for _ in range(3):
         knobs.action_turn(1)
     terminal.rest()
     assert demo.preferences.beta == 0.2

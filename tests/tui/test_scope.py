@@ -100,7 +100,8 @@ def test_initial_means_are_those_of_the_scope(demo: Session) -> None:
 def test_the_identity_line_names_the_scope(demo: Session) -> None:
     demo.set_filter('category == "math"')
     count = demo.order.size
-    assert f'scope: category == "math" · {count} of 170' in identity(demo).plain
+    assert f'scope: category == "math" · {count} of 170' in identity(demo, 120).plain
+    assert f"scope: category ==… · {count} of 170" in identity(demo, 36).plain
 
 
 def open_tab(terminal: Terminal, key: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from prefscope.errors import UsageError
 from prefscope.ledger.view import View
 from prefscope.preference.registry import LOSSES, Parameter
 from prefscope.settings import LossChoice, PreferenceSettings
 from prefscope.tui.model.knobs import Knob, carried, knobs, mean_losses
 from prefscope.tui.model.session import Session
+from tests.tui.terminal import Terminal
 
 
 def names(view: View) -> list[str]:
@@ -51,11 +54,48 @@ def test_a_knob_of_one_loss_changes_only_that_loss(demo: Session) -> None:
         assert np.array_equal(view.column(column), demo.view.column(column))
 
 
-def test_steps_of_a_logarithmic_knob_are_equal_factors_and_reversible(demo: Session) -> None:
+def test_steps_of_a_logarithmic_knob_are_round_numbers_and_reversible(demo: Session) -> None:
     knob = knob_of(demo.view, "beta")
-    betas = [knob.moved(demo.preferences, steps).beta for steps in (-20, -10, 0, 10, 20)]
-    assert betas == [0.01, 0.0316, 0.1, 0.316, 1.0]
+    betas = [knob.moved(demo.preferences, steps).beta for steps in (-10, -5, -1, 0, 1, 2, 5, 10, 20)]
+    assert betas == [0.01, 0.03, 0.08, 0.1, 0.12, 0.15, 0.3, 1.0, 3.0]
     assert knob.moved(knob.moved(demo.preferences, 7), -7).beta == 0.1
+
+
+@pytest.mark.parametrize(("value", "up", "down"), [(0.11, 0.12, 0.1), (0.1000000001, 0.12, 0.08), (9.0, 9.0, 3.0)])
+def test_a_step_from_a_value_between_stops_goes_to_the_nearest_one_in_that_direction(
+    demo: Session, value: float, up: float, down: float
+) -> None:
+    knob = knob_of(demo.view, "beta")
+    between = knob.at(demo.preferences, value)
+    assert [knob.moved(between, step).beta for step in (1, -1)] == pytest.approx([up, down], rel=1e-2)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "wpo"])
+def test_the_stops_of_every_knob_cover_its_span_in_order(demo: Session, name: str) -> None:
+    preferences = PreferenceSettings(losses=(LossChoice(name),), explicit=True)
+    for knob in knobs(View(demo.ledger, preferences)):
+        stops = knob.stops
+        assert (stops[0], stops[-1]) == knob.span
+        assert (np.diff(stops) > 0).all()
+        assert 10 <= len(stops) <= 60
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.3", 0.3), (" 5 ", 5.0), ("1e-2", 0.01)])
+def test_the_value_of_a_knob_can_be_typed(
+    show_app: Callable[..., Terminal], demo: Session, text: str, value: float
+) -> None:
+    terminal = show_app()
+    terminal.press("4", "equals_sign", *["backspace"] * 4)
+    terminal.type(text)
+    terminal.press("enter")
+    assert demo.preferences.beta == value
+    assert f"β={value:g}" in terminal.text
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-1", "11", "nan", "inf", "0,3"])
+def test_a_typed_value_outside_the_domain_is_refused_with_the_domain(demo: Session, text: str) -> None:
+    with pytest.raises(UsageError, match=r"Type a number from 0.001 to 10\."):
+        knob_of(demo.view, "beta").parsed(text)
 
 
 def test_steps_of_a_linear_knob_are_even_and_stay_within_its_span(demo: Session) -> None:
@@ -105,4 +145,4 @@ def test_no_pair_carries_anything_if_all_weights_are_zero(weights: list[float]) 
 
 def test_a_knob_with_a_wide_range_spans_a_few_decades_around_its_default() -> None:
     knob = Knob("x", Parameter("beta", 1e-9, 1e9, "log", "", 0.1))
-    assert knob.span == pytest.approx((0.1 / 1000**0.5, 0.1 * 1000**0.5))
+    assert knob.span == (0.003, 3.0)

@@ -9,18 +9,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from prefscope.errors import UsageError
 from prefscope.ledger.view import View
 from prefscope.preference.registry import Parameter, find_loss, resolve_parameters
+from prefscope.report.axes import nice_step
 from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
 
 POINTS = 41
 SAMPLED_PAIRS = 20_000
 """Approximate number of evenly spaced pairs that curves average in large ledgers, so that they respond at once."""
-STEPS_PER_DECADE = 20
+ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+"""Stops of a logarithmic knob in each decade."""
 STEPS_PER_RANGE = 50
-WIDEST = {"log": 1000.0, "linear": 10.0}
-"""Widest span: the ratio of the ends of a log knob; the distance from the default of a linear knob."""
+LOWEST, HIGHEST = 0.03, 30.0
+"""Widest span of a logarithmic knob, as multiples of the default."""
+FARTHEST = 10.0
+"""Widest span of a linear knob: the distance from the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,11 @@ class Knob:
     @property
     def span(self) -> tuple[float, float]:
         """The lowest and highest value of the knob."""
-        one, spread = self.parameter, WIDEST[self.parameter.scale]
+        one = self.parameter
         if one.scale == "log":
-            around = math.sqrt(spread)
-            return max(one.low, one.default / around), min(one.high, one.default * around)
-        return max(one.low, one.default - spread), min(one.high, one.default + spread)
+            low, high = (float(f"{one.default * times:.6g}") for times in (LOWEST, HIGHEST))
+            return max(one.low, low), min(one.high, high)
+        return max(one.low, one.default - FARTHEST), min(one.high, one.default + FARTHEST)
 
     def value(self, preferences: PreferenceSettings) -> float:
         """Return the knob's current value."""
@@ -65,15 +70,44 @@ class Knob:
         return replace(preferences, losses=losses)
 
     def moved(self, preferences: PreferenceSettings, steps: int) -> PreferenceSettings:
-        """Return the preferences with the knob moved by a number of steps, within its span."""
+        """Return the preferences with the knob moved by a number of stops, which are round values of its span."""
+        stops, value = self.stops, self.value(preferences)
+        near = np.isclose(stops, value, rtol=1e-9, atol=1e-12)
+        below = int(np.count_nonzero((stops < value) & ~near))
+        at = below + bool(near.any()) + steps - 1 if steps > 0 else below + steps
+        stop = float(stops[min(max(at, 0), len(stops) - 1)])
+        is_on_the_way = stop > value if steps > 0 else stop < value  # a typed value may lie outside the span
+        return self.at(preferences, stop if steps and is_on_the_way else value)
+
+    @property
+    def stops(self) -> NDArray[np.float64]:
+        """The values that steps land on, ascending: round numbers, and the ends of the span."""
         low, high = self.span
-        value = self.value(preferences)
         if self.parameter.scale == "log":
-            value = 10 ** (round(math.log10(value) * STEPS_PER_DECADE + steps) / STEPS_PER_DECADE)
+            decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+            found = [float(f"{digits}e{decade}") for decade in decades for digits in ROUND]
         else:
-            step = (high - low) / STEPS_PER_RANGE
-            value = (round(value / step) + steps) * step
-        return self.at(preferences, min(max(float(f"{value:.3g}"), low), high))
+            step = nice_step((high - low) / STEPS_PER_RANGE)
+            found = [round(step * at, 12) for at in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        return np.unique([low, *(stop for stop in found if low < stop < high), high])
+
+    def parsed(self, text: str) -> float:
+        """Return the value that a user has typed.
+
+        Raises:
+            UsageError: If the text is not a number, or the loss is not defined for it.
+        """
+        one = self.parameter
+        try:
+            value = float(text.strip().replace("−", "-"))
+        except ValueError:
+            value = math.nan
+        if not one.low <= value <= one.high:
+            raise UsageError(
+                f"{text.strip()!r} is not a value of {self.name}",
+                hint=f"Type a number from {one.low:g} to {one.high:g}.",
+            )
+        return value
 
     def share(self, value: float) -> float:
         """Return a value's position in the span, from 0 to 1."""

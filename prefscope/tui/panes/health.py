@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
@@ -23,7 +25,9 @@ from prefscope.tui.model.cells import fit
 from prefscope.tui.model.health_rows import (
     CLEAN,
     LINT,
+    SEVERE,
     TOKENS,
+    WARNING,
     HealthRow,
     count_flags,
     finding_row,
@@ -84,20 +88,29 @@ class HealthPane(Pane):
         """List findings and flags, or the subsets; the cursor stays on its row."""
         grouping = self._grouping()
         rows = [*subset_rows(grouping)] if grouping else [*self._findings(), *self._flags(), *self._lint()]
-        titles = _titles(grouping) if grouping else ("", "what", "figure", "")
+        last = max(self.size.width - sum(WIDTHS) - 1, LEAST)
+        legend = LEGENDS[0] if len(LEGENDS[0]) <= last else LEGENDS[1]
+        titles = _titles(grouping) if grouping else ("", "what", "figure", legend)
         table = self.query_one(DataTable)
         cursor = self._place_in(rows, table.cursor_row)
         self._rows = {row.key: row for row in rows}
         table.clear(columns=True)
-        last = max(self.size.width - sum(WIDTHS) - 1, LEAST)
         for title, width in zip(titles, (*WIDTHS, last), strict=True):
             table.add_column(_cell(title), width=width)
         for row in rows:
-            table.add_row(*map(_cell, (row.glyph, fit(row.name, 19), fit(row.figure, 30), row.meaning)), key=row.key)
+            glyph = Text(row.glyph, style=self._style_of(row.glyph))
+            table.add_row(glyph, *map(_cell, (fit(row.name, 19), fit(row.figure, 30), row.meaning)), key=row.key)
         table.move_cursor(row=cursor)
         self._show_caption(grouping)
         self._show_detail(rows[cursor] if rows else None)
         self.refresh_bindings()
+
+    def _style_of(self, glyph: str) -> Style:
+        """Return the style of a severity in the current theme."""
+        variable = {CLEAN: "success", WARNING: "warning", SEVERE: "error"}.get(glyph)
+        if variable is None:
+            return Style()
+        return Style(color=Color.parse(self.app.theme_variables[variable]).rich_color, bold=glyph == SEVERE)
 
     def _place_in(self, rows: list[HealthRow], cursor: int) -> int:
         """Return the index of the row under the cursor in new rows, 0 if it is not among them."""
@@ -232,6 +245,13 @@ class HealthPane(Pane):
             self.draw()
         elif row is not None and row.key == LINT and self._linting is not self.session.ledger:
             self._lint_texts()
+
+
+LEGENDS = (
+    f"{CLEAN} fine  {WARNING} look at it  {SEVERE} numbers may be wrong  · not looked at yet",
+    f"{CLEAN} fine {WARNING} look {SEVERE} serious · new",
+)
+"""What the symbols mean, in long and in short."""
 
 
 def _titles(grouping: Grouping) -> tuple[str, ...]:

@@ -46,8 +46,8 @@ TABS = {
 
 LEAST = Size(60, 16)
 SECONDS_BETWEEN_UPDATES = 0.5
-LONGEST_SCOPE = 44
-"""Cells of the scope's expression in the identity line."""
+SCOPE_SHARE = 3
+"""The scope's expression takes at most one in so many cells of the identity line."""
 
 
 class MainScreen(Screen[None]):
@@ -59,6 +59,7 @@ class MainScreen(Screen[None]):
             for number, (name, title) in enumerate(TABS.items(), start=1)
         ),
         Binding("o", "open", "Open", show=False, id="open"),
+        Binding("z", "zoom", "Maximise or restore", show=False, id="zoom"),
         Binding("escape", "widen", "Widen the scope", show=False, id="widen"),
         Binding("e", "export", "Export", id="export"),
         Binding("x", "toggle_run", "Stop or resume", show=False, id="scoring-turn"),
@@ -109,6 +110,7 @@ class MainScreen(Screen[None]):
     def on_resize(self, event: Resize) -> None:
         """Show a message if the window is too small; the panes are kept."""
         self.set_class(event.size.width < LEAST.width or event.size.height < LEAST.height, "-too-small")
+        self.call_after_refresh(self._refresh)
 
     async def on_unmount(self) -> None:
         """End the run when the screen closes; committed results are kept."""
@@ -120,9 +122,18 @@ class MainScreen(Screen[None]):
         self.post_message(OpenRequested())
 
     def action_widen(self) -> None:
-        """Go back to the wider scope, or to all pairs."""
-        if self.session.widen():
+        """Restore what is maximised; else go back to the wider scope, or to all pairs."""
+        if self.maximized is not None:
+            self.minimize()
+        elif self.session.widen():
             self._redraw()
+
+    def action_zoom(self) -> None:
+        """Let the widget with the focus fill the screen, or restore it."""
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.maximize(self.focused, container=False)
 
     def action_help(self) -> None:
         """Show or hide the keys and the help of the focused widget."""
@@ -144,6 +155,7 @@ class MainScreen(Screen[None]):
         """Switch to a pane, and redraw it if needed."""
         if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
             self.session.arrange()  # the order is not visible, so it may change
+        self.minimize()
         self.query_one("#panes", ContentSwitcher).current = name
         self.query_one(Tabs).active = name
         self._panes[name].show_session()
@@ -218,16 +230,21 @@ class MainScreen(Screen[None]):
         self.action_show("pairs")
 
     def _refresh(self) -> None:
-        self.query_one("#identity", Static).update(identity(self.session), layout=False)
+        self.query_one("#identity", Static).update(identity(self.session, self.size.width), layout=False)
 
 
-def identity(session: Session) -> Content:
-    """Return the identity line: ledger, number of pairs, beta, compared run and models, most important first."""
+def identity(session: Session, width: int) -> Content:
+    """Return the identity line: ledger, scope, beta, compared run and models, most important first.
+
+    Args:
+        session: The session.
+        width: Of the line, in cells.
+    """
     models = session.ledger.manifest.get("models", {})
     known, total = np.count_nonzero(session.ledger.is_known), session.ledger.num_pairs
     pairs = f"{total:,} pairs" if known == total else f"{known:,} of {total:,} pairs"
     if session.expression:
-        scope = fit(one_line(session.expression), LONGEST_SCOPE).rstrip()
+        scope = fit(one_line(session.expression), max(width // SCOPE_SHARE, 1)).rstrip()
         pairs = f"scope: {scope} · {len(session.order):,} of {total:,}"
     parts = [session.ledger.path.name, pairs, f"β={session.preferences.beta:g}"]
     _, other = session.runs.both

@@ -21,7 +21,7 @@ REVERSED = Style(reverse=True)
 HINT = "← → pick a bin"
 
 
-class Histogram(Plot, can_focus=True):
+class Histogram(Plot):
     """A histogram of margins; wrongly ranked pairs are drawn as ▒, correctly ranked pairs as █."""
 
     HELP = "All pairs at a glance. ← → pick a bin of the histogram, enter shows its pairs; p shows the other plots."
@@ -30,9 +30,6 @@ class Histogram(Plot, can_focus=True):
         Binding("right,l", "pick(1)", "Next bin", show=False, id="bin-right"),
         Binding("enter", "open", "Pairs of the bin", id="bin-open"),
     ]
-    DEFAULT_CSS = """
-    Histogram:focus { border: round $primary; }
-    """
 
     @dataclass
     class BinOpened(Message):

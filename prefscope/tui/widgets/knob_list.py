@@ -14,6 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.dialogs.line import LineDialog
 from prefscope.tui.model.knobs import Knob
 
 NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
@@ -22,7 +23,7 @@ NAME_CELLS, VALUE_CELLS, END_CELLS = 20, 8, 7
 class KnobList(Widget, can_focus=True):
     """Shows every knob with its span and its value."""
 
-    HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, \\ resets it, backspace resets all."
+    HELP = "↑ ↓ pick a knob, [ ] move it a little, { } a lot, = types a value, \\ resets it, backspace resets all."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "pick(-1)", "Knob", key_display="↑↓", id="knob-previous"),
         Binding("down,j", "pick(1)", "Next knob", show=False, id="knob-next"),
@@ -30,6 +31,7 @@ class KnobList(Widget, can_focus=True):
         Binding("right_square_bracket,right,l", "turn(1)", "Move up", show=False, id="knob-up"),
         Binding("left_curly_bracket", "turn(-5)", "Far down", show=False, id="knob-far-down"),
         Binding("right_curly_bracket", "turn(5)", "Far up", show=False, id="knob-far-up"),
+        Binding("equals_sign", "type", "Type a value", key_display="=", id="knob-type"),
         Binding("backslash", "reset", "Reset", key_display="\\", id="knob-reset"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"knobs--line", "knobs--picked", "knobs--quiet"}
@@ -80,6 +82,20 @@ class KnobList(Widget, can_focus=True):
         """Move the picked knob."""
         if self.picked is not None:
             self._move(self.picked.moved(self._preferences, steps))
+
+    def action_type(self) -> None:
+        """Ask for the value of the picked knob."""
+        knob = self.picked
+        if knob is None:
+            return
+
+        def move(value: float | None) -> None:
+            if value is not None:
+                self._move(knob.at(self._preferences, value))
+
+        one, value = knob.parameter, knob.value(self._preferences)
+        hint = f"{one.low:g} to {one.high:g}: {one.meaning}"
+        self.app.push_screen(LineDialog(knob.name, hint, knob.parsed, value=f"{value:g}"), move)
 
     def action_reset(self) -> None:
         """Reset the picked knob to its initial value."""

@@ -18,7 +18,7 @@ _CLASSES = {"█": "plot--positive", "•": "plot--positive", "▒": "plot--nega
 _BRAILLE = range(0x2801, 0x2900)
 
 
-class Plot(Widget):
+class Plot(Widget, can_focus=True):
     """Shows a drawing; each character is coloured by its glyph."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--positive", "plot--negative", "plot--axis", "plot--point"}
@@ -33,6 +33,7 @@ class Plot(Widget):
         & > .plot--negative { color: $negative; }
         & > .plot--axis { color: $quiet; }
         & > .plot--point { color: $primary; }
+        &:focus { border: round $primary; }
     }
     """
     EMPTY = "no data yet"

@@ -27,7 +27,7 @@ CLASSES: dict[Quadrant, str] = {
 HINT = "arrows pick a quadrant"
 
 
-class Quadrants(Plot, can_focus=True):
+class Quadrants(Plot):
     """Shows the scatter plot between two lines with the counts of the quadrants."""
 
     HELP = (
@@ -41,9 +41,6 @@ class Quadrants(Plot, can_focus=True):
         Binding("down,j", "pick(1, None)", "Quadrant below", show=False, id="quadrant-down"),
         Binding("enter", "open", "Pairs of the quadrant", id="quadrant-open"),
     ]
-    DEFAULT_CSS = """
-    Quadrants:focus { border: round $primary; }
-    """
     EMPTY = "no pairs to compare"
 
     @dataclass

@@ -25,7 +25,7 @@ Cell = tuple[int, int]
 """Column and row of a cell in the plot."""
 
 
-class Scatter(Plot, can_focus=True):
+class Scatter(Plot):
     """Shows points; enter lists the pairs in the picked box."""
 
     HELP = "Arrows pick a cell, shift and arrows or the mouse draw a box, enter lists its pairs, escape removes it."
@@ -41,9 +41,6 @@ class Scatter(Plot, can_focus=True):
         Binding("enter", "open", "Pairs of the box", id="scatter-open"),
         Binding("escape", "drop", "Remove the box", show=False, id="scatter-drop"),
     ]
-    DEFAULT_CSS = """
-    Scatter:focus { border: round $primary; }
-    """
 
     @dataclass
     class BoxOpened(Message):
