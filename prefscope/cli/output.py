@@ -45,7 +45,7 @@ def only(ledger: Ledger, preferences: PreferenceSettings, where: str | None) -> 
     """
     if where is None:
         return ledger
-    found = ledger.only(View(ledger, preferences).filter(where))
+    found = ledger.only(View(ledger, preferences).filter(where), where)
     sys.stderr.write(f"{found.num_pairs:,} of {ledger.num_pairs:,} pairs match {visible(where)}\n")
     return found
 

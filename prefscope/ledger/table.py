@@ -50,6 +50,8 @@ class Ledger:
         self.num_pairs: int = self._file.metadata.num_rows
         self._positions = np.arange(self.num_pairs)
         self._whole = self
+        self.scope = ""
+        """The expression that selected these pairs from the file; empty if it was not recorded or selects all."""
         self.stored: Columns = ReadWhenAsked(self._read_stored)
 
     @functools.cached_property
@@ -92,9 +94,20 @@ class Ledger:
         """Whether each pair has been scored, even if its log-probs are nan. Shape (num_pairs,)."""
         return np.ones(self.num_pairs, dtype=np.bool_)
 
-    def only(self, wanted: NDArray[np.bool_]) -> Ledger:
-        """Return a ledger with the pairs selected by a mask."""
+    @property
+    def num_pairs_in_file(self) -> int:
+        """The number of pairs of the whole file."""
+        return self._whole.num_pairs
+
+    def only(self, wanted: NDArray[np.bool_], scope: str = "") -> Ledger:
+        """Return a ledger with the pairs selected by a mask.
+
+        Args:
+            wanted: Whether to keep each pair. Shape (num_pairs,).
+            scope: The expression that the mask comes from, for summaries and reports.
+        """
         part = copy.copy(self)
+        part.scope = scope
         part.__dict__.pop("occurrences", None)
         part._keep(wanted)  # noqa: SLF001 (same class)
         return part

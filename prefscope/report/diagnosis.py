@@ -70,6 +70,11 @@ def diagnose(view: View, *, tokens: bool = True) -> Diagnosis:
     return Diagnosis(int(np.count_nonzero(finite)), left_out, tuple(found))
 
 
+def finding_of(view: View, diagnostic: Diagnostic) -> Finding | None:
+    """Return the finding of one diagnostic that needs no tokens; None if this ledger does not have its columns."""
+    return _finding(view, diagnostic, finite_pairs(view.ledger)) if _is_possible(view, diagnostic) else None
+
+
 def _is_possible(view: View, diagnostic: Diagnostic) -> bool:
     needed = set(diagnostic.inputs) - {WEIGHTS}
     has_loss = bool(view.ledger.usable_losses(view.preferences))

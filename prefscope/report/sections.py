@@ -58,7 +58,9 @@ def headline(summary: Summary) -> list[str]:
     else:
         lines.append("log-probs from the file; no model was run")
     source = summary.manifest.get("data", {}).get("source", "unknown data")
-    lines.append(f"{summary.pairs:,} pairs of {visible(str(source))}   beta {summary.beta:g}")
+    count = f"{summary.pairs:,} of {summary.pairs_in_ledger:,}" if summary.scope else f"{summary.pairs:,}"
+    lines.append(f"{count} pairs of {visible(str(source))}   beta {summary.beta:g}")
+    lines += [f"scope: {visible(summary.scope)}"] if summary.scope else []
     lines += [] if summary.has_checksums else [NO_CHECKSUM]
     left_out = describe_left_out(summary.manifest.get("tokenization") or {})
     if left_out and (flagged := summary.flags.get("not_rendered")):

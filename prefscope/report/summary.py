@@ -147,6 +147,10 @@ class Summary:
     """What was scored, with which models and settings."""
     has_checksums: bool = True
     """Whether damage to the ledger would be detected."""
+    scope: str = ""
+    """The expression that selected the pairs; empty if these are all pairs of the ledger."""
+    pairs_in_ledger: int = 0
+    """All pairs of the ledger, in the scope or not."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""
@@ -159,6 +163,8 @@ class Summary:
         }
         if self.noise is None:
             del value["noise"]
+        if not self.scope:
+            del value["scope"], value["pairs_in_ledger"]
         cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
@@ -188,6 +194,8 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
         has_checksums=ledger.has_checksums,
+        scope=ledger.scope,
+        pairs_in_ledger=ledger.num_pairs_in_file,
     )
 
 

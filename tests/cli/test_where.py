@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Callable
@@ -47,6 +48,20 @@ def test_a_report_is_of_the_pairs_that_match(program: Program, demo: Path) -> No
     assert summary["outcomes"]["win"] == summary["outcomes"]["tie"] == 0
     assert summary["pairs"] == summary["outcomes"]["loss"] > 0
     assert all(pair["value"] < 0 for pair in summary["worst"])
+    assert (summary["scope"], summary["pairs_in_ledger"]) == (WRONG, 170)
+
+
+@pytest.mark.parametrize("name", ["", "report.md", "report.html"])
+def test_a_report_names_its_scope(program: Program, demo: Path, tmp_path: Path, name: str) -> None:
+    output = ["-o", str(tmp_path / name)] if name else []
+    _, out, _ = program("report", demo, "--where", 'category == "math"', *output)
+    text = html.unescape((tmp_path / name).read_text(encoding="utf-8")) if name else out
+    assert 'scope: category == "math"' in text
+    assert "17 of 170 pairs of " in text
+
+
+def test_a_report_of_all_pairs_has_no_scope(program: Program, demo: Path) -> None:
+    assert "scope" not in json.loads(program("report", demo, "--json")[1])
 
 
 def test_filters_can_use_the_data_sets_own_columns_and_texts(program: Program, demo: Path) -> None:

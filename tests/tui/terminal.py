@@ -99,6 +99,11 @@ class Terminal:
         self._runner.run(self.pilot.click(widget, offset=Offset(x, y), times=times))
         self.rest()
 
+    def click_at(self, x: int, y: int, times: int = 1) -> None:
+        """Click at a position of the screen, then rest."""
+        self._runner.run(self.pilot.click(offset=Offset(x, y), times=times))
+        self.rest()
+
     def drag(self, widget: str, start: tuple[int, int], end: tuple[int, int]) -> None:
         """Drag the mouse between two positions in the first widget that matches a selector, then rest."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prefscope.flags import FLAGS, split_flags
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import DIAGNOSTICS
-from prefscope.report.diagnosis import MOST_READ, Finding
+from prefscope.report.diagnosis import MOST_READ, Finding, finding_of
 from prefscope.report.diagnosis_sections import STANDS_OUT, signed
 from prefscope.report.subsets import Group, Grouping
 from prefscope.report.visible import visible
@@ -44,12 +44,13 @@ class HealthRow:
     detail: Callable[[], str]
 
 
-def finding_row(view: View, finding: Finding, other: Finding | None = None) -> HealthRow:
-    """Return the row for a finding of a diagnostic, and the figure of the other pairs, if any, in its description."""
+def finding_row(view: View, finding: Finding, rest: View | None = None) -> HealthRow:
+    """Return the row for a finding of a diagnostic, with the figure of the other pairs, if any, in its description."""
     conclusion, diagnostic = finding.conclusion, finding.diagnostic
 
     def detail() -> str:
         lines = [f"{diagnostic.title}: {conclusion.figure}."]
+        other = None if rest is None else finding_of(rest, diagnostic)
         lines += [] if other is None else [f"The other pairs: {other.conclusion.figure}."]
         lines.append(f"{conclusion.sentence}.")
         if finding.expression:

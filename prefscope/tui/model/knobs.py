@@ -17,7 +17,7 @@ from prefscope.report.summary import finite_pairs
 from prefscope.settings import PreferenceSettings
 
 POINTS = 41
-SAMPLED_PAIRS = 20_000
+SAMPLED_PAIRS = 8_000
 """Approximate number of evenly spaced pairs that curves average in large ledgers, so that they respond at once."""
 ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 """Stops of a logarithmic knob in each decade."""

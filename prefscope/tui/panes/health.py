@@ -120,9 +120,7 @@ class HealthPane(Pane):
 
     def _findings(self) -> Iterator[HealthRow]:
         view, rest = self.session.scoped, self.session.rest
-        others = {} if rest is None else {one.diagnostic.name: one for one in diagnose(rest, tokens=False).findings}
-        for one in diagnose(view, tokens=False).findings:
-            yield finding_row(view, one, others.get(one.diagnostic.name))
+        yield from (finding_row(view, one, rest) for one in diagnose(view, tokens=False).findings)
         ledger = view.ledger
         if not (ledger.has_reference and ledger.has_tokens):
             return

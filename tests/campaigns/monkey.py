@@ -1,0 +1,213 @@
+"""Press random keys, click anywhere, resize, change themes and filters, and check what is shown after every step.
+
+    python -m tests.campaigns.monkey [--steps 20000] [--seed 1]
+
+Every step is checked: the app is alive, every line is as wide as the terminal, no figure is cut off, and header, cards
+and table agree with a recomputation from the ledger's file. The steps are divided among three sizes. Short form:
+`tests/tui/test_monkey.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from textual.widgets import ContentSwitcher
+
+from prefscope.folders import sample_data
+from prefscope.ledger.live import LiveLedger
+from prefscope.ledger.marks import load_marks
+from prefscope.ledger.pairing import PairedView, Pairing
+from prefscope.ledger.table import load_ledger
+from prefscope.ledger.view import View
+from prefscope.report.cards import cards
+from prefscope.settings import PreferenceSettings
+from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.model.session import Session
+from prefscope.tui.screens.main import LEAST, MainScreen
+from tests.tui.terminal import Terminal
+from tests.tui.test_bindings import own_bindings
+from tests.tui.test_live_run import started
+
+SIZES = ((80, 24), (120, 36), (160, 50))
+RESIZED = (*SIZES, (60, 16), (81, 17), (100, 20))
+LIVE = 4
+"""One in so many walks is on a live run."""
+LEAVING = 0.3
+"""How often a step leaves a dialog or the load screen."""
+NOT_PRESSED = {"q", "ctrl+q", "ctrl+c", "ctrl+d", "ctrl+z", "super+c"}
+FILTERS = (
+    "margin < 0",
+    'category == "math"',
+    "len_c > 1.5 * len_r",
+    "margin > 99",
+    "margin_b > margin",
+    "nothing < 1",
+    'prompt ~ "the"',
+    "mark(any)",
+    "not",
+    "",
+)
+
+
+def keys() -> list[str]:
+    """Return the keys that mean anything, and a few that do not."""
+    bound = {key for _, binding in own_bindings() for key in binding.key.split(",")}
+    plain = {"up", "down", "left", "right", "pageup", "pagedown", "home", "end", "tab", "shift+tab", "enter", "escape"}
+    return sorted((bound | plain | {"space", "backspace", "w", "7"}) - NOT_PRESSED)
+
+
+class Monkey:
+    """Takes random steps on a terminal."""
+
+    def __init__(self, terminal: Terminal, seed: int) -> None:
+        self.terminal = terminal
+        self.draw = random.Random(seed)  # noqa: S311 (no secret)
+        self.keys = keys()
+        self.steps: list[str] = []
+
+    def step(self) -> None:
+        """Take a step, and record it."""
+        terminal, draw = self.terminal, self.draw
+        kind = draw.random()
+        if not isinstance(terminal.app.screen, MainScreen) and draw.random() < LEAVING:
+            self._press("escape")
+        elif kind < 0.12:
+            self._press(draw.choice("123456"))
+        elif kind < 0.8:
+            self._press(*draw.choices(self.keys, k=draw.randint(1, 3)))
+        elif kind < 0.86:
+            expression = draw.choice(FILTERS)
+            self._press("2", "slash", *["backspace"] * 3, *expression, "enter")
+        elif kind < 0.94:
+            width, height = terminal.app.size
+            x, y = draw.randrange(width), draw.randrange(height)
+            self.steps.append(f"click {x} {y}")
+            terminal.click_at(x, y, times=draw.randint(1, 2))
+        elif kind < 0.97:
+            size = draw.choice(RESIZED)
+            self.steps.append(f"resize {size}")
+            terminal.resize(*size)
+        else:
+            theme = draw.choice(sorted(terminal.app.available_themes))
+            self.steps.append(f"theme {theme}")
+            terminal.app.theme = theme
+            terminal.rest()
+
+    def _press(self, *pressed: str) -> None:
+        self.steps.append(" ".join(pressed))
+        self.terminal.press(*pressed)
+
+    def check(self) -> None:
+        """Raise an error if anything that is shown is wrong."""
+        app = self.terminal.app
+        assert app._exception is None
+        assert app.return_code is None
+        assert self.terminal.widths == {app.size.width}
+        screen = app.screen
+        if isinstance(screen, MainScreen) and screen.maximized is None:
+            check_screen(screen, self.terminal)
+
+
+def check_screen(screen: MainScreen, terminal: Terminal) -> None:
+    """Compare header, cards and order with a recomputation from the file."""
+    width, height = terminal.app.size
+    if width < LEAST.width or height < LEAST.height or screen.query("HelpPanel"):
+        return
+    session, text = screen.session, terminal.text
+    fresh = recomputed(session)
+    if session.is_stale:  # a run has scored pairs since they were filtered
+        return
+    matching = fresh.filter(session.expression)
+    assert np.array_equal(np.sort(session.order), np.flatnonzero(matching))
+    if session.expression and width > 100:
+        assert f"· {matching.sum():,} of {len(matching):,}" in text.split("\n", 1)[0]
+    pane = screen.query_one(ContentSwitcher).current
+    if pane == "overview":
+        inside = fresh.only(matching) if not matching.all() else fresh
+        for card in cards(inside):
+            assert card.value in text, card
+    if pane == "pairs":
+        assert f"{matching.sum():,}/{len(matching):,}" in text
+
+
+def recomputed(session: Session) -> View:
+    """Return a view of the shown ledger's file that shares nothing with the session; of a run, that of its ledger."""
+    if isinstance(session.ledger, LiveLedger):
+        return View(session.ledger, session.preferences, session.marks)
+    ledger, preferences = load_ledger(session.ledger.path), session.preferences
+    marks = load_marks(ledger.path)
+    if not isinstance(session.view, PairedView):
+        return View(ledger, preferences, marks)
+    other = load_ledger(session.view.other.ledger.path)
+    return PairedView(ledger, preferences, marks, other, Pairing(ledger, other))
+
+
+@contextmanager
+def demo(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
+    """Provide a terminal with copies of the two demo ledgers."""
+    for name in ("demo.parquet", "demo-early.parquet"):
+        shutil.copy(sample_data() / name, folder / name)
+    shown, early = (load_ledger(folder / name) for name in ("demo.parquet", "demo-early.parquet"))
+    with Terminal(PrefscopeApp(Session(shown, PreferenceSettings(), [early])), size) as terminal:
+        yield terminal
+
+
+@contextmanager
+def run(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
+    """Provide a terminal with a run that has scored some pairs and is held."""
+    with started(folder) as terminal:
+        terminal.resize(*size)
+        yield terminal
+
+
+def walk(folder: Path, size: tuple[int, int], seed: int, steps: int, *, live: bool = False) -> None:
+    """Take steps on the demo or on a live run, checking each.
+
+    Raises:
+        AssertionError: If a check fails, with the last steps.
+    """
+    with (run if live else demo)(folder, size) as terminal:
+        monkey = Monkey(terminal, seed)
+        for number in range(steps):
+            try:
+                monkey.step()
+                monkey.check()
+            except Exception as error:
+                last = "\n".join(monkey.steps[-12:])
+                where = f"size {size}, seed {seed}, step {number}{' of a run' * live}"
+                raise AssertionError(f"{where}: {error!r}\n{last}") from error
+
+
+def main() -> int:
+    """Walk in pieces of 200 steps, each from a fresh start, and print how many failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    failed, piece = 0, 200
+    for number in range(options.steps // piece):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["XDG_STATE_HOME"] = folder
+            os.chdir(folder)
+            try:
+                live = number % LIVE == LIVE - 1
+                walk(Path(folder), SIZES[number % len(SIZES)], options.seed + number, piece, live=live)
+            except AssertionError as error:
+                failed += 1
+                sys.stdout.write(f"{error}\n\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{options.steps // piece} walks of {piece} steps, {failed} failed\n")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
