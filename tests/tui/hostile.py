@@ -86,7 +86,7 @@ class Step(NamedTuple):
 
 BACK = Step(["escape"], "1 Overview")
 STEPS = (
-    Step([], "implicit margin"),
+    Step([], "pairs ↑ by margin"),
     Step(["p"], "mean dpo loss"),
     Step(["p"], "pick a bin"),
     Step(["right"], ": 2 pairs"),
@@ -136,6 +136,6 @@ STEPS = (
     BACK,
     Step(["o"], "recently opened"),
     BACK,
-    Step(["1"], "implicit margin"),
+    Step(["1"], "pairs ↑ by margin"),
 )
 """Every screen and dialog of two hostile ledgers."""

@@ -95,7 +95,7 @@ def test_a_command_changes_the_pairs(
 def test_a_loss_is_shown_in_what_if(show_app: Show) -> None:
     terminal = show_app()
     ask(terminal, "loss: simpo")
-    assert "mean simpo loss against beta" in terminal.text
+    assert "mean simpo loss ↑ against beta" in terminal.text
 
 
 def test_the_action_of_a_key_runs_where_the_focus_was(show_app: Show, demo: Session) -> None:
@@ -113,7 +113,7 @@ def test_a_screenshot_is_written_to_the_working_folder(
     ask(terminal, "screenshot")
     terminal.wait_for(lambda: "Screenshot:" in terminal.text)
     (picture,) = tmp_path.glob("prefscope-*.svg")
-    assert "implicit" in picture.read_text()
+    assert "accuracy" in picture.read_text()
 
 
 def test_a_hostile_column_is_listed_literally(tmp_path: Path) -> None:

@@ -60,13 +60,13 @@ def test_the_overview_has_the_figures_of_the_summary(show: Show) -> None:
 
 def test_two_plots_fit_a_small_terminal_and_p_shows_the_other_two(show: Show) -> None:
     terminal = show((80, 24))
-    assert "implicit margin" in terminal.text
-    assert "loss against beta" not in terminal.text
+    assert "pairs ↑ by margin" in terminal.text
+    assert "loss ↑ against beta" not in terminal.text
     terminal.press("p")
-    assert "implicit margin" not in terminal.text
-    assert "loss against beta" in terminal.text
+    assert "pairs ↑ by margin" not in terminal.text
+    assert "loss ↑ against beta" in terminal.text
     terminal.press("p")
-    assert "implicit margin" in terminal.text
+    assert "pairs ↑ by margin" in terminal.text
 
 
 def test_a_bin_of_the_histogram_opens_its_pairs(show: Show, demo: Session) -> None:
@@ -185,9 +185,9 @@ def test_all_knobs_can_be_reset_at_once(show: Show, demo: Session) -> None:
 def test_another_loss_can_be_shown(show: Show) -> None:
     terminal = show()
     terminal.press("4")
-    assert "mean dpo loss against beta" in terminal.text
+    assert "mean dpo loss ↑ against beta" in terminal.text
     terminal.press("L", "L")
-    assert "mean simpo loss against beta" in terminal.text
+    assert "mean simpo loss ↑ against beta" in terminal.text
 
 
 def test_the_pairs_are_listed_by_their_gradient_weight(show: Show, demo: Session) -> None:
@@ -268,3 +268,18 @@ def test_resizing_keeps_filter_order_cursor_and_ticked_columns(show: Show, demo:
     terminal.resize(80, 24)
     assert (demo.position, demo.order.tolist(), demo.expression) == (position, order, "margin < 0")
     assert f"▶ {position:>3}" in terminal.text
+
+
+@pytest.mark.parametrize("theme", ["prefscope-dark", "prefscope-light", "ansi-dark", "ansi-light"])
+def test_the_picked_bin_can_be_seen_without_colours(show: Show, theme: str) -> None:
+    terminal = show()
+    terminal.app.theme = theme
+    before = terminal.lines
+    terminal.press("right")
+    histogram = terminal.app.screen.query_one(Histogram)
+    start, stop = histogram._columns(histogram.picked or 0)
+    bars = [line[start:stop] for line in histogram.lines]
+    assert any(set(bar) & {"█", "▒"} for bar in bars)
+    changed = [(a, b) for a, b in zip(before, terminal.lines, strict=True) if a != b and "pick a bin" not in a]
+    assert {*"".join(b for _, b in changed)} & {"░", "▓"}
+    assert [b.translate(str.maketrans("░▓", "▒█")) for _, b in changed] == [a for a, _ in changed]

@@ -70,8 +70,8 @@ class OverviewPane(Pane, can_focus=True):
         for widget, card in zip(self.query(CardBox), cards(view, rest), strict=True):
             widget.show_card(card)
         histogram = self.query_one(Histogram)
-        quantity = "implicit margin" if view.ledger.has_reference else "log-prob per token, chosen − rejected"
-        histogram.border_title = f"{quantity}  ▒ wrong █ right"
+        quantity = "margin (β · nats)" if view.ledger.has_reference else "log-prob, chosen − rejected (nats a token)"
+        histogram.border_title = f"pairs ↑ by {quantity} →  ▒ wrong █ right"
         margins, chosen, rejected = sides(view)
         histogram.show_values(margins)
         longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
@@ -87,7 +87,7 @@ class OverviewPane(Pane, can_focus=True):
         if knob is None:
             plot.show_drawing(lambda *_: "")
             return
-        plot.border_title = f"mean {choices[0].name} loss against {knob.name}  │ now"
+        plot.border_title = f"mean {choices[0].name} loss ↑ against {knob.name} →  │ now"
         x, y, now = knob.values(), mean_losses(view, choices[0].name, knob), knob.value(view.preferences)
         plot.show_drawing(lambda width, height: curve(x, y, now, width, height, log=knob.parameter.scale == "log"))
 

@@ -82,7 +82,7 @@ class WhatIfPane(Pane):
     def _draw_loss(self, view: View, loss: str, knob: Knob) -> None:
         """Plot the mean of a loss over the span of the picked knob."""
         plot = self.query_one("#loss-curve", Plot)
-        plot.border_title = f"mean {loss} loss against {knob.name}  │ now"
+        plot.border_title = f"mean {loss} loss ↑ against {knob.name} →  │ now"
         depends = knob.loss in (None, loss)
         plot.border_subtitle = "" if depends else f"{loss} does not depend on {knob.name}"
         x, y, now = knob.values(), self._mean_losses(view, loss, knob), knob.value(view.preferences)
@@ -102,7 +102,7 @@ class WhatIfPane(Pane):
         plot = self.query_one("#weight-curve", Plot)
         finite = finite_pairs(view.ledger)
         shares, half = carried(view.column(f"{loss}_weight")[finite])
-        plot.border_title = f"gradient weight of {loss}: share carried by the heaviest pairs"
+        plot.border_title = f"% of {loss}'s gradient weight ↑ in the heaviest % of pairs →"
         plot.border_subtitle = f"{half:.0%} of pairs carry 50% of the gradient" if shares.size else ""
         x = np.linspace(0, 100, min(max(shares.size, 1), SHARES))
         y = 100 * shares[np.linspace(0, shares.size - 1, x.size).astype(np.int64)] if shares.size else np.empty(0)

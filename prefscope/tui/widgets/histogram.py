@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.events import Click
@@ -17,7 +18,8 @@ from prefscope.report.axes import histogram_edges
 from prefscope.report.plots import margin_histogram
 from prefscope.tui.widgets.plot import Plot
 
-REVERSED = Style(reverse=True)
+PICKED = str.maketrans("█▒", "▓░")
+"""Bars of the picked bin look different in every theme, also without colours."""
 HINT = "← → pick a bin"
 
 
@@ -30,6 +32,11 @@ class Histogram(Plot):
         Binding("right,l", "pick(1)", "Next bin", show=False, id="bin-right"),
         Binding("enter", "open", "Pairs of the bin", id="bin-open"),
     ]
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"histogram--picked"}
+    DEFAULT_CSS = """
+    Histogram > .histogram--picked { background: $panel; text-style: bold; }
+    """
 
     @dataclass
     class BinOpened(Message):
@@ -136,9 +143,13 @@ class Histogram(Plot):
         return left + round(at * width / bins), left + round((at + 1) * width / bins)
 
     def render_line(self, y: int) -> Strip:
-        """Render a line of the plot, with the picked bin in reverse video."""
+        """Render a line of the plot, with the picked bin on another background and its bars in another shade."""
         line = super().render_line(y)
         if self.picked is None:
             return line
         start, stop = self._columns(self.picked)
-        return Strip.join([line.crop(0, start), line.crop(start, stop).apply_style(REVERSED), line.crop(stop)])
+        picked = self.get_component_rich_style("histogram--picked", partial=True)
+        bar = Strip(
+            Segment(text.translate(PICKED), (style or Style()) + picked) for text, style, _ in line.crop(start, stop)
+        )
+        return Strip.join([line.crop(0, start), bar, line.crop(stop)])
