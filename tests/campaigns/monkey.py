@@ -201,9 +201,10 @@ def main() -> int:
             try:
                 live = number % LIVE == LIVE - 1
                 walk(Path(folder), SIZES[number % len(SIZES)], options.seed + number, piece, live=live)
-            except AssertionError as error:
+            except Exception as error:  # noqa: BLE001 (that of the app comes out as it is, after the walk's own)
                 failed += 1
-                sys.stdout.write(f"{error}\n\n")
+                first = error.__context__ or error
+                sys.stdout.write(f"{first}\n\n")
         sys.stdout.flush()
     sys.stdout.write(f"{options.steps // piece} walks of {piece} steps, {failed} failed\n")
     return int(failed > 0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.widgets import DataTable
 
 from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.model.session import Session
@@ -14,6 +16,19 @@ from tests.tui.pairs_app import write_pairs
 from tests.tui.terminal import Terminal
 
 Show = Callable[..., Terminal]
+
+
+def test_an_event_of_a_row_that_is_gone_changes_nothing(show_app: Callable[..., Terminal]) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6")
+    before = terminal.text
+    table = terminal.app.screen.query_one("#health-rows", DataTable)
+    for kind in (DataTable.RowHighlighted, DataTable.RowSelected):
+        gone: Any = None  # as in Textual's events of a table that was cleared in the meantime
+        table.post_message(kind(table, 0, gone))
+        terminal.rest()
+    assert terminal.app._exception is None
+    assert terminal.text == before
 
 
 def test_every_finding_is_listed_with_its_figure(show_app: Show) -> None:

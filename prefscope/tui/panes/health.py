@@ -38,7 +38,7 @@ from prefscope.tui.model.health_rows import (
     unread_row,
 )
 from prefscope.tui.model.session import Session
-from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.pane import Pane, key_of
 
 FEW = 500
 """Up to this many pairs, tokens are read and texts are linted at once: the delay is not noticeable."""
@@ -229,13 +229,14 @@ class HealthPane(Pane):
     @on(DataTable.RowHighlighted)
     def _follow_cursor(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
-        self._show_detail(self._rows.get(event.row_key.value or ""))
+        if key := key_of(event):
+            self._show_detail(self._rows.get(key))
 
     @on(DataTable.RowSelected)
     def _open(self, event: DataTable.RowSelected) -> None:
         """List the pairs of a row; on a placeholder row, read the tokens or lint the texts."""
         event.stop()
-        row = self._rows.get(event.row_key.value or "")
+        row = self._rows.get(key_of(event))
         if row is not None and row.expression:
             self.post_message(PairsRequested(row.expression))
         elif row is not None and row.key == TOKENS:

@@ -8,9 +8,17 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
+from textual.widgets import DataTable
+from textual.widgets.data_table import RowKey
 
 from prefscope.tui.copying import copy
 from prefscope.tui.model.session import Session
+
+
+def key_of(event: DataTable.RowHighlighted | DataTable.RowSelected) -> str:
+    """Return the key of an event's row; empty if the table was filled anew before the event arrived."""
+    key: RowKey | None = event.row_key
+    return "" if key is None else key.value or ""
 
 
 class Pane(Vertical):

@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import DataTable, Static
-from textual.widgets.data_table import RowKey
 
 from prefscope.ledger.pairing import PairedView
 from prefscope.report.cards import Card, cards
@@ -19,7 +18,7 @@ from prefscope.settings import PreferenceSettings
 from prefscope.tui.messages import PairsRequested, SessionChanged
 from prefscope.tui.model.numbers import minus, signed
 from prefscope.tui.model.session import Session
-from prefscope.tui.panes.pane import Pane
+from prefscope.tui.panes.pane import Pane, key_of
 from prefscope.tui.widgets.quadrants import Quadrants
 from prefscope.tui.widgets.run_table import RunTable
 
@@ -117,17 +116,19 @@ class RunsPane(Pane):
     @on(DataTable.RowHighlighted)
     def _compare_run(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
-        self._change(self.session.compare, event.row_key)
+        self._change(self.session.compare, key_of(event))
 
     @on(DataTable.RowSelected)
     def _show_run(self, event: DataTable.RowSelected) -> None:
         event.stop()
-        self._change(self.session.show_run, event.row_key)
+        self._change(self.session.show_run, key_of(event))
 
-    def _change(self, change: Callable[[int], bool], row: RowKey) -> None:
+    def _change(self, change: Callable[[int], bool], row: str) -> None:
         """Compare or show another run; notify the user if this clears the filter."""
+        if not row:
+            return
         generation, expression = self.session.generation, self.session.expression
-        if not change(int(row.value or 0)):
+        if not change(int(row)):
             self.notify(visible(f"Filter cleared (a column is not available now): {expression}"), markup=False)
         if self.session.generation != generation:
             self.post_message(SessionChanged())
