@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from prefscope.preference.diagnostics import assumed_noise, flip_posteriors, quadrants, residual_margins
+from prefscope.preference.diagnostics import quadrants, residual_margins, suspicion
 from prefscope.preference.rewards import implicit_reward, outcomes
 
 Kind = Literal["integer", "number", "text", "tokens", "logps"]
@@ -138,7 +138,7 @@ DERIVED = {
             "number",
             "how likely the label is flipped, by its margin",
             "probability",
-            compute=lambda of, _: flip_posteriors(of("margins"), assumed_noise(of("margins"))),
+            compute=lambda of, _: suspicion(of("margins")),
             exported=False,
             over_all_pairs=True,
         ),

@@ -15,7 +15,7 @@ from prefscope.preference.diagnostics.concentration import CONCENTRATION, concen
 from prefscope.preference.diagnostics.correlation import rank_correlation
 from prefscope.preference.diagnostics.diagnostic import Conclusion, Diagnostic, Figures, Values
 from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displacement, quadrants
-from prefscope.preference.diagnostics.flips import FLIPS, assumed_noise, flip_posteriors, flips, label_noise
+from prefscope.preference.diagnostics.flips import FLIPS, fit_noise, flip_posteriors, flips, suspicion
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
@@ -29,15 +29,14 @@ __all__ = [
     "LengthBias",
     "Subset",
     "Values",
-    "assumed_noise",
     "best_beta",
     "calibration",
     "concentration",
     "displacement",
+    "fit_noise",
     "flip_posteriors",
     "flips",
     "gradient_weights",
-    "label_noise",
     "length_bias",
     "quadrants",
     "quantile_edges",
@@ -45,6 +44,7 @@ __all__ = [
     "ranking",
     "residual_margins",
     "subsets",
+    "suspicion",
     "token_shares",
 ]
 

@@ -52,7 +52,8 @@ def test_every_expression_of_a_finding_finds_pairs_as_many_as_it_counts(demo: Vi
     assert counts["displacement"] == figures["displacement"].won_by_lowering_both
     assert counts["gradient_weights"] >= figures["gradient_weights"].carriers
     assert counts["calibration"] == 14
-    assert set(counts) == {"displacement", "length_bias", "ranking", "calibration", "gradient_weights"}
+    assert counts["flips"] == figures["flips"].suspects == 9
+    assert set(counts) == {"displacement", "length_bias", "ranking", "calibration", "flips", "gradient_weights"}
 
 
 def test_a_pair_that_is_not_finite_is_left_out_and_counted(write_pairs: Write) -> None:
