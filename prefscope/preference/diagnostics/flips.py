@@ -19,6 +19,8 @@ MOST_POINTS = 1000
 """Margins of more pairs are averaged in groups of neighbours, which changes neither estimate noticeably."""
 WIDEST = (-1.5, 2.0)
 """Powers of ten of the scales that are tried, relative to the median margin."""
+SMALLEST = 1e-12
+"""Margins below this are rounding, whatever their ratios."""
 COARSE, FINE = 36, 41
 """Scales of the first and of the second search."""
 STEPS = 30
@@ -120,7 +122,7 @@ def fit_noise(margins: Values) -> NoiseFit:
         return NoiseFit(math.nan, math.nan, math.nan, math.nan)
     points, weights = _condensed(margins)
     sizes = np.abs(points[points != 0])
-    unit = 1.0 / float(np.median(sizes)) if sizes.size else 1.0
+    unit = 1.0 / max(float(np.median(sizes)), SMALLEST) if sizes.size else 1.0
     scales = np.logspace(*WIDEST, COARSE) * unit
     best = scales[_best_noise(points, weights, scales)[1].argmax()]
     scales = np.clip(best * np.logspace(-0.3, 0.3, FINE), scales[0], scales[-1])
