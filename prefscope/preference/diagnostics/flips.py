@@ -24,6 +24,8 @@ SMALLEST = 1e-12
 COARSE, FINE = 36, 41
 """Scales of the first and of the second search."""
 STEPS = 30
+TIE = 1e-9
+"""Relative difference of log-likelihoods that is rounding."""
 LIKELY = 1.920729
 """Half the 95% quantile of χ² with one degree of freedom: how far the log-likelihood falls within the interval."""
 
@@ -124,13 +126,22 @@ def fit_noise(margins: Values) -> NoiseFit:
     sizes = np.abs(points[points != 0])
     unit = 1.0 / max(float(np.median(sizes)), SMALLEST) if sizes.size else 1.0
     scales = np.logspace(*WIDEST, COARSE) * unit
-    best = scales[_best_noise(points, weights, scales)[1].argmax()]
+    best = scales[_best(_best_noise(points, weights, scales)[1])]
     scales = np.clip(best * np.logspace(-0.3, 0.3, FINE), scales[0], scales[-1])
     noises, likelihoods = _best_noise(points, weights, scales)
-    at = int(likelihoods.argmax())
+    at = _best(likelihoods)
     low, high = _interval(points, weights, np.logspace(*WIDEST, COARSE) * unit, scales, float(likelihoods[at]))
     noise = float(noises[at])
     return NoiseFit(noise, min(low, noise), max(high, noise), float(scales[at]))
+
+
+def _best(likelihoods: Values) -> int:
+    """Return the place of the highest likelihood.
+
+    Where several scales explain the labels equally well, as for margins of one size, it is the first: the least noise.
+    """
+    highest = float(likelihoods.max())
+    return int(np.argmax(likelihoods >= highest - TIE * max(1.0, abs(highest))))
 
 
 def _condensed(margins: Values) -> tuple[Values, Values]:

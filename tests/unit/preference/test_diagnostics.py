@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -226,10 +226,8 @@ def test_an_em_step_leaves_the_estimated_noise_unchanged(margins: NDArray[np.flo
         assert float(posteriors.mean()) == pytest.approx(fit.noise, abs=1e-5)
 
 
-@given(MARGINS, st.sampled_from([1e-3, 0.1, 7.0, 1e4]))
+@given(MARGINS.map(lambda margins: margins.round(3)), st.sampled_from([1e-3, 0.1, 7.0, 1e4]))
 def test_the_size_of_the_margins_does_not_change_the_noise(margins: NDArray[np.float64], times: float) -> None:
-    sizes = np.abs(margins[margins != 0])
-    assume(not sizes.size or np.median(sizes) > 1e-6)
     one, other = fit_noise(margins), fit_noise(times * margins)
     assert other.noise == pytest.approx(one.noise, abs=1e-6)
     assert (other.low, other.high) == (one.low, one.high)
