@@ -114,6 +114,8 @@ class Monkey:
         assert self.terminal.widths == {app.size.width}
         screen = app.screen
         if isinstance(screen, MainScreen) and screen.maximized is None:
+            app.clear_notifications()  # which may cover what is checked
+            self.terminal.rest()
             check_screen(screen, self.terminal)
 
 
@@ -203,8 +205,7 @@ def main() -> int:
                 walk(Path(folder), SIZES[number % len(SIZES)], options.seed + number, piece, live=live)
             except Exception as error:  # noqa: BLE001 (that of the app comes out as it is, after the walk's own)
                 failed += 1
-                first = error.__context__ or error
-                sys.stdout.write(f"{first}\n\n")
+                sys.stdout.write(f"{error.__context__ or ''}\n{error}\n\n")
         sys.stdout.flush()
     sys.stdout.write(f"{options.steps // piece} walks of {piece} steps, {failed} failed\n")
     return int(failed > 0)
