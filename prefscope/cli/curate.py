@@ -39,8 +39,10 @@ def curate(
     are. Pairs are marked on the screens (`prefscope view`). To write only the marked ones, use --where 'mark(keep) or
     mark(swap)'.
     """
-    from prefscope.cli.output import only, write_curated_to
+    from prefscope.cli.output import only, report_unscored, write_curated_to
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    write_curated_to(only(load_ledger(ledger), preferences, where), output)
+    found = only(load_ledger(ledger), preferences, where)
+    report_unscored(found)
+    write_curated_to(found, output)

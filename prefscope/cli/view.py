@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
 from prefscope.cli.panels import OUTPUT, SCREENS
 from prefscope.cli.run_settings import run_settings
-from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
+from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
 from prefscope.settings import (
     Palette,
     PreferenceSettings,
@@ -51,8 +52,6 @@ Mouse = Annotated[
         rich_help_panel=SCREENS,
     ),
 ]
-DEMO = ("demo.parquet", "demo-early.parquet")
-"""Two checkpoints of one training run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,16 @@ def view(
 
 def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False, mouse: Mouse = True) -> None:
     """Open the bundled ledgers of a real model on the screens."""
-    from prefscope.folders import sample_data
+    from prefscope.folders import demo_ledgers
 
-    ledgers = [sample_data() / name for name in DEMO]
+    try:
+        ledgers = demo_ledgers()
+    except OSError as error:
+        raise ResourceError(
+            f"The demo cannot be copied to your data folder ({error.strerror or error})",
+            where=error.filename,
+            hint="Set XDG_DATA_HOME to a writable folder.",
+        ) from error
     _show(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
@@ -270,3 +276,9 @@ def _show(
     app.run(mouse=look.mouse)
     if app.failure is not None:  # reported like that of any other command
         raise app.failure
+    if (left := app.unfinished) is not None:
+        name = shlex.quote(visible(str(left.path)))
+        sys.stderr.write(
+            f"{left.scored:,} of {left.pairs:,} pairs are scored; open them: prefscope view {name}\n"
+            "Score the same data set again to complete this ledger.\n"
+        )

@@ -147,6 +147,8 @@ class Summary:
     """What was scored, with which models and settings."""
     has_checksums: bool = True
     """Whether damage to the ledger would be detected."""
+    unscored: int = 0
+    """Number of pairs that the run has not scored; they are in no mean."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""
@@ -159,6 +161,8 @@ class Summary:
         }
         if self.noise is None:
             del value["noise"]
+        if not self.unscored:
+            del value["unscored"]
         cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
@@ -188,6 +192,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         worst=_worst(ledger, -margins if margins is not None else _first_loss(derived), margins),
         manifest=ledger.manifest,
         has_checksums=ledger.has_checksums,
+        unscored=ledger.num_unscored,
     )
 
 

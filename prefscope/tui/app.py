@@ -28,8 +28,8 @@ from prefscope.tui.commands import Commands
 from prefscope.tui.messages import Chosen, OpenRequested
 from prefscope.tui.model.idle_timer import IdleTimer, collect, disable_full_collections
 from prefscope.tui.model.session import Session
-from prefscope.tui.model.state import recall, remember
-from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.model.state import Opened, recall, remember
+from prefscope.tui.model.worker_run import Saved, Scoring
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.screens.main import MainScreen
@@ -107,6 +107,7 @@ class PrefscopeApp(App[None]):
         self.session = session
         self._settings = settings or ScoreSettings(DataSettings(""), ModelSettings(""))
         self._ledger = ledger
+        self._main: MainScreen | None = None
         self._preferences = preferences or PreferenceSettings()
         self._safety: list[LineFilter] = [ControlFilter(), *([AsciiFilter()] if ascii_only else [])]
         for known in THEMES:
@@ -123,6 +124,12 @@ class PrefscopeApp(App[None]):
     def failure(self) -> Exception | None:
         """The exception that ended the screens, None if there was none."""
         return self._exception
+
+    @property
+    def unfinished(self) -> Saved | None:
+        """The partial ledger of the run on the screens; None without a run or before its first batch."""
+        run = None if self._main is None else self._main.scoring
+        return None if run is None else run.saved
 
     def _fatal_error(self) -> None:
         """Close after an exception without Textual's pages of traceback: whoever runs the app reports `failure`."""
@@ -188,6 +195,8 @@ class PrefscopeApp(App[None]):
     def on_ready(self) -> None:
         """Show the first screen and start the periodic tasks; Textual paints nothing before this event."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
+        for ledger in reversed(self.session.runs.ledgers if self.session is not None else ()):
+            remember(recall().with_opened(Opened(str(ledger.path))))
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_CHECKS, self._exit_with_terminal)
@@ -206,7 +215,8 @@ class PrefscopeApp(App[None]):
 
     def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
-        return MainScreen(session, run, self.idle_timer)
+        self._main = MainScreen(session, run, self.idle_timer)
+        return self._main
 
     def _remember_theme(self, theme: Theme) -> None:
         if theme.name == self._known_theme:  # the palette changed, not the theme

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast, get_args
@@ -20,7 +20,7 @@ from textual.widgets import Button, HelpPanel, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from prefscope.events import Failed, Finished
-from prefscope.folders import sample_data
+from prefscope.folders import demo_ledgers
 from prefscope.report.visible import visible
 from prefscope.settings import Dtype, ScoreSettings
 from prefscope.tui.messages import Chosen
@@ -86,6 +86,7 @@ class LoadScreen(Screen[None]):
         super().__init__()
         self._settings = settings
         self._ledger = ledger
+        self._recent: Sequence[Opened] = ()
         self._found: dict[str, Recognised] = {}
         self._timer: Timer | None = None
         self.scoring: Scoring | None = None
@@ -112,7 +113,7 @@ class LoadScreen(Screen[None]):
             yield Tick("skip bad rows", self._settings.data.skip_bad_rows, id="skip", compact=True)
         yield Static(id="state", markup=False)
         yield Static("recently opened: enter opens", id="recent-title", markup=False)
-        yield OptionList(*map(_option, recall().opened), id="recent", markup=False, compact=True)
+        yield OptionList(id="recent", markup=False, compact=True)
         yield Footer()
 
     def _initial_values(self) -> dict[str, str]:
@@ -130,8 +131,20 @@ class LoadScreen(Screen[None]):
     def on_mount(self) -> None:
         """Examine the initial values of the fields."""
         self._examine()
-        self.query_one("#recent-title").display = bool(self.query_one(OptionList).option_count)
+        self.query_one("#recent-title").display = False
+        self._find_recent()
         self.set_interval(0.2, self._follow_run)
+
+    @work(thread=True, group="recent", exit_on_error=False)
+    def _find_recent(self) -> None:
+        """List what was opened recently and still exists, in a thread because disks can be slow."""
+        found = recall().still_there
+        self.app.call_from_thread(self._list_recent, found)
+
+    def _list_recent(self, found: Sequence[Opened]) -> None:
+        self._recent = found
+        self.query_one(OptionList).set_options(map(_option, found))
+        self.query_one("#recent-title").display = bool(found)
 
     async def on_unmount(self) -> None:
         """End a run that is still starting when the screen closes."""
@@ -181,11 +194,17 @@ class LoadScreen(Screen[None]):
 
     @on(Button.Pressed, "#demo")
     def _open_demo(self) -> None:
-        self._open(Opened(str(sample_data() / "demo.parquet")))
+        try:
+            first, *_ = demo_ledgers()
+        except OSError as error:
+            problem = f"The demo cannot be copied to your data folder ({error.strerror or error})."
+            self.notify(visible(problem), severity="error", markup=False)
+            return
+        self._open(Opened(str(first)))
 
     @on(OptionList.OptionSelected)
     def _open_recent(self, selected: OptionList.OptionSelected) -> None:
-        opened = recall().opened[selected.option_index]
+        opened = self._recent[selected.option_index]
         for name, text in (("data", opened.data), ("policy", opened.policy), ("ref", opened.ref)):
             self.query_one(f"#{name}", Input).value = visible(text)
         self._open(opened)
