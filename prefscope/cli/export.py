@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import Beta, CsvSafe, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where
 from prefscope.cli.panels import OUTPUT
+from prefscope.ledger.preferences import read_preferences
 
 
 def export(

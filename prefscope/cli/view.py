@@ -17,6 +17,7 @@ from prefscope.cli.config import load_keys
 from prefscope.cli.panels import OUTPUT, SCREENS
 from prefscope.cli.run_settings import run_settings
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
+from prefscope.ledger.preferences import read_preferences, wants_collisions
 from prefscope.settings import (
     Palette,
     PreferenceSettings,
@@ -83,7 +84,7 @@ def view(
     mouse: Mouse = True,
 ) -> None:
     """Open ledgers on the screens; no model is needed."""
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     _show(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
 
 
@@ -157,17 +158,16 @@ def open_(
 
     This is the default command: `prefscope PATH` is `prefscope open PATH`.
     """
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    from prefscope.tui.model.run_form import ledger_path
+
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     look = Look(theme, palette, ascii_only, mouse)
     ledgers = [Path(path) for path in paths or [] if _is_ledger(Path(path))]
     if ledgers and len(ledgers) == len(paths or []):
         _show(ledgers, preferences, look)
         return
     path = _only_data(paths or [], ledgers)
-    if output is not None and output.suffix != ".parquet":
-        raise UsageError(
-            "Only a ledger can be written from the screens", where=str(output), hint="Name a .parquet file."
-        )
+    ledger_path(str(output or ""))  # refuses the name before the screen is taken over
     if path is not None and not Path(path).expanduser().exists() and not {"/", "*", "?"} & {*path}:
         raise UsageError(f"No file is named {path!r}", hint="Check the path.")
     settings = run_settings(
@@ -189,7 +189,7 @@ def open_(
         batch_tokens=batch_tokens,
         threads=threads,
         no_fused=no_fused,
-        collisions=arguments.wants_collisions(preferences),
+        collisions=wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)

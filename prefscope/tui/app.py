@@ -19,7 +19,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
-from prefscope.errors import LedgerError, UsageError
+from prefscope.errors import PrefscopeError, UsageError
 from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
@@ -47,6 +47,7 @@ KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
 """Names of keys that Textual would show as a glyph."""
 
 SECONDS_BETWEEN_CHECKS = 2.0
+LONG_SECONDS = 600.0
 SECONDS_TO_START = 1.0
 """Seconds after which most long-lived objects have been created."""
 
@@ -131,6 +132,19 @@ class PrefscopeApp(App[None]):
         run = None if self._main is None else self._main.scoring
         return None if run is None else run.saved
 
+    async def action_quit(self) -> None:
+        """Exit, after a run has written what is scored; a second `q` does not wait on the screens for it."""
+        run = None if self._main is None else self._main.scoring
+        if run is None or run.has_exited or run.is_closed:
+            self.exit()
+            return
+        self.notify("Writing the ledger of what is scored.", timeout=LONG_SECONDS, markup=False)
+        self.run_worker(self._leave(run), group="quit", exit_on_error=False)
+
+    async def _leave(self, run: Scoring) -> None:
+        await run.finish()
+        self.exit()
+
     def _fatal_error(self) -> None:
         """Close after an exception without Textual's pages of traceback: whoever runs the app reports `failure`."""
         self.bell()
@@ -209,9 +223,10 @@ class PrefscopeApp(App[None]):
             self.exit()
 
     def _load_screen(self) -> Screen[None]:
+        from prefscope.tui.model.run_form import RunRequest
         from prefscope.tui.screens.load import LoadScreen  # imports the readers of data sets
 
-        return LoadScreen(self._settings, self._ledger)
+        return LoadScreen(RunRequest(self._settings, self._ledger, self._preferences))
 
     def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
@@ -231,8 +246,11 @@ class PrefscopeApp(App[None]):
         try:
             if run is not None and not run.is_running:
                 run.close()
-            self.session = Session(_ledger_of(chosen), self._preferences)
-        except LedgerError as error:
+            ledger, preferences = _ledger_of(chosen), chosen.preferences or self._preferences
+            if preferences.explicit:
+                ledger.usable_losses(preferences)  # refuses losses that the ledger cannot provide
+            self.session = Session(ledger, preferences)
+        except PrefscopeError as error:
             self.push_screen(ErrorScreen("Cannot open the ledger", str(error)))
             return
         remember(recall().with_opened(chosen.opened))

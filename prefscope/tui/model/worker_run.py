@@ -88,7 +88,7 @@ class Scoring:
             ledger: Path of the ledger to write; None: the default path.
         """
         self.request = settings, ledger
-        self.settings = _leaving_a_core(settings)
+        self.settings = leaving_a_core(settings)
         self.step = Progressed("starting", 0)
         """The current step, other than scoring."""
         self.notes: list[str] = []
@@ -105,7 +105,8 @@ class Scoring:
         self._ledger = ledger
         self._process: asyncio.subprocess.Process | None = None
         self._gone = asyncio.Event()
-        self._is_closed = False
+        self.is_closed = False
+        """Whether the screens need this run no longer."""
         self._scopes: dict[str, bytes] = {}
         self._store: LogpStore | None = None
         compute = settings.compute
@@ -152,7 +153,7 @@ class Scoring:
             await self._end(process)
             await self.save()
             self._gone.set()
-            if self._is_closed:
+            if self.is_closed:
                 self._release()
 
     async def _save_regularly(self) -> None:
@@ -291,7 +292,7 @@ class Scoring:
     def close(self) -> None:
         """Stop the worker if it is running; when it has gone, release the files that the live ledger reads."""
         self.stop()
-        self._is_closed = True
+        self.is_closed = True
         if self._process is None or self._gone.is_set():
             self._release()
 
@@ -308,7 +309,7 @@ class Scoring:
             await self._gone.wait()
 
 
-def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
+def leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
     """Return the settings with one core left to the screens, unless several workers or devices share the work."""
     if settings.dispatch != DispatchSettings() or settings.models.tp > 1:
         return settings

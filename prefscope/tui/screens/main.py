@@ -136,14 +136,19 @@ class MainScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write pairs to a file; those of a run come from its partial ledger, which is written first."""
-        self.run_worker(self._export(), group="export-dialog", exclusive=True)
+        if self.scoring is None:
+            self._show_export()
+        else:
+            self.run_worker(self._export_from(self.scoring), group="export", exclusive=True)
 
-    async def _export(self) -> None:
-        if self.scoring is not None:
-            await self.scoring.save()
-            if self.scoring is not None and self.scoring.saved is None:
-                self.notify("Nothing to export yet: no pair is scored.", severity="warning")
-                return
+    async def _export_from(self, run: Scoring) -> None:
+        await run.save()
+        if run.saved is None and not isinstance(run.ended, Finished):
+            self.notify("Nothing can be exported yet: no pair is scored.", severity="warning")
+        else:
+            self._show_export()
+
+    def _show_export(self) -> None:
         from prefscope.tui.dialogs.export import ExportDialog  # imports the readers and writers of data sets
 
         self.app.push_screen(ExportDialog(self.session))
