@@ -45,7 +45,7 @@ class Passes:
 
     def _keep_speeds(self, models: Sequence[ScoredModel], speeds: Mapping[str, float], *, only_new: bool) -> None:
         """Keep the speed of each model for estimates: that of its probe until a run has measured it."""
-        store, settings = self.scorer.store, self.scorer.settings
+        store, settings = self.scorer.pool.store, self.scorer.settings
         for model in models:
             checkpoint = model.candidate.checkpoint
             with suppress(OSError):
