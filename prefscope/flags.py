@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from prefscope.data.records import PreferencePair, has_other_turns, is_blank_response
 
 TokenIds = Sequence[int]
+NOT_SCORED = "not_scored"
+"""The flag of pairs that a run in progress, or one that was stopped, has not scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class LogpEvidence:
     """Whether all sums are finite."""
     crashed: bool = False
     """Whether one of its sequences crashed every process that computed it."""
+    is_scored: bool = True
+    """Whether the run has got to all of its sequences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,12 @@ FLAGS = {
             "C",
             "a response crashes every process that computes it, so its log-probs are NaN",
             in_logps=lambda found: found.crashed,
+        ),
+        Flag(
+            NOT_SCORED,
+            "S",
+            "the run has not scored this pair yet, so its log-probs are missing",
+            in_logps=lambda found: not found.is_scored,
         ),
         Flag(
             "scores_user_turns",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
+import shutil
 from pathlib import Path
 
 import platformdirs
 
+from prefscope.private import make_file, make_folder
+
 SAMPLE_FOLDER = "sample_data"
+DEMO = ("demo.parquet", "demo-early.parquet")
+"""Two checkpoints of one training run."""
 _NO_PATTERN = str.maketrans("*?[]", "____")
 
 
@@ -50,3 +56,23 @@ def sample_data() -> Path:
         if (folder / "pairs.jsonl").is_file():
             return folder
     raise FileNotFoundError(f"{SAMPLE_FOLDER} is neither in nor beside {package}")
+
+
+def demo_ledgers() -> list[Path]:
+    """Return copies of the bundled ledgers in the user's data folder, so that marks are not written to the package.
+
+    Raises:
+        OSError: If they cannot be copied.
+        FileNotFoundError: If the installation is incomplete.
+    """
+    folder = platformdirs.user_data_path("prefscope") / "demo"
+    make_folder(folder)
+    copies = [folder / name for name in DEMO]
+    for copy in copies:
+        bundled = sample_data() / copy.name
+        if not copy.is_file() or not filecmp.cmp(bundled, copy, shallow=False):
+            part = copy.with_suffix(".part")
+            make_file(part)
+            shutil.copyfile(bundled, part)
+            part.replace(copy)
+    return copies

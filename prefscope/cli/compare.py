@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import AsJson, Beta, Losses, SimpoBeta, SimpoGamma, Where
 from prefscope.cli.panels import OUTPUT
 from prefscope.errors import UsageError
+from prefscope.ledger.preferences import read_preferences
 
 
 def compare(

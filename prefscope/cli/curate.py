@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import Beta, Losses, SimpoBeta, SimpoGamma, Where
 from prefscope.cli.panels import OUTPUT
+from prefscope.ledger.preferences import read_preferences
 
 
 def curate(
@@ -39,8 +39,10 @@ def curate(
     are. Pairs are marked on the screens (`prefscope view`). To write only the marked ones, use --where 'mark(keep) or
     mark(swap)'.
     """
-    from prefscope.cli.output import only, write_curated_to
+    from prefscope.cli.output import only, report_unscored, write_curated_to
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    write_curated_to(only(load_ledger(ledger), preferences, where), output)
+    found = only(load_ledger(ledger), preferences, where)
+    report_unscored(found)
+    write_curated_to(found, output)

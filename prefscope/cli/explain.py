@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import AsJson, Beta, SimpoBeta
 from prefscope.cli.panels import DATA
 from prefscope.errors import UsageError
+from prefscope.ledger.preferences import read_preferences
 
 
 def explain(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import Beta, CsvSafe, Losses, SimpoBeta, SimpoGamma, Texts, Weights, Where
 from prefscope.cli.panels import OUTPUT
+from prefscope.ledger.preferences import read_preferences
 
 
 def export(
@@ -39,10 +39,11 @@ def export(
 
     Rewards, margins and losses are computed for the given beta and losses; no model is needed.
     """
-    from prefscope.cli.output import check_outputs, only, write_tables
+    from prefscope.cli.output import check_outputs, only, report_unscored, write_tables
     from prefscope.ledger.table import load_ledger
 
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     check_outputs(output, ledger)
     found = only(load_ledger(ledger), preferences, where)
+    report_unscored(found)
     write_tables(found, preferences, output, texts=texts, csv_safe=csv_safe)

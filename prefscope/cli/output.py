@@ -25,7 +25,7 @@ from prefscope.report.files import refuse_sources, whole_file
 from prefscope.report.html import as_html
 from prefscope.report.markdown import as_markdown
 from prefscope.report.parity_sections import Parity, parity_headline, parity_json, parity_sections
-from prefscope.report.sections import headline
+from prefscope.report.sections import headline, not_scored_yet
 from prefscope.report.summary import summarise
 from prefscope.report.tables import PAGE_WIDTH, as_svg, print_sections
 from prefscope.report.terminal import folder_lines, json_stream, print_json, text_stream
@@ -48,6 +48,12 @@ def only(ledger: Ledger, preferences: PreferenceSettings, where: str | None) -> 
     found = ledger.only(View(ledger, preferences).filter(where), where)
     sys.stderr.write(f"{found.num_pairs:,} of {ledger.num_pairs:,} pairs match {visible(where)}\n")
     return found
+
+
+def report_unscored(ledger: Ledger) -> None:
+    """Report on stderr how many pairs of an unfinished run's ledger are not scored yet."""
+    if unscored := ledger.num_unscored:
+        sys.stderr.write(f"{not_scored_yet(unscored, ledger.num_pairs)}\n")
 
 
 def print_summary(

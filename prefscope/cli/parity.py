@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
+from prefscope.cli import run_options
 from prefscope.cli.panels import DATA, TOKENIZATION
 from prefscope.cli.run_settings import run_settings
+from prefscope.ledger.preferences import read_preferences
 
 
 def parity(
@@ -62,7 +63,7 @@ def parity(
     from prefscope.pipeline.parity import score_under
     from prefscope.report.parity_sections import Parity
 
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     settings = run_settings(
         data,
         policy,

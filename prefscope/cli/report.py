@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from prefscope.cli.arguments import read_preferences
 from prefscope.cli.options import (
     AsJson,
     Beta,
@@ -20,6 +19,7 @@ from prefscope.cli.options import (
     WithDiagnosis,
 )
 from prefscope.cli.panels import OUTPUT
+from prefscope.ledger.preferences import read_preferences
 
 
 def report(

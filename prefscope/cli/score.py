@@ -13,6 +13,7 @@ from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.run_settings import run_settings
 from prefscope.errors import UsageError
+from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
 from prefscope.settings import (
     NOISE_PAIRS,
     PreferenceSettings,
@@ -84,13 +85,13 @@ def score(
     outputs, policies = output or [], policy or []
     if len(policies) < 2:  # noqa: PLR2004 (several policies write into a folder)
         check_outputs(outputs, *data)
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=weights)
     if ref == "none":
         if noise_floor:
             raise UsageError(
                 "--noise-floor needs margins, but there are none with --ref none", hint="Pass a reference with --ref."
             )
-        _check_reference_free(preferences)
+        check_reference_free(preferences)
     settings = run_settings(
         data,
         policies[0] if policies else None,
@@ -124,7 +125,7 @@ def score(
         threads=threads,
         no_fused=no_fused,
         noise_pairs=NOISE_PAIRS if noise_floor else 0,
-        collisions=arguments.wants_collisions(preferences),
+        collisions=wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)
@@ -158,19 +159,6 @@ def _check_parts(settings: ScoreSettings, policies: list[str], outputs: list[str
         raise UsageError("--parts takes one policy at a time", hint="Then score the next into the same folder.")
     if settings.dispatch.slice_number is not None and outputs:
         raise UsageError("A slice writes neither a ledger nor tables", hint="Use -o with `prefscope parts merge`.")
-
-
-def _check_reference_free(preferences: PreferenceSettings) -> None:
-    """Check that no requested loss needs a reference, before anything is computed.
-
-    Raises:
-        UsageError: One does.
-    """
-    from prefscope.preference.registry import find_loss
-
-    needing = [choice.name for choice in preferences.losses if find_loss(choice.name).needs_reference]
-    if needing and preferences.explicit:
-        raise UsageError(f"Loss {needing[0]} needs a reference, but --ref is none", hint="Pass one with --ref.")
 
 
 def _run(settings: ScoreSettings, outputs: list[str]) -> tuple[Path, RunProgress]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from prefscope.cli import options as opt
 from prefscope.cli.config import load_keys
 from prefscope.cli.panels import OUTPUT, SCREENS
 from prefscope.cli.run_settings import run_settings
-from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, UsageError
+from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
+from prefscope.ledger.preferences import read_preferences, wants_collisions
 from prefscope.settings import (
     Palette,
     PreferenceSettings,
@@ -51,8 +53,6 @@ Mouse = Annotated[
         rich_help_panel=SCREENS,
     ),
 ]
-DEMO = ("demo.parquet", "demo-early.parquet")
-"""Two checkpoints of one training run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,22 @@ def view(
     mouse: Mouse = True,
 ) -> None:
     """Open ledgers on the screens; no model is needed."""
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     _show(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
 
 
 def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False, mouse: Mouse = True) -> None:
     """Open the bundled ledgers of a real model on the screens."""
-    from prefscope.folders import sample_data
+    from prefscope.folders import demo_ledgers
 
-    ledgers = [sample_data() / name for name in DEMO]
+    try:
+        ledgers = demo_ledgers()
+    except OSError as error:
+        raise ResourceError(
+            f"The demo cannot be copied to your data folder ({error.strerror or error})",
+            where=error.filename,
+            hint="Set XDG_DATA_HOME to a writable folder.",
+        ) from error
     _show(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
@@ -151,17 +158,16 @@ def open_(
 
     This is the default command: `prefscope PATH` is `prefscope open PATH`.
     """
-    preferences = arguments.read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    from prefscope.tui.model.run_form import ledger_path
+
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     look = Look(theme, palette, ascii_only, mouse)
     ledgers = [Path(path) for path in paths or [] if _is_ledger(Path(path))]
     if ledgers and len(ledgers) == len(paths or []):
         _show(ledgers, preferences, look)
         return
     path = _only_data(paths or [], ledgers)
-    if output is not None and output.suffix != ".parquet":
-        raise UsageError(
-            "Only a ledger can be written from the screens", where=str(output), hint="Name a .parquet file."
-        )
+    ledger_path(str(output or ""))  # refuses the name before the screen is taken over
     if path is not None and not Path(path).expanduser().exists() and not {"/", "*", "?"} & {*path}:
         raise UsageError(f"No file is named {path!r}", hint="Check the path.")
     settings = run_settings(
@@ -183,7 +189,7 @@ def open_(
         batch_tokens=batch_tokens,
         threads=threads,
         no_fused=no_fused,
-        collisions=arguments.wants_collisions(preferences),
+        collisions=wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     _show([], preferences, look, settings=settings, ledger=output)
@@ -270,3 +276,9 @@ def _show(
     app.run(mouse=look.mouse)
     if app.failure is not None:  # reported like that of any other command
         raise app.failure
+    if (left := app.unfinished) is not None:
+        name = shlex.quote(visible(str(left.path)))
+        sys.stderr.write(
+            f"{left.scored:,} of {left.pairs:,} pairs are scored; open them: prefscope view {name}\n"
+            "Score the same data set again to complete this ledger.\n"
+        )

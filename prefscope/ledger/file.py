@@ -5,9 +5,11 @@ It can be opened without models or torch. Nothing in it depends on beta or the l
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 ROW_GROUP_PAIRS = 500  # reading the text of one pair means reading its row group
 METADATA_KEY = b"prefscope"
+PARTIAL = "partial"
+"""In the manifest of an unfinished run's ledger: the numbers of its scored and of all pairs."""
 DIGEST_BYTES = 16
 """Size of the digests of sequences in a preview."""
 
@@ -74,8 +78,16 @@ def part_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Sequence[Any]]]) -> None:
-    """Write a ledger atomically, with one row group per mapping of columns.
+def write_ledger(
+    path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Sequence[Any]]], *, keep_complete: bool = False
+) -> bool:
+    """Write a ledger atomically, with one row group per mapping of columns; return whether it was written.
+
+    Args:
+        path: Path of the ledger.
+        schema: Its columns and manifest.
+        groups: Its row groups.
+        keep_complete: Whether a file that is already there stays, unless it is a partial ledger.
 
     Raises:
         ResourceError: If the disk is full or the folder is not writable.
@@ -100,7 +112,11 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
                 for columns in groups:
                     writer.write_table(pa.table(dict(columns), schema=schema), row_group_size=ROW_GROUP_PAIRS)
             seal(part, schema.metadata[METADATA_KEY])
-            part.replace(path)
+            with _lock(path.parent):
+                written = not keep_complete or is_replaceable(path)
+                if written:
+                    part.replace(path)
+            return written
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
@@ -109,6 +125,26 @@ def write_ledger(path: Path, schema: pa.Schema, groups: Iterable[Mapping[str, Se
             where=str(path),
             hint="Free disk space or choose another path with -o; log-probs that were computed are kept.",
         ) from error
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from putting a ledger into a folder, where the file system can lock folders."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Return whether a partial ledger may be written to a path: nothing is there, or another partial ledger."""
+    try:
+        return PARTIAL in open_parquet(path)[1]
+    except LedgerError:
+        return not path.exists()
 
 
 def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:

@@ -1,28 +1,30 @@
 """The ledger of a run in progress: sums of log-probs are received with `take` and filled in by `catch_up`.
 
-Everything else is in a file. Pairs that are not scored yet are nan, like those that cannot be scored; `is_known`
-distinguishes them.
+Everything else is in a file. Pairs that are not scored yet are nan, like those that cannot be scored; `is_known` and
+the flag `not_scored` distinguish them.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_flags
+from prefscope.flags import NOT_SCORED, LogpEvidence, join_flags, split_flags, with_logp_flags
 from prefscope.ledger.columns import DIGESTS, LOGPS, TOKENS
+from prefscope.ledger.partial import partial_path
 from prefscope.ledger.table import Ledger
 from prefscope.settings import LossChoice, PreferenceSettings
 
 _WORD = np.dtype(">u8")
 
 TokenLogps = Callable[[str, bytes], NDArray[np.float32] | None]
-"""Returns the token log-probs of a sequence by role and digest, if they are known yet."""
+"""Returns the token log-probs of a sequence by role and digest, if they are known."""
 
 
 class LiveLedger(Ledger):
@@ -40,10 +42,12 @@ class LiveLedger(Ledger):
             LedgerError: If the file does not exist or is not a ledger.
         """
         super().__init__(preview)
-        self.path = ledger
+        self.preview, self.path = preview, ledger
+        self._saved_at = partial_path(ledger)
         self._token_logps = token_logps
         self.stored |= {name: np.full(self.num_pairs, np.nan) for name in LOGPS}
         self._pending: list[tuple[str, bytes, float]] = []
+        self._unflagged = np.zeros(self.num_pairs, dtype=np.bool_)
         roles = ("policy", "ref") if self.has_reference else ("policy",)
         self._known = {name: np.zeros(self.num_pairs, dtype=np.bool_) for name in LOGPS if name.startswith(roles)}
         self._rows = {
@@ -57,8 +61,32 @@ class LiveLedger(Ledger):
         known: NDArray[np.bool_] = np.all([*self._known.values()], axis=0)
         return known
 
+    @property
+    def saved_at(self) -> Path:
+        """Path of the partial ledger: the ledger's own, unless a complete ledger is there."""
+        return self._saved_at
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether the sum of any sequence is known."""
+        return bool(self._pending) or any(known.any() for known in self._known.values())
+
+    def snapshot(self) -> Self:
+        """Return a copy with all that is known now, the queued sums included, for another thread."""
+        taken = copy.copy(self)
+        taken._detach()  # noqa: SLF001 (same class)
+        taken.catch_up()
+        return taken
+
+    def _detach(self) -> None:
+        """Copy what changes while the run goes on."""
+        self.stored = {name: self.stored[name].copy() for name in (*LOGPS, "flags")}
+        self._known = {name: known.copy() for name, known in self._known.items()}
+        self._unflagged, self._pending = self._unflagged.copy(), [*self._pending]
+
     def _keep(self, wanted: NDArray[np.bool_]) -> None:
         super()._keep(wanted)
+        self._unflagged = self._unflagged[wanted]
         self._known = {name: known[wanted] for name, known in self._known.items()}
 
     def usable_losses(self, preferences: PreferenceSettings) -> tuple[LossChoice, ...]:
@@ -79,11 +107,19 @@ class LiveLedger(Ledger):
                 if not np.isfinite(value):
                     self._flag(rows)
         self._pending.clear()
+        self._unflag(np.flatnonzero(self.is_known & ~self._unflagged))
 
     def _flag(self, rows: NDArray[np.int64]) -> None:
         flags = self.stored["flags"]
         for row in rows.tolist():
             flags[row] = join_flags(with_logp_flags(split_flags(flags[row]), LogpEvidence(is_finite=False)))
+
+    def _unflag(self, rows: NDArray[np.int64]) -> None:
+        """Remove the flag of pairs that are not scored yet."""
+        flags = self.stored["flags"]
+        kept = {one: join_flags(flag for flag in split_flags(one) if flag != NOT_SCORED) for one in set(flags[rows])}
+        flags[rows] = [kept[one] for one in flags[rows]]
+        self._unflagged[rows] = True
 
     def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
         """Return the known values of the pair at a position: some columns, or all, including texts and tokens.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError
 from prefscope.ledger.table import Ledger
-from prefscope.private import replace_json
+from prefscope.private import make_folder, replace_json
 
 FORMAT_VERSION = 1
 Decision: TypeAlias = Literal["keep", "drop", "swap"]
@@ -114,6 +114,7 @@ class Marks:
             if not rows:
                 self.path.unlink(missing_ok=True)
                 return
+            make_folder(self.path.parent)
             replace_json(self.path, {"format": FORMAT_VERSION, "marks": rows})
         except OSError as error:
             reason = error.strerror or str(error)

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
+from prefscope.flags import NOT_SCORED
 from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
-from prefscope.ledger.file import has_negative, open_parquet
+from prefscope.ledger.file import PARTIAL, has_negative, open_parquet
 from prefscope.ledger.names import RENAMED, carried_names
 from prefscope.ledger.tails import tail_sums
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
@@ -92,7 +93,23 @@ class Ledger:
     @property
     def is_known(self) -> NDArray[np.bool_]:
         """Whether each pair has been scored, even if its log-probs are nan. Shape (num_pairs,)."""
-        return np.ones(self.num_pairs, dtype=np.bool_)
+        return self._scored
+
+    @functools.cached_property
+    def _scored(self) -> NDArray[np.bool_]:
+        if PARTIAL not in self.manifest:
+            return np.ones(self.num_pairs, dtype=np.bool_)
+        return np.array([NOT_SCORED not in flags for flags in self.stored["flags"]], dtype=np.bool_)
+
+    @property
+    def num_unscored(self) -> int:
+        """Number of pairs that the run has not scored, because it goes on or was stopped."""
+        return int(np.count_nonzero(~self.is_known))
+
+    @property
+    def saved_at(self) -> Path:
+        """Path of the file that has this ledger's numbers."""
+        return self.path
 
     @property
     def num_pairs_in_file(self) -> int:
@@ -108,7 +125,8 @@ class Ledger:
         """
         part = copy.copy(self)
         part.scope = scope
-        part.__dict__.pop("occurrences", None)
+        for cached in ("occurrences", "_scored"):
+            part.__dict__.pop(cached, None)
         part._keep(wanted)  # noqa: SLF001 (same class)
         return part
 

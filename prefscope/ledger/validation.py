@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAPPINGS = ("data", "models", "settings", "renamed")
-_MAPPINGS_OR_NULL = ("compute", "tokenization", "versions", "weights", "noise")
+_MAPPINGS_OR_NULL = ("compute", "tokenization", "versions", "weights", "noise", "partial")
 _MANIFEST = "the manifest in the footer"
 
 
@@ -61,6 +61,7 @@ def is_manifest(manifest: Mapping[str, Any], kinds: Collection[str]) -> bool:
         and all(isinstance(manifest.get(name, {}), (dict, NoneType)) for name in _MAPPINGS_OR_NULL)
         and all(_is_model(model) for model in manifest.get("models", {}).values())
         and all(map(_is_number, (manifest.get("noise") or {}).values()))
+        and all(type(count) is int for count in (manifest.get("partial") or {}).values())
         and _is_data(manifest.get("data", {}))
         and _is_reading(manifest.get("settings", {}).get("data", {}))
         and _is_weights(manifest.get("weights") or {})

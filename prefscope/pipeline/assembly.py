@@ -101,7 +101,7 @@ def _group(batch: pa.RecordBatch, start: int, source: LogpSource | None, token_t
             if token_texts is not None:
                 group[f"{role}_{side}_token_logps"] = logps or [None] * batch.num_rows
     group["flags"] = [
-        join_flags(with_logp_flags(split_flags(flags), LogpEvidence(is_finite=bool(good), crashed=bool(lost))))
+        join_flags(with_logp_flags(split_flags(flags), LogpEvidence(bool(good), bool(lost), source is not None)))
         for flags, good, lost in zip(batch.column("flags").to_pylist(), finite, crashed, strict=True)
     ]
     return group

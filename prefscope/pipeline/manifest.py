@@ -9,10 +9,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from prefscope.ledger.left_out import LEFT_OUT
+from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.noise import Noise
 from prefscope.pipeline.reader import DataSummary
-from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.weights import Overlap
@@ -34,9 +34,57 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Return the manifest of a run as JSON values; repeating a run changes only `created`."""
     return {
+        **_shared(settings, data, device, dtype, weights),
+        "has_reference": any(model.role == "ref" for model in models),
+        "models": {
+            model.role: {
+                **_model(model.candidate),
+                "path": model.verdict.path,
+                "path_reason": model.verdict.reason,
+                **({"kernels": model.verdict.kernels} if model.verdict.kernels else {}),
+                **({"unfused": model.verdict.unfused} if model.verdict.unfused else {}),
+            }
+            for model in models
+        },
+        **({} if noise is None else {"noise": noise.to_json()}),
+    }
+
+
+def preview_manifest(
+    settings: ScoreSettings,
+    data: DataSummary,
+    candidates: Sequence[Candidate],
+    device: torch.device,
+    dtype: str,
+    weights: Overlap | None,
+) -> dict[str, Any]:
+    """Return the manifest of a run that has not scored anything yet: all that is known before the models are loaded."""
+    return {
+        **_shared(settings, data, device, dtype, weights),
+        "has_reference": len(candidates) > 1,
+        "models": {role: _model(one) for role, one in zip(("policy", "ref"), candidates, strict=False)},
+    }
+
+
+def _model(candidate: Candidate) -> dict[str, Any]:
+    """Return what identifies a model."""
+    checkpoint = candidate.checkpoint
+    return {
+        "name": checkpoint.name,
+        "base": checkpoint.base.name if checkpoint.base is not None else None,
+        "fingerprint": candidate.fingerprint,
+        "stored_dtype": candidate.stored_dtype,
+        "attention": candidate.attention,
+    }
+
+
+def _shared(
+    settings: ScoreSettings, data: DataSummary, device: torch.device, dtype: str, weights: Overlap | None
+) -> dict[str, Any]:
+    """Return what is known once the pairs are read."""
+    return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "bundled": settings.models.bundled,
-        "has_reference": any(model.role == "ref" for model in models),
         "data": {
             "source": data.name,
             "content_hash": data.content_hash,
@@ -45,22 +93,7 @@ def build_manifest(
             "bad_rows": data.bad_rows,
             "dialects": data.dialects,
         },
-        "models": {
-            model.role: {
-                "name": model.candidate.checkpoint.name,
-                "base": model.candidate.checkpoint.base.name if model.candidate.checkpoint.base is not None else None,
-                "fingerprint": model.candidate.fingerprint,
-                "stored_dtype": model.candidate.stored_dtype,
-                "attention": model.candidate.attention,
-                "path": model.verdict.path,
-                "path_reason": model.verdict.reason,
-                **({"kernels": model.verdict.kernels} if model.verdict.kernels else {}),
-                **({"unfused": model.verdict.unfused} if model.verdict.unfused else {}),
-            }
-            for model in models
-        },
         "weights": None if weights is None else {"equal": weights.equal, "erased": weights.erased},
-        **({} if noise is None else {"noise": noise.to_json()}),
         "compute": {
             "dtype": dtype,
             "device": device.type,
@@ -78,22 +111,6 @@ def build_manifest(
         },
         "settings": _settings(settings),
         "versions": versions(),
-    }
-
-
-def preview_manifest(settings: ScoreSettings, data: DataSummary, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Return the manifest of a preview, which has no log-probs yet."""
-    return {
-        "bundled": settings.models.bundled,
-        "has_reference": len(checkpoints) > 1,
-        "data": {
-            "source": data.name,
-            "content_hash": data.content_hash,
-            "files": data.files,
-            "pairs": data.pairs,
-        },
-        "models": {role: {"name": one.name} for role, one in zip(("policy", "ref"), checkpoints, strict=False)},
-        "settings": _settings(settings),
     }
 
 

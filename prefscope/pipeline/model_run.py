@@ -34,7 +34,7 @@ from prefscope.pipeline.reader import DataSummary, read_pairs
 from prefscope.pipeline.shard_scorer import ShardScorer
 from prefscope.pipeline.shards import Plan, make_plan
 from prefscope.pipeline.spool import Spool, SpooledPairs
-from prefscope.scoring.checkpoints import Checkpoint, resolve
+from prefscope.scoring.checkpoints import resolve
 from prefscope.scoring.inspection import inspect
 from prefscope.scoring.store import LogpStore
 from prefscope.scoring.tokenization import TokenTexts
@@ -61,7 +61,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
         passes, spool = work.passes(watched=preview is not None), work.spool
         texts = TokenTexts.of(work.data.tokenizer) if settings.compute.keep_tokens else None
         if preview is not None:
-            assemble(preview, spool, None, preview_manifest(settings, work.data, work.checkpoints), texts, emit)
+            assemble(preview, spool, None, work.preview_manifest(), texts, emit)
             emit(Prepared(str(preview), work.key.hex()))
         models = passes.score_models()
         noise = _measure_noise(passes, models) if settings.compute.noise_pairs else None
@@ -105,11 +105,6 @@ class _Work:
     emit: Emit
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """The policy's checkpoint, and the reference's, if any."""
-        return [candidate.checkpoint for candidate in self.pool.candidates]
-
-    @property
     def key(self) -> bytes:
         """A hash that is the same when the same work is rerun, whatever is in the store by then."""
         settings = self.settings
@@ -150,6 +145,11 @@ class _Work:
         """Return the ledger's manifest."""
         device, dtype = self.pool.device, self.pool.dtype
         return build_manifest(self.settings, self.data, models, device, dtype, self.weights, noise)
+
+    def preview_manifest(self) -> dict[str, Any]:
+        """Return the manifest of the preview."""
+        pool = self.pool
+        return preview_manifest(self.settings, self.data, pool.candidates, pool.device, pool.dtype, self.weights)
 
     def source(self, passes: Passes, models: Sequence[ScoredModel]) -> LogpSource:
         """Return the source of the log-probs; with a folder of parts, also write its record of this run."""

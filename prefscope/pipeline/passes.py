@@ -6,13 +6,15 @@ Otherwise each model makes a pass over the whole data set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from prefscope.events import Noted
 from prefscope.pipeline.dispatch.choice import examine_in_worker, open_dispatcher
 from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.shard_scorer import ShardScorer
+from prefscope.scoring.speed import find_speed, keep_speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,20 @@ class Passes:
         for stage in stages:
             examine = examine_in_worker if is_left_to_workers else None
             models = [pool.judge(candidate, examine) for candidate in stage]
+            self._keep_speeds(models, {model.role: model.budget.tokens_per_second for model in models}, only_new=True)
             self._score(models)
+            self._keep_speeds(models, self.scorer.speeds, only_new=False)
             scored += models
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]
+
+    def _keep_speeds(self, models: Sequence[ScoredModel], speeds: Mapping[str, float], *, only_new: bool) -> None:
+        """Keep the speed of each model for estimates: that of its probe until a run has measured it."""
+        store, settings = self.scorer.pool.store, self.scorer.settings
+        for model in models:
+            checkpoint = model.candidate.checkpoint
+            with suppress(OSError):
+                if model.role in speeds and not (only_new and find_speed(store, checkpoint, settings)):
+                    keep_speed(store, checkpoint, settings, speeds[model.role])
 
     def _score(self, models: Sequence[ScoredModel]) -> None:
         """Score the shards with models that are in memory together."""

@@ -27,6 +27,7 @@ from prefscope.scoring.store import LogpStore, collision_key, sequence_key
 from prefscope.settings import ScoreSettings
 
 SUMS_AN_EVENT = 512
+ENOUGH_SECONDS = 0.5
 TRIES, TRIES_IN_PIECES = 3, 2
 """How often a shard may crash its worker before it is split into batches, and how often each of its pieces may."""
 MOST_DROPPED = 16
@@ -52,6 +53,8 @@ class ShardScorer:
     scoring_seconds: float = 0.0
     crashed: dict[str, set[bytes]] = field(default_factory=dict)
     """Digests of the sequences that crash every process computing them, by role."""
+    _taken: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Tokens computed so far and the seconds they took, by role."""
     _models: dict[str, ScoredModel] = field(default_factory=dict)
     _handed_out: dict[str, int] = field(default_factory=dict)
     """Number of the latest batch, by role."""
@@ -61,6 +64,11 @@ class ShardScorer:
         if model.verdict.alone:
             return 1
         return self.settings.compute.batch_tokens or model.budget.batch_tokens
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Tokens computed per second, for each role whose batches took long enough to tell."""
+        return {role: tokens / taken for role, (tokens, taken) in self._taken.items() if taken > ENOUGH_SECONDS}
 
     def left(self, numbers: Sequence[int], models: Sequence[ScoredModel]) -> dict[int, list[ScoredModel]]:
         """Return the models that still have to score each of some shards; finished shards are left out."""
@@ -219,6 +227,8 @@ class ShardScorer:
         """Report a batch; its time is divided by the number of batches computed at the same time."""
         seconds = batch.seconds / width
         self.scoring_seconds += seconds
+        tokens, taken = self._taken.get(batch.role, (0, 0.0))
+        self._taken[batch.role] = tokens + batch.computed, taken + seconds
         self.emit(replace(batch, seconds=seconds))
 
     def _report_sums(self, model: ScoredModel, digests: Sequence[bytes]) -> None:

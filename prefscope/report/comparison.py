@@ -129,11 +129,13 @@ def cautions(view: PairedView, comparison: Comparison) -> list[str]:
     if not shared:
         return ["A and B share no pair: score the same data set with both checkpoints"]
     fingerprints = [_reference(one.ledger) for one in (view, view.other)]
+    first, second = view.pairing.positions
+    unscored = int(np.count_nonzero(~(view.ledger.is_known[first] & view.other.ledger.is_known[second])))
+    left_out = shared - comparison.pairs - unscored
     notes = {
         f"A is missing {a_misses:,} of B's pairs, B is missing {b_misses:,} of A's": bool(a_misses or b_misses),
-        f"left out because a log-prob is not finite: {shared - comparison.pairs:,} of the shared pairs": (
-            shared > comparison.pairs
-        ),
+        f"not scored yet by A or B: {unscored:,} of the shared pairs": bool(unscored),
+        f"left out because a log-prob is not finite: {left_out:,} of the shared pairs": left_out > 0,
         "A or B has no reference: compared by log-prob per token, chosen − rejected": not comparison.by_margin,
         "the references differ; the margins of each run are relative to its own": (
             comparison.by_margin and None not in fingerprints and fingerprints[0] != fingerprints[1]

@@ -61,11 +61,20 @@ def headline(summary: Summary) -> list[str]:
     count = f"{summary.pairs:,} of {summary.pairs_in_ledger:,}" if summary.scope else f"{summary.pairs:,}"
     lines.append(f"{count} pairs of {visible(str(source))}   beta {summary.beta:g}")
     lines += [f"scope: {visible(summary.scope)}"] if summary.scope else []
+    lines += [not_scored_yet(summary.unscored, summary.pairs)] if summary.unscored else []
     lines += [] if summary.has_checksums else [NO_CHECKSUM]
     left_out = describe_left_out(summary.manifest.get("tokenization") or {})
     if left_out and (flagged := summary.flags.get("not_rendered")):
         lines.append(visible(f"{flagged:,} of these are not rendered in full; the chat template left out {left_out}"))
     return lines
+
+
+def not_scored_yet(unscored: int, pairs: int) -> str:
+    """Return what to know of a ledger whose run was stopped."""
+    return (
+        f"{unscored:,} of {pairs:,} pairs are not scored yet (flag not_scored) and in no mean; "
+        "score the same data set again to complete the ledger"
+    )
 
 
 def _stored(models: dict[str, Any]) -> str:

@@ -151,6 +151,8 @@ class Summary:
     """The expression that selected the pairs; empty if these are all pairs of the ledger."""
     pairs_in_ledger: int = 0
     """All pairs of the ledger, in the scope or not."""
+    unscored: int = 0
+    """Number of pairs that the run has not scored; they are in no mean."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, non-finite numbers as None."""
@@ -165,6 +167,8 @@ class Summary:
             del value["noise"]
         if not self.scope:
             del value["scope"], value["pairs_in_ledger"]
+        if not self.unscored:
+            del value["unscored"]
         cleaned: dict[str, Any] = finite_or_none(value)
         return cleaned
 
@@ -196,6 +200,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         has_checksums=ledger.has_checksums,
         scope=ledger.scope,
         pairs_in_ledger=ledger.num_pairs_in_file,
+        unscored=ledger.num_unscored,
     )
 
 

@@ -19,7 +19,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
-from prefscope.errors import LedgerError, UsageError
+from prefscope.errors import PrefscopeError, UsageError
 from prefscope.events import Finished
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
@@ -28,8 +28,8 @@ from prefscope.tui.commands import Commands
 from prefscope.tui.messages import Chosen, OpenRequested
 from prefscope.tui.model.idle_timer import IdleTimer, collect, disable_full_collections
 from prefscope.tui.model.session import Session
-from prefscope.tui.model.state import recall, remember
-from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.model.state import Opened, recall, remember
+from prefscope.tui.model.worker_run import Saved, Scoring
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.screens.main import MainScreen
@@ -47,6 +47,7 @@ KEY_NAMES = {"enter": "enter", "backspace": "backspace"}
 """Names of keys that Textual would show as a glyph."""
 
 SECONDS_BETWEEN_CHECKS = 2.0
+LONG_SECONDS = 600.0
 SECONDS_TO_START = 1.0
 """Seconds after which most long-lived objects have been created."""
 
@@ -107,6 +108,7 @@ class PrefscopeApp(App[None]):
         self.session = session
         self._settings = settings or ScoreSettings(DataSettings(""), ModelSettings(""))
         self._ledger = ledger
+        self._main: MainScreen | None = None
         self._preferences = preferences or PreferenceSettings()
         self._safety: list[LineFilter] = [ControlFilter(), *([AsciiFilter()] if ascii_only else [])]
         for known in THEMES:
@@ -123,6 +125,25 @@ class PrefscopeApp(App[None]):
     def failure(self) -> Exception | None:
         """The exception that ended the screens, None if there was none."""
         return self._exception
+
+    @property
+    def unfinished(self) -> Saved | None:
+        """The partial ledger of the run on the screens; None without a run or before its first batch."""
+        run = None if self._main is None else self._main.scoring
+        return None if run is None else run.saved
+
+    async def action_quit(self) -> None:
+        """Exit, after a run has written what is scored; a second `q` does not wait on the screens for it."""
+        run = None if self._main is None else self._main.scoring
+        if run is None or run.has_exited or run.is_closed:
+            self.exit()
+            return
+        self.notify("Writing the ledger of what is scored.", timeout=LONG_SECONDS, markup=False)
+        self.run_worker(self._leave(run), group="quit", exit_on_error=False)
+
+    async def _leave(self, run: Scoring) -> None:
+        await run.finish()
+        self.exit()
 
     def _fatal_error(self) -> None:
         """Close after an exception without Textual's pages of traceback: whoever runs the app reports `failure`."""
@@ -188,6 +209,8 @@ class PrefscopeApp(App[None]):
     def on_ready(self) -> None:
         """Show the first screen and start the periodic tasks; Textual paints nothing before this event."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
+        for ledger in reversed(self.session.runs.ledgers if self.session is not None else ()):
+            remember(recall().with_opened(Opened(str(ledger.path))))
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_CHECKS, self._exit_with_terminal)
@@ -200,13 +223,15 @@ class PrefscopeApp(App[None]):
             self.exit()
 
     def _load_screen(self) -> Screen[None]:
+        from prefscope.tui.model.run_form import RunRequest
         from prefscope.tui.screens.load import LoadScreen  # imports the readers of data sets
 
-        return LoadScreen(self._settings, self._ledger)
+        return LoadScreen(RunRequest(self._settings, self._ledger, self._preferences))
 
     def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
-        return MainScreen(session, run, self.idle_timer)
+        self._main = MainScreen(session, run, self.idle_timer)
+        return self._main
 
     def _remember_theme(self, theme: Theme) -> None:
         if theme.name == self._known_theme:  # the palette changed, not the theme
@@ -221,8 +246,11 @@ class PrefscopeApp(App[None]):
         try:
             if run is not None and not run.is_running:
                 run.close()
-            self.session = Session(_ledger_of(chosen), self._preferences)
-        except LedgerError as error:
+            ledger, preferences = _ledger_of(chosen), chosen.preferences or self._preferences
+            if preferences.explicit:
+                ledger.usable_losses(preferences)  # refuses losses that the ledger cannot provide
+            self.session = Session(ledger, preferences)
+        except PrefscopeError as error:
             self.push_screen(ErrorScreen("Cannot open the ledger", str(error)))
             return
         remember(recall().with_opened(chosen.opened))

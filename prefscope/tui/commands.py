@@ -23,7 +23,7 @@ from prefscope.tui.dialogs.quick_filters import quick_filters
 from prefscope.tui.messages import Chosen, PairsRequested
 from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.session import Sort
-from prefscope.tui.model.state import recall
+from prefscope.tui.model.state import Opened, recall
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.panes.what_if import WhatIfPane
@@ -167,9 +167,10 @@ def _columns(screen: MainScreen) -> Iterator[Command]:
 
 def _ledgers(app: PrefscopeApp, shown: Path) -> Iterator[Command]:
     """Yield commands that open the recently used ledgers."""
-    for opened in recall().opened:
-        path = Path(opened.data).expanduser()
-        if path.suffix == ".parquet" and path != shown and path.is_file():
+    here = Opened(str(shown)).absolute()
+    for opened in recall().still_there:
+        path = Path(opened.data)
+        if path.suffix == ".parquet" and opened != here and path.is_file():
             open_it = partial(app.post_message, Chosen(opened, None))
             yield Command(f"open: {visible(path.name)}", visible(str(path)), open_it)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from prefscope.settings import PreferenceSettings
 from prefscope.tui.model.state import Opened
 from prefscope.tui.model.worker_run import Scoring
 
@@ -35,3 +36,5 @@ class Chosen(Message):
 
     opened: Opened
     run: Scoring | None
+    preferences: PreferenceSettings | None = None
+    """Beta and losses; None: those of the app."""

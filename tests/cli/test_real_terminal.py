@@ -85,8 +85,7 @@ def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux.wait_for("open or score")
     tmux.type(str(samples / "pairs.jsonl"))
     tmux.wait_for("170 pairs")
-    tmux.press("Tab", "Tab", "Tab", "Tab", "Tab", "Tab", "Tab")  # to the button
-    tmux.press("Enter")
+    tmux.press("C-j")  # what terminals send for ctrl+enter, if they send anything of its own
     tmux.wait_for("Scored 170 pairs")
     tmux.press("4")
     tmux.wait_for("no knob changes it")

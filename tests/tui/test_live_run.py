@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import math
 import os
@@ -24,6 +26,7 @@ from prefscope.folders import sample_data
 from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.file import FORMAT_VERSION, METADATA_KEY
 from prefscope.ledger.live import LiveLedger
+from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.run import score
 from prefscope.report.export import export
@@ -36,8 +39,10 @@ from prefscope.settings import (
     ScoreSettings,
 )
 from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.dialogs.export import ExportDialog
 from prefscope.tui.model import idle_timer, worker_run
 from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import recall
 from prefscope.tui.model.worker_run import Scoring
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.screens.load import LoadScreen
@@ -316,6 +321,92 @@ def test_a_stopped_run_can_be_resumed(held: Terminal, undisturbed: bytes, tmp_pa
     terminal.wait_for(lambda: known(terminal) >= stopped)
     wait_for_all(terminal)
     assert table(tmp_path / "ledger.parquet") == undisturbed
+
+
+def test_a_partial_ledger_is_written_soon_after_the_first_batch(partial: Terminal) -> None:
+    partial.wait_for(lambda: (found := run_of(partial).saved) is not None and found.scored > 0)
+    saved = run_of(partial).saved
+    assert saved is not None
+    assert saved.scored < saved.pairs == PAIRS
+    assert load_ledger(saved.path).num_unscored == PAIRS - saved.scored
+
+
+def test_a_stopped_run_leaves_a_ledger_whose_scored_pairs_are_exact_and_whose_others_are_flagged(
+    held: Terminal, undisturbed: bytes, tmp_path: Path
+) -> None:
+    held.press("x")
+    held.wait_for(lambda: "saved: ledger.parquet · x resumes" in held.text)
+    ledger = load_ledger(tmp_path / "ledger.parquet")
+    scored = ledger.is_known
+    assert 0 < scored.sum() < PAIRS
+    assert ledger.manifest["partial"] == {"scored": int(scored.sum()), "pairs": PAIRS}
+    assert [("not_scored" in flags) for flags in ledger.stored["flags"]] == (~scored).tolist()
+    assert np.isnan(ledger.rewards(0.1)["margins"]).tolist() == (~scored).tolist()
+    found, whole = (csv.DictReader(io.StringIO(text.decode())) for text in (table(ledger.path), undisturbed))
+    pairs = zip(found, whole, scored, strict=True)
+    assert all((one == other) == known for one, other, known in pairs)
+    tokens = [np.isfinite(ledger.pair(at)["policy_chosen_token_logps"]).all() for at in range(PAIRS)]
+    assert [bool(found) for found, known in zip(tokens, scored, strict=True) if known] == [True] * int(scored.sum())
+
+
+def test_quitting_leaves_a_ledger_that_the_same_run_completes(
+    settings: ScoreSettings, undisturbed: bytes, tmp_path: Path
+) -> None:
+    with started(tmp_path) as terminal:
+        terminal.press("2", "space", "q")
+    path = tmp_path / "ledger.parquet"
+    left = terminal.app.unfinished  # type: ignore[attr-defined]
+    assert left.path == path
+    assert left.scored == load_ledger(path).is_known.sum() > 0
+    assert score(settings, lambda _: path, lambda _: None) == path
+    assert table(path) == undisturbed
+    assert load_ledger(path).num_unscored == 0
+    assert len(load_marks(path)) == 1
+
+
+def test_a_partial_ledger_never_replaces_a_complete_one(settings: ScoreSettings, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.parquet"
+    score(replace(settings, data=replace(settings.data, limit=3)), lambda _: path, lambda _: None)
+    before = path.read_bytes()
+    with started(tmp_path) as terminal:
+        terminal.press("2", "space", "x")
+        terminal.wait_for(lambda: "saved: ledger.partial.parquet" in terminal.text)
+        assert path.read_bytes() == before
+        assert load_ledger(tmp_path / "ledger.partial.parquet").num_pairs == PAIRS
+        assert len(load_marks(tmp_path / "ledger.partial.parquet")) == 1
+        release(tmp_path)
+        terminal.press("x")
+        wait_for_all(terminal)
+    assert load_ledger(path).num_pairs == PAIRS
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_pairs_are_exported_while_the_run_goes_on(held: Terminal, tmp_path: Path) -> None:
+    held.press("e")
+    held.wait_for(lambda: isinstance(held.app.screen, ExportDialog))
+    held.press("enter")
+    output = tmp_path / "ledger-view.csv"
+    held.wait_for(output.is_file)
+    held.wait_for(lambda: "are not scored yet" in held.text.replace("\n", " "))
+    rows = list(csv.DictReader(output.open()))
+    assert len(rows) == PAIRS
+    assert 0 < sum(row["flags"] != "not_scored" for row in rows) < PAIRS
+    assert all((row["margins"] == "nan") == (row["flags"] == "not_scored") for row in rows)
+
+
+def test_a_stopped_run_without_a_name_is_found_among_the_recently_opened(
+    settings: ScoreSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "hold").touch()
+    with Terminal(PrefscopeApp(None, settings=settings), (120, 36)) as terminal:
+        terminal.click("#score", 3, 0)
+        wait_for_some(terminal)
+        terminal.press("2", "space", "x")
+        terminal.wait_for(lambda: "saved: pairs-" in terminal.text)
+        terminal.wait_for(lambda: any("ledgers" in one.data for one in recall().opened))
+        (path,) = (Path(one.data) for one in recall().opened if "ledgers" in one.data)
+        assert len(load_marks(path)) == 1
+        assert load_ledger(path).num_unscored > 0
 
 
 def test_quitting_ends_the_worker_and_removes_its_temporary_files(settings: ScoreSettings, tmp_path: Path) -> None:

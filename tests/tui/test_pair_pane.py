@@ -460,7 +460,7 @@ def test_log_probs_that_are_not_finite_are_reported(
     terminal = show(write({"chosen": [("a", nan, -1.0), ("b", -1.0, nan)], "flags": "non_finite"}))
     assert "not scored: a log-prob is NaN or infinite" in terminal.lines[0]
     assert titles(terminal)[0] == "+ chosen  not scored"
-    assert "Δ nan" in subtitle(terminal)
+    assert "Δ ·" in subtitle(terminal)
     terminal.press("t", "escape", "v", "v", "v", "d", "w")
     assert terminal.widths == {80}
 

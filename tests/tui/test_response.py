@@ -36,7 +36,7 @@ def test_a_response_without_tokens_is_read_as_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1.0, "+1.00"), (-0.004, "−0.00"), (math.nan, "nan"), (-math.inf, "−inf"), (1234.5, "+1234.50")]
+    ("value", "text"), [(1.0, "+1.00"), (-0.004, "−0.00"), (math.nan, "·"), (-math.inf, "−inf"), (1234.5, "+1234.50")]
 )
 def test_numbers_are_written_with_their_sign(value: float, text: str) -> None:
     assert signed(value) == text

@@ -195,9 +195,9 @@ def test_the_border_shows_only_the_policy_without_a_reference() -> None:
     assert see(response(["a", " b"]), "l").subtitle == "tok 2/2 ' b' logπ −2.00 #1"
 
 
-def test_a_nan_value_is_shown_as_nan_and_ranks_last() -> None:
+def test_a_nan_value_is_shown_as_a_dot_and_ranks_last() -> None:
     seen = see(response(["a", "b", "c"], [0.1, float("nan"), 0.2]), "l")
-    assert seen.subtitle == "tok 2/3 'b' logπ −2.00 ref nan Δ nan #3"
+    assert seen.subtitle == "tok 2/3 'b' logπ −2.00 ref · Δ · #3"
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ def test_the_parent_of_workers_does_not_touch_a_gpu(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loading, "rope_limit", lambda _: None)
     with LogpStore(None) as store:
         found.store = store
-        scorer: Any = SimpleNamespace(pool=found, settings=found.settings, left=lambda *_: {}, emit=found.emit)
+        stand_in = {"left": lambda *_: {}, "speeds": {}, "emit": found.emit}
+        scorer: Any = SimpleNamespace(pool=found, settings=found.settings, **stand_in)
         models = Passes(scorer, range(1)).score_models()
     assert [model.budget.batch_tokens for model in models] == [4096, 4096]
     assert share_memory(found.settings, found.device).room == 60 * GB

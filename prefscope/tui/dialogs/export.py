@@ -228,7 +228,9 @@ def _export(app: App[Any], request: ExportRequest, pairs: int) -> None:
     if problem := request.write():
         app.notify(visible(problem), severity="error", timeout=FAILED_SECONDS, markup=False)
     else:
-        app.notify(visible(f"{pairs:,} pairs → {request.output}"), markup=False)
+        unscored = request.ledger.num_unscored
+        yet = f" ({unscored:,} pairs of the ledger are not scored yet)" if unscored else ""
+        app.notify(visible(f"{pairs:,} pairs → {request.output}{yet}"), markup=False)
 
 
 def _path(text: str) -> Path:

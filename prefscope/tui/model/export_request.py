@@ -38,7 +38,7 @@ class ExportRequest:
         return shlex.join(self._words())
 
     def _words(self) -> Iterator[str]:
-        ledger = str(self.ledger.path)
+        ledger = str(self.ledger.saved_at)
         yield from ("prefscope", "curate" if self.curated else "export", f"./{ledger}" if ledger[0] == "-" else ledger)
         if self.where:
             yield from ("--where", self.where)

@@ -6,12 +6,12 @@ import math
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Format a number with its sign and a fixed number of decimals.
+    """Format a number with its sign and a fixed number of decimals, or return `·` if it is nan.
 
     >>> signed(-3.276), signed(0.5), signed(float("nan"))
-    ('−3.28', '+0.50', 'nan')
+    ('−3.28', '+0.50', '·')
     """
-    return minus(f"{value:+.{digits}f}") if math.isfinite(value) else minus(str(value))
+    return figure(value, f"+.{digits}f")
 
 
 def figure(value: float, form: str) -> str:

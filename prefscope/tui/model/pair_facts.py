@@ -17,7 +17,7 @@ from prefscope.ledger.pairing import OTHER_MARGINS
 from prefscope.preference.explanation import SIDES, Side
 from prefscope.report.visible import visible
 from prefscope.tui.model.cells import ABSENT, fit, one_line
-from prefscope.tui.model.numbers import minus, signed
+from prefscope.tui.model.numbers import figure, minus, signed
 from prefscope.tui.model.session import Session
 
 LONGEST_VALUE = 24
@@ -36,7 +36,7 @@ def side_title(session: Session, side: Side) -> str:
         parts.append(f"r={signed(view.column(f'{side}_rewards')[at])}")
     parts.append(f"Σlogπ {minus(f'{policy:.1f}')}")
     if session.ledger.has_reference:
-        parts.append(minus(f"Σlogref {view.column(f'ref_{side}_logps')[at]:.1f}"))
+        parts.append(f"Σlogref {figure(view.column(f'ref_{side}_logps')[at], '.1f')}")
     return "  ".join(parts)
 
 
@@ -48,7 +48,7 @@ def numbers_line(session: Session) -> str:
         if session.ledger.has_reference:
             parts += [str(view.column("outcome")[at]), f"margin {signed(view.column('margins')[at])}{_other(session)}"]
         parts.append(_warning(session))
-        parts += [f"{name} {minus(f'{value:.3f}')}" for name, value in losses(session)]
+        parts += [f"{name} {figure(value, '.3f')}" for name, value in losses(session)]
     else:
         parts += [f"{NOT_SCORED}: a log-prob is NaN or infinite" if is_known(session) else NOT_YET, _warning(session)]
     return "  ".join(part for part in parts if part)

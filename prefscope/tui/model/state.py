@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,16 @@ class Opened:
     policy: str = ""
     ref: str = ""
 
+    def absolute(self) -> Opened:
+        """Return it with absolute paths in place of relative ones, so that it can be opened from any folder."""
+        return Opened(*(_absolute(name) for name in (self.data, self.policy, self.ref)))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its data can still be opened: a file or folder that exists, a pattern, or not a local path."""
+        path = Path(self.data)
+        return path.exists() or (not path.suffix and not path.is_absolute()) or bool({*"*?["} & {*self.data})
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
@@ -38,8 +49,23 @@ class Remembered:
 
     def with_opened(self, opened: Opened) -> Remembered:
         """Return the state with an entry moved or added to the front of `opened`."""
-        others = [one for one in self.opened if one != opened]
-        return replace(self, opened=(opened, *others)[:MOST_RECENT])
+        first = opened.absolute()
+        others = [one for one in self.opened if one != first]
+        return replace(self, opened=(first, *others)[:MOST_RECENT])
+
+    @property
+    def still_there(self) -> tuple[Opened, ...]:
+        """The entries of `opened` that can still be opened, each once."""
+        return tuple(one for one in dict.fromkeys(one.absolute() for one in self.opened) if one.is_there)
+
+
+def _absolute(name: str) -> str:
+    """Return an absolute path for a name of an existing file or folder; other names, as of the hub, stay."""
+    with suppress(OSError, RuntimeError, ValueError):
+        path = Path(name).expanduser()
+        if name and path.exists():
+            return os.path.abspath(path)  # noqa: PTH100 (keeps links, unlike resolve)
+    return name
 
 
 def remembered_file() -> Path:

@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +35,7 @@ from prefscope.events import (
 )
 from prefscope.folders import cache_folder, store_path, unnamed_ledger, worker_log
 from prefscope.ledger.live import LiveLedger
+from prefscope.ledger.partial import remove_partial, write_partial
 from prefscope.private import make_folder
 from prefscope.scoring.store import LogpStore, sequence_key
 from prefscope.settings import DispatchSettings, ScoreSettings
@@ -40,6 +43,9 @@ from prefscope.subprocesses import module_command
 
 WORKER = module_command("prefscope.worker")
 NICENESS = 10
+SECONDS_TO_FIRST_SAVE, SECONDS_BETWEEN_SAVES = 0.5, 60.0
+SHARE_OF_SAVING = 0.05
+"""Share of the time of a run that may go into writing partial ledgers."""
 PATIENCE = 1.0
 """Seconds that a worker has to exit after SIGTERM before it is killed."""
 LONGEST_LINE = 1 << 22
@@ -61,6 +67,16 @@ class Pass:
         return max(self.plan.computed - self.computed, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A partial ledger that was written."""
+
+    path: Path
+    scored: int
+    """Number of its scored pairs."""
+    pairs: int
+
+
 class Scoring:
     """One scoring run, from start to end."""
 
@@ -72,7 +88,7 @@ class Scoring:
             ledger: Path of the ledger to write; None: the default path.
         """
         self.request = settings, ledger
-        self.settings = _leaving_a_core(settings)
+        self.settings = leaving_a_core(settings)
         self.step = Progressed("starting", 0)
         """The current step, other than scoring."""
         self.notes: list[str] = []
@@ -84,9 +100,13 @@ class Scoring:
         self.ended: Finished | Failed | None = None
         self.is_stopped = False
         """Whether the user stopped the run."""
+        self.saved: Saved | None = None
+        """The partial ledger, once there is one."""
         self._ledger = ledger
         self._process: asyncio.subprocess.Process | None = None
         self._gone = asyncio.Event()
+        self.is_closed = False
+        """Whether the screens need this run no longer."""
         self._scopes: dict[str, bytes] = {}
         self._store: LogpStore | None = None
         compute = settings.compute
@@ -98,6 +118,11 @@ class Scoring:
     def is_running(self) -> bool:
         """Whether the run has neither ended nor been stopped."""
         return self.ended is None and not self.is_stopped
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the worker is gone, and the partial ledger has what it scored."""
+        return self._gone.is_set()
 
     def again(self) -> Scoring:
         """Return a new run with the same settings, which resumes where this one stopped."""
@@ -113,6 +138,7 @@ class Scoring:
             start_new_session=True,
             limit=LONGEST_LINE,
         )
+        saving = asyncio.create_task(self._save_regularly())
         try:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
@@ -123,8 +149,48 @@ class Scoring:
         except (PrefscopeError, ValueError, OSError) as error:
             self.ended = Failed(f"The scoring process sent invalid output ({error})", 3)
         finally:
+            saving.cancel()
             await self._end(process)
+            await self.save()
             self._gone.set()
+            if self.is_closed:
+                self._release()
+
+    async def _save_regularly(self) -> None:
+        """Write the partial ledger soon after the first batch and the first pair, and then from time to time."""
+        taken = 0.0
+        while True:
+            has_pairs = self.saved is not None and self.saved.scored
+            least = SECONDS_BETWEEN_SAVES if has_pairs else SECONDS_TO_FIRST_SAVE
+            await asyncio.sleep(max(least, taken / SHARE_OF_SAVING))
+            before = time.monotonic()
+            await self.save()
+            taken = time.monotonic() - before
+
+    async def save(self) -> None:
+        """Write what is scored to a partial ledger, unless nothing is, or the run has written its ledger."""
+        if self.live is None or not self.live.has_sums or isinstance(self.ended, Finished):
+            return
+        live = self.live.snapshot()
+        try:
+            if await asyncio.to_thread(self._write, live):
+                self.saved = Saved(live.saved_at, live.num_pairs - live.num_unscored, live.num_pairs)
+        except (PrefscopeError, OSError) as error:
+            self.notes.append(f"What was scored could not be written to a ledger: {error}")
+
+    def _write(self, live: LiveLedger) -> bool:
+        """Write a partial ledger, with a connection to the store of its own: this runs in another thread."""
+        if not self.settings.compute.use_cache:
+            return write_partial(live, None)
+        scopes = dict(self._scopes)
+        with LogpStore(store_path(self.settings.compute.cache_dir)) as store:
+
+            def lookup(role: str, digests: Sequence[bytes]) -> list[NDArray[np.float32] | None]:
+                keys = [sequence_key(scopes[role], digest) for digest in digests] if role in scopes else []
+                found = store.lookup(keys)
+                return [found.get(key) for key in keys] or [None] * len(digests)
+
+            return write_partial(live, lookup)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         if process.stdin is None or process.stdout is None:
@@ -164,6 +230,8 @@ class Scoring:
                 self.generation += 1
             case Finished() | Failed():
                 self.ended = event
+                if self.live is not None and isinstance(event, Finished):
+                    remove_partial(self.live)
             case _:
                 pass
 
@@ -222,8 +290,13 @@ class Scoring:
             await process.wait()
 
     def close(self) -> None:
-        """Stop the worker if it is running, and release the files that the live ledger reads."""
+        """Stop the worker if it is running; when it has gone, release the files that the live ledger reads."""
         self.stop()
+        self.is_closed = True
+        if self._process is None or self._gone.is_set():
+            self._release()
+
+    def _release(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -236,7 +309,7 @@ class Scoring:
             await self._gone.wait()
 
 
-def _leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
+def leaving_a_core(settings: ScoreSettings) -> ScoreSettings:
     """Return the settings with one core left to the screens, unless several workers or devices share the work."""
     if settings.dispatch != DispatchSettings() or settings.models.tp > 1:
         return settings

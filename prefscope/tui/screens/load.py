@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import ClassVar, cast, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.screen import Screen
-from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets import Button, HelpPanel, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from prefscope.errors import UsageError
 from prefscope.events import Failed, Finished
-from prefscope.folders import sample_data
+from prefscope.folders import demo_ledgers
 from prefscope.report.visible import visible
-from prefscope.settings import Dtype, ScoreSettings
 from prefscope.tui.messages import Chosen
-from prefscope.tui.model.recognition import DataFound, ModelFound, Recognised, estimate, recognise_data, recognise_model
+from prefscope.tui.model.estimate import estimate
+from prefscope.tui.model.model_recognition import recognise_models
+from prefscope.tui.model.nearby import find_checkpoints
+from prefscope.tui.model.recognition import DataFound, Recognised, recognise_data
+from prefscope.tui.model.run_form import RunRequest
 from prefscope.tui.model.state import Opened, recall
-from prefscope.tui.model.worker_run import Scoring
+from prefscope.tui.model.worker_run import Scoring, leaving_a_core
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.widgets.choices import Tick
 from prefscope.tui.widgets.footer import Footer
+from prefscope.tui.widgets.path_suggester import PathSuggester
 from prefscope.tui.widgets.scoring_strip import step
 
 DELAY = 0.25
 """Seconds to wait after the last key before the paths are examined."""
 PATHS = {"data": "data set", "policy": "policy", "ref": "reference"}
-OPTIONS = {"device": "auto", "dtype": "auto", "max-length": "model's", "batch-tokens": "auto"}
-"""Option fields and what they use if empty."""
+CHECKPOINTS = frozenset({"policy", "ref", "base"})
+"""Fields for which checkpoints are offered."""
+MORE: tuple[Mapping[str, str], ...] = (
+    {"base": "recorded by the adapter", "output": "in your data folder"},
+    {"loss": "dpo ipo simpo", "beta": "0.1"},
+    {"limit": "all pairs", "sample": "all pairs", "workers": "none", "device": "auto"},
+    {"dtype": "auto", "max-length": "model's", "batch-tokens": "auto"},
+)
+"""Rows of further fields, and what they use if empty."""
 SIGNS = {True: "✓", False: "✗", None: "·"}
+RECENT, NEARBY = "recently opened · ↓ then enter opens", "checkpoints nearby · ↓ then enter fills in the field"
 
 
 class LoadScreen(Screen[None]):
@@ -45,92 +55,102 @@ class LoadScreen(Screen[None]):
 
     HELP = (
         "Enter a data set and two checkpoints to score, or a ledger to open. → accepts a suggestion, enter moves to "
-        "the next field. Leave both checkpoints empty to use the bundled tiny models."
+        "the next field, ↓ goes to the list of checkpoints or recently opened files. ctrl+enter starts from any field; "
+        "s does outside of fields. Leave both checkpoints empty to use the bundled tiny models."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Stop or go back", show=False, id="load-back"),
+        Binding("ctrl+enter,ctrl+j,s", "start", "Start", key_display="ctrl+enter", id="load-start"),
+        Binding("f2", "more", "More", id="load-more"),
+        Binding("f3", "exchange", "Exchange policy and reference", show=False, id="load-exchange"),
+        Binding("down", "to_list", "List", show=False, id="load-list"),
         Binding("f1", "help", "Help", id="load-help"),
         Binding("ctrl+q", "app.quit", "Quit", id="load-quit"),
     ]
     DEFAULT_CSS = """
     LoadScreen {
         #title { height: 1; padding: 0 1; background: $panel; }
-        #fields { height: auto; padding: 0 1; }
+        #form { height: auto; max-height: 70%; padding: 0 1; }
+        #fields, #more { height: auto; }
+        #more { display: none; margin-top: 1; }
+        #more.-shown { display: block; }
         .field { height: 1; }
         .label { width: 11; }
         .found { height: 1; padding-left: 11; color: $quiet; text-wrap: nowrap; text-overflow: ellipsis; }
         .found.-bad { color: $negative; }
         .found.-good { color: $positive; }
+        .found.-long { height: auto; max-height: 2; text-wrap: wrap; }
         Input { width: 1fr; border: none; height: 1; padding: 0 1; background: $surface; }
         Input:focus { background: $primary 30%; }
-        #options { height: 1; margin-top: 1; padding: 0 1; }
-        #options .label { width: auto; padding-right: 1; }
-        #options Input { max-width: 12; margin-right: 2; }
-        #estimate { height: 1; padding: 0 1; }
+        #more .label { width: auto; padding-right: 1; }
+        #more Input { margin-right: 2; }
+        #more .-wide-label { width: 11; padding-right: 0; }
+        #estimate { height: auto; max-height: 2; padding: 0 1; }
         #buttons { height: auto; padding: 0 1; margin-top: 1; }
         Button { margin-right: 2; min-width: 12; }
         #state { height: auto; max-height: 4; padding: 0 1; color: $accent; }
-        #recent-title { height: 1; padding: 0 1; margin-top: 1; color: $quiet; }
-        #recent { height: 1fr; border: none; background: $background; padding: 0 1; }
+        #list-title { height: 1; padding: 0 1; margin-top: 1; color: $quiet; }
+        #list { height: 1fr; border: none; background: $background; padding: 0 1; }
         &.-tall .found { margin-bottom: 1; }
     }
     """
 
-    def __init__(self, settings: ScoreSettings, ledger: Path | None = None) -> None:
-        """Set up the screen.
-
-        Args:
-            settings: Initial values of the fields, and all settings without a field.
-            ledger: Path of the ledger that a run writes; None: the default path.
-        """
+    def __init__(self, request: RunRequest) -> None:
+        """Set up the screen with the initial values of its fields, and all settings without a field."""
         super().__init__()
-        self._settings = settings
-        self._ledger = ledger
+        self._request = request
+        self._initial = request.texts()
         self._found: dict[str, Recognised] = {}
         self._timer: Timer | None = None
         self.scoring: Scoring | None = None
         self._opened: Opened | None = None
+        self._started = request
+        self._recent: Sequence[Opened] = ()
+        self._nearby: Sequence[str] = ()
+        self._field = "data"
+        """The field that had the focus last."""
 
     def compose(self) -> ComposeResult:
         """Create the fields, the buttons and the list of recently opened files."""
         yield Static(" prefscope   open or score", id="title", markup=False)
-        values = self._initial_values()
-        with Vertical(id="fields"):
-            for name, label in PATHS.items():
-                with Horizontal(classes="field"):
-                    yield Static(label, classes="label", markup=False)
-                    yield Input(visible(values[name]), id=name, suggester=PathSuggester(), compact=True)
-                yield Static(id=f"{name}-found", classes="found", markup=False)
-        with Horizontal(id="options"):
-            for name, empty in OPTIONS.items():
-                yield Static(name.replace("-", " "), classes="label", markup=False)
-                yield Input(values[name], id=name, placeholder=empty, compact=True)
+        with VerticalScroll(id="form", can_focus=False):
+            with Vertical(id="fields"):
+                for name, label in PATHS.items():
+                    with Horizontal(classes="field"):
+                        yield Static(label, classes="label", markup=False)
+                        yield self._input(name)
+                    yield Static(id=f"{name}-found", classes="found", markup=False)
+            with Vertical(id="more", classes="-shown" if self._uses_more else ""):
+                for row in MORE:
+                    with Horizontal(classes="field"):
+                        for place, (name, empty) in enumerate(row.items()):
+                            classes = "label" if place else "label -wide-label"
+                            yield Static(name.replace("-", " "), classes=classes, markup=False)
+                            yield self._input(name, empty)
         yield Static(id="estimate", markup=False)
         with Horizontal(id="buttons"):
             yield Button("Score", id="score", variant="primary", compact=True)
+            yield Button("More: f2", id="show-more", compact=True)
             yield Button("Demo: no model needed", id="demo", compact=True)
-            yield Tick("skip bad rows", self._settings.data.skip_bad_rows, id="skip", compact=True)
+            yield Tick("skip bad rows", self._request.settings.data.skip_bad_rows, id="skip", compact=True)
         yield Static(id="state", markup=False)
-        yield Static("recently opened: enter opens", id="recent-title", markup=False)
-        yield OptionList(*map(_option, recall().opened), id="recent", markup=False, compact=True)
+        yield Static(id="list-title", markup=False)
+        yield OptionList(id="list", markup=False, compact=True)
         yield Footer()
 
-    def _initial_values(self) -> dict[str, str]:
-        settings = self._settings
-        return {
-            "data": settings.data.source,
-            "policy": settings.models.policy,
-            "ref": settings.models.ref or "",
-            "device": "" if settings.models.device == "auto" else settings.models.device,
-            "dtype": "" if settings.models.dtype == "auto" else settings.models.dtype,
-            "max-length": str(settings.tokenization.max_length or ""),
-            "batch-tokens": str(settings.compute.batch_tokens or ""),
-        }
+    def _input(self, name: str, empty: str = "") -> Input:
+        suggester = PathSuggester() if name in {*PATHS, "base", "output"} else None
+        return Input(visible(self._initial[name]), id=name, placeholder=empty, suggester=suggester, compact=True)
+
+    @property
+    def _uses_more(self) -> bool:
+        """Whether a further field has a value of its own."""
+        return any(self._initial[name] not in {"", "0.1"} for row in MORE for name in row)
 
     def on_mount(self) -> None:
         """Examine the initial values of the fields."""
         self._examine()
-        self.query_one("#recent-title").display = bool(self.query_one(OptionList).option_count)
+        self._find_recent()
         self.set_interval(0.2, self._follow_run)
 
     async def on_unmount(self) -> None:
@@ -141,37 +161,104 @@ class LoadScreen(Screen[None]):
     # What the fields name
 
     @on(Input.Changed)
+    @on(Tick.Changed)
     def _examine_soon(self) -> None:
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(DELAY, self._examine)
 
-    @work(thread=True, exclusive=True, group="examine", exit_on_error=False)
+    def _texts(self) -> dict[str, str]:
+        """Return the text of every field."""
+        return {name: self.query_one(f"#{name}", Input).value.strip() for name in self._initial}
+
+    def _read(self, texts: Mapping[str, str]) -> RunRequest:
+        """Return the run that the fields stand for.
+
+        Raises:
+            UsageError: If a text is no valid value.
+        """
+        return self._request.changed(texts, skip_bad_rows=self.query_one("#skip", Tick).value)
+
     def _examine(self) -> None:
+        texts = self._texts()
+        try:
+            self._recognise(self._read(texts))
+        except UsageError as error:
+            self.query_one("#estimate", Static).update(Content(visible(f"✗ {error}")))
+
+    @work(thread=True, exclusive=True, group="examine", exit_on_error=False)
+    def _recognise(self, request: RunRequest) -> None:
         """Identify what the fields name, in a thread because disks can be slow."""
-        value = self._value
-        data = recognise_data(value("data"))
-        policy, ref = (recognise_model(value(role), role=role) for role in ("policy", "ref"))
-        self.app.call_from_thread(self._show_found, data, policy, ref)
-
-    def _value(self, name: str) -> str:
-        return self.query_one(f"#{name}", Input).value.strip()
-
-    def _show_found(self, data: DataFound, policy: ModelFound, ref: ModelFound) -> None:
-        both = (policy.vocabulary, ref.vocabulary)
-        if None not in both and both[0] != both[1]:
-            ref = replace(ref, good=None, text=f"{ref.text} · vocabulary {both[1]:,} ≠ {both[0]:,}")
-        self._found = {"data": data, "policy": policy, "ref": ref}
+        settings = request.settings
+        data = recognise_data(settings.data.source)
+        policy, ref = recognise_models(settings.models)
         needs_models = not (data.is_ledger or data.has_logps)
-        for name, found in self._found.items():
+        cost = estimate(leaving_a_core(settings), data, policy, ref) if needs_models else ""
+        nearby = find_checkpoints(settings.data.source)
+        found = {"data": data, "policy": policy, "ref": ref}
+        self.app.call_from_thread(self._show_found, found, cost, nearby, needs_models=needs_models)
+
+    def _show_found(
+        self, found: dict[str, Recognised], cost: str, nearby: Sequence[str], *, needs_models: bool
+    ) -> None:
+        self._found, self._nearby = found, nearby
+        for name, one in found.items():
             line = self.query_one(f"#{name}-found", Static)
-            shown = found if name == "data" or needs_models else Recognised(None, "not needed")
+            shown = one if name == "data" or needs_models else Recognised(None, "not needed")
             line.update(Content(visible(f"{SIGNS[shown.good]} {shown.text}")))
             line.set_class(shown.good is True, "-good")
             line.set_class(shown.good is False, "-bad")
-        guess = estimate(data, policy, ref) if needs_models else ""
-        self.query_one("#estimate", Static).update(Content(guess and f"estimate   {guess}"))
-        self.query_one("#score", Button).label = "Open" if not needs_models else "Score"
+            line.set_class(shown.good is False, "-long")
+        self.query_one("#estimate", Static).update(Content(cost and f"estimate   {cost}"))
+        self.query_one("#score", Button).label = "Score" if needs_models else "Open"
+        self._show_list()
+
+    # The list below: checkpoints for a field of one, otherwise recently opened files
+
+    @work(thread=True, group="recent", exit_on_error=False)
+    def _find_recent(self) -> None:
+        """List what was opened recently and still exists, in a thread because disks can be slow."""
+        self._recent = recall().still_there
+        self.app.call_from_thread(self._show_list)
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Offer what fits the field."""
+        if isinstance(event.widget, Input):
+            self._field = event.widget.id or "data"
+            self._show_list()
+
+    @property
+    def _offers_checkpoints(self) -> bool:
+        return self._field in CHECKPOINTS and bool(self._nearby)
+
+    def _show_list(self) -> None:
+        options = self.query_one(OptionList)
+        if options.has_focus:
+            return
+        shown = [visible(name) for name in self._nearby] if self._offers_checkpoints else map(_described, self._recent)
+        options.set_options(Option(Content(text)) for text in shown)
+        title = NEARBY if self._offers_checkpoints else RECENT
+        self.query_one("#list-title", Static).update(Content(title if options.option_count else ""))
+
+    def action_to_list(self) -> None:
+        """Move the focus to the list."""
+        options = self.query_one(OptionList)
+        if options.option_count:
+            options.focus()
+            options.highlighted = 0
+
+    @on(OptionList.OptionSelected)
+    def _pick(self, selected: OptionList.OptionSelected) -> None:
+        """Fill in a checkpoint, or open what was opened before."""
+        if self._offers_checkpoints:
+            field = self.query_one(f"#{self._field}", Input)
+            field.value = visible(self._nearby[selected.option_index])
+            field.focus()
+            return
+        opened = self._recent[selected.option_index]
+        for name, text in (("data", opened.data), ("policy", opened.policy), ("ref", opened.ref)):
+            self.query_one(f"#{name}", Input).value = visible(text)
+        self._open(opened)
 
     # Opening and scoring
 
@@ -179,71 +266,57 @@ class LoadScreen(Screen[None]):
     def _focus_next_field(self) -> None:
         self.focus_next()
 
+    @on(Button.Pressed, "#show-more")
+    def action_more(self) -> None:
+        """Show or hide the further fields."""
+        more = self.query_one("#more")
+        more.toggle_class("-shown")
+        if more.has_class("-shown"):
+            self.query_one("#base", Input).focus()
+        elif self._field not in PATHS:
+            self.query_one("#data", Input).focus()
+
+    def action_exchange(self) -> None:
+        """Exchange policy and reference."""
+        policy, ref = (self.query_one(f"#{name}", Input) for name in ("policy", "ref"))
+        policy.value, ref.value = ref.value, policy.value
+
     @on(Button.Pressed, "#demo")
     def _open_demo(self) -> None:
-        self._open(Opened(str(sample_data() / "demo.parquet")))
-
-    @on(OptionList.OptionSelected)
-    def _open_recent(self, selected: OptionList.OptionSelected) -> None:
-        opened = recall().opened[selected.option_index]
-        for name, text in (("data", opened.data), ("policy", opened.policy), ("ref", opened.ref)):
-            self.query_one(f"#{name}", Input).value = visible(text)
-        self._open(opened)
+        try:
+            first, *_ = demo_ledgers()
+        except OSError as error:
+            self._refuse(f"The demo cannot be copied to your data folder ({error.strerror or error}).")
+            return
+        self._open(Opened(str(first)))
 
     @on(Button.Pressed, "#score")
-    def _start(self) -> None:
-        self._open(Opened(self._value("data"), self._value("policy"), self._value("ref")))
+    def action_start(self) -> None:
+        """Score the data set, or open it if it is a ledger."""
+        texts = self._texts()
+        self._open(Opened(texts["data"], texts["policy"], texts["ref"]))
 
     def _open(self, opened: Opened) -> None:
         """Open a ledger or start a run; report a problem if there is one."""
-        problem = next(self._problems(opened), None)
-        if problem is not None:
-            self.notify(visible(problem), severity="error", markup=False)
+        texts = self._texts() | {"data": opened.data, "policy": opened.policy, "ref": opened.ref}
+        data = recognise_data(opened.data)
+        try:
+            request = self._read(texts)
+        except UsageError as error:
+            self._refuse(str(error))
             return
-        if recognise_data(opened.data).is_ledger:
-            self.post_message(Chosen(opened, None))
+        problem = next(_problems(request, data), None)
+        if problem is not None:
+            self._refuse(problem)
+        elif data.is_ledger:
+            self.post_message(Chosen(opened, None, request.preferences))
         elif self.scoring is None or not self.scoring.is_running:
-            self._opened = opened
-            self.scoring = Scoring(self._settings_of(opened), self._ledger)
+            self._opened, self._started = opened, request
+            self.scoring = Scoring(request.settings, request.ledger)
             self.app.run_worker(self.scoring.run(), group="scoring", exit_on_error=False)
 
-    def _problems(self, opened: Opened) -> Iterator[str]:
-        """Yield the problems that keep a run from starting."""
-        data = recognise_data(opened.data)
-        if not opened.data or (data.good is False and not data.pairs):
-            yield f"data set: {data.text}"
-        if data.is_ledger:
-            return
-        for role, name in (("policy", opened.policy), ("ref", opened.ref)):
-            found = recognise_model(name, role=role)
-            if found.good is False:
-                yield f"{PATHS[role]}: {found.text}"
-        if opened.ref and not opened.policy:
-            yield "A reference needs a policy: enter both, or neither to use the bundled tiny models."
-        if self._value("dtype") not in {"", *get_args(Dtype)}:
-            yield f"dtype must be one of {', '.join(get_args(Dtype))}."
-        for name in ("max-length", "batch-tokens"):
-            if (text := self._value(name)) and not (text.isdecimal() and int(text)):
-                yield f"{name.replace('-', ' ')} must be a whole number of tokens, or empty."
-
-    def _settings_of(self, opened: Opened) -> ScoreSettings:
-        """Return the settings with the values of the fields."""
-        settings = self._settings
-        lengths = {name: int(self._value(name) or 0) or None for name in ("max-length", "batch-tokens")}
-        models = replace(
-            settings.models,
-            policy=_expanded(opened.policy),
-            ref=_expanded(opened.ref) or None,
-            device=self._value("device") or "auto",
-            dtype=cast("Dtype", self._value("dtype") or "auto"),
-        )
-        return replace(
-            settings,
-            data=replace(settings.data, source=_expanded(opened.data), skip_bad_rows=self.query_one(Tick).value),
-            models=models,
-            tokenization=replace(settings.tokenization, max_length=lengths["max-length"]),
-            compute=replace(settings.compute, batch_tokens=lengths["batch-tokens"]),
-        )
+    def _refuse(self, problem: str) -> None:
+        self.notify(visible(problem), severity="error", markup=False)
 
     def _follow_run(self) -> None:
         """Show the progress of a run, and switch to its pairs as soon as they are available."""
@@ -254,7 +327,7 @@ class LoadScreen(Screen[None]):
         self.query_one("#state", Static).update(Content(f"{step(scoring)} · esc stops\n{notes}"))
         if scoring.live is not None or isinstance(scoring.ended, Finished):
             self.scoring = None
-            self.post_message(Chosen(self._opened, scoring))
+            self.post_message(Chosen(self._opened, scoring, self._started.preferences))
         elif isinstance(scoring.ended, Failed):
             self.scoring = None
             self.app.push_screen(ErrorScreen("Scoring failed", scoring.ended.message, log=scoring.last_words))
@@ -279,34 +352,20 @@ class LoadScreen(Screen[None]):
             self.app.action_show_help_panel()
 
 
-class PathSuggester(Suggester):
-    """Completes a path to the first path with this prefix."""
-
-    def __init__(self) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-
-    async def get_suggestion(self, value: str) -> str | None:
-        """Return the first existing path that starts with the typed text, or None."""
-        return await asyncio.to_thread(_completed, value)
-
-
-def _completed(value: str) -> str | None:
-    path = Path(value).expanduser()
-    if not value or value.endswith("/"):
-        return None
-    try:
-        names = sorted(one.name for one in path.parent.iterdir())
-    except OSError:
-        return None
-    safe = (name for name in names if visible(name) == name)
-    longer = (name for name in safe if name.startswith(path.name) and name != path.name)
-    return next((value + name[len(path.name) :] for name in longer), None)
+def _problems(request: RunRequest, data: DataFound) -> Iterator[str]:
+    """Yield the problems that keep a data set from being opened or scored."""
+    settings = request.settings
+    if not settings.data.source or (data.good is False and not data.pairs):
+        yield f"data set: {data.text}"
+    if data.is_ledger or (data.has_logps and not settings.models.policy):
+        return
+    if settings.models.ref and not settings.models.policy:
+        yield "A reference needs a policy: enter both, or neither to use the bundled tiny models."
+    for label, found in zip(("policy", "reference"), recognise_models(settings.models), strict=True):
+        if found.good is False:
+            yield f"{label}: {found.text}"
 
 
-def _option(opened: Opened) -> Option:
+def _described(opened: Opened) -> str:
     models = f"   {opened.policy or 'bundled'} against {opened.ref or 'its base'}" if opened.policy else ""
-    return Option(Content(visible(f"{opened.data}{models}")))
-
-
-def _expanded(name: str) -> str:
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return visible(f"{opened.data}{models}")

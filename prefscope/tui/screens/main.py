@@ -23,6 +23,7 @@ from prefscope.tui.messages import OpenRequested, PairOpened, PairsRequested, Se
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.idle_timer import IdleTimer
 from prefscope.tui.model.session import Session
+from prefscope.tui.model.state import Opened, recall, remember
 from prefscope.tui.model.worker_run import Scoring
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -82,6 +83,8 @@ class MainScreen(Screen[None]):
         """The live ledger that is shown, and the generation of the run."""
         self._last_update = 0.0
         self._reported: Failed | None = None
+        self._saved: Path | None = None
+        """The partial ledger, once it is among the recently opened ones."""
         self._panes: dict[str, Pane] = {
             "overview": OverviewPane(session, id="overview"),
             "pairs": PairsPane(session, id="pairs"),
@@ -143,10 +146,20 @@ class MainScreen(Screen[None]):
             self.app.action_show_help_panel()
 
     def action_export(self) -> None:
-        """Write pairs to a file."""
-        if self.scoring is not None:
-            self.notify("Pairs can be exported when scoring is done.", severity="warning")
-            return
+        """Write pairs to a file; those of a run come from its partial ledger, which is written first."""
+        if self.scoring is None:
+            self._show_export()
+        else:
+            self.run_worker(self._export_from(self.scoring), group="export", exclusive=True)
+
+    async def _export_from(self, run: Scoring) -> None:
+        await run.save()
+        if run.saved is None and not isinstance(run.ended, Finished):
+            self.notify("Nothing can be exported yet: no pair is scored.", severity="warning")
+        else:
+            self._show_export()
+
+    def _show_export(self) -> None:
         from prefscope.tui.dialogs.export import ExportDialog  # imports the readers and writers of data sets
 
         self.app.push_screen(ExportDialog(self.session))
@@ -168,6 +181,8 @@ class MainScreen(Screen[None]):
         self.query_one(ScoringStrip).show_run(self.scoring)
 
     def _update_from(self, scoring: Scoring) -> None:
+        if self._saved is None and scoring.saved is not None:
+            self._remember(scoring.saved.path)
         if isinstance(scoring.ended, Finished):
             self._finish(scoring, scoring.ended)
         elif scoring.live is not None and self._has_news(scoring):
@@ -182,6 +197,11 @@ class MainScreen(Screen[None]):
                 ErrorScreen("Scoring stopped", scoring.ended.message, advice=advice, log=scoring.last_words)
             )
 
+    def _remember(self, ledger: Path) -> None:
+        """List a ledger among the recently opened ones."""
+        self._saved = ledger
+        remember(recall().with_opened(Opened(str(ledger))))
+
     def _has_news(self, scoring: Scoring) -> bool:
         """Return whether there are updates to show and the user is idle or has waited long enough."""
         is_new = self._shown != (scoring.live, scoring.generation)
@@ -191,6 +211,7 @@ class MainScreen(Screen[None]):
         """Switch from the live ledger to the file that the run has written."""
         self.scoring = None
         self._show_ledger(load_ledger(finished.ledger))
+        self._remember(Path(finished.ledger))
         scoring.close()
         summary = f"Scored {finished.pairs:,} pairs in {duration(finished.scoring_seconds)}"
         self.notify(f"{summary}. Ledger: {visible(finished.ledger)}", markup=False)

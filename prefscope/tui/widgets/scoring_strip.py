@@ -8,6 +8,7 @@ from textual.widgets import Static
 
 from prefscope.events import Failed
 from prefscope.report.visible import visible
+from prefscope.tui.model.cells import one_line
 from prefscope.tui.model.worker_run import Scoring
 
 BAR_CELLS = 18
@@ -35,7 +36,7 @@ def progress(scoring: Scoring) -> Content:
     """Return the progress line of a run, empty if it has finished."""
     known, total = _pairs(scoring)
     if scoring.is_stopped:
-        return Content(f" ■ stopped at {known:,}/{total:,} pairs · what was scored is kept · x resumes")
+        return Content(f" ■ stopped{f' at {known:,}/{total:,} pairs' if total else ''} · {_kept(scoring)} · x resumes")
     if isinstance(scoring.ended, Failed):
         return Content(f" ✗ {visible(scoring.ended.message)}")
     if scoring.ended is not None:
@@ -47,6 +48,13 @@ def progress(scoring: Scoring) -> Content:
     left = scoring.seconds_left
     parts += [] if left is None else [f"{duration(left)} left"]
     return Content(f" ▕{bar(share, BAR_CELLS)}▏ {' · '.join(parts)} · x stops")
+
+
+def _kept(scoring: Scoring) -> str:
+    """Return where the results of a stopped run are."""
+    if not scoring.has_exited:
+        return "writing the ledger"
+    return "what was scored is kept" if scoring.saved is None else f"saved: {one_line(scoring.saved.path.name)}"
 
 
 def step(scoring: Scoring) -> str:

@@ -69,5 +69,5 @@ def test_names_and_aliases_are_unique() -> None:
 def test_the_flags_are_the_documented_ones() -> None:
     assert set(FLAGS) == {
         *("truncated", "prefix_mismatch", "double_bos", "no_eos", "empty", "nothing_scored", "identical"),
-        *("non_finite", "crashed", "scores_user_turns", "double_eos", "not_rendered"),
+        *("non_finite", "crashed", "scores_user_turns", "double_eos", "not_rendered", "not_scored"),
     }
