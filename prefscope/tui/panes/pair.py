@@ -51,8 +51,8 @@ class PairPane(MarkingPane):
 
     HELP = "One pair, token by token, and what its margin is made of. Colours show what raises and lowers the margin."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
-        Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
+        Binding(">,J", "pair(1)", "Pair", key_display="</>", id="pair-next"),
+        Binding("<", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
         Binding("n", "wrong(1)", "Wrong", key_display="n/N", id="pair-next-wrong"),
         Binding("N", "wrong(-1)", "Previous wrong pair", show=False, id="pair-previous-wrong"),
         Binding("tab,shift+tab", "switch", "Side", key_display="tab", id="pair-side"),

@@ -17,7 +17,8 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from prefscope.ledger.filters import CHOICES, FilterError, Names
+from prefscope.ledger.filter_functions import CHOICES
+from prefscope.ledger.filters import FilterError, Names
 from prefscope.report.visible import visible
 from prefscope.tui.messages import SessionChanged
 from prefscope.tui.model.session import Session

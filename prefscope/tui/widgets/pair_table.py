@@ -34,8 +34,8 @@ class PairTable(ScrollView, can_focus=True):
         Binding("up,k", "move(-1)", "Previous pair", show=False, id="pairs-up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="pairs-page-down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="pairs-page-up"),
-        Binding("D,ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
-        Binding("U,ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
+        Binding("ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
+        Binding("ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
         Binding("home,g", "edge('first')", "First pair", show=False, id="pairs-first"),
         Binding("end,G", "edge('last')", "Last pair", show=False, id="pairs-last"),
         Binding("n", "wrong(1)", "Next wrong", id="pairs-next-wrong"),
@@ -230,7 +230,7 @@ class PairTable(ScrollView, can_focus=True):
 
     def action_choose(self, step: int) -> None:
         """Select the column to sort by, to the left or to the right."""
-        names = [column.name for column in pair_columns(self.session) if column.is_sortable]
+        names = [column.name for column in pair_columns(self.session)]
         at = names.index(self._chosen) if self._chosen in names else 0
         self._chosen = names[(at + step) % len(names)]
         self._arrange()
@@ -259,7 +259,7 @@ class PairTable(ScrollView, can_focus=True):
 
     def _sort_at(self, x: int) -> None:
         for placed in self._placed:
-            if placed.left <= x <= placed.left + placed.width and placed.column.is_sortable:
+            if placed.left <= x <= placed.left + placed.width:
                 self._chosen = placed.column.name
                 self.action_sort()
                 return
