@@ -120,6 +120,10 @@ class Names:
             return None
         return name if name in self.kinds else self.aliases.get(name)
 
+    def short(self, full: str) -> str:
+        """Return the alias of a column, or its name if it has none."""
+        return next((alias for alias, name in self.aliases.items() if name == full and self.full(alias) == full), full)
+
     @property
     def usable_aliases(self) -> list[str]:
         """The aliases that are not ambiguous."""

@@ -17,6 +17,7 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Uses
 from prefscope.ledger.marks import Key, Mark, Marks
 from prefscope.ledger.scopes import load_scopes, save_scopes
+from prefscope.ledger.search import Needle
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import mean_of
@@ -135,6 +136,11 @@ class Session:
                 found = Uses()
             self._uses = self.expression, found
         return self._uses[1]
+
+    @property
+    def needles(self) -> tuple[Needle, ...]:
+        """What the scope's expression searches texts for, to be highlighted."""
+        return (*self.uses.needles, *map(Needle, self.uses.contained))
 
     def is_valid(self, expression: str) -> bool:
         """Return whether an expression can be evaluated with the columns of this view."""

@@ -151,7 +151,7 @@ def _need(column: PairColumn, wanted: Collection[str]) -> int:
 
 def short_name(names: Names, full: str) -> str:
     """Return the alias of a column, or its name if it has none."""
-    return next((alias for alias, name in names.aliases.items() if name == full and names.full(alias) == full), full)
+    return names.short(full)
 
 
 def heading(placed: Placed, session: Session) -> str:
