@@ -41,9 +41,8 @@ def read_filter(text: str, parse: Callable[[str], object]) -> str:
         found = [*_split(text)]
         words = " ".join(one.needle.text for one in found if one.is_word)
         if not found or _MEANT.search(words):
-            raise FilterError(
-                error.what, error.text, error.start, error.stop, hint=f"{error.hint} {IN_QUOTES}".strip()
-            ) from None
+            hint = f"{error.hint} {IN_QUOTES}".strip() if error.what.startswith("There is no column") else error.hint
+            raise FilterError(error.what, error.text, error.start, error.stop, hint=hint) from None
         return " and ".join(_call(text, one) for one in found)
     return text
 

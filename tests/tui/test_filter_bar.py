@@ -282,6 +282,17 @@ def test_the_beginning_of_an_expression_is_not_kept_as_a_search(shown: Terminal)
     assert session_of(shown).order.size == 4
 
 
+def test_the_cursor_returns_to_its_pair_when_it_matches_again(shown: Terminal) -> None:
+    shown.press("escape", "j", "j", "/")
+    session = session_of(shown)
+    shown.type("margin")  # no pair has this word
+    shown.type(" > -1")
+    assert session.order.tolist() == [0, 1, 2]
+    assert session.position == 2
+    shown.type("0")
+    assert session.position == 2
+
+
 def test_an_invalid_pattern_is_underlined_where_it_is_wrong(shown: Terminal) -> None:
     shown.type("re:(a")
     assert "This pattern is invalid: missing )" in shown.text

@@ -56,7 +56,10 @@ def candidates(before: str, session: Session) -> list[Candidate]:
         counts = _choice_counts(session, call[1])
         choices = [choice for choice in CHOICES[call[1]] if choice.startswith(call[2])]
         choices.sort(key=lambda choice: -counts.get(choice, 0))
-        return [Candidate(f"{choice})", len(call[2]), _pairs(counts.get(choice))) for choice in choices]
+        return [
+            Candidate(f"{choice})", len(call[2]), number_of(counts[choice]) if choice in counts else "")
+            for choice in choices
+        ]
     if (value := _VALUE.search(before)) is not None and (found_values := [*_values(value, session)]):
         return found_values
     word = _WORD.search(before)
@@ -90,7 +93,7 @@ def _values(found: re.Match[str], session: Session) -> Iterator[Candidate]:
     for value, count in begin or [one for one in counts if typed in one[0].casefold()]:
         if visible(value) == value:
             written = re.sub(r'(["\\])', r"\\\1", value)
-            yield Candidate(f'"{written}"', len(found["typed"]), _pairs(count))
+            yield Candidate(f'"{written}"', len(found["typed"]), number_of(count))
 
 
 def _choice_counts(session: Session, function: str) -> Mapping[str, int]:
@@ -102,8 +105,9 @@ def _choice_counts(session: Session, function: str) -> Mapping[str, int]:
     return {}
 
 
-def _pairs(count: int | None) -> str:
-    return "" if count is None else f"{count:,} pair{'' if count == 1 else 's'}"
+def number_of(count: int) -> str:
+    """Return a number of pairs in words."""
+    return f"{count:,} pair{'' if count == 1 else 's'}"
 
 
 def _detail(name: str, session: Session) -> str:

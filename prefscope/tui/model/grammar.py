@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prefscope.ledger.column_values import flag_counts, value_counts
 from prefscope.report.visible import visible
+from prefscope.tui.model.completion import number_of
 from prefscope.tui.model.session import Session
 
 _PLAIN = re.compile(r"[\w .,-]{1,24}")
@@ -27,25 +28,25 @@ def grammar(session: Session) -> dict[str, list[Example]]:
     number = names.short("margins") if session.ledger.has_reference else names.short("policy_chosen_logps")
     topics = {
         "search the texts: prompt, chosen, rejected": [
-            Example("python list", "both words, in any order; case does not matter"),
+            Example("python list", "both words, in upper or lower case"),
             Example('"the answer is"', "the exact phrase"),
-            Example(r"re:def \w+\(", "a regular expression (RE2), up to the end of the line"),
+            Example(r"re:def \w+\(", "a regular expression, to the end"),
         ],
         "compare": [
             Example(f"{number} < 0", "also <= > >= == !="),
             Example(f"-1 < {number} < 1", "between two numbers"),
-            Example(f"{chosen} > 1.5 * {rejected}", "calculate with + - * / abs( )"),
-            Example('prompt ~ "python"', "one column contains a text; !~ does not"),
+            Example(f"{chosen} > 1.5 * {rejected}", "with + - * / and abs( )"),
+            Example('prompt ~ "python"', "prompt contains it; !~ does not"),
             *_of_values(session),
         ],
         "combine": [
-            Example(f"{number} < 0 and not ({chosen} > 100 or {rejected} > 100)", "and, or, not, brackets"),
-            Example(f'has("python") and {number} < 0', "search the texts in an expression"),
-            Example(r'matches("pyth.n|java\\b")', "the same for a regular expression"),
+            Example(f"{number} < 0 and not {chosen} > 100", "and, or, not, ( )"),
+            Example(f'has("python") and {number} < 0', "a search within an expression"),
+            Example(r'matches("pyth.n|java\\b")', "a regular expression"),
         ],
         "pick": [
-            *(Example(f"flag({flag})", f"{count:,} pairs") for flag, count in flag_counts(session.view).most_common(2)),
-            Example("lint(contradictions)", "what a check of prefscope lint finds"),
+            *(Example(f"flag({flag})", number_of(count)) for flag, count in flag_counts(session.view).most_common(2)),
+            Example("lint(contradictions)", "what prefscope lint finds"),
             Example("mark(drop)", "keep, drop, swap, note or any"),
             Example('mark == "drop" or mark == ""', "the same as a column"),
             *(Example(f"@{name}", visible(text)) for name, text in session.scopes.items()),
@@ -66,7 +67,7 @@ def _of_values(session: Session) -> list[Example]:
             name = column if re.fullmatch(r"[^\W\d]\w*", column) else f"`{column}`"
             (first, count), (second, other) = plain[:2]
             return [
-                Example(f'{name} == "{first}"', f"{count:,} pairs"),
-                Example(f'{name} in ("{first}", "{second}")', f"{count + other:,} pairs; also not in ( )"),
+                Example(f'{name} == "{first}"', number_of(count)),
+                Example(f'{name} in ("{first}", "{second}")', f"{number_of(count + other)}; also not in ( )"),
             ]
     return []

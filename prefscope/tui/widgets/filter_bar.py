@@ -62,6 +62,8 @@ class FilterBar(Vertical):
         self._applied = session.expression
         self._before_search: str | None = None
         """The scope before the words in the input field were searched for; None if they were not."""
+        self._position: int | None = None
+        """Position of the pair that the cursor was on when the user began to type: it returns there if it can."""
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -149,6 +151,8 @@ class FilterBar(Vertical):
     def _set(self, expression: str) -> None:
         self._applied = expression
         if expression != self.session.expression:
+            self._position = self.session.position if self._position is None else self._position
+            self.session.position = self._position
             self.session.set_filter(expression)
             self.post_message(SessionChanged())
 
@@ -218,8 +222,9 @@ class FilterBar(Vertical):
             self.input.cursor_position = len(example)
 
     def on_descendant_blur(self, _: DescendantBlur) -> None:
-        """Close the list of completions."""
+        """Close the list of completions; from here on, the cursor stays where it is."""
         self.input.close_list()
+        self._position = None
 
     @on(FilterInput.Left)
     def _leave(self) -> None:

@@ -36,8 +36,8 @@ class PairTable(ScrollView, can_focus=True):
         Binding("up,k", "move(-1)", "Previous pair", show=False, id="pairs-up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="pairs-page-down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="pairs-page-up"),
-        Binding("],ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
-        Binding("[,ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
+        Binding("right_square_bracket,ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
+        Binding("left_square_bracket,ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
         Binding("V", "range", "Range", show=False, id="pairs-range"),
         Binding("shift+down", "extend(1)", "Extend the range down", show=False, id="pairs-extend-down"),
         Binding("shift+up", "extend(-1)", "Extend the range up", show=False, id="pairs-extend-up"),
@@ -187,9 +187,15 @@ class PairTable(ScrollView, can_focus=True):
         return segments
 
     def _prompt(self, position: int, width: int) -> str:
-        """Return the beginning of a prompt, or an ellipsis until it is read."""
+        """Return the beginning of a prompt, or the part with the first hit; an ellipsis until it is read."""
         text = self._prompts.get(position)
-        return fit("…" if text is None else one_line(without_roles(text)), width)
+        if text is None:
+            return fit("…", width)
+        line = one_line(without_roles(text))
+        found = hits(line, self.session.needles)[:1] if self.session.needles else []
+        if found and found[0][1] >= width:
+            line = f"…{line[max(found[0][0] - width // 4, 0) :]}"
+        return fit(line, width)
 
     def _highlighted(self, text: str, base: Style) -> Iterator[Segment]:
         """Yield a text with what the scope searches for in reverse."""
