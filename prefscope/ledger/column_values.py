@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from prefscope.flags import split_flags
 from prefscope.ledger.columns import TEXTS
@@ -13,9 +14,12 @@ from prefscope.ledger.view import View
 
 FEW = 50
 """A column with more distinct values is not listed."""
+SAMPLE = 2000
+"""Pairs whose values are read to see whether there are few."""
 SHOWN = 6
 LONGEST = 40
 """Characters of a value that are shown."""
+_COUNTS: WeakKeyDictionary[View, dict[str, list[tuple[str, int]]]] = WeakKeyDictionary()
 _UNREAD = frozenset(column.name for column in TEXTS)
 
 
@@ -26,6 +30,20 @@ def value_counts(view: View, column: str) -> list[tuple[str, int]]:
     """
     if column in _UNREAD or view.names.kinds[column] != "text":
         return []
+    if column in view.marked_names:  # marks change
+        return Counter(view.column(column).tolist()).most_common(FEW)
+    known = _COUNTS.setdefault(view, {})
+    if column not in known:
+        known[column] = _counted(view, column)
+    return known[column]
+
+
+def _counted(view: View, column: str) -> list[tuple[str, int]]:
+    """Count values; of a column with many, only a sample is read."""
+    if column in view.ledger.extra_columns:
+        sample = {value for group in view.ledger.read([column], SAMPLE) for value in group[column]}
+        if len(sample) > FEW:
+            return []
     counts = Counter(view.column(column).tolist())
     return counts.most_common() if len(counts) <= FEW else []
 

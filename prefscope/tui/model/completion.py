@@ -22,6 +22,7 @@ FUNCTION_MEANINGS: Mapping[str, str] = {
     "matches": "prompt, chosen or rejected matches a pattern",
 }
 KINDS: Mapping[str, str] = {"number": "number", "text": "text", "truth": "condition"}
+_MEANINGS = {column.name: column.meaning for column in (*all_columns(), *MARKED)}
 _WORD = re.compile(r"(?<![@\w])\w*\Z")
 _PLAIN = re.compile(r"[^\W\d]\w*")
 _CALL = re.compile(r"\b(\w+)\(\s*(\w*)\Z")
@@ -64,11 +65,7 @@ def candidates(before: str, session: Session) -> list[Candidate]:
         return found_values
     word = _WORD.search(before)
     stem = word[0] if word else ""
-    details = {name: _detail(name, session) for name in (*session.view.names.aliases, *session.view.names.kinds)}
-    return [
-        Candidate(name, len(stem), details.get(name.strip("`")) or FUNCTION_MEANINGS.get(name.rstrip("("), ""))
-        for name in completions(stem, session.view.names)
-    ]
+    return [Candidate(name, len(stem), _detail(name, session)) for name in completions(stem, session.view.names)]
 
 
 def completions(stem: str, names: Names) -> list[str]:
@@ -111,14 +108,15 @@ def number_of(count: int) -> str:
 
 
 def _detail(name: str, session: Session) -> str:
-    """Return the kind of a column and what it is."""
+    """Return what a function does, or the kind of a column and what it is."""
+    if name.endswith("("):
+        return FUNCTION_MEANINGS[name.removesuffix("(")]
     names = session.view.names
-    full = names.full(name)
+    full = names.full(name.strip("`"))
     if full is None:
         return ""
-    meanings = {column.name: column.meaning for column in (*all_columns(), *MARKED)}
     own = "from the data set" if full in session.ledger.extra_columns else ""
-    return f"{KINDS[names.kinds[full]]:<10}{own or meanings.get(full, '')}"
+    return f"{KINDS[names.kinds[full]]:<10}{own or _MEANINGS.get(full, '')}"
 
 
 def replaced(before: str, candidate: Candidate) -> str:

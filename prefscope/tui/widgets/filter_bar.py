@@ -84,6 +84,7 @@ class FilterBar(Vertical):
         """Update the input field if the session's filter was changed elsewhere, and the number of matching pairs."""
         if self._applied != self.session.expression:
             self._cancel()
+            self.workers.cancel_group(self, "search")
             self._applied = self.session.expression
             self._before_search = None
             with self.input.prevent(Input.Changed):

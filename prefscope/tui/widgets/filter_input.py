@@ -28,6 +28,11 @@ class FilterInput(Input):
         Binding("escape", "leave", "Back to the pairs", id="filter-leave"),
     ]
 
+    HELP = (
+        'Words and `"phrases"` are searched for in prompt, chosen and rejected, `re:` begins a regular expression. '
+        "Expressions such as `margin < 0 and not flag(truncated)` select pairs by their columns. `?` shows examples."
+    )
+
     class Left(Message):
         """The user left the input field."""
 

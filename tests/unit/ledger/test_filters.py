@@ -224,6 +224,19 @@ def test_the_spellings_of_other_languages_match_the_same_pairs(expression: str) 
     assert matching(capitals) == matching(expression)
 
 
+@given(_CONDITIONS)
+def test_an_expression_matches_the_pairs_for_which_python_finds_it_true(expression: str) -> None:
+    python = expression.replace('prompt ~ "python"', '("python" in prompt)').replace("`my score`", "my_score")
+    expected = []
+    for at in range(4):
+        pair = {name.replace(" ", "_"): values[at] for name, values in PAIRS.columns.items()}
+        pair |= {"margin": pair["margins"], "len_c": pair["chosen_num_tokens"], "len_r": pair["rejected_num_tokens"]}
+        pair |= {"prompt": pair["prompt"].casefold(), "true": True, "truncated": at in {0, 3}, "flag": bool, "abs": abs}
+        with np.errstate(all="ignore"):
+            expected += [at] if eval(python, {"__builtins__": {}}, pair) else []  # noqa: S307 (our own expressions)
+    assert matching(expression) == expected
+
+
 def test_division_by_zero_is_not_an_error() -> None:
     assert matching("len_c / len_r == 1") == [1]
 
