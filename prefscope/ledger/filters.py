@@ -36,6 +36,7 @@ from prefscope.ledger.columns import FILTER_TRUTHS
 from prefscope.ledger.filter_functions import CHOICES, FUNCTIONS, INSTEAD, SEARCHES
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
 from prefscope.ledger.names import Kind, Names
+from prefscope.ledger.plain_search import written
 from prefscope.ledger.search import Needle, problem_of
 
 __all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "Uses", "parse_filter"]
@@ -197,6 +198,8 @@ class _Parser:
     def _expect(self, part: _Part, kind: Kind, hint: str = "") -> _Part:
         if part.kind != kind:
             problem = f"This is {KIND_WORDS[part.kind]}, but {KIND_WORDS[kind]} is needed"
+            if part.literal and kind == "truth":
+                hint = f"Search for it: {written(Needle(part.literal))}."
             self._fail(problem, part.start, part.stop, hint)
         return part
 

@@ -178,6 +178,11 @@ def test_an_expression_matches_the_expected_pairs(expression: str, expected: lis
         ('prompt LIKE "a%"', "LIKE", 'Write prompt ~ "python"'),
         ('prompt contains "a"', "contains", 'Write prompt ~ "python"'),
         ("margin between 0 and 1", "between", "Write 0 < margin < 1."),
+        (
+            '"python" and checked',
+            '"python"',
+            'This is a text, but a condition is needed. Search for it: has("python").',
+        ),
         ("has(python)", "python", 'A text to search for is expected here. Put it in quotes: has("python").'),
         ('has("")', '""', "A text to search for is expected here"),
         ('matches("(a")', '"(a"', "This pattern is invalid: missing )"),
