@@ -19,7 +19,7 @@ from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the che
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
 from prefscope.events import Planned
 from prefscope.flags import FLAGS
-from prefscope.ledger.columns import COLLISIONS, DERIVED, STORED, TAILS, TEXTS, TOKENS, Column
+from prefscope.ledger.columns import COLLISIONS, DERIVED, MARKED, STORED, TAILS, TEXTS, TOKENS, Column
 from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the doctor's checks)
 from prefscope.pipeline.doctor.verdict import CHECKS as DOCTOR_CHECKS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
@@ -208,6 +208,7 @@ def named(some: Iterable[tuple[str, str]], header: Sequence[str]) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "symbols": symbols,
     "stored columns": lambda: columns(STORED),
+    "mark columns": lambda: columns(MARKED),
     "text columns": lambda: columns(TEXTS),
     "token columns": lambda: columns(TOKENS),
     "columns of losses": lambda: columns((*TAILS, *COLLISIONS)),

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from prefscope.errors import UsageError
+from prefscope.ledger.column_values import never
 from prefscope.ledger.marks import load_marks
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
@@ -45,7 +46,10 @@ def only(ledger: Ledger, preferences: PreferenceSettings, where: str | None) -> 
     """
     if where is None:
         return ledger
-    found = ledger.only(View(ledger, preferences).filter(where), where)
+    view = View(ledger, preferences)
+    found = ledger.only(view.filter(where), where)
+    for note in never(view, view.parse(where)):
+        sys.stderr.write(f"note: {visible(note)}\n")
     sys.stderr.write(f"{found.num_pairs:,} of {ledger.num_pairs:,} pairs match {visible(where)}\n")
     return found
 

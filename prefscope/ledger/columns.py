@@ -77,6 +77,11 @@ COLLISIONS = (
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
 """Normaliser of WPO, only in ledgers that were scored with --loss wpo."""
+MARKED = (
+    Column("mark", "text", "your decision about the pair: keep, drop or swap; empty if none"),
+    Column("note", "text", "your note on the pair"),
+)
+"""Decisions and notes of the user, stored beside the ledger (marks.py). A data set may have a column `note`, too."""
 NUM_TOKENS = ("chosen_num_tokens", "rejected_num_tokens")
 
 DERIVED = {

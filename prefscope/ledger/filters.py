@@ -7,59 +7,42 @@
     any        := all ("or" all)*
     all        := truth ("and" truth)*
     truth      := "not" truth | comparison
-    comparison := sum (("<" | "<=" | ">" | ">=" | "==" | "=" | "!=" | "~" | "!~") sum)*
+    comparison := sum (("<" | "<=" | ">" | ">=" | "==" | "!=" | "~" | "!~") sum | ["not"] "in" list)*
+    list       := "(" sum ("," sum)* ")"
     sum        := product (("+" | "-") product)*
     product    := factor (("*" | "/") factor)*
     factor     := "-" factor | number | "text" | column | `column` | @scope | function "(" argument ")" | "(" any ")"
 
-Chained comparisons work as in Python. `~` tests whether a text contains another, ignoring case. Columns are referred to
-by their names or aliases (columns.py), or by the names of the data set's own columns (names.py). `@name` stands for an
-expression that a user has named (scopes.py). Comparisons with missing values are false. Only this grammar is evaluated,
+Chained comparisons work as in Python. `~` tests whether a text contains another, ignoring case; `has("python")`
+searches prompt, chosen and rejected, `matches("pyth.n")` searches them for an RE2 pattern (search.py). Columns are
+referred to by their names or aliases (columns.py), or by the names of the data set's own columns (names.py). `@name`
+stands for an expression that a user has named (scopes.py). Comparisons with missing values are false. The operators
+`&&`, `||`, `!`, `=`, `<>` and words in capitals mean what they mean in other languages. Only this grammar is evaluated,
 never Python code.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
-import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.flags import FLAGS
 from prefscope.ledger.columns import FILTER_TRUTHS
+from prefscope.ledger.filter_functions import CHOICES, FUNCTIONS, INSTEAD, SEARCHES
 from prefscope.ledger.lexemes import FilterError, Lexeme, lexemes_of
 from prefscope.ledger.names import Kind, Names
+from prefscope.ledger.plain_search import written
+from prefscope.ledger.search import Needle, problem_of
 
-__all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "parse_filter"]
+__all__ = ["Filter", "FilterError", "Kind", "Names", "Source", "Uses", "parse_filter"]
 
 Values: TypeAlias = Any
 """An array with one value per pair, or a single value for all pairs."""
-MARKS = ("any", "keep", "drop", "swap", "note")
-LINT_CHECKS = (
-    "duplicate_pairs",
-    "contradictions",
-    "chosen_and_rejected",
-    "duplicate_prompts",
-    "near_duplicate_pairs",
-    "near_duplicate_prompts",
-    "leaked_prompts",
-    "telling_phrase",
-    "identical_responses",
-    "empty_responses",
-    "repeated_prompt",
-    "templated_text",
-    "role_order",
-    "encoding_damage",
-    "white_space",
-    "length_bias",
-)
-"""The checks of `prefscope lint`, except `bad_rows`. Their modules are only imported when a filter uses one."""
-CHOICES: Mapping[str, Collection[str]] = {"flag": FLAGS, "mark": MARKS, "lint": LINT_CHECKS}
-"""Valid arguments of the functions that take a word."""
 WORDS = frozenset({"and", "or", "not"})
 KIND_WORDS: Mapping[Kind, str] = {"number": "a number", "text": "a text", "truth": "a condition"}
 
@@ -79,6 +62,32 @@ class Source(Protocol):
     def linted(self, check: str) -> NDArray[np.bool_]:
         """Return which pairs a lint check has found."""
 
+    def searched(self, needle: Needle) -> NDArray[np.bool_]:
+        """Return which pairs have a text or pattern in their prompt, chosen or rejected response."""
+
+
+@dataclass(slots=True)
+class Uses:
+    """What an expression refers to."""
+
+    columns: set[str] = field(default_factory=set)
+    """Full names of columns."""
+    functions: set[str] = field(default_factory=set)
+    needles: list[Needle] = field(default_factory=list)
+    """What `has` and `matches` search for, in the order of the expression."""
+    values: list[tuple[str, str]] = field(default_factory=list)
+    """Texts with which text columns are compared by ==, != or in: pairs of column and text."""
+    contained: list[str] = field(default_factory=list)
+    """Texts that `~` looks for in columns."""
+
+    def add(self, other: Uses) -> None:
+        """Add what another expression refers to."""
+        self.columns |= other.columns
+        self.functions |= other.functions
+        self.needles += other.needles
+        self.values += other.values
+        self.contained += other.contained
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -86,6 +95,7 @@ class Filter:
 
     text: str
     evaluate: Callable[[Source], Values]
+    uses: Uses = field(default_factory=Uses)
 
     def mask(self, source: Source, size: int) -> NDArray[np.bool_]:
         """Return which pairs match. Shape (size,)."""
@@ -112,7 +122,8 @@ def parse_filter(text: str, names: Names, scopes: Mapping[str, str] | None = Non
     if not text.strip():
         return Filter(text, lambda _: True)
     try:
-        return Filter(text, _Parser(text, names, scopes or {}).parse())
+        parser = _Parser(text, names, scopes or {})
+        return Filter(text, parser.parse(), parser.uses)
     except RecursionError:
         raise _too_deep(text) from None
 
@@ -129,6 +140,10 @@ class _Part:
     start: int
     stop: int
     evaluate: Callable[[Source], Values]
+    column: str = ""
+    """Full name of the column, if the part is nothing but a column."""
+    literal: str | None = None
+    """The text, if the part is nothing but a text in quotes."""
 
 
 _ORDER: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -137,9 +152,9 @@ _ORDER: Mapping[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "==": operator.eq,
-    "=": operator.eq,
     "!=": operator.ne,
 }
+_LIST = 'Write category in ("a", "b").'
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
     "-": np.subtract,
@@ -155,8 +170,15 @@ class _Parser:
         self.text = text
         self.names = names
         self.scopes = scopes
-        self.lexemes = [*lexemes_of(text)]
+        self.uses = Uses()
+        self.lexemes = [*map(self._spelled, lexemes_of(text))]
         self.at = 0
+
+    def _spelled(self, lexeme: Lexeme) -> Lexeme:
+        """Return a word of the language in lower case, unless a column has its name."""
+        plain = lexeme.text.lower()
+        is_word = lexeme.kind == "name" and plain in {*WORDS, "in", *FILTER_TRUTHS}
+        return replace(lexeme, text=plain) if is_word and self.names.full(lexeme.text) is None else lexeme
 
     @property
     def next(self) -> Lexeme:
@@ -176,6 +198,8 @@ class _Parser:
     def _expect(self, part: _Part, kind: Kind, hint: str = "") -> _Part:
         if part.kind != kind:
             problem = f"This is {KIND_WORDS[part.kind]}, but {KIND_WORDS[kind]} is needed"
+            if part.literal and kind == "truth":
+                hint = f"Search for it: {written(Needle(part.literal))}."
             self._fail(problem, part.start, part.stop, hint)
         return part
 
@@ -216,19 +240,46 @@ class _Parser:
             link = self._compared(left, sign, right)
             whole = link if whole is None else _combined("truth", whole, link, np.logical_and)
             left = right
+        is_negated = self.next.text == "not" and self.lexemes[self.at + 1].text == "in"
+        self.at += is_negated
+        if word := self._take("in"):
+            link = self._member(left, word, is_negated=is_negated)
+            whole = link if whole is None else _combined("truth", whole, link, np.logical_and)
+        if self.next.kind == "name" and (hint := INSTEAD.get(self.next.text.lower(), "")):
+            self._fail(f"There is no operator {self.next.text}", self.next.start, self.next.stop, hint)
         return whole or left
+
+    def _member(self, left: _Part, word: Lexeme, *, is_negated: bool) -> _Part:
+        """Parse a list of values, and test whether a column has one of them."""
+        opening = self._take("(")
+        if opening is None:
+            self._fail("A list of values is expected here", self.next.start, self.next.stop, _LIST)
+        links = [self._compared(left, replace(word, text="=="), self._sum())]
+        while self._take(","):
+            links.append(self._compared(left, replace(word, text="=="), self._sum()))
+        closing = self._close(opening)
+
+        def evaluate(source: Source) -> Values:
+            found = functools.reduce(np.logical_or, (link.evaluate(source) for link in links))
+            return np.logical_not(found) if is_negated else found
+
+        return _Part("truth", left.start, closing.stop, evaluate)
 
     def _compared(self, left: _Part, sign: Lexeme, right: _Part) -> _Part:
         """Parse one comparison of a chain."""
         if sign.text in {"~", "!~"}:
             self._expect(left, "text", '~ searches a text for another: prompt ~ "python".')
             self._expect(right, "text", 'Put the text in quotes: prompt ~ "python".')
+            self.uses.contained += [right.literal] if right.literal and sign.text == "~" else []
             return _combined("truth", left, right, _contains if sign.text == "~" else _does_not_contain)
         if left.kind != right.kind:
             problem = f"{KIND_WORDS[left.kind].capitalize()} cannot be compared with {KIND_WORDS[right.kind]}"
             self._fail(problem, left.start, right.stop)
-        if left.kind != "number" and sign.text not in {"==", "=", "!="}:
+        if left.kind != "number" and sign.text not in {"==", "!="}:
             self._fail(f"{sign.text} only works with numbers", sign.start, sign.stop, "Use ==, != or ~.")
+        for one, other in ((left, right), (right, left)):
+            if one.column and other.literal is not None:
+                self.uses.values.append((one.column, other.literal))
         return _combined("truth", left, right, _ORDER[sign.text])
 
     def _sum(self) -> _Part:
@@ -268,6 +319,8 @@ class _Parser:
 
     def _close(self, opening: Lexeme) -> Lexeme:
         closing = self._take(")")
+        if closing is None and self.next.text == ",":
+            self._fail("A list can only follow in", opening.start, self.next.stop, _LIST)
         if closing is None:
             self._fail("This bracket is not closed", opening.start, opening.stop)
         return closing
@@ -288,7 +341,8 @@ class _Parser:
             if lexeme.text not in self.names.ambiguous:
                 hint = f'{hint} Texts must be in quotes: "{lexeme.text}".'.strip()
             self._fail(what, lexeme.start, lexeme.stop, hint)
-        return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name))
+        self.uses.columns.add(name)
+        return _Part(self.names.kinds[name], lexeme.start, lexeme.stop, lambda source: source.column(name), column=name)
 
     def _scope(self, lexeme: Lexeme) -> _Part:
         """Parse the expression that a name stands for; it cannot refer to itself."""
@@ -302,16 +356,20 @@ class _Parser:
             found = parse_filter(expression, self.names, others)
         except FilterError as error:
             self._fail(f"The scope @{lexeme.text} ({expression}) fails: {error.what}", lexeme.start - 1, lexeme.stop)
+        self.uses.add(found.uses)
         return _Part("truth", lexeme.start - 1, lexeme.stop, found.evaluate)
 
     def _call(self, function: Lexeme) -> _Part:
+        self.uses.functions.add(function.text)
         if function.text == "abs":
             part = self._expect(self._sum(), "number")
             closing = self._close(function)
             return _Part("number", function.start, closing.stop, lambda source: np.abs(part.evaluate(source)))
+        if function.text in SEARCHES:
+            return self._search(function)
         choices = CHOICES.get(function.text)
         if choices is None:
-            hint = "The functions are abs, flag, lint and mark."
+            hint = f"The functions are {', '.join(FUNCTIONS[:-1])} and {FUNCTIONS[-1]}."
             self._fail(f"There is no function {function.text}", function.start, function.stop, hint)
         argument = self.next
         wanted = argument.text.strip("\"'")
@@ -322,6 +380,20 @@ class _Parser:
         closing = self._close(function)
         pick = _FUNCTIONS[function.text]
         return _Part("truth", function.start, closing.stop, lambda source: pick(source, wanted))
+
+    def _search(self, function: Lexeme) -> _Part:
+        """Parse the argument of a function that searches the texts."""
+        argument = self.next
+        if argument.kind != "text" or not argument.value:
+            hint = f'Put it in quotes: {function.text}("python").'
+            self._fail("A text to search for is expected here", argument.start, argument.stop, hint)
+        needle = Needle(argument.value, SEARCHES[function.text])
+        if needle.is_pattern and (problem := problem_of(needle.text)):
+            self._fail(f"This pattern is invalid: {problem[0]}", argument.start, argument.stop)
+        self.at += 1
+        self.uses.needles.append(needle)
+        closing = self._close(function)
+        return _Part("truth", function.start, closing.stop, lambda source: source.searched(needle))
 
 
 _FUNCTIONS: Mapping[str, Callable[[Source, str], NDArray[np.bool_]]] = {
@@ -337,8 +409,8 @@ def _number(lexeme: Lexeme) -> _Part:
 
 
 def _text(lexeme: Lexeme) -> _Part:
-    text = re.sub(r"\\(.)", r"\1", lexeme.text[1:-1])
-    return _Part("text", lexeme.start, lexeme.stop, lambda _: text)
+    text = lexeme.value
+    return _Part("text", lexeme.start, lexeme.stop, lambda _: text, literal=text)
 
 
 def _combined(kind: Kind, left: _Part, right: _Part, join: Callable[[Any, Any], Any]) -> _Part:

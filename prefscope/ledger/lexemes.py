@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prefscope.errors import UsageError
@@ -14,10 +14,25 @@ _LEXEMES = re.compile(
         |`(?P<quoted>[^`]+)`
         |@(?P<scope>\w+)
         |(?P<name>[^\W\d]\w*)
-        |(?P<sign><=|>=|==|!=|!~|[-+*/()<>=~,])
+        |(?P<sign><=|>=|<>|==|!=|!~|&&|\|\||[-+*/()<>=~,!])
         |(?P<end>$))""",
     re.VERBOSE,
 )
+_SPELLINGS: Mapping[str, str] = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "=": "=="}
+"""Signs of other languages, as they are written here."""
+_INSTEAD: Mapping[str, str] = {
+    "&": "Write and.",
+    "|": "Write or.",
+    "^": "Write a product: margin * margin.",
+    "%": "There is no remainder or percentage: write 0.05 for 5%.",
+    "[": 'Lists are in round brackets: category in ("a", "b").',
+    "{": 'Lists are in round brackets: category in ("a", "b").',
+    ";": "Join conditions with and, or.",
+    "“": 'Texts are in straight quotes: "python".',
+    "„": 'Texts are in straight quotes: "python".',
+    "«": 'Texts are in straight quotes: "python".',
+}
+"""What to write instead of signs that are not part of the language."""
 
 
 class FilterError(UsageError):
@@ -41,9 +56,14 @@ class Lexeme:
     start: int
     stop: int
 
+    @property
+    def value(self) -> str:
+        """The content of a text, without quotes and escapes."""
+        return re.sub(r"\\(.)", r"\1", self.text[1:-1])
+
 
 def lexemes_of(text: str) -> Iterator[Lexeme]:
-    """Yield the lexemes of an expression; the last one is of kind `end`.
+    """Yield the lexemes of an expression; the last one is of kind `end`. Signs of other languages are translated.
 
     Raises:
         FilterError: If a character is not part of the language, or a text is not closed.
@@ -54,7 +74,8 @@ def lexemes_of(text: str) -> Iterator[Lexeme]:
         if found is None:
             start = len(text) - len(text[position:].lstrip())
             what = "This quote is not closed" if text[start] in "\"'`" else "This is not valid here"
-            raise FilterError(what, text, start, len(text))
+            raise FilterError(what, text, start, len(text), hint=_INSTEAD.get(text[start], ""))
         kind = str(found.lastgroup)
-        yield Lexeme(kind, found[kind], found.start(kind), found.end())
+        content = _SPELLINGS.get(found[kind], found[kind]) if kind == "sign" else found[kind]
+        yield Lexeme(kind, content, found.start(kind), found.end())
         position = found.end()

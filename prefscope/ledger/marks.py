@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -47,7 +47,10 @@ class Marks:
     def __init__(self, path: Path, marks: Mapping[Key, Mark] | None = None) -> None:
         self.path = path
         self._marks = dict(marks or {})
-        self._undo_stack: list[tuple[Key, Mark]] = []
+        self._undo_stack: list[Mapping[Key, Mark]] = []
+        """Previous marks of the pairs of each change."""
+        self.generation = 0
+        """Incremented with every change."""
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -59,47 +62,62 @@ class Marks:
         """Return a pair's mark, or an empty mark."""
         return self._marks.get(key, EMPTY)
 
-    def change(self, key: Key, mark: Mark) -> None:
-        """Set a pair's mark and save it; an empty mark removes it.
+    def change(self, marks: Mapping[Key, Mark]) -> None:
+        """Set the marks of some pairs and save them; an empty mark removes one. One `undo` takes all of them back.
 
         Raises:
-            ResourceError: If the file cannot be written; the mark is then unchanged.
+            ResourceError: If the file cannot be written; the marks are then unchanged.
         """
-        previous = self.of(key)
-        self._put(key, mark)
-        try:
-            self._save()
-        except ResourceError:
-            self._put(key, previous)
-            raise
-        self._undo_stack.append((key, previous))
+        previous = {key: self.of(key) for key in marks}
+        self._replace(marks, previous)
+        self._undo_stack.append(previous)
 
-    def undo(self) -> Key | None:
-        """Undo the last change and return its pair, or None if there is nothing to undo.
+    def undo(self) -> int:
+        """Undo the last change and return the number of its pairs; 0 if there is nothing to undo.
 
         Raises:
             ResourceError: If the file cannot be written; nothing is then undone.
         """
         if not self._undo_stack:
-            return None
-        key, previous = self._undo_stack[-1]
-        later = self.of(key)
-        self._put(key, previous)
-        try:
-            self._save()
-        except ResourceError:
-            self._put(key, later)
-            raise
+            return 0
+        previous = self._undo_stack[-1]
+        self._replace(previous, {key: self.of(key) for key in previous})
         self._undo_stack.pop()
-        return key
+        return len(previous)
+
+    def places(self, ledger: Ledger) -> Iterator[tuple[int, Mark]]:
+        """Yield the positions of the marked pairs of a ledger, with their marks."""
+        positions = ledger.find({pair_id for pair_id, _ in self._marks}) if self._marks else np.zeros(0, dtype=np.int64)
+        for position, key in zip(positions.tolist(), ledger.ids_at(positions), strict=True):
+            if key in self._marks:
+                yield position, self._marks[key]
 
     def mask(self, ledger: Ledger, kind: str) -> NDArray[np.bool_]:
         """Return which pairs of a ledger have a certain decision, a `note`, or `any` mark. Shape (num_pairs,)."""
-        wanted = {key for key, mark in self if _is(mark, kind)}
-        if not wanted:
-            return np.zeros(ledger.num_pairs, dtype=np.bool_)
-        ids, occurrences = ledger.stored["pair_id"].tolist(), ledger.occurrences.tolist()
-        return np.array([key in wanted for key in zip(ids, occurrences, strict=True)], dtype=np.bool_)
+        found = np.zeros(ledger.num_pairs, dtype=np.bool_)
+        found[[position for position, mark in self.places(ledger) if _is(mark, kind)]] = True
+        return found
+
+    def column(self, ledger: Ledger, name: str) -> NDArray[Any]:
+        """Return the column `mark` or `note` of a ledger: texts, empty for pairs without one. Shape (num_pairs,)."""
+        values = np.full(ledger.num_pairs, "", dtype=object)
+        for position, mark in self.places(ledger):
+            values[position] = mark.note if name == "note" else mark.decision or ""
+        return values
+
+    def _replace(self, marks: Mapping[Key, Mark], previous: Mapping[Key, Mark]) -> None:
+        """Set marks and save them, or set the previous ones again if they cannot be saved."""
+        self._set(marks)
+        try:
+            self._save()
+        except ResourceError:
+            self._set(previous)
+            raise
+        self.generation += 1
+
+    def _set(self, marks: Mapping[Key, Mark]) -> None:
+        for key, mark in marks.items():
+            self._put(key, mark)
 
     def _put(self, key: Key, mark: Mark) -> None:
         if mark.is_empty:
@@ -109,7 +127,10 @@ class Marks:
 
     def _save(self) -> None:
         """Write the file atomically; it is deleted with the last mark."""
-        rows = [{"pair_id": pair_id, "occurrence": at, **asdict(mark)} for (pair_id, at), mark in self]
+        rows = [
+            {"pair_id": pair_id, "occurrence": at, "decision": mark.decision, "note": mark.note}
+            for (pair_id, at), mark in self
+        ]
         try:
             if not rows:
                 self.path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -26,6 +26,7 @@ from prefscope.preference.registry import ALIASES, LOSSES
 Kind: TypeAlias = Literal["number", "text", "truth"]
 SUFFIX = "_b"
 """Suffix of columns of the other run."""
+MARK, NOTE = "mark", "note"
 RENAMED = "renamed"
 """Key of a ledger's manifest: the original names of renamed columns of the data set."""
 
@@ -58,6 +59,17 @@ def carried_names(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def marked_names(own: Collection[str]) -> dict[str, str]:
+    """Return the names of the columns of decisions and notes beside a data set's own columns: `mark` and `note`.
+
+    The values say which of the two a name is: a data set's own `note` leaves `mark_note` to the user's notes.
+    """
+    name = NOTE
+    while name in own:
+        name = f"mark_{name}"
+    return {MARK: MARK, name: NOTE}
+
+
 def renamed(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the manifest's entry about renamed columns; empty if none were renamed."""
     changed = {column: name for column, name in names.items() if column != name}
@@ -69,14 +81,15 @@ def ambiguities(
 ) -> dict[str, tuple[str, ...]]:
     """Return the names that could mean prefscope's column or the data set's, each with its unambiguous alternatives.
 
-    Full names of prefscope's columns are not ambiguous: they always mean prefscope's.
+    Full names of prefscope's columns are not ambiguous: they always mean prefscope's. Only `mark` is, which was not a
+    column at first.
 
     Args:
         changed: The new names of renamed columns of the data set, by their original names.
         known: The full names of prefscope's columns.
         aliases: The full names of prefscope's columns by their aliases.
     """
-    full = {*known}
+    full = {*known} - {MARK}
     found = {}
     for column, carried in changed.items():
         if column not in full:
@@ -103,9 +116,13 @@ class Names:
 
     def full(self, name: str) -> str | None:
         """Return the full name of a column, or None if the name is unknown or ambiguous."""
-        if name in self.kinds:
-            return name
-        return None if name in self.ambiguous else self.aliases.get(name)
+        if name in self.ambiguous:
+            return None
+        return name if name in self.kinds else self.aliases.get(name)
+
+    def short(self, full: str) -> str:
+        """Return the alias of a column, or its name if it has none."""
+        return next((alias for alias, name in self.aliases.items() if name == full and self.full(alias) == full), full)
 
     @property
     def usable_aliases(self) -> list[str]:
@@ -117,6 +134,8 @@ class Names:
         if name in self.ambiguous:
             *ours, theirs = map(_spelled, self.ambiguous[name])
             hint = f"Write {ours[0]} for prefscope's column, {theirs} for the data set's." if ours else ""
+            if not ours and name.strip().casefold() == MARK:
+                hint = f"Write {theirs} for the data set's column, mark(keep), mark(drop), … for your marks."
             what = f"The name {name} is ambiguous: the data set also has a column of this name"
             return what, hint or f"Write {theirs}."
         near = self.nearest(name)
@@ -124,7 +143,7 @@ class Names:
 
     def nearest(self, name: str) -> list[str]:
         """Return the names that are most similar to a name."""
-        return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.5)
+        return difflib.get_close_matches(name, [*self.kinds, *self.usable_aliases], n=3, cutoff=0.62)
 
 
 def _spelled(name: str) -> str:

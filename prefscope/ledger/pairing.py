@@ -111,7 +111,7 @@ class PairedView(View):
         self._theirs = {
             f"{name}{SUFFIX}": name
             for name in self.other.names.kinds
-            if name not in OF_THE_PAIR and name not in other.extra_columns
+            if name not in {*OF_THE_PAIR, *other.extra_columns, *self.other.marked_names}
         }
         self.names = self._with_theirs(self.names)
 

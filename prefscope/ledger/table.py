@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_bef
 from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
 from prefscope.ledger.file import PARTIAL, has_negative, open_parquet
 from prefscope.ledger.names import RENAMED, carried_names
+from prefscope.ledger.search import SEARCHED, Needle, TextSearch
 from prefscope.ledger.tails import tail_sums
 from prefscope.preference.registry import Loss, LossFunction, find_loss, refuse_repeats, resolve_parameters
 from prefscope.settings import DEFAULT_LOSSES, LossChoice, PreferenceSettings
@@ -176,6 +177,29 @@ class Ledger:
         most = max(int(one.max(initial=0)) for one in counts) + 1
         ours, theirs = (one * most + count for one, count in zip(ids, counts, strict=True))
         return ours[self._positions], theirs[other._positions]
+
+    def find(self, pair_ids: Collection[str]) -> NDArray[np.int64]:
+        """Return the positions of the pairs with one of these pair_ids, ascending."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.is_in(self._ids, value_set=pa.array(pair_ids, type=pa.string())).combine_chunks()
+        return np.flatnonzero(np.from_dlpack(found.cast("uint8"))[self._positions])
+
+    def ids_at(self, positions: NDArray[np.int64]) -> list[tuple[str, int]]:
+        """Return the pair_id and the occurrence of the pairs at some positions."""
+        ids = self._ids.take(indices(self._positions[positions])).to_pylist()
+        return [*zip(ids, self.occurrences[positions].tolist(), strict=True)]
+
+    @functools.cached_property
+    def text_search(self) -> TextSearch:
+        """The search of this file's texts."""
+        read = functools.partial(self._file.read_row_group, columns=[*SEARCHED])
+        return TextSearch(read, self._file.num_row_groups) if self._whole is self else self._whole.text_search
+
+    def search(self, needle: Needle) -> NDArray[np.bool_]:
+        """Return which pairs contain a needle in their prompt, chosen or rejected response. Shape (num_pairs,)."""
+        return self.text_search.find(needle)[self._positions]
 
     def read(self, columns: list[str], most: int | None = None) -> Iterator[dict[str, list[Any]]]:
         """Yield stored columns as Python values, one row group at a time, in row order; yields at least once.

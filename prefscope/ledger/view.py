@@ -14,8 +14,9 @@ from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
 from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
 from prefscope.ledger.marks import Marks, load_marks
-from prefscope.ledger.names import ambiguities
+from prefscope.ledger.names import ambiguities, marked_names
 from prefscope.ledger.scopes import SIGN, load_scopes
+from prefscope.ledger.search import Needle
 from prefscope.ledger.table import STORED_NAMES, Ledger
 from prefscope.preference.registry import LOSSES
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -31,7 +32,11 @@ class View:
         self.preferences = preferences
         self.marks = marks
         self.names = names_of(ledger)
+        self.marked_names = marked_names(ledger.extra_columns)
+        """The columns of the user's decisions and notes; see there."""
         self._known: Columns = {}
+        self._of_marks: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
+        """The columns of marks and notes, with the generation of the marks."""
 
     def filter(self, text: str) -> NDArray[np.bool_]:
         """Return which pairs match an expression. Shape (num_pairs,).
@@ -70,9 +75,20 @@ class View:
         Raises:
             KeyError: If the ledger has no such column.
         """
+        if name in self.marked_names:
+            return self._marked_column(name)
         if name not in self._known:
             self._known |= self._find(name)
         return self._known[name]
+
+    def _marked_column(self, name: str) -> NDArray[Any]:
+        """Return the column of marks or notes; cached until the marks change."""
+        marks = load_marks(self.ledger.path) if self.marks is None else self.marks
+        known = self._of_marks.get(name)
+        if self.marks is None or known is None or known[0] != (id(marks), marks.generation):
+            known = (id(marks), marks.generation), marks.column(self.ledger, self.marked_names[name])
+            self._of_marks[name] = known
+        return known[1]
 
     def _find(self, name: str) -> Columns:
         """Compute a column, along with any that are read together with it."""
@@ -108,6 +124,10 @@ class View:
 
         return np.isin(self.ledger.stored["row"], lint_of(self.ledger).rows_of(check))
 
+    def searched(self, needle: Needle) -> NDArray[np.bool_]:
+        """Return which pairs have a text or pattern in their prompt, chosen or rejected response."""
+        return self.ledger.search(needle)
+
     def marked(self, mark: str) -> NDArray[np.bool_]:
         """Return which pairs have a mark of the user: `keep`, `drop`, `swap`, `note` or `any`."""
         marks = load_marks(self.ledger.path) if self.marks is None else self.marks
@@ -122,6 +142,7 @@ def names_of(ledger: Ledger) -> Names:
         kinds |= {f"{name}_loss": "number", f"{name}_weight": "number"}
         aliases[name] = f"{name}_loss"
     ambiguous = ambiguities(ledger.renamed_columns, kinds, aliases)
+    kinds |= dict.fromkeys(marked_names(ledger.extra_columns), "text")
     kinds |= {name: _OWN_KINDS.get(kind, "text") for name, kind in ledger.extra_columns.items()}
     return Names(kinds, aliases, ambiguous)
 

@@ -1,6 +1,7 @@
 """Write a ledger as a flat table: CSV, TSV, JSON lines or Parquet by the suffix, one row group at a time.
 
-Columns are `row`, `pair_id`, the data set's own, those of ledger/columns.py, and optionally the texts.
+Columns are `row`, `pair_id`, the data set's own, those of ledger/columns.py, `mark` and `note` if the ledger has marks,
+and optionally the texts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, TextIO
 
 from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED, TEXTS
 from prefscope.ledger.file import arrow_types
+from prefscope.ledger.marks import load_marks
+from prefscope.ledger.names import marked_names
 from prefscope.ledger.table import Ledger
 from prefscope.report.files import UnixLines, known_suffix, refuse_sources, text_file, whole_file
 from prefscope.settings import PreferenceSettings
@@ -32,8 +35,12 @@ def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> I
 
     Raises:
         UsageError: A loss cannot be computed from this ledger.
+        LedgerError: The marks cannot be read.
     """
     derived = ledger.derived(preferences)
+    marks = load_marks(ledger.path)
+    named = marked_names(ledger.extra_columns) if len(marks) else {}
+    of_user = {name: marks.column(ledger, what) for name, what in named.items()}
     read = [*ledger.extra_columns, *(TEXT_COLUMNS if texts else ())]
     start = 0
     for group in ledger.read(["row", *read]):
@@ -53,6 +60,7 @@ def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> I
         block |= dict.fromkeys((column.name for column in DERIVED.values() if column.exported), absent)
         block |= {name: values[part].tolist() for name, values in derived.items()}
         block["flags"] = stored("flags")
+        block |= {name: values[part].tolist() for name, values in of_user.items()}
         if texts:
             block |= {name: group[name] for name in TEXT_COLUMNS}
         yield block
@@ -117,6 +125,7 @@ def export(
 
     Raises:
         UsageError: The suffix is unknown, the path is the ledger's, or a loss cannot be computed from this ledger.
+        LedgerError: The marks cannot be read.
         ResourceError: The file cannot be written.
     """
     suffix = export_suffix(path.name)
@@ -124,6 +133,7 @@ def export(
     table = blocks(ledger, preferences, texts=texts)
     table = formula_safe(table) if csv_safe and suffix.startswith((".csv", ".tsv")) else table
     kinds = {column.name: column.kind for column in (*STORED, *TEXTS, *DERIVED.values())} | dict(ledger.extra_columns)
+    kinds |= dict.fromkeys(marked_names(ledger.extra_columns), "text")
     write_table(path, table, kinds)
 
 

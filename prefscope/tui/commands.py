@@ -138,11 +138,10 @@ def _sorts(screen: MainScreen) -> Iterator[Command]:
         screen.post_message(PairsRequested(""))
 
     for column in pair_columns(screen.session):
-        if column.is_sortable:
-            title = _title(screen, column)
-            for arrow, end, descending in (("▼", "highest", True), ("▲", "lowest", False)):
-                by = partial(sort, Sort(column.name, descending))
-                yield Command(f"sort: {title} {end} first", f"{arrow}   {column.name}", by)
+        title = _title(screen, column)
+        for arrow, end, descending in (("▼", "highest", True), ("▲", "lowest", False)):
+            by = partial(sort, Sort(column.name, descending))
+            yield Command(f"sort: {title} {end} first", f"{arrow}   {column.name}", by)
 
 
 def _losses(screen: MainScreen) -> Iterator[Command]:

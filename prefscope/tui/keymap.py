@@ -14,6 +14,8 @@ from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.dialogs.column_choice import ColumnChoice
 from prefscope.tui.dialogs.columns import ColumnsDialog
 from prefscope.tui.dialogs.export import ExportDialog
+from prefscope.tui.dialogs.grammar import GrammarDialog
+from prefscope.tui.dialogs.mark_scope import MarkScope
 from prefscope.tui.dialogs.pair import NoteDialog, TextsDialog, TopTokensDialog
 from prefscope.tui.dialogs.quick_filters import QuickFilters
 from prefscope.tui.panes.health import HealthPane
@@ -25,7 +27,7 @@ from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.screens.load import LoadScreen
 from prefscope.tui.screens.main import MainScreen
-from prefscope.tui.widgets.filter_bar import FilterInput
+from prefscope.tui.widgets.filter_input import FilterInput
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.knob_list import KnobList
 from prefscope.tui.widgets.pair_table import PairTable
@@ -36,7 +38,7 @@ from prefscope.tui.widgets.token_view import TokenView
 EVERYWHERE = (PrefscopeApp, MainScreen)
 WHERE = "prefscope.toml [keys]"
 DIALOGS = (
-    *(ErrorScreen, ExportDialog, QuickFilters, ColumnsDialog, ColumnChoice),
+    *(ErrorScreen, ExportDialog, QuickFilters, GrammarDialog, MarkScope, ColumnsDialog, ColumnChoice),
     *(TextsDialog, TopTokensDialog, NoteDialog),
 )
 TOGETHER: Sequence[Sequence[type[DOMNode]]] = (

@@ -25,7 +25,7 @@ def demo(samples: Path, tmp_path: Path) -> Path:
     ledger, marks = load_ledger(path), load_marks(path)
     for position, decision in MARKS.items():
         key = (str(ledger.stored["pair_id"][position]), int(ledger.occurrences[position]))
-        marks.change(key, Mark(decision))
+        marks.change({key: Mark(decision)})
     return path
 
 

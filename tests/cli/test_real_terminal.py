@@ -92,7 +92,7 @@ def test_a_file_exported_from_the_screens_equals_that_of_the_command_line(
     tmux.press("]", "]")
     tmux.wait_for(f"{BETA} *")
     tmux.press("2")
-    tmux.wait_for("filter, for example")
+    tmux.wait_for("words to find")
     tmux.press("/")
     tmux.wait_for("Complete")
     tmux.type(WHERE)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prefscope.ledger.marks import Mark, load_marks
@@ -84,9 +85,46 @@ def test_filters_can_use_marks(program: Program, demo: Path, tmp_path: Path) -> 
     path = tmp_path / "copy.parquet"
     path.write_bytes(demo.read_bytes())
     ledger = load_ledger(path)
-    load_marks(path).change((str(ledger.stored["pair_id"][7]), int(ledger.occurrences[7])), Mark("drop"))
+    load_marks(path).change({(str(ledger.stored["pair_id"][7]), int(ledger.occurrences[7])): Mark("drop")})
     _, out, _ = program("export", path, "-o", "-", "--where", "mark(drop)")
     assert [row["row"] for row in table(out)] == ["7"]
+
+
+def test_a_value_that_a_column_never_has_is_reported(program: Program, demo: Path) -> None:
+    code, out, message = program("export", demo, "-o", "-", "--where", 'category == "maths"')
+    assert (code, len(out.splitlines())) == (0, 1)
+    note, count = message.splitlines()
+    assert note.startswith('note: category is never "maths"; it has: math ')
+    assert count == '0 of 170 pairs match category == "maths"'
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_exports_of_a_ledger_with_marks_have_them(program: Program, demo: Path, tmp_path: Path, suffix: str) -> None:
+    import pandas as pd
+
+    path = tmp_path / "copy.parquet"
+    path.write_bytes(demo.read_bytes())
+    marks = load_marks(path)
+    first, second = load_ledger(path).ids_at(np.array([2, 5]))
+    marks.change({first: Mark("swap"), second: Mark("drop", 'a typo, "here"')})
+    output = tmp_path / f"out.{suffix}"
+    code, _, err = program("export", path, "-o", output, "--where", "row < 6")
+    assert code == 0, err
+    if suffix == "jsonl":
+        found = pd.read_json(output, lines=True)
+    else:
+        found = pd.read_csv(output) if suffix == "csv" else pd.read_parquet(output)
+    assert [*found.columns][-3:] == ["flags", "mark", "mark_note"]  # the data set has a note, too
+    assert found["mark"].fillna("").tolist() == ["", "", "swap", "", "", "drop"]
+    assert found["mark_note"].fillna("").tolist() == ["", "", "", "", "", 'a typo, "here"']
+
+
+def test_a_search_of_the_texts_is_part_of_an_expression(program: Program, demo: Path) -> None:
+    where = 'has("PYTHON") and not matches("pyth.n.*list")'
+    _, out, _ = program("export", demo, "-o", "-", "--texts", "--where", where)
+    rows = table(out)
+    assert rows
+    assert all("python" in f"{row['prompt']} {row['chosen']} {row['rejected']}".lower() for row in rows)
 
 
 def test_no_match_gives_a_table_of_its_header_alone(program: Program, demo: Path) -> None:

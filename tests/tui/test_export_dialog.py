@@ -41,7 +41,7 @@ def session(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     shutil.copy(samples / "demo.parquet", "demo.parquet")
     session = Session(load_ledger(Path("demo.parquet")), PreferenceSettings())
     for position, decision in MARKS.items():
-        session.set_mark(position, Mark(decision))
+        session.set_marks({position: Mark(decision)})
     session.set_filter("margin < 0")
     return session
 
@@ -370,7 +370,7 @@ def test_no_file_is_suggested_in_a_folder_without_write_permission(session: Sess
 
 def test_a_row_that_cannot_be_swapped_is_reported_and_the_app_keeps_running(tmp_path: Path, show: Show) -> None:
     session = write_pairs(tmp_path / "odd.parquet", [{}, {}])
-    session.set_mark(1, Mark("swap"))
+    session.set_marks({1: Mark("swap")})
     terminal = show(session)
     terminal.press(*TO_FORM, "down", "space")
     write(terminal)

@@ -105,7 +105,7 @@ def test_pairs_follow_the_order_of_the_session(write: Callable[..., Session], sh
     session.move_to(0)
     terminal = show(session)
     seen = [terminal.lines[1].strip()]
-    for key in ("J", "J", "J", "K"):
+    for key in ("J", ">", "J", "<"):
         terminal.press(key)
         seen.append(terminal.lines[1].strip())
     assert seen == ["prompt 2", "prompt 1", "prompt 0", "prompt 0", "prompt 1"]
@@ -403,7 +403,7 @@ def test_hostile_texts_are_shown_safely_on_the_pane_and_in_its_dialogs(
         {"prompt": text, "chosen": tokens, "rejected": tokens, "source_json": text},
         extra={text or "own": ("text", [text])},
     )
-    session.set_mark(0, Mark("keep", text))
+    session.set_marks({0: Mark("keep", text)})
     terminal = show(session, size)
     for keys in (
         ["l", "d", "s"],
@@ -499,7 +499,7 @@ def test_an_empty_ledger_shows_a_message_and_survives_every_key(
     empty = Session(session.ledger.only(session.ledger.stored["row"] > 0), session.preferences)
     terminal = show(empty)
     assert terminal.lines[0].strip() == "This ledger has no pairs."
-    terminal.press("J", "K", "n", "tab", "v", "d", "s", "t", "p", "c", "space", "u", "m", "y", "Y", "l", "j")
+    terminal.press("J", "<", "n", "tab", "v", "d", "s", "t", "p", "c", "space", "u", "m", "y", "Y", "l", "j")
     assert isinstance(terminal.app.query_one(PairPane), PairPane)
     assert not list(tmp_path.glob("*.marks.json"))
 

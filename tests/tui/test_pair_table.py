@@ -80,7 +80,7 @@ def test_a_line_fills_the_table_once_number_and_prompt_fit(five: Session) -> Non
 def test_the_sort_column_is_shown_even_in_narrow_tables(five: Session, show_pairs: Show) -> None:
     terminal = show_pairs(five, (50, 12))
     assert "len_r" not in terminal.lines[0]
-    terminal.press(*"<<s")
+    terminal.press(*"<<<s")
     assert "len_r▼" in terminal.lines[0]
 
 

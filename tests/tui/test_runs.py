@@ -140,10 +140,10 @@ def test_a_run_without_a_pair_can_be_shown(several: Open) -> None:
 
 def test_every_run_has_its_own_marks(several: Open) -> None:
     session = several(A, B)
-    session.set_mark(1, Mark("drop"))
+    session.set_marks({1: Mark("drop")})
     session.show_run(1)
     assert session.mark_of(2) == Mark()
-    session.set_mark(2, Mark("keep"))
+    session.set_marks({2: Mark("keep")})
     session.set_filter("mark(keep)")
     assert letters(session) == "b"
     session.show_run(0)

@@ -240,7 +240,7 @@ def test_a_knob_updates_the_runs_too(session: Session, show: Show) -> None:
 def test_marks_do_not_change_the_comparison(session: Session, show: Show) -> None:
     terminal = show(session)
     before = terminal.lines[2:]
-    session.set_mark(0, Mark("drop"))
+    session.set_marks({0: Mark("drop")})
     terminal.press("2", "5")
     assert terminal.lines[2:] == before
 

@@ -100,13 +100,13 @@ def test_knobs_change_margins_and_filters_on_them(demo: Session) -> None:
 
 
 def test_marks_can_be_read_filtered_by_and_undone(demo: Session) -> None:
-    demo.set_mark(5, Mark("drop"))
+    demo.set_marks({5: Mark("drop")})
     demo.set_filter("mark(drop)")
     assert demo.order.tolist() == [5]
     assert demo.mark_of(5) == Mark("drop")
-    assert demo.undo_mark()
+    assert demo.undo_marks()
     assert demo.mark_of(5) == Mark()
-    assert not demo.undo_mark()
+    assert not demo.undo_marks()
 
 
 def test_every_change_increments_the_generation(demo: Session) -> None:
@@ -115,8 +115,8 @@ def test_every_change_increments_the_generation(demo: Session) -> None:
         lambda: demo.set_filter(WRONG),
         lambda: demo.set_sort(Sort("margins")),
         lambda: demo.set_preferences(PreferenceSettings(beta=0.2)),
-        lambda: demo.set_mark(0, Mark("keep")),
-        demo.undo_mark,
+        lambda: demo.set_marks({0: Mark("keep")}),
+        demo.undo_marks,
     ):
         change()
         generations.append(demo.generation)

@@ -61,7 +61,7 @@ def test_a_shared_ledger_stays_shared_when_replaced(write_pairs: Callable[..., P
 
 def test_marks_are_accessible_only_to_their_owner(write_pairs: Callable[..., Path]) -> None:
     path = write_pairs([PAIR])
-    load_marks(path).change(("0" * 16, 0), Mark("drop"))
+    load_marks(path).change({("0" * 16, 0): Mark("drop")})
     assert mode(marks_path(path)) == "0o600"
 
 

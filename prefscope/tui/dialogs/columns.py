@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from prefscope.ledger.columns import all_columns
+from prefscope.ledger.columns import MARKED, all_columns
 from prefscope.ledger.names import SUFFIX
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.session import Session
@@ -81,7 +81,7 @@ class ColumnsDialog(ModalScreen[Choice | None]):
     def _meaning(self, name: str) -> str:
         if name in self.session.ledger.extra_columns:
             return "from the data set"
-        meanings = {column.name: column.meaning for column in all_columns()}
+        meanings = {column.name: column.meaning for column in (*all_columns(), *MARKED)}
         if name not in meanings and name.endswith(SUFFIX):
             return f"{self._meaning(name.removesuffix(SUFFIX))}, of run B"
         method, _, what = name.rpartition("_")

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input
 
+from prefscope.ledger.search import Needle
 from prefscope.preference.explanation import Side
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
@@ -45,9 +46,16 @@ class TextsDialog(ModalScreen[None]):
     TextsDialog TokenView { width: 100%; height: 1fr; background: $surface; padding: 0 1; }
     """
 
-    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, texts: Sequence[tuple[str, str]], needles: tuple[Needle, ...] = ()) -> None:
+        """Set up the dialog.
+
+        Args:
+            texts: Titles and texts.
+            needles: What to highlight.
+        """
         super().__init__()
         self._texts = texts
+        self._needles = needles
         self._at = 0
 
     def compose(self) -> ComposeResult:
@@ -65,6 +73,7 @@ class TextsDialog(ModalScreen[None]):
         view = self.query_one(TokenView)
         _, text = self._texts[self._at]
         view.show(Response("chosen", words(text)), note="tab: next text")
+        view.show_hits(self._needles)
         names = [(f" {name} ", "reverse" if at == self._at else "") for at, (name, _) in enumerate(self._texts)]
         view.border_title = Content.assemble(*names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from prefscope.flags import FLAGS, split_flags
+from prefscope.flags import FLAGS
+from prefscope.ledger.column_values import flag_counts
 from prefscope.ledger.scopes import SIGN
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
 from prefscope.tui.model.cells import fit
@@ -52,9 +52,7 @@ def quick_filters(session: Session) -> list[QuickFilter]:
         filters["chosen much longer"] = f"{chosen} > 1.5 * {rejected}"
     filters |= {f"{SIGN}{name}": f"{SIGN}{name}" for name in session.scopes if session.is_valid(f"{SIGN}{name}")}
     found = [QuickFilter(title, text, int(np.count_nonzero(view.filter(text)))) for title, text in filters.items()]
-    flags: Counter[str] = Counter()
-    for joined, count in Counter(session.ledger.stored["flags"].tolist()).items():
-        flags.update(dict.fromkeys(set(split_flags(joined)), count))
+    flags = flag_counts(view)
     found += [QuickFilter(flag.replace("_", " "), f"flag({flag})", flags[flag]) for flag in FLAGS if flags[flag]]
     if len(session.marks):
         found.append(QuickFilter("marked", "mark(any)", int(np.count_nonzero(view.filter("mark(any)")))))

@@ -5,7 +5,7 @@ This module does not use widgets. Every change increments `generation`, so that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from prefscope.errors import LedgerError, PrefscopeError
 from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.filters import Uses
 from prefscope.ledger.marks import Key, Mark, Marks
 from prefscope.ledger.scopes import load_scopes, save_scopes
+from prefscope.ledger.search import Needle
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import mean_of
@@ -47,6 +49,8 @@ class Session:
         """Means of columns with the initial preferences."""
         self.expression = ""
         """The scope: the pairs that match this expression. Every pane but Pair shows these pairs; empty for all."""
+        self._uses: tuple[str, Uses] | None = None
+        """Cached: an expression, and what it refers to."""
         self._wider: list[str] = []
         """The expressions of the scopes that this one was narrowed from."""
         self._matching = np.ones(ledger.num_pairs, dtype=np.bool_)
@@ -121,6 +125,22 @@ class Session:
         """Change the knobs, and update the filter and order."""
         self.view = self.runs.view(preferences)
         self.arrange()
+
+    @property
+    def uses(self) -> Uses:
+        """What the scope's expression refers to; nothing if a scope that it names has been forgotten."""
+        if self._uses is None or self._uses[0] != self.expression:
+            try:
+                found = self.view.parse(self.expression).uses
+            except PrefscopeError:
+                found = Uses()
+            self._uses = self.expression, found
+        return self._uses[1]
+
+    @property
+    def needles(self) -> tuple[Needle, ...]:
+        """What the scope's expression searches texts for, to be highlighted."""
+        return (*self.uses.needles, *map(Needle, self.uses.contained))
 
     def is_valid(self, expression: str) -> bool:
         """Return whether an expression can be evaluated with the columns of this view."""
@@ -242,24 +262,33 @@ class Session:
         """Return the mark of the pair at a position in the ledger."""
         return self.marks.of(self.key(position)) if len(self.marks) else Mark()
 
-    def set_mark(self, position: int, mark: Mark) -> None:
-        """Change the mark of the pair at a position in the ledger.
+    def set_marks(self, marks: Mapping[int, Mark]) -> None:
+        """Change the marks of the pairs at some positions in the ledger; one `undo_marks` takes them back.
 
         Raises:
             ResourceError: If the marks cannot be written.
         """
-        self.marks.change(self.key(position), mark)
-        self.generation += 1
+        positions = np.array([*marks], dtype=np.int64)
+        self.marks.change(dict(zip(self.ledger.ids_at(positions), marks.values(), strict=True)))
+        self._outdate_marks()
 
-    def undo_mark(self) -> bool:
-        """Undo the last change of a mark; return whether there was one.
+    def undo_marks(self) -> int:
+        """Undo the last change of marks; return the number of its pairs, 0 if there was none.
 
         Raises:
             ResourceError: If the marks cannot be written.
         """
-        undone = self.marks.undo() is not None
-        self.generation += undone
+        undone = self.marks.undo()
+        if undone:
+            self._outdate_marks()
         return undone
+
+    def _outdate_marks(self) -> None:
+        """Note that marks have changed: rows stay where they are, though filter or order may use them."""
+        uses = self.uses
+        if "mark" in uses.functions or not {*self.view.marked_names}.isdisjoint({*uses.columns, self.sort.column}):
+            self.is_stale = True
+        self.generation += 1
 
     # Runs: a filter or sort order is cleared if it uses a column that the new view does not have.
 

@@ -1,8 +1,8 @@
-"""Marks and notes for the pair under the cursor, shared by the panes that show it."""
+"""Marks and notes for the pair under the cursor or a range of pairs, shared by the panes that show them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -24,17 +24,36 @@ class MarkingPane(Pane):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="pair-mark"),
+        Binding("K", "decide('keep')", "Keep", show=False, id="pair-keep"),
+        Binding("D", "decide('drop')", "Drop", show=False, id="pair-drop"),
+        Binding("S", "decide('swap')", "Swap", show=False, id="pair-swap"),
         Binding("u", "undo", "Undo mark", show=False, id="pair-undo"),
         Binding("m", "note", "Note", show=False, id="pair-note"),
     ]
+
+    @property
+    def marked_positions(self) -> Sequence[int]:
+        """Positions in the ledger of the pairs that keys mark: the pair under the cursor, or a range."""
+        return [self.session.position] if self.session.ledger.num_pairs else []
 
     def action_mark(self) -> None:
         """Change the mark of the pair: keep, drop, swap, none."""
         if not self.session.ledger.num_pairs:
             return
-        position = self.session.position
-        mark = self.session.mark_of(position)
-        self._set_mark(position, replace(mark, decision=NEXT_DECISION[mark.decision]))
+        decision = self.session.mark_of(self.session.position).decision
+        self.decide(self.marked_positions, NEXT_DECISION[decision])
+
+    def action_decide(self, decision: Decision) -> None:
+        """Mark the pair or the range keep, drop or swap; remove the mark if all have it already."""
+        positions = self.marked_positions
+        has_all = all(self.session.mark_of(position).decision == decision for position in positions)
+        self.decide(positions, None if has_all else decision)
+
+    def decide(self, positions: Sequence[int], decision: Decision | None) -> None:
+        """Set the decision on some pairs, in one step that `u` undoes; notes stay."""
+        marks = {position: replace(self.session.mark_of(position), decision=decision) for position in positions}
+        if self._set_marks(marks) and len(marks) > 1:
+            self.report(f"{len(marks):,} pairs: {decision or 'mark removed'} · u undoes it")
 
     def action_note(self) -> None:
         """Edit the note on the pair."""
@@ -44,26 +63,29 @@ class MarkingPane(Pane):
 
         def keep(note: str | None) -> None:
             if note is not None:
-                self._set_mark(position, replace(self.session.mark_of(position), note=note))
+                self._set_marks({position: replace(self.session.mark_of(position), note=note)})
 
         self.app.push_screen(NoteDialog(self.session.mark_of(position).note), keep)
 
-    def _set_mark(self, position: int, mark: Mark) -> None:
+    def _set_marks(self, marks: Mapping[int, Mark]) -> bool:
+        """Change marks by position in the ledger; return whether they could be written."""
         try:
-            self.session.set_mark(position, mark)
+            self.session.set_marks(marks)
         except ResourceError as error:
             self.report(str(error), severity="error")
-            return
+            return False
         self._changed()
+        return True
 
     def action_undo(self) -> None:
-        """Undo the last mark."""
+        """Undo the last change of marks."""
         try:
-            undone = self.session.undo_mark()
+            undone = self.session.undo_marks()
         except ResourceError as error:
             self.report(str(error), severity="error")
             return
-        self.report("Undid the last mark" if undone else "There is no mark to undo")
+        marks = "the last mark" if undone == 1 else f"the marks of {undone:,} pairs"
+        self.report(f"Undid {marks}" if undone else "There is no mark to undo")
         self._changed()
 
     def _changed(self) -> None:

@@ -15,12 +15,14 @@ from textual.content import Content
 from textual.events import DescendantFocus
 from textual.widgets import Static
 
+from prefscope.ledger.search import Needle
 from prefscope.ledger.table import Ledger
 from prefscope.preference.explanation import SIDES, Side
 from prefscope.report.nearest import PromptIndex
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.dialogs.pair import TextsDialog, TokenPlace, TopTokensDialog
+from prefscope.tui.highlighting import highlighted
 from prefscope.tui.model.explainer import Explainer, legend
 from prefscope.tui.model.pair_facts import (
     LONGEST_VALUE,
@@ -51,8 +53,8 @@ class PairPane(MarkingPane):
 
     HELP = "One pair, token by token, and what its margin is made of. Colours show what raises and lowers the margin."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("J", "pair(1)", "Pair", key_display="J/K", id="pair-next"),
-        Binding("K", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
+        Binding(">,J", "pair(1)", "Pair", key_display="</>", id="pair-next"),
+        Binding("<", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
         Binding("n", "wrong(1)", "Wrong", key_display="n/N", id="pair-next-wrong"),
         Binding("N", "wrong(-1)", "Previous wrong pair", show=False, id="pair-previous-wrong"),
         Binding("tab,shift+tab", "switch", "Side", key_display="tab", id="pair-side"),
@@ -102,7 +104,7 @@ class PairPane(MarkingPane):
     def __init__(self, session: Session, *, id: str = "pair") -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self._pair: dict[str, Any] = {}
-        self._read_from: tuple[Ledger, int, bool] | None = None
+        self._read_from: tuple[Ledger, int, bool, tuple[Needle, ...]] | None = None
         self._responses: dict[Side, Response] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
@@ -148,7 +150,9 @@ class PairPane(MarkingPane):
             self.set_class(True, "-empty")  # noqa: FBT003 (Textual's own)
             return
         self.set_class(False, "-empty")  # noqa: FBT003 (the same)
-        if self._read_from != (self.session.ledger, self.session.position, is_known(self.session)):
+        shown = (self.session.ledger, self.session.position, is_known(self.session), self.session.needles)
+        if self._read_from != shown:
+            self._read_from = shown
             self._read()
         for side in SIDES:
             self._view(side).border_title = Content(side_title(self.session, side))
@@ -159,13 +163,15 @@ class PairPane(MarkingPane):
     def _read(self) -> None:
         """Read the pair and show its texts and tokens."""
         self._show_signs()
-        self._read_from = self.session.ledger, self.session.position, is_known(self.session)
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
         prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])
-        self.query_one("#prompt", Static).update(Content(prompt or "no prompt"), layout=False)
+        self.query_one("#prompt", Static).update(
+            highlighted(prompt, self.session.needles) if prompt else Content("no prompt"), layout=False
+        )
         for side, response in self._responses.items():
             self._view(side).show(response, note=self._why_plain(side))
+            self._view(side).show_hits(self.session.needles)
         self._show_values()
         self._show_differing()
         self.set_class(not any(response.has_values for response in self._responses.values()), "-plain")
@@ -351,7 +357,7 @@ class PairPane(MarkingPane):
     def action_texts(self) -> None:
         """Show the whole prompt, the responses, and the data set's own columns."""
         if self._pair:
-            self.app.push_screen(TextsDialog(whole_texts(self.session, self._pair)))
+            self.app.push_screen(TextsDialog(whole_texts(self.session, self._pair), self.session.needles))
 
     def action_copy_token(self) -> None:
         """Copy the token under the cursor."""

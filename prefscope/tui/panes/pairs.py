@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from prefscope.ledger.marks import Decision
 from prefscope.report.cards import accuracy_of
 from prefscope.report.visible import visible
 from prefscope.statistics import wilson_interval
 from prefscope.tui.dialogs.columns import Choice, ColumnsDialog
+from prefscope.tui.dialogs.mark_scope import REMOVE, MarkScope
 from prefscope.tui.dialogs.quick_filters import QuickFilters
 from prefscope.tui.messages import SessionChanged
 from prefscope.tui.model.session import Session
@@ -37,6 +40,7 @@ class PairsPane(MarkingPane):
         Binding("/", "filter", "Filter", id="pairs-filter"),
         Binding("f", "quick", "Quick filters", id="pairs-quick-filters"),
         Binding("c", "columns", "Columns", id="pairs-columns"),
+        Binding("M", "mark_scope", "Mark all in scope", show=False, id="pairs-mark-scope"),
         Binding("escape", "clear", "Clear filter", show=False, id="pairs-clear-filter"),
         Binding("r", "arrange", "Sort again", show=False, id="pairs-arrange"),
     ]
@@ -81,7 +85,11 @@ class PairsPane(MarkingPane):
         self.query_one(PairPreview).show_session()
 
     def _draw_status(self) -> None:
-        """Show the status of the table, and how many of the chosen columns do not fit."""
+        """Show the status of the table or the range, and how many of the chosen columns do not fit."""
+        if chosen := self.table.range:
+            text = f"range of {len(chosen):,} pairs · K keep · D drop · S swap · esc ends it"
+            self.query_one(".status", Static).update(Content(text), layout=False)
+            return
         count = self.table.left_out if self.session.columns is not None else 0
         note = f" · {count} column{'s do' if count > 1 else ' does'} not fit" if count else ""
         self.query_one(".status", Static).update(Content(status(self.session) + note), layout=False)
@@ -90,6 +98,7 @@ class PairsPane(MarkingPane):
     def _preview(self) -> None:
         """Update the preview after a cursor move; the table has redrawn itself already."""
         self._drawn = self.state
+        self._draw_status()
         self.query_one(PairPreview).show_session()
 
     def on_resize(self) -> None:
@@ -105,7 +114,7 @@ class PairsPane(MarkingPane):
         """Disable marking and copying if no pair matches, and `filter` while the filter has the focus."""
         if action == "filter":
             return not self.filter_bar.input.has_focus
-        if action in {"mark", "note", "copy"}:
+        if action in {"mark", "decide", "mark_scope", "note", "copy"}:
             return bool(self.session.order.size)
         return super().check_action(action, parameters)
 
@@ -114,11 +123,32 @@ class PairsPane(MarkingPane):
         self.filter_bar.input.focus()
 
     def action_clear(self) -> None:
-        """Go back to the wider scope, or show every pair."""
-        if self.filter_bar.has_class("-wrong"):
+        """End the range; without one, go back to the wider scope, or show every pair."""
+        if self.table.end_range():
+            self._draw_status()
+        elif self.filter_bar.has_class("-wrong"):
             self.filter_bar.clear()
         elif self.session.widen():
             self.post_message(SessionChanged())
+
+    @property
+    def marked_positions(self) -> Sequence[int]:
+        """Positions in the ledger of the pairs that keys mark: the range, or the pair under the cursor."""
+        return self.table.range or super().marked_positions
+
+    def decide(self, positions: Sequence[int], decision: Decision | None) -> None:
+        """Set the decision on some pairs, and end the range."""
+        self.table.end_range()
+        super().decide(positions, decision)
+
+    def action_mark_scope(self) -> None:
+        """Mark all pairs in the scope, after a question."""
+
+        def mark(choice: str | None) -> None:
+            if choice is not None:
+                self.decide(self.session.order.tolist(), None if choice == REMOVE else cast("Decision", choice))
+
+        self.app.push_screen(MarkScope(self.session), mark)
 
     def action_arrange(self) -> None:
         """Filter and sort again, with the newly scored pairs."""

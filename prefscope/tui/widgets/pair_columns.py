@@ -24,8 +24,8 @@ WRONG, TIED = "−", "="
 MARK_GLYPHS = {"keep": "✓", "drop": "✗", "swap": "⇄"}
 NOTE_GLYPH = "*"
 
-ALWAYS_OR_NEVER = frozenset({"row", "prompt", "chosen", "rejected", "source_json"})
-"""Columns that cannot be chosen: `row` and `prompt` are always shown, and the others are too long for a cell."""
+ALWAYS_OR_NEVER = frozenset({"row", "prompt", "mark", "chosen", "rejected", "source_json"})
+"""Columns that cannot be chosen: `row`, `prompt` and `mark` are always shown, the others are too long for a cell."""
 OUTCOME = 2
 """Width in cells of the outcome beside a margin, with its space."""
 POINTER = 1
@@ -39,7 +39,7 @@ class PairColumn:
     """A column of the table."""
 
     name: str
-    """Name in the view; `mark` is not in the view and cannot be sorted by."""
+    """Name in the view."""
     title: str
     width: int
     """Width in cells; 0 for the prompt, which gets the remaining width."""
@@ -50,11 +50,6 @@ class PairColumn:
     signed: bool = False
     descending: bool = False
     """Whether the first sort by this column is descending, so that the worst or largest values come first."""
-
-    @property
-    def is_sortable(self) -> bool:
-        """Whether pairs can be sorted by this column."""
-        return self.kind != "mark"
 
 
 FLAGS_COLUMN = PairColumn("flags", "flags", 6, 6, "flags", descending=True)
@@ -74,7 +69,7 @@ def pair_columns(session: Session) -> list[PairColumn]:
     ledger = session.ledger
     digits = max(len(str(int(ledger.stored["row"].max()))) if ledger.num_pairs else 1, 3)
     columns = [PairColumn("row", "#", digits + 1, 0, "row"), PairColumn("prompt", "prompt", 0, 0, "prompt")]
-    last = [PairColumn("mark", "m", 1, 1, "mark")]
+    last = [PairColumn("mark", "m", 1, 1, "mark", descending=True)]
     if session.columns is None:
         columns += _usual(session)
         last.append(FLAGS_COLUMN)
@@ -156,7 +151,7 @@ def _need(column: PairColumn, wanted: Collection[str]) -> int:
 
 def short_name(names: Names, full: str) -> str:
     """Return the alias of a column, or its name if it has none."""
-    return next((alias for alias, name in names.aliases.items() if name == full and names.full(alias) == full), full)
+    return names.short(full)
 
 
 def heading(placed: Placed, session: Session) -> str:

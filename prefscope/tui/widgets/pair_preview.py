@@ -11,7 +11,9 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from prefscope.ledger.columns import NUM_TOKENS
+from prefscope.ledger.search import hits
 from prefscope.report.visible import visible, visible_lines
+from prefscope.tui.highlighting import highlighted
 from prefscope.tui.model.cells import number, steady
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.pair_columns import TIED, WRONG, mark_glyph
@@ -20,6 +22,8 @@ DELAY = 0.05
 """Seconds to wait after the last cursor move before the texts of the pair are read."""
 LENGTH = 3000
 """Maximum number of characters of each text, more than fits on a screen."""
+NEAR, CONTEXT = 150, 40
+"""Characters: a first hit up to `NEAR` is in view anyway; before a later one, `CONTEXT` are shown."""
 OUTCOMES = {
     "win": ("+ ranked right", "positive"),
     "loss": (f"{WRONG} ranked wrong", "negative"),
@@ -76,17 +80,21 @@ class PairPreview(Vertical):
         texts = session.ledger.pair(session.position, ["prompt", "chosen", "rejected"])
         self._put("head", _head(session))
         self._put("title", Content("prompt"))
-        self._put("prompt", _text(texts["prompt"]))
+        self._put("prompt", self._text(texts["prompt"]))
         for sign, side in (("+", "chosen"), ("−", "rejected")):
             self._put(f"{side}-title", _side(session, sign, side))
-            self._put(side, _text(texts[side]))
+            self._put(side, self._text(texts[side]))
+
+    def _text(self, text: Any) -> Content:
+        """Return a text with hits highlighted; it begins shortly before the first hit if that is far down."""
+        needles, whole = self.session.needles, str(text or "")
+        first = hits(whole, needles)[:1] if needles else []
+        start = first[0][0] - CONTEXT if first and first[0][0] > NEAR else 0
+        shown = visible_lines(steady(whole[start : start + LENGTH])).strip("\n")
+        return highlighted(f"…{shown}" if start else shown, needles)
 
     def _put(self, name: str, content: Content) -> None:
         self.query(f".{name}").first(Static).update(content)
-
-
-def _text(text: Any) -> Content:
-    return Content(visible_lines(steady(str(text or "")[:LENGTH])).strip("\n"))
 
 
 def _head(session: Session) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from rich.segment import Segment
@@ -13,6 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from prefscope.ledger.search import hits
 from prefscope.tui.messages import PairOpened, SessionChanged
 from prefscope.tui.model.cells import fit, one_line, without_roles
 from prefscope.tui.model.session import Session, Sort
@@ -34,8 +36,11 @@ class PairTable(ScrollView, can_focus=True):
         Binding("up,k", "move(-1)", "Previous pair", show=False, id="pairs-up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="pairs-page-down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="pairs-page-up"),
-        Binding("D,ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
-        Binding("U,ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
+        Binding("right_square_bracket,ctrl+d", "page(0.5)", "Half a page down", show=False, id="pairs-half-down"),
+        Binding("left_square_bracket,ctrl+u", "page(-0.5)", "Half a page up", show=False, id="pairs-half-up"),
+        Binding("V", "range", "Range", show=False, id="pairs-range"),
+        Binding("shift+down", "extend(1)", "Extend the range down", show=False, id="pairs-extend-down"),
+        Binding("shift+up", "extend(-1)", "Extend the range up", show=False, id="pairs-extend-up"),
         Binding("home,g", "edge('first')", "First pair", show=False, id="pairs-first"),
         Binding("end,G", "edge('last')", "Last pair", show=False, id="pairs-last"),
         Binding("n", "wrong(1)", "Next wrong", id="pairs-next-wrong"),
@@ -49,6 +54,7 @@ class PairTable(ScrollView, can_focus=True):
         "pair-table--header",
         "pair-table--chosen",
         "pair-table--cursor",
+        "pair-table--range",
         "pair-table--positive",
         "pair-table--negative",
         "pair-table--quiet",
@@ -63,6 +69,7 @@ class PairTable(ScrollView, can_focus=True):
         & > .pair-table--header { color: $foreground; background: $panel; text-style: bold; }
         & > .pair-table--chosen { text-style: underline; }
         & > .pair-table--cursor { background: $panel; }
+        & > .pair-table--range { background: $accent 25%; }
         & > .pair-table--positive { color: $positive; }
         & > .pair-table--negative { color: $negative; }
         & > .pair-table--quiet { color: $quiet; }
@@ -79,6 +86,9 @@ class PairTable(ScrollView, can_focus=True):
         self.session = session
         self._cursor = 0
         self._chosen = session.sort.column
+        self._anchor: int | None = None
+        """Place where the range begins; it ends at the cursor."""
+        self._order = session.order
         self._prompts = Beginnings(session.ledger, "prompt")
         self._placed: list[Placed] = []
         self.left_out = 0
@@ -100,6 +110,8 @@ class PairTable(ScrollView, can_focus=True):
             self._prompts = Beginnings(self.session.ledger, "prompt")
         self._arrange()
         self._cursor = self.session.place
+        if self._order is not self.session.order:  # other pairs, or in another order
+            self._order, self._anchor = self.session.order, None
         self.virtual_size = Size(0, self.session.order.size + HEADER)
         self._keep_in_view()
         self.refresh()
@@ -162,20 +174,37 @@ class PairTable(ScrollView, can_focus=True):
     def _row(self, place: int) -> list[Segment]:
         position = int(self.session.order[place])
         is_cursor = place == self._cursor
-        base = self.get_component_rich_style("pair-table--cursor") if is_cursor else self._plain
-        segments = [Segment("▶" if is_cursor else " ", base)]
+        in_range = place in self._places
+        name = "cursor" if is_cursor else "range" if in_range else "row"
+        base = self.get_component_rich_style(f"pair-table--{name}")
+        segments = [Segment("▶" if is_cursor else "│" if in_range else " ", base)]
         for placed in self._placed:
             if placed.column.kind == "prompt":
-                text, colour = self._prompt(position, placed.width), ""
-            else:
-                text, colour = cell(placed, self.session, position)
+                segments += [*self._highlighted(self._prompt(position, placed.width), base), Segment(" ", base)]
+                continue
+            text, colour = cell(placed, self.session, position)
             segments += [Segment(text, base + self._colour(colour) if colour else base), Segment(" ", base)]
         return segments
 
     def _prompt(self, position: int, width: int) -> str:
-        """Return the beginning of a prompt, or an ellipsis until it is read."""
+        """Return the beginning of a prompt, or the part with the first hit; an ellipsis until it is read."""
         text = self._prompts.get(position)
-        return fit("…" if text is None else one_line(without_roles(text)), width)
+        if text is None:
+            return fit("…", width)
+        line = one_line(without_roles(text))
+        found = hits(line, self.session.needles)[:1] if self.session.needles else []
+        if found and found[0][1] >= width:
+            line = f"…{line[max(found[0][0] - width // 4, 0) :]}"
+        return fit(line, width)
+
+    def _highlighted(self, text: str, base: Style) -> Iterator[Segment]:
+        """Yield a text with what the scope searches for in reverse."""
+        at = 0
+        for start, stop in hits(text, self.session.needles) if self.session.needles else ():
+            yield Segment(text[at:start], base)
+            yield Segment(text[start:stop], base + Style(reverse=True))
+            at = stop
+        yield Segment(text[at:], base)
 
     @property
     def _plain(self) -> Style:
@@ -183,6 +212,38 @@ class PairTable(ScrollView, can_focus=True):
 
     def _colour(self, name: str) -> Style:
         return self.get_component_rich_style(f"pair-table--{name}", partial=True)
+
+    # Range
+
+    @property
+    def _places(self) -> range:
+        """The places of the range, empty if there is none."""
+        if self._anchor is None:
+            return range(0)
+        return range(min(self._anchor, self._cursor), max(self._anchor, self._cursor) + 1)
+
+    @property
+    def range(self) -> list[int]:
+        """Positions in the ledger of the pairs in the range, empty if there is none."""
+        return [int(self.session.order[place]) for place in self._places]
+
+    def end_range(self) -> bool:
+        """End the range; return whether there was one."""
+        had_one, self._anchor = self._anchor is not None, None
+        self.refresh()
+        return had_one
+
+    def action_range(self) -> None:
+        """Begin a range of pairs at the cursor, or end it; moving extends it, K, D and S mark it."""
+        if not self.end_range() and self.session.order.size:
+            self._anchor = self._cursor
+        self.post_message(self.Moved())
+
+    def action_extend(self, step: int) -> None:
+        """Begin a range if there is none, and move."""
+        if self._anchor is None:
+            self.action_range()
+        self._move_to(self._cursor + step)
 
     # Moving
 
@@ -194,7 +255,10 @@ class PairTable(ScrollView, can_focus=True):
         previous, self._cursor = self._cursor, min(max(place, 0), size - 1)
         self.session.move_to(self._cursor)
         self._keep_in_view()
-        if previous != self._cursor:
+        if previous != self._cursor and self._anchor is not None:
+            self.refresh()
+            self.post_message(self.Moved())
+        elif previous != self._cursor:
             self.refresh_line(previous + HEADER)
             self.refresh_line(self._cursor + HEADER)
             self.post_message(self.Moved())
@@ -230,7 +294,7 @@ class PairTable(ScrollView, can_focus=True):
 
     def action_choose(self, step: int) -> None:
         """Select the column to sort by, to the left or to the right."""
-        names = [column.name for column in pair_columns(self.session) if column.is_sortable]
+        names = [column.name for column in pair_columns(self.session)]
         at = names.index(self._chosen) if self._chosen in names else 0
         self._chosen = names[(at + step) % len(names)]
         self._arrange()
@@ -259,7 +323,7 @@ class PairTable(ScrollView, can_focus=True):
 
     def _sort_at(self, x: int) -> None:
         for placed in self._placed:
-            if placed.left <= x <= placed.left + placed.width and placed.column.is_sortable:
+            if placed.left <= x <= placed.left + placed.width:
                 self._chosen = placed.column.name
                 self.action_sort()
                 return

@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from prefscope.ledger.search import Needle, hits
 from prefscope.tui.model.numbers import signed
 from prefscope.tui.model.response import STRONG, Response, Shown
 from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
@@ -89,6 +90,8 @@ class TokenView(ScrollView):
         self._differing: NDArray[np.bool_] | None = None
         self._marked: tuple[int, int] = (0, 0)
         """The first marked token and the one after the last."""
+        self._hits: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        """Whether each token overlaps with what is searched for."""
         self._levels: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         self._lines: list[list[Piece]] = [[]]
         self._lines_of: list[tuple[int, int]] = []
@@ -100,11 +103,22 @@ class TokenView(ScrollView):
             self.refresh_bindings()
         self.response, self.note, self.cursor, self._differing = response, note, 0, None
         self._marked = (0, 0)
+        self._hits = np.zeros(len(response.tokens), dtype=np.bool_)
         self.border_title = Content(title)
         self.scroll_to(y=0, animate=False, force=True)
         self._colour()
         self._wrap()
         self._show_cursor()
+
+    def show_hits(self, needles: tuple[Needle, ...]) -> None:
+        """Highlight the tokens that overlap with what is searched for."""
+        tokens = self.response.tokens
+        ends = np.cumsum([len(token) for token in tokens])
+        self._hits = np.zeros(len(tokens), dtype=np.bool_)
+        for start, stop in hits("".join(tokens), needles):
+            first, last = np.searchsorted(ends, (start, stop - 1), side="right")
+            self._hits[first : last + 1] = True
+        self.refresh()
 
     def show_signs(self, *, signs: bool) -> None:
         """Choose whether signs follow the tokens."""
@@ -193,8 +207,9 @@ class TokenView(ScrollView):
 
     def _style(self, token: int, base: Style) -> Style:
         """Return the style of a token."""
+        hit = Style(reverse=True) if self._hits[token] else Style()
         if not self.response.has_values:
-            return base
+            return base + hit
         level = int(self._levels[token])
         style = self._style_of(f"{NAMES[1 if level > 0 else -1]}-{LEVELS[abs(level)]}") if level else base
         if self.response.is_strong[token]:
@@ -204,6 +219,7 @@ class TokenView(ScrollView):
         first, stop = self._marked
         if first <= token < stop:
             style += self._style_of("marked")
+        style += hit
         if token == self.cursor:
             style = base + Style(reverse=True, bold=True, dim=not self.has_focus)
         return style

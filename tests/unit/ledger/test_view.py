@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from prefscope.data.checks import CHECKS
-from prefscope.ledger.filters import LINT_CHECKS, FilterError
+from prefscope.ledger.column_values import never, value_counts
+from prefscope.ledger.filter_functions import LINT_CHECKS
+from prefscope.ledger.filters import FilterError
+from prefscope.ledger.marks import Mark, load_marks
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -75,7 +78,7 @@ def test_a_filter_finds_these_pairs(ledger: Ledger, expression: str, expected: l
         ("len_r > 0", "Write rejected_num_tokens for prefscope's column, data_len_r for the data set's"),
         ("`Margin` > 0", "Write margins for prefscope's column, data_Margin for the data set's"),
         ("` dpo` > 0", "Write dpo_loss for prefscope's column, `data_ dpo` for the data set's"),
-        ("mark == 1", "Write data_mark"),
+        ("mark == 1", "Write data_mark for the data set's column, mark(keep), mark(drop), … for your marks"),
         ("margin_b > 0", "Write data_margin_b"),
     ],
 )
@@ -86,7 +89,7 @@ def test_an_ambiguous_name_is_refused_with_both_candidates(
     ledger = load_ledger(write_pairs(PAIRS, extra={name: ("integer", [1, 2, 3]) for name in names}))
     with pytest.raises(FilterError, match="is ambiguous: the data set also has a column of this name") as no:
         rows(ledger, expression)
-    assert no.value.hint == f"{hint}."
+    assert no.value.hint.removesuffix(".") == hint
 
 
 def test_a_ledger_that_renamed_a_column_refuses_its_old_name(write_pairs: Callable[..., Path]) -> None:
@@ -178,3 +181,47 @@ def test_a_lint_filter_selects_the_pairs_of_its_check(write_pairs: Callable[...,
 
 def test_filters_know_every_check_about_pairs() -> None:
     assert {*LINT_CHECKS, "bad_rows"} == {*CHECKS}
+
+
+def test_values_that_a_column_never_has_are_reported_with_those_it_has(ledger: Ledger) -> None:
+    view = View(ledger, DEFAULT)
+    assert never(view, view.parse('category == "coed" and outcome != "won"')) == [
+        'category is never "coed"; it has: code 1, empty 1, chat 1.',
+        'outcome is never "won"; it has: win 2, loss 1.',
+    ]
+    assert never(view, view.parse('category in ("code", "maths") or pair_id == "x" or prompt == "x"')) == [
+        'category is never "maths"; it has: code 1, empty 1, chat 1.',
+        'pair_id is never "x"; it has: 0000000000000000 1, 0000000000000001 1, 0000000000000002 1.',
+    ]
+    assert never(view, view.parse('category == "code" and outcome == "win" and category ~ "zz"')) == []
+
+
+def test_a_column_of_many_values_is_not_listed(write_pairs: Callable[..., Path]) -> None:
+    names = [f"name {number}" for number in range(60)]
+    view = View(load_ledger(write_pairs([PAIRS[0]] * 60, extra={"author": ("text", names)})), DEFAULT)
+    assert value_counts(view, "author") == []
+    assert never(view, view.parse('author == "name"')) == [
+        'author is never "name"; author ~ "name" finds it in longer texts.'
+    ]
+
+
+def test_marks_and_notes_are_columns(ledger: Ledger) -> None:
+    marks = load_marks(ledger.path)
+    view = View(ledger, DEFAULT, marks)
+    assert view.column("mark").tolist() == ["", "", ""]
+    keys = ledger.ids_at(np.arange(3))
+    marks.change({keys[0]: Mark("drop", "a Typo"), keys[2]: Mark(note="hm")})
+    assert view.column("mark").tolist() == ["drop", "", ""]
+    assert view.column("note").tolist() == ["a Typo", "", "hm"]
+    for source in (ledger, load_ledger(ledger.path)):  # with the marks of a session, and read from the file
+        assert rows(source, 'mark == "drop"') == [0]
+        assert rows(source, 'note ~ "typo"') == [0]
+        assert rows(source, 'note != "" and mark == ""') == [2]
+    assert view.only(np.array([False, False, True])).column("note").tolist() == ["hm"]
+
+
+def test_notes_have_another_name_beside_a_data_sets_own(write_pairs: Callable[..., Path]) -> None:
+    ledger = load_ledger(write_pairs(PAIRS, extra={"note": ("text", ["x", "", "y"])}))
+    load_marks(ledger.path).change({ledger.ids_at(np.arange(3))[1]: Mark(note="mine")})
+    assert rows(ledger, 'note == "y"') == [2]
+    assert rows(ledger, 'mark_note == "mine"') == [1]

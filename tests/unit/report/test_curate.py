@@ -53,7 +53,7 @@ def marked(ledger: Ledger, decisions: Mapping[int, Decision | None]) -> Marks:
     marks = load_marks(ledger.path)
     for position, decision in decisions.items():
         key = (str(ledger.stored["pair_id"][position]), int(ledger.occurrences[position]))
-        marks.change(key, Mark(decision, "a note"))
+        marks.change({key: Mark(decision, "a note")})
     return marks
 
 
