@@ -194,7 +194,7 @@ def test_marks_on_the_demo_are_written_to_a_copy_of_the_users_own(terminal: Term
 
 def test_a_damaged_copy_of_the_demo_is_replaced_and_its_marks_stay() -> None:
     first, second = demo_ledgers()
-    load_marks(first).change(("a", 0), Mark("keep"))
+    load_marks(first).change({("a", 0): Mark("keep")})
     second.write_bytes(b"damaged")
     assert demo_ledgers() == [first, second]
     assert second.read_bytes() == (sample_data() / second.name).read_bytes()
@@ -203,7 +203,7 @@ def test_a_damaged_copy_of_the_demo_is_replaced_and_its_marks_stay() -> None:
 
 def test_the_first_mark_creates_the_folder_of_a_new_user(tmp_path: Path) -> None:
     ledger = tmp_path / "new" / "ledgers" / "run.parquet"
-    load_marks(ledger).change(("a", 0), Mark("keep"))
+    load_marks(ledger).change({("a", 0): Mark("keep")})
     assert len(load_marks(ledger)) == 1
 
 

@@ -138,5 +138,5 @@ def test_the_parent_of_workers_does_not_touch_a_gpu(monkeypatch: pytest.MonkeyPa
 def test_free_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert free_bytes_elsewhere(torch.device("cpu")) > 0
-    with pytest.raises(ResourceError, match="[Tt]he free memory of cuda:99 could not be measured"):
+    with pytest.raises(ResourceError, match=r"[Tt]he free memory of cuda:99 could not be measured"):
         free_bytes_elsewhere(torch.device("cuda:99"))
