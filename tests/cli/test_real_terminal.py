@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 SECONDS = 120
-WHERE, BETA = "margin > 0", "0.126"
+WHERE, BETA = "margin > 0", "0.15"
 
 
 class Tmux:

@@ -170,7 +170,7 @@ def test_a_damaged_stored_check_is_repeated(text: str, examined: list[str]) -> N
     outcome = run(settings_of(ref="none", limit=2))
     assert examined == ["check", "probe"] * 2
     assert how(outcome) == [("packed", "", 2048)]
-    (remembered,) = map(json.loads, verdicts())
+    (remembered,) = (value for value in map(json.loads, verdicts()) if isinstance(value, dict))  # the other is a speed
     assert (remembered["verdict"]["path"], remembered["budget"]["batch_tokens"]) == ("packed", 2048)
 
 

@@ -117,7 +117,7 @@ def fit_noise(margins: Values) -> NoiseFit:
     Args:
         margins: m, in beta·nats; only finite values. Shape (pairs,).
 
-    >>> round(fit_noise(np.array([20.0, 20.0, 20.0, -20.0])).noise, 3)
+    >>> round(fit_noise(np.array([20.0, 25.0, 40.0, -30.0])).noise, 2)
     0.25
     """
     if margins.size == 0:
@@ -132,7 +132,7 @@ def fit_noise(margins: Values) -> NoiseFit:
     at = _best(likelihoods)
     low, high = _interval(points, weights, np.logspace(*WIDEST, COARSE) * unit, scales, float(likelihoods[at]))
     noise = float(noises[at])
-    return NoiseFit(noise, min(low, noise), max(high, noise), float(scales[at]))
+    return NoiseFit(noise, min(low, noise), min(max(high, noise), MOST_NOISE), float(scales[at]))
 
 
 def _best(likelihoods: Values) -> int:
