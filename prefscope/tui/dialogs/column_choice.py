@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.view import View
+from prefscope.tui.dialogs.list_dialog import ListDialog, list_bindings
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.widgets.footer import Footer
 
@@ -21,22 +21,11 @@ OURS = ("flags", *NUM_TOKENS, "quadrant")
 """Columns of the ledger that are useful to group by."""
 
 
-class ColumnChoice(ModalScreen[str | None]):
+class ColumnChoice(ListDialog[str]):
     """Returns the chosen column, or None if cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,b", "dismiss(None)", "Back", id="column-choice-back"),
-        Binding("j", "step('down')", "Down", show=False, id="column-choice-down"),
-        Binding("k", "step('up')", "Up", show=False, id="column-choice-up"),
-    ]
-    DEFAULT_CSS = """
-    ColumnChoice {
-        align: center middle;
-        & > OptionList { width: 56; max-width: 95%; height: auto; max-height: 90%; }
-        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
-        & > OptionList, & > OptionList:focus { border: round $primary; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = list_bindings("column-choice", "escape,b")
+    DEFAULT_CSS = "ColumnChoice > OptionList { width: 56; }"
 
     def __init__(self, view: View) -> None:
         super().__init__()
@@ -58,11 +47,3 @@ class ColumnChoice(ModalScreen[str | None]):
     @on(OptionList.OptionSelected)
     def _choose(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._columns[event.option_index])
-
-    def action_step(self, direction: str) -> None:
-        """Move the highlight up or down."""
-        options = self.query_one(OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()

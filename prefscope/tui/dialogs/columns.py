@@ -9,12 +9,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.ledger.columns import MARKED, all_columns
 from prefscope.ledger.names import SUFFIX
+from prefscope.tui.dialogs.list_dialog import ListDialog, list_bindings
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.footer import Footer
@@ -40,25 +40,15 @@ def with_chosen(session: Session, chosen: set[str]) -> Choice:
     return Choice((*(name for name in names if name in chosen), *others))
 
 
-class ColumnsDialog(ModalScreen[Choice | None]):
+class ColumnsDialog(ListDialog[Choice]):
     """Returns the chosen columns, or None if cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", "Show these", priority=True, id="columns-keep"),
         Binding("space", "toggle_column", "Tick", id="columns-turn"),
         Binding("a", "automatic", "Automatic", id="columns-automatic"),
-        Binding("j", "step('down')", "Down", show=False, id="columns-down"),
-        Binding("k", "step('up')", "Up", show=False, id="columns-up"),
-        Binding("escape,c", "dismiss(None)", "Back", id="columns-back"),
+        *list_bindings("columns", "escape,c"),
     ]
-    DEFAULT_CSS = """
-    ColumnsDialog {
-        align: center middle;
-        & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
-        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
-        & > OptionList, & > OptionList:focus { border: round $primary; }
-    }
-    """
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -106,11 +96,3 @@ class ColumnsDialog(ModalScreen[Choice | None]):
     def action_automatic(self) -> None:
         """Choose the columns automatically."""
         self.dismiss(Choice(None))
-
-    def action_step(self, direction: str) -> None:
-        """Move the highlight up or down."""
-        options = self.query_one(OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()

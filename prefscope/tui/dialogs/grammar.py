@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from prefscope.tui.dialogs.list_dialog import ListDialog, list_bindings
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.grammar import Example, grammar
 from prefscope.tui.model.session import Session
@@ -20,22 +20,11 @@ from prefscope.tui.widgets.footer import Footer
 EXAMPLE_WIDTH = 34
 
 
-class GrammarDialog(ModalScreen[str | None]):
+class GrammarDialog(ListDialog[str]):
     """Returns the chosen example, or None if cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss(None)", "Back", id="grammar-back"),
-        Binding("j", "step('down')", "Down", show=False, id="grammar-down"),
-        Binding("k", "step('up')", "Up", show=False, id="grammar-up"),
-    ]
-    DEFAULT_CSS = """
-    GrammarDialog {
-        align: center middle;
-        & > OptionList { width: 96; max-width: 95%; height: auto; max-height: 90%; }
-        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
-        & > OptionList, & > OptionList:focus { border: round $primary; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = list_bindings("grammar", "escape,q,question_mark")
+    DEFAULT_CSS = "GrammarDialog > OptionList { width: 96; }"
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -60,14 +49,6 @@ class GrammarDialog(ModalScreen[str | None]):
     def _choose(self, event: OptionList.OptionSelected) -> None:
         chosen = self._examples[event.option_index]
         self.dismiss(chosen.text if chosen else None)
-
-    def action_step(self, direction: str) -> None:
-        """Move the highlight up or down."""
-        options = self.query_one(OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
 
 
 def _line(example: Example) -> Content:

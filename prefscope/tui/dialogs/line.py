@@ -32,10 +32,10 @@ class LineDialog(ModalScreen[Value | None], Generic[Value]):
         """Set up the dialog.
 
         Args:
-            title: What is asked for.
-            hint: What is valid.
-            read: Returns the meaning of a line, or raises a `UsageError`, which is shown.
-            value: The text to begin with.
+            title: Title of the input field.
+            hint: Which values are valid.
+            read: Converts the line to the result; a `UsageError` is shown to the user.
+            value: The initial text.
         """
         super().__init__()
         self._title, self._hint, self._read, self._value = title, hint, read, value

@@ -7,13 +7,13 @@ from typing import ClassVar, get_args
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from prefscope.ledger.marks import Decision
+from prefscope.tui.dialogs.list_dialog import ListDialog, list_bindings
 from prefscope.tui.model.cells import fit, one_line
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.footer import Footer
@@ -23,21 +23,11 @@ CHOICES = (*get_args(Decision), REMOVE)
 LONGEST_SCOPE = 50
 
 
-class MarkScope(ModalScreen[str | None]):
+class MarkScope(ListDialog[str]):
     """Returns the decision about all pairs in the scope, `remove` for none, or None if cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,M", "dismiss(None)", "Back", id="mark-scope-back"),
-        Binding("j", "step('down')", "Down", show=False, id="mark-scope-down"),
-        Binding("k", "step('up')", "Up", show=False, id="mark-scope-up"),
-    ]
-    DEFAULT_CSS = """
-    MarkScope {
-        align: center middle;
-        & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
-        & > OptionList, & > OptionList:focus { border: round $primary; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = list_bindings("mark-scope", "escape,q,M")
+    DEFAULT_CSS = "MarkScope > OptionList { text-wrap: wrap; }"
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -66,11 +56,3 @@ class MarkScope(ModalScreen[str | None]):
     @on(OptionList.OptionSelected)
     def _choose(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(CHOICES[event.option_index])
-
-    def action_step(self, direction: str) -> None:
-        """Move the highlight up or down."""
-        options = self.query_one(OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()

@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -18,6 +17,7 @@ from prefscope.flags import FLAGS
 from prefscope.ledger.column_values import flag_counts
 from prefscope.ledger.scopes import SIGN
 from prefscope.report.comparison import QUADRANTS, quadrant_filter
+from prefscope.tui.dialogs.list_dialog import ListDialog, list_bindings
 from prefscope.tui.model.cells import fit
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.footer import Footer
@@ -59,22 +59,10 @@ def quick_filters(session: Session) -> list[QuickFilter]:
     return found
 
 
-class QuickFilters(ModalScreen[str | None]):
+class QuickFilters(ListDialog[str]):
     """Returns the chosen filter expression, or None if cancelled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f", "dismiss(None)", "Back", id="quick-filters-back"),
-        Binding("j", "step('down')", "Down", show=False, id="quick-filters-down"),
-        Binding("k", "step('up')", "Up", show=False, id="quick-filters-up"),
-    ]
-    DEFAULT_CSS = """
-    QuickFilters {
-        align: center middle;
-        & > OptionList { width: 76; max-width: 95%; height: auto; max-height: 90%; }
-        & > OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
-        & > OptionList, & > OptionList:focus { border: round $primary; }
-    }
-    """
+    BINDINGS: ClassVar[list[BindingType]] = list_bindings("quick-filters", "escape,f")
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -94,14 +82,6 @@ class QuickFilters(ModalScreen[str | None]):
     @on(OptionList.OptionSelected)
     def _choose(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._filters[event.option_index].expression)
-
-    def action_step(self, direction: str) -> None:
-        """Move the highlight up or down."""
-        options = self.query_one(OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
 
 
 def _option(one: QuickFilter) -> Option:
