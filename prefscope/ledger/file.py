@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -73,6 +73,18 @@ def build_schema(extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *,
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(content, ensure_ascii=False).encode()})
 
 
+def beside(ledger: Path, suffix: str) -> Path:
+    """Return the path of a file beside a ledger that what users note about its pairs is kept in.
+
+    A partial ledger that stands beside a complete one shares its files: both have the same pairs.
+
+    >>> beside(Path("run.parquet"), ".marks.json").name, beside(Path("run.partial.parquet"), ".marks.json").name
+    ('run.marks.json', 'run.marks.json')
+    """
+    own = ledger.with_suffix("")
+    return own.with_suffix(suffix) if own.suffix == f".{PARTIAL}" else ledger.with_suffix(suffix)
+
+
 def part_path(path: Path) -> Path:
     """Return the path of the partial file to which this process writes a ledger."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -130,13 +142,12 @@ def write_ledger(
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Keep other processes from putting a ledger into a folder, where the file system can lock folders."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
+    with ExitStack() as opened:
+        with suppress(OSError):  # a folder that may only be written to cannot be locked either
+            descriptor = os.open(folder, os.O_RDONLY)
+            opened.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_replaceable(path: Path) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError
+from prefscope.ledger.file import beside
 from prefscope.ledger.table import Ledger
 from prefscope.private import make_folder, replace_json
 
@@ -152,7 +153,7 @@ def _is(mark: Mark, kind: str) -> bool:
 
 def marks_path(ledger: Path) -> Path:
     """Return the path of a ledger's marks."""
-    return ledger.with_suffix(".marks.json")
+    return beside(ledger, ".marks.json")
 
 
 def load_marks(ledger: Path) -> Marks:

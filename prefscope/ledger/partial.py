@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.columns import DIGESTS, LOGPS, TOKENS
 from prefscope.ledger.file import METADATA_KEY, PARTIAL, is_replaceable, open_parquet, write_ledger
-from prefscope.ledger.marks import marks_path
 from prefscope.ledger.opened import LedgerFile
-from prefscope.private import make_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,17 +57,13 @@ def write_partial(live: LiveLedger, lookup: TokenLogpsOfMany | None) -> bool:
         schema = file.schema_arrow.with_metadata({METADATA_KEY: content})
         for name in left_out & {*schema.names}:
             schema = schema.remove(schema.get_field_index(name))
-        written = write_ledger(live.saved_at, schema, _groups(file, live, schema.names, lookup), keep_complete=True)
-        if written and live.saved_at != live.path:
-            _copy_marks(live)
-        return written
+        return write_ledger(live.saved_at, schema, _groups(file, live, schema.names, lookup), keep_complete=True)
 
 
 def remove_partial(live: LiveLedger) -> None:
-    """Remove a partial ledger that was written beside a complete one, and its marks."""
+    """Remove a partial ledger that was written beside a complete one."""
     if live.saved_at != live.path:
-        for path in (live.saved_at, marks_path(live.saved_at)):
-            path.unlink(missing_ok=True)
+        live.saved_at.unlink(missing_ok=True)
 
 
 def _groups(
@@ -99,12 +93,3 @@ def _token_logps(table: pa.Table, lookup: TokenLogpsOfMany, role: str, side: str
         np.full(count, np.nan, dtype=np.float32) if vector is None or len(vector) != count else vector
         for vector, count in zip(found, counts, strict=True)
     ]
-
-
-def _copy_marks(live: LiveLedger) -> None:
-    """Copy the marks of the run to its partial ledger, for commands that read it."""
-    source, copy = marks_path(live.path), marks_path(live.saved_at)
-    copy.unlink(missing_ok=True)
-    if source.is_file():
-        make_file(copy)
-        copy.write_bytes(source.read_bytes())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError, UsageError
+from prefscope.ledger.file import beside
 from prefscope.private import replace_json
 
 SIGN = "@"
@@ -20,7 +21,7 @@ _NAME = re.compile(r"\w+")
 
 def scopes_path(ledger: Path) -> Path:
     """Return the path of a ledger's scopes."""
-    return ledger.with_suffix(".scopes.json")
+    return beside(ledger, ".scopes.json")
 
 
 def load_scopes(ledger: Path) -> dict[str, str]:

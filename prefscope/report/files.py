@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from prefscope.errors import ResourceError, UsageError
 from prefscope.ledger.marks import marks_path
+from prefscope.ledger.scopes import scopes_path
 from prefscope.ledger.table import Ledger
 from prefscope.private import make_folder, remove_leftovers
 
@@ -40,6 +41,7 @@ def refuse_sources(path: Path, ledger: Ledger) -> None:
     sources = [
         ("the ledger itself", ledger.path),
         ("the file of the ledger's marks", marks_path(ledger.path)),
+        ("the file of the ledger's scopes", scopes_path(ledger.path)),
         *(("the data set that was scored", Path(name)) for name in (data.get("source", "-"), *data.get("files", ()))),
     ]
     for what, source in sources:

@@ -337,12 +337,16 @@ def test_an_invalid_path_is_reported_below_it_and_nothing_is_written(
     assert Path("demo.parquet").read_bytes() == before
 
 
-def test_a_curated_data_set_does_not_replace_the_marks(session: Session, show: Show) -> None:
+@pytest.mark.parametrize("what", ["marks", "scopes"])
+def test_a_curated_data_set_does_not_replace_what_is_kept_beside_the_ledger(
+    session: Session, show: Show, what: str
+) -> None:
+    session.name_scope("wrong", "margin < 0")
     terminal = show(session)
     terminal.press(*TO_FORM, "down", "space")
-    dialog(terminal).query_one(Input).value = "demo.marks.json"
+    dialog(terminal).query_one(Input).value = f"demo.{what}.json"
     terminal.rest()
-    assert "✗ demo.marks.json: this is the file of the ledger's marks. Choose another name." in terminal.text
+    assert f"✗ demo.{what}.json: this is the file of the ledger's {what}. Choose another name." in terminal.text
 
 
 def test_a_curated_data_set_without_pairs_is_refused(session: Session, show: Show) -> None:

@@ -376,7 +376,9 @@ def test_a_partial_ledger_never_replaces_a_complete_one(settings: ScoreSettings,
         terminal.wait_for(lambda: "saved: ledger.partial.parquet" in terminal.text)
         assert path.read_bytes() == before
         assert load_ledger(tmp_path / "ledger.partial.parquet").num_pairs == PAIRS
-        assert len(load_marks(tmp_path / "ledger.partial.parquet")) == 1
+        marks = load_marks(tmp_path / "ledger.partial.parquet")
+        assert len(marks) == 1
+        assert marks.path == tmp_path / "ledger.marks.json"  # nothing that is marked here is lost with the file
         release(tmp_path)
         terminal.press("x")
         wait_for_all(terminal)

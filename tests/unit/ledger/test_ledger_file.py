@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from prefscope.errors import LedgerError, ResourceError
 from prefscope.ledger.file import METADATA_KEY, build_schema, open_parquet, store_as, widen, write_ledger
-from prefscope.ledger.table import Ledger
+from prefscope.ledger.table import Ledger, load_ledger
 
 A = {"logps": (-50.0, -60.0, -52.0, -58.0)}
 
@@ -126,3 +127,17 @@ def test_missing_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "x.parquet"
     write_ledger(path, build_schema({}, {"has_reference": True}, tokens=False), [])
     assert open_parquet(path)[0].metadata.num_rows == 0
+
+
+def test_a_folder_that_cannot_be_read_can_still_be_written_to(
+    write_pairs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refuse_folders(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *more, **options)
+
+    monkeypatch.setattr("prefscope.ledger.file.os.open", refuse_folders)
+    assert load_ledger(write_pairs([{"logps": (-1.0, -2.0, -1.0, -2.0)}])).num_pairs == 1
