@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList
 
 from prefscope.folders import demo_ledgers, sample_data
 from prefscope.ledger.marks import Mark, load_marks
+from prefscope.ledger.preferences import read_preferences
 from prefscope.settings import DataSettings, ModelSettings, PreferenceSettings, ScoreSettings
 from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.model.run_form import RunRequest
@@ -231,3 +232,10 @@ def test_a_ledger_named_on_the_command_line_is_remembered(folder: Path) -> None:
     shutil.copy(sample_data() / "demo.parquet", "mine.parquet")
     with Terminal(PrefscopeApp(Session(load_ledger("mine.parquet"), PreferenceSettings())), (80, 24)):
         assert [one.data for one in recall().opened] == [str(folder / "mine.parquet")]
+
+
+def test_other_losses_keep_the_configured_simpo_parameters() -> None:
+    configured = read_preferences(0.1, 2.5, 1.4, None, weights=False)
+    request = RunRequest(ScoreSettings(DataSettings("x"), ModelSettings("p", "r")), None, configured)
+    changed = request.changed({**request.texts(), "loss": "simpo dpo"}, skip_bad_rows=False)
+    assert [choice.parameters for choice in changed.preferences.losses] == [{"beta": 2.5, "gamma": 1.4}, {}]

@@ -12,6 +12,8 @@ from prefscope.ledger.preferences import check_reference_free, read_preferences,
 from prefscope.settings import Dtype, PreferenceSettings, ScoreSettings
 
 AUTO = "auto"
+SIMPO_BETA, SIMPO_GAMMA = 2.0, 0.5
+"""Defaults of --simpo-beta and --simpo-gamma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,11 @@ def _preferences(texts: Mapping[str, str], initial: PreferenceSettings, *, same_
     except ValueError:
         raise UsageError(f"beta {texts['beta']} is not a number", hint="For example 0.1.") from None
     if same_losses:
-        read_preferences(beta, 2.0, 0.5, None, weights=False)  # refuses a beta that is out of range
+        read_preferences(beta, SIMPO_BETA, SIMPO_GAMMA, None, weights=False)  # refuses a beta that is out of range
         return replace(initial, beta=beta)
-    return read_preferences(beta, 2.0, 0.5, texts["loss"].split() or None, weights=initial.weights)
+    simpo = next((choice.parameters for choice in initial.losses if choice.name == "simpo"), {})  # as configured
+    common = simpo.get("beta", SIMPO_BETA), simpo.get("gamma", SIMPO_GAMMA)
+    return read_preferences(beta, *common, texts["loss"].split() or None, weights=initial.weights)
 
 
 def _losses(preferences: PreferenceSettings) -> str:
