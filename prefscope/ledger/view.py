@@ -13,6 +13,7 @@ from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
 from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
+from prefscope.ledger.lexemes import lexemes_of
 from prefscope.ledger.marks import Marks, load_marks
 from prefscope.ledger.names import ambiguities, marked_names
 from prefscope.ledger.scopes import SIGN, load_scopes
@@ -53,11 +54,12 @@ class View:
             FilterError: If the expression is malformed or has an unknown column or scope, or the file of scopes that it
                 needs is damaged.
         """
+        named = next((one for one in lexemes_of(text) if one.kind == "scope"), None) if SIGN in text else None
         try:
-            scopes = load_scopes(self.ledger.path) if SIGN in text else {}
+            scopes = {} if named is None else load_scopes(self.ledger.path)
         except LedgerError as error:
-            start = text.index(SIGN)
-            raise FilterError(f"{error.what}: {error.where}", text, start, start + 1, hint=error.hint) from error
+            start, stop = (0, 1) if named is None else (named.start - 1, named.stop)
+            raise FilterError(f"{error.what}: {error.where}", text, start, stop, hint=error.hint) from error
         return parse_filter(text, self.names, scopes)
 
     def only(self, wanted: NDArray[np.bool_]) -> View:

@@ -212,6 +212,7 @@ def test_a_damaged_file_of_scopes_is_reported_by_whoever_needs_it(demo: Session)
         view.filter("@hard")
     assert demo.scopes == {}
     assert view.filter("margin < 0").sum() == 14
+    assert view.filter('prompt ~ "a@b" or margin < 0').sum() == 14
 
 
 def test_forgetting_the_last_scope_removes_the_file(demo: Session) -> None:
