@@ -117,8 +117,12 @@ def _no_pairs(_: View, __: Any) -> tuple[str, str]:
     return "", ""
 
 
-def _suspects(_: View, figures: Any) -> tuple[str, str]:
-    return ("more likely flipped than not", "flip_posterior > 0.5") if figures.suspects else ("", "")
+def _suspects(view: View, figures: Any) -> tuple[str, str]:
+    if not figures.suspects:
+        return "", ""
+    is_whole = view.ledger.num_pairs == view.ledger.num_pairs_in_file  # which is what the column is computed from
+    chosen = "flip_posterior > 0.5" if is_whole else f"margins < {figures.threshold!r}"
+    return "more likely flipped than not", chosen
 
 
 def _won_by_length(_: View, figures: Any) -> tuple[str, str]:

@@ -56,6 +56,13 @@ def test_every_expression_of_a_finding_finds_pairs_as_many_as_it_counts(demo: Vi
     assert set(counts) == {"displacement", "length_bias", "ranking", "calibration", "flips", "gradient_weights"}
 
 
+def test_the_suspects_of_a_scope_are_those_that_its_finding_counts(demo: View) -> None:
+    scope = demo.only(demo.column("chosen_num_tokens") < 60)
+    (found,) = [one for one in diagnose(scope, tokens=False).findings if one.diagnostic.name == "flips"]
+    figures: Any = found.figures
+    assert scope.filter(found.expression).sum() == figures.suspects > 0
+
+
 def test_a_pair_that_is_not_finite_is_left_out_and_counted(write_pairs: Write) -> None:
     found = diagnose(view_of(write_pairs([WIN, LOWERED, NAN])))
     assert (found.pairs, found.left_out) == (2, 1)
