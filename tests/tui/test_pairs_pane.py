@@ -99,7 +99,7 @@ def test_the_status_shows_the_number_of_matches_and_their_accuracy(tmp_path: Pat
     session = write_pairs(tmp_path / "ranked.parquet", [{"margin": margin} for margin in margins])
     assert status(session) == "300/300 · 100% · acc >99% (98–100) · mean +0.99 · row ▲"
     session.set_filter("margin < 0")
-    assert status(session) == "1/300 · <1% · acc 0% (0–79) · mean −1.00 · rest acc 100.0% (99–100) · row ▲"
+    assert status(session) == "1/300 · <1% · acc 0% (0–79) · mean −1.00 · rest acc 100% (99–100) · row ▲"
     session.set_filter("margin > 5")
     assert status(session) == "0/300 · 0% · row ▲"
 

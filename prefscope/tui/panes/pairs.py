@@ -17,7 +17,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from prefscope.ledger.marks import Decision
-from prefscope.report.cards import accuracy_of
 from prefscope.report.visible import visible
 from prefscope.statistics import wilson_interval
 from prefscope.tui.dialogs.columns import Choice, ColumnsDialog
@@ -184,10 +183,11 @@ def status(session: Session) -> str:
     if session.ledger.has_reference and matching:
         margins = session.view.column("margins")[session.order]
         margins = margins[np.isfinite(margins)]
-        accuracy = _share(float(np.mean(margins > 0))) if margins.size else "·"
         mean = f"{margins.mean():+.2f}".replace("-", "−") if margins.size else "·"
-        parts += [f"acc {accuracy}{_interval(margins)}", f"mean {mean}"]
-        parts += [] if session.rest is None else [f"rest acc {accuracy_of(session.rest)}"]
+        parts += [f"acc {_accuracy(margins)}", f"mean {mean}"]
+        if session.rest is not None:
+            others = session.rest.column("margins")
+            parts.append(f"rest acc {_accuracy(others[np.isfinite(others)])}")
     column = short_name(session.view.names, session.sort.column)
     parts.append(f"{visible(column)} {'▼' if session.sort.descending else '▲'}")
     known = np.count_nonzero(session.ledger.is_known[session.order])
@@ -196,12 +196,12 @@ def status(session: Session) -> str:
     return " · ".join(parts)
 
 
-def _interval(margins: NDArray[np.float64]) -> str:
-    """Return Wilson's 95% interval of the share of margins above 0, in percent."""
+def _accuracy(margins: NDArray[np.float64]) -> str:
+    """Return the share of margins above 0 with Wilson's 95% interval, in percent."""
     if not margins.size:
-        return ""
+        return "·"
     low, high = wilson_interval(int(np.count_nonzero(margins > 0)), margins.size)
-    return f" ({100 * low:.0f}–{100 * high:.0f})"
+    return f"{_share(float(np.mean(margins > 0)))} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _share(share: float) -> str:
