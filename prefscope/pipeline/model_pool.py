@@ -202,7 +202,8 @@ class ModelPool:
         versions = (torch.__version__, transformers.__version__, NUMERICS_VERSION)
         parts: list[Any] = [candidate.fingerprint, candidate.attention, self.dtype, device, asked, versions]
         if self.device.type == "cuda":  # the magnitude of the memory, which small changes leave as it is
-            parts += [int(self.sharing.room).bit_length(), self.weight_bytes if self.together else 0]
+            parts += [int(self.sharing.room).bit_length(), self.sharing.sharers]
+            parts += [self.weight_bytes if self.together else 0]
             parts += [kernel_packages()]
         if not self.settings.compute.fused:
             parts += ["unfused"]

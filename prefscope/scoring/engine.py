@@ -36,7 +36,7 @@ from prefscope.scoring.precision import full_precision
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
-NUMERICS_VERSION = 6
+NUMERICS_VERSION = 7
 """Part of every store key; to be incremented when a change of this package may change a number."""
 
 Logps = list[NDArray[np.float32]]

@@ -24,14 +24,16 @@ def free_bytes_elsewhere(device: torch.device) -> int:
         ResourceError: If the other process fails.
     """
     child = start_child(COMMAND, worker_log(f"{os.getpid()}-memory"), arguments=[str(device)])
+    free: int | None = None
     try:
-        return int(child.connection.recv())
+        free = int(child.connection.recv())
     except (EOFError, OSError) as error:
         raise ResourceError(
             f"The free memory of {device} could not be measured", where=child.where, hint="See the log for the reason."
         ) from error
     finally:
-        child.end()
+        child.end(keep_log=free is None)
+    return free
 
 
 def main() -> int:
