@@ -124,7 +124,7 @@ def write_ledger(
                 for columns in groups:
                     writer.write_table(pa.table(dict(columns), schema=schema), row_group_size=ROW_GROUP_PAIRS)
             seal(part, schema.metadata[METADATA_KEY])
-            with _lock(path.parent):
+            with locked(path.parent):
                 written = not keep_complete or is_replaceable(path)
                 if written:
                     part.replace(path)
@@ -140,8 +140,8 @@ def write_ledger(
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from putting a ledger into a folder, where the file system can lock folders."""
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from replacing files of a folder, where the file system can lock folders."""
     with ExitStack() as opened:
         with suppress(OSError):  # a folder that may only be written to cannot be locked either
             descriptor = os.open(folder, os.O_RDONLY)
