@@ -136,8 +136,8 @@ def check_screen(screen: MainScreen, terminal: Terminal) -> None:
     if pane == "overview":
         inside = fresh.only(matching) if not matching.all() else fresh
         for card in cards(inside):
-            assert card.value in text, card
-    if pane == "pairs":
+            assert all(word in text for word in card.value.split()), card  # a long value is wrapped
+    if pane == "pairs" and "range of" not in text:  # which is shown in place of the count
         assert f"{matching.sum():,}/{len(matching):,}" in text
 
 

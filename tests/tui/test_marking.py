@@ -63,7 +63,9 @@ def test_a_range_is_marked_written_and_undone_in_one_step(
     six: Session, show_pairs: Show, writes: list[int], keys: tuple[str, ...]
 ) -> None:
     terminal = show_pairs(six)
-    terminal.press(*keys)
+    terminal.press("V")
+    assert "range of 1 pair · K keep" in terminal.text
+    terminal.press("V", *keys)
     assert "range of 3 pairs · K keep · D drop · S swap" in terminal.text
     terminal.press("D")
     assert decisions(six) == [None, "drop", "drop", "drop", None, None]

@@ -86,7 +86,8 @@ class PairsPane(MarkingPane):
     def _draw_status(self) -> None:
         """Show the status of the table or the range, and how many of the chosen columns do not fit."""
         if chosen := self.table.range:
-            text = f"range of {len(chosen):,} pairs · K keep · D drop · S swap · esc ends it"
+            pairs = f"{len(chosen):,} pair{'s' if len(chosen) > 1 else ''}"
+            text = f"range of {pairs} · K keep · D drop · S swap · esc ends it"
             self.query_one(".status", Static).update(Content(text), layout=False)
             return
         count = self.table.left_out if self.session.columns is not None else 0
