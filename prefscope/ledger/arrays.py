@@ -28,6 +28,24 @@ class ReadWhenAsked(Columns):
         return self[name]
 
 
+class Inherited:
+    """What is known of some pairs because it is known of more pairs: each column is cut when it is asked for."""
+
+    def __init__(self, columns: Columns, wanted: NDArray[np.bool_], inherited: Inherited | None) -> None:
+        """Keep the known columns of more pairs, which of the pairs are wanted, and what is inherited of more pairs."""
+        self._columns, self._inherited = columns, inherited
+        self._places = np.flatnonzero(wanted)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._columns or (self._inherited is not None and name in self._inherited)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._columns and self._inherited is not None:
+            self._columns[name] = self._inherited[name]
+        values: NDArray[Any] = self._columns[name][self._places]
+        return values
+
+
 def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
     """Convert a stored column, with null numbers as nan; equal texts share one object.
 

@@ -86,6 +86,7 @@ class LiveLedger(Ledger):
 
     def _keep(self, wanted: NDArray[np.bool_]) -> None:
         super()._keep(wanted)
+        self.stored |= {name: self.stored[name] for name in (*LOGPS, "flags")}  # copies: the run goes on
         self._unflagged = self._unflagged[wanted]
         self._known = {name: known[wanted] for name, known in self._known.items()}
 

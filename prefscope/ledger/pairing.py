@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
-from prefscope.ledger.arrays import Columns
+from prefscope.ledger.arrays import Columns, Inherited
 from prefscope.ledger.columns import OF_THE_PAIR
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Marks
@@ -123,7 +123,7 @@ class PairedView(View):
         ledger, other = self.ledger.only(wanted), self.other.only(theirs)
         part = PairedView(ledger, self.preferences, self.marks, other.ledger, Pairing(ledger, other.ledger))
         part.other = other
-        part._known = self._known_of(wanted)
+        part._inherited = Inherited(self._known, wanted, self._inherited)
         return part
 
     def _with_theirs(self, names: Names) -> Names:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
 from prefscope.flags import NOT_SCORED
-from prefscope.ledger.arrays import Columns, ReadWhenAsked, as_array, counts_before, indices, numbered
+from prefscope.ledger.arrays import Columns, Inherited, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
 from prefscope.ledger.file import PARTIAL, has_negative, open_parquet
 from prefscope.ledger.names import RENAMED, carried_names
@@ -52,6 +52,7 @@ class Ledger:
         self.num_pairs: int = self._file.metadata.num_rows
         self._positions = np.arange(self.num_pairs)
         self._whole = self
+        self._inherited: Inherited | None = None
         self.scope = ""
         """The expression that selected these pairs from the file; empty if it was not recorded or selects all."""
         self.stored: Columns = ReadWhenAsked(self._read_stored)
@@ -132,11 +133,10 @@ class Ledger:
         return part
 
     def _keep(self, wanted: NDArray[np.bool_]) -> None:
-        known = {name: values[wanted] for name, values in self.stored.items()}
+        self._inherited = Inherited(self.stored, wanted, self._inherited)
         self._positions = self._positions[wanted]
         self.num_pairs = len(self._positions)
         self.stored = ReadWhenAsked(self._read_stored)
-        self.stored |= known
 
     def _read_stored(self, name: str) -> Columns:
         """Read a stored column, along with related ones: reading all sums and counts together takes half the time."""
@@ -144,6 +144,8 @@ class Ledger:
 
         if name not in STORED_NAMES:
             raise KeyError(name)
+        if self._inherited and name in self._inherited:
+            return {name: self._inherited[name]}
         numbers = next((some for some in READ_TOGETHER if name in some), (name,))
         found: Columns = {}
         if numbers == TAIL_LOGPS:
@@ -359,12 +361,15 @@ class Ledger:
         loss = find_loss(name)
         if loss.needs_reference and not self.has_reference:
             return "a reference"
-        schema = self._file.schema_arrow.names
-        if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= {*schema}:
+        if {*loss.inputs} & {*TAIL_LOGPS} and not {*TOKEN_LOGPS} <= self._names_in_file:
             return "token log-probs"
-        if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= {*schema}:
+        if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= self._names_in_file:
             return "log Σ π² of each token (score with --loss wpo)"
         return "token counts" if self._uncounted & {*loss.inputs} else ""
+
+    @functools.cached_property
+    def _names_in_file(self) -> frozenset[str]:
+        return frozenset(self._file.schema_arrow.names)
 
     @functools.cached_property
     def _uncounted(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prefscope.errors import LedgerError
 from prefscope.flags import split_flags
-from prefscope.ledger.arrays import Columns
+from prefscope.ledger.arrays import Columns, Inherited
 from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
 from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
 from prefscope.ledger.lexemes import lexemes_of
@@ -36,6 +36,8 @@ class View:
         self.marked_names = marked_names(ledger.extra_columns)
         """The columns of the user's decisions and notes; see there."""
         self._known: Columns = {}
+        self._inherited: Inherited | None = None
+        """What is known of the view that this is a part of."""
         self._of_marks: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
         """The columns of marks and notes, with the generation of the marks."""
 
@@ -65,11 +67,8 @@ class View:
     def only(self, wanted: NDArray[np.bool_]) -> View:
         """Return a view of the pairs selected by a mask; columns that are already known are not computed again."""
         part = View(self.ledger.only(wanted), self.preferences, self.marks)
-        part._known = self._known_of(wanted)
+        part._inherited = Inherited(self._known, wanted, self._inherited)
         return part
-
-    def _known_of(self, wanted: NDArray[np.bool_]) -> Columns:
-        return {name: values[wanted] for name, values in self._known.items()}
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column by its full name, with one value per pair; texts as objects, missing numbers as nan.
@@ -80,7 +79,8 @@ class View:
         if name in self.marked_names:
             return self._marked_column(name)
         if name not in self._known:
-            self._known |= self._find(name)
+            inherited = self._inherited
+            self._known |= {name: inherited[name]} if inherited and name in inherited else self._find(name)
         return self._known[name]
 
     def _marked_column(self, name: str) -> NDArray[Any]:

@@ -164,6 +164,16 @@ def test_a_slice_of_a_ledger_has_its_own_pairs_texts_and_columns(ledger: Ledger)
     assert ledger.num_pairs == 3
 
 
+def test_a_slice_of_a_slice_reads_nothing_that_is_known_of_the_whole(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = View(ledger, DEFAULT)
+    margins, lines = whole.column("margins"), whole.column("line")
+    part = whole.only(np.array([True, False, True])).only(np.array([False, True]))
+    monkeypatch.setattr(type(ledger._file), "read", lambda *_: pytest.fail("read again"))
+    assert (part.column("margins").tolist(), part.column("line").tolist()) == ([margins[2]], [lines[2]])
+
+
 def test_an_empty_slice_still_has_its_columns(ledger: Ledger) -> None:
     nothing = ledger.only(np.zeros(3, dtype=np.bool_))
     assert list(nothing.read(["row", "prompt"])) == [{"row": [], "prompt": []}]
