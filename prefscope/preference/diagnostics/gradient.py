@@ -62,7 +62,7 @@ def gradient_weights(weights: Values) -> GradientWeights:
     ordered = np.sort(sizes)[::-1]
     carriers = int(np.searchsorted(np.cumsum(ordered), HALF * total * (1 - 1e-12))) + 1
     scaled = sizes / ordered[0]  # squares of tiny weights would be 0
-    effective = float(scaled.sum()) ** 2 / float(scaled @ scaled)
+    effective = float(scaled.sum()) ** 2 / float((scaled * scaled).sum())
     return GradientWeights(weights.size, effective, carriers, float(ordered[carriers - 1]))
 
 

@@ -79,8 +79,8 @@ def length_slope(margins: Values, chosen_num_tokens: Values, rejected_num_tokens
     if x.size == 0:
         return math.nan, math.nan
     about = x - x.mean()
-    square = float(about @ about)
-    slope = float(about @ (y - y.mean())) / square if square else math.nan
+    square = float((about * about).sum())
+    slope = float((about * (y - y.mean())).sum()) / square if square else math.nan
     return slope, float(y.mean()) - (slope * float(x.mean()) if square else 0.0)
 
 
@@ -145,8 +145,8 @@ def _correlation(x: Values, y: Values) -> float:
     if x.size == 0:
         return math.nan
     a, b = x - x.mean(), y - y.mean()
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(np.clip(a @ b / size, -1.0, 1.0)) if size else math.nan
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float(np.clip((a * b).sum() / size, -1.0, 1.0)) if size else math.nan
 
 
 def _share(truths: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
