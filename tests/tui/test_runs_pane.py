@@ -13,9 +13,12 @@ from rich.text import Text
 from textual.widgets import ContentSwitcher
 
 from prefscope.ledger.marks import Mark
+from prefscope.ledger.pairing import PairedView
 from prefscope.ledger.table import load_ledger
+from prefscope.report.comparison import compare
 from prefscope.settings import PreferenceSettings
 from prefscope.tui.app import PrefscopeApp
+from prefscope.tui.model.numbers import signed
 from prefscope.tui.model.session import Session
 from prefscope.tui.theme import ORANGE, SKY, THEMES
 from prefscope.tui.widgets.quadrants import Quadrants
@@ -96,6 +99,16 @@ def test_differences_are_shown_with_paired_intervals(session: Session, show: Sho
     text = show(session).text
     for told in ("−17.1 pp ±6.1   McNemar p < 0.0001", "−0.151 ±0.028", "+0.0641 ±0.0101", "−0.06"):
         assert told in text
+
+
+def test_the_differences_of_a_scope_stand_beside_those_of_the_rest(session: Session, show: Show) -> None:
+    session.set_filter("margin < 0.05")
+    terminal, rest = show(session), session.rest
+    assert isinstance(rest, PairedView)
+    expected = compare(rest)
+    assert "rest: B − A" in terminal.text
+    (told,) = [line for line in terminal.text.splitlines() if line.startswith(" margin")]
+    assert told.rstrip().endswith(f"{signed(expected.margin.difference, 3)} ±{expected.margin.half:.3f}")
 
 
 def test_a_tall_screen_shows_every_loss(session: Session, show: Show) -> None:
@@ -270,7 +283,7 @@ def test_runs_without_a_reference_are_compared_by_log_probs_per_token(tmp_path: 
     session = Session(ledgers[0], PreferenceSettings(), ledgers[1:])
     terminal = show(session)
     assert "⚠ A or B has no reference: compared by log-prob per token, chosen − rejected." in terminal.text
-    assert "chosen ahead          66.7%       66.7%   +0.0 pp" in terminal.text
+    assert "chosen ahead         66.7%      66.7%   +0.0 pp" in terminal.text
     terminal.press("tab", "h", "enter")
     assert session.order.tolist() == [1]
 

@@ -31,6 +31,10 @@ ALONE = """Only one ledger is open. Open several ledgers of the same pairs to co
 • the pairs that only one of the two ranks right
 • columns of the other run to filter and sort by: margin_b, r_chs_b, dpo_b, …"""
 LEAST_P = 0.0001
+FIRST_LOSS = 2
+"""Its row in the table of differences."""
+CHANGE = 19
+"""Cells of a difference beside that of the rest."""
 
 
 class RunsPane(Pane):
@@ -53,7 +57,8 @@ class RunsPane(Pane):
         super().__init__(session, id=id)
         self.can_focus = session.runs.compared is None
         self._cards: tuple[PreferenceSettings, int, list[list[Card]]] | None = None
-        self._comparison: tuple[PairedView, Comparison] | None = None
+        self._comparison: tuple[PairedView, Comparison, Comparison | None] | None = None
+        """Of the pairs in the scope, and of the rest."""
 
     def compose(self) -> ComposeResult:
         """Create the table, the differences and the quadrants; with a single run, instructions instead."""
@@ -70,7 +75,8 @@ class RunsPane(Pane):
         if not isinstance(view, PairedView):
             return
         if self._comparison is None or self._comparison[0] is not view:
-            self._comparison = view, compare(view)
+            rest = self.session.rest
+            self._comparison = view, compare(view), compare(rest) if isinstance(rest, PairedView) else None
         self.query_one(RunTable).show_runs(self._figures(view))
         self._draw_differences()
         self._draw_quadrants(self._comparison[1])
@@ -85,9 +91,10 @@ class RunsPane(Pane):
     def _draw_differences(self) -> None:
         if self._comparison is None:
             return
-        view, comparison = self._comparison
+        view, comparison, rest = self._comparison
         warnings = [f"⚠ {sentence}." for sentence in cautions(view, comparison)]
-        lines = [*differences(comparison, every_loss=not self.screen.has_class("-short"))] if comparison.pairs else []
+        size = {"tall": not self.screen.has_class("-short"), "wide": not self.screen.has_class("-narrow")}
+        lines = [*differences(comparison, rest, **size)] if comparison.pairs else []
         self.query_one("#differences", Static).update(Content("\n".join([*lines, *warnings])))
 
     def _draw_quadrants(self, comparison: Comparison) -> None:
@@ -102,7 +109,7 @@ class RunsPane(Pane):
         """What `y` copies: the differences between the two runs."""
         if self._comparison is None or not self._comparison[1].pairs:
             return None
-        return "\n".join(differences(self._comparison[1], every_loss=True)), "the differences"
+        return "\n".join(differences(*self._comparison[1:], tall=True, wide=True)), "the differences"
 
     def on_resize(self) -> None:
         """Show as many differences as fit the new size."""
@@ -139,19 +146,34 @@ class RunsPane(Pane):
             self.post_message(PairsRequested(quadrant_filter(opened.quadrant, by_margin=self._comparison[1].by_margin)))
 
 
-def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
-    """Yield the lines of a table of both runs' means and their differences."""
-    found = comparison.accuracy
-    titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
-    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A, paired 95% interval")
-    difference = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
+def differences(comparison: Comparison, rest: Comparison | None, *, tall: bool, wide: bool) -> Iterator[str]:
+    """Yield the lines of a table of both runs' means and their differences, in the scope and in the rest.
+
+    Losses but the first need a tall screen; McNemar's p beside the rest needs a wide one.
+    """
+    rows = _rows(comparison)
+    has_rest = rest is not None and rest.pairs > 0
+    others = [change for *_, change in _rows(rest)] if rest is not None and has_rest else [""] * len(rows)
     p_value = f"< {LEAST_P}" if comparison.p_value < LEAST_P else f"= {comparison.p_value:.2g}"
-    yield _row(titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{difference}   McNemar p {p_value}")
-    yield _row(titles[1], *_numbers(comparison.margin, 3))
-    for name, loss in [*comparison.losses.items()][: None if every_loss else 1]:
-        yield _row(f"{name} loss", *_numbers(loss, 4))
-    a, b = comparison.length_bias
-    yield _row("length bias ρ", signed(a), signed(b), signed(b - a))
+    title = "B − A, 95% interval" if has_rest else "B − A, paired 95% interval"
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", title, "rest: B − A" if has_rest else "")
+    for number, (row, other) in enumerate(zip(rows, others, strict=True)):
+        is_later_loss = FIRST_LOSS < number < len(rows) - 1
+        if tall or not is_later_loss:
+            yield _row(*row, other, f"McNemar p {p_value}" if number == 0 and (wide or not has_rest) else "")
+
+
+def _rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """Return name, both means and their difference for accuracy, margin, losses and length bias."""
+    titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
+    found, (a, b) = comparison.accuracy, comparison.length_bias
+    change = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
+    return [
+        (titles[0], f"{found.a:.1%}", f"{found.b:.1%}", change),
+        (titles[1], *_numbers(comparison.margin, 3)),
+        *((f"{name} loss", *_numbers(loss, 4)) for name, loss in comparison.losses.items()),
+        ("length bias ρ", signed(a), signed(b), signed(b - a)),
+    ]
 
 
 def _numbers(found: Paired, digits: int) -> tuple[str, str, str]:
@@ -163,5 +185,6 @@ def _half(half: float, digits: int) -> str:
     return f" ±{half:.{digits}f}" if math.isfinite(half) else ""
 
 
-def _row(name: str, a: str, b: str, difference: str) -> str:
-    return f"{name:<15}{a:>12}{b:>12}   {difference}"
+def _row(name: str, a: str, b: str, difference: str, rest: str = "", after: str = "") -> str:
+    changes = [f"{difference:<{CHANGE}}" if rest else difference, rest, after]
+    return f"{name:<15}{a:>11}{b:>11}   {'   '.join(filter(None, changes))}"

@@ -16,8 +16,8 @@ from prefscope.report.visible import visible
 from prefscope.tui.model.cells import ABSENT, fit
 from prefscope.tui.model.runs import Runs
 
-NAME = 16
-WIDTHS = {"sign": 2, "run": NAME, "shared": 9, "accuracy": 16, "margin": 14, "loss": 15, "len ρ": 8, "policy": 40}
+NAME = 15
+WIDTHS = {"sign": 2, "run": NAME, "shared": 9, "accuracy": 16, "margin": 14, "loss": 16, "len ρ": 8, "policy": 40}
 """Widths of the columns in cells; on narrow screens the policy is cut off."""
 LEFT = frozenset({"sign", "run", "policy"})
 FIGURES = (0, 1, 2, 5)
