@@ -70,7 +70,8 @@ def view(
         list[Path],
         typer.Argument(
             metavar="LEDGER",
-            help="Ledgers written by `prefscope score`. Others, of the same pairs, are compared with the first.",
+            help="Ledgers written by `prefscope score`. Others, of the same pairs, are compared with the first. Or the "
+            "run folder of a training.",
             show_default=False,
         ),
     ],
@@ -216,9 +217,12 @@ def _only_data(paths: list[str], ledgers: list[Path]) -> str | None:
 
 
 def _is_ledger(path: Path) -> bool:
-    """Return whether a file is a ledger; a Parquet data set is not."""
+    """Return whether a path is a ledger or a run folder; a Parquet data set is not."""
     from prefscope.ledger.file import open_parquet
+    from prefscope.ledger.run_folder import is_run_folder
 
+    if is_run_folder(path):
+        return True
     if path.suffix != ".parquet" or not path.is_file():
         return False
     try:
@@ -246,7 +250,7 @@ def _show(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
         instead = f"report {paths[0]}" if paths else "score DATA"
         raise UsageError("The screens need a terminal", hint=f"To write to a pipe or a file, use prefscope {instead}.")
-    from prefscope.ledger.pairing import load_runs
+    from prefscope.ledger.run_folder import RunFolder, open_runs
     from prefscope.report.sections import NO_CHECKSUM
     from prefscope.report.visible import visible
 
@@ -256,13 +260,15 @@ def _show(
     from prefscope.tui.model.session import Session
 
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    ledgers = load_runs(paths)
+    ledgers, steps = open_runs(paths)
     for one in ledgers:
         if not one.has_checksums:
             sys.stderr.write(f"{visible(one.path.name)}: {NO_CHECKSUM}\n")
     for one in ledgers if preferences.explicit else ():
         one.usable_losses(preferences)  # raises here, before the screen is taken over
-    session = Session(ledgers[0], preferences, ledgers[1:]) if ledgers else None
+    session = Session(ledgers[0], preferences, ledgers[1:], steps) if ledgers else None
+    if session is not None and steps is not None:
+        session.folder = RunFolder(paths[0])
     app = PrefscopeApp(
         session,
         settings=settings,

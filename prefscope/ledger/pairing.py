@@ -6,7 +6,7 @@ Pairs are joined by pair_id and its occurrence, so that the second copy of a dup
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
-from prefscope.ledger.arrays import Columns, Inherited
+from prefscope.ledger.arrays import Columns
 from prefscope.ledger.columns import OF_THE_PAIR
+from prefscope.ledger.courses import LEAST_RUNS, Courses
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Marks
 from prefscope.ledger.names import SUFFIX, ambiguities
@@ -94,6 +95,24 @@ class Pairing:
         return aligned
 
 
+def courses_of(
+    ledgers: Sequence[Ledger], steps: Sequence[int], shown: int, pairing: Callable[[int], Pairing]
+) -> Courses | None:
+    """Return the courses of the pairs of one of several ledgers; None for fewer than three, or if one has no reference.
+
+    Args:
+        ledgers: The ledgers, in the order of training.
+        steps: The step of each.
+        shown: The number of the ledger whose pairs are followed.
+        pairing: Returns the pairing of that ledger with another one, by its number.
+    """
+    if len(ledgers) < LEAST_RUNS or not all(ledger.has_reference for ledger in ledgers):
+        return None
+    margins = [ledger.rewards(1.0)["margins"] for ledger in ledgers]
+    own = [one if number == shown else pairing(number).align(one) for number, one in enumerate(margins)]
+    return Courses.of(steps, np.array(own))
+
+
 class PairedView(View):
     """A ledger's columns, and those of another run on the same pairs with the suffix `_b`."""
 
@@ -123,8 +142,7 @@ class PairedView(View):
         ledger, other = self.ledger.only(wanted), self.other.only(theirs)
         part = PairedView(ledger, self.preferences, self.marks, other.ledger, Pairing(ledger, other.ledger))
         part.other = other
-        part._inherited = Inherited(self._known, wanted, self._inherited)
-        return part
+        return part.inherit(self, wanted)
 
     def _with_theirs(self, names: Names) -> Names:
         """Return the column names of both runs."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prefscope.errors import UNREADABLE, LedgerError, ResourceError
+from prefscope.errors import UNREADABLE, LedgerError, ResourceError, UsageError
 from prefscope.ledger.file import locked
+from prefscope.ledger.pairing import load_runs
+from prefscope.ledger.table import Ledger
 from prefscope.private import make_folder, replace_json
 
 INDEX = "training.json"
@@ -73,14 +75,14 @@ class RunFolder:
         """
         return tuple(_read(self.index).values())
 
-    def ledgers(self) -> list[Path]:
-        """Return the paths of the ledgers that are there, in the order of training.
+    def scored(self) -> dict[int, Path]:
+        """Return the paths of the ledgers that are there by their steps, in the order of training.
 
         Raises:
             LedgerError: As `steps`.
         """
-        paths = [self.path / one.ledger for one in self.steps() if one.ledger is not None]
-        return [path for path in paths if path.is_file()]
+        paths = {one.step: self.path / one.ledger for one in self.steps() if one.ledger is not None}
+        return {step: path for step, path in paths.items() if path.is_file()}
 
     def record(self, step: Step) -> None:
         """Add a step, or replace the one with the same number.
@@ -110,6 +112,35 @@ class RunFolder:
 def is_run_folder(path: Path) -> bool:
     """Return whether a path is a run folder."""
     return (path / INDEX).is_file()
+
+
+def open_runs(paths: Sequence[Path]) -> tuple[list[Ledger], list[int] | None]:
+    """Open ledgers of the same pairs, or those of a run folder with their steps.
+
+    Raises:
+        UsageError: A file is named twice, a run folder is named along with others, or no checkpoint is scored yet.
+        LedgerError: A ledger or the index cannot be read.
+    """
+    folders = [path for path in paths if is_run_folder(path)]
+    if not folders:
+        return load_runs(paths), None
+    if len(paths) > 1:
+        raise UsageError("A run folder is opened alone", where=str(folders[0]), hint="Name it alone, or its ledgers.")
+    return load_steps(RunFolder(folders[0]))
+
+
+def load_steps(folder: RunFolder) -> tuple[list[Ledger], list[int]]:
+    """Open the ledgers of a run folder.
+
+    Raises:
+        UsageError: No checkpoint is scored yet.
+        LedgerError: A ledger or the index cannot be read.
+    """
+    found = folder.scored()
+    if not found:
+        hint = "Wait for the first checkpoint, or see what prefscope watch says."
+        raise UsageError("No checkpoint of this run folder is scored yet", where=str(folder.path), hint=hint)
+    return load_runs(found.values()), [*found]
 
 
 def _read(path: Path) -> dict[int, Step]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from prefscope.errors import LedgerError
 from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns, Inherited
 from prefscope.ledger.columns import DERIVED, STORED, TEXTS, Column
+from prefscope.ledger.courses import KINDS, Courses, course_names
 from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
 from prefscope.ledger.lexemes import lexemes_of
 from prefscope.ledger.marks import Marks, load_marks
@@ -38,8 +40,24 @@ class View:
         self._known: Columns = {}
         self._inherited: Inherited | None = None
         """What is known of the view that this is a part of."""
+        self.courses: Courses | None = None
+        """The pairs over all runs, if there are three or more."""
+        self._course_names: Mapping[str, str] = {}
         self._of_marks: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
         """The columns of marks and notes, with the generation of the marks."""
+
+    def with_courses(self, courses: Courses | None) -> Self:
+        """Add the columns of the pairs' courses to this view, and return it."""
+        if courses is not None:
+            self.courses, self._course_names = courses, course_names(self.ledger.extra_columns)
+            kinds = {name: KINDS[column] for name, column in self._course_names.items()}
+            self.names = replace(self.names, kinds={**self.names.kinds, **kinds})
+        return self
+
+    @property
+    def course_names(self) -> Mapping[str, str]:
+        """The columns of `courses.KINDS` by their names in this view; empty without courses."""
+        return self._course_names
 
     def filter(self, text: str) -> NDArray[np.bool_]:
         """Return which pairs match an expression. Shape (num_pairs,).
@@ -67,8 +85,12 @@ class View:
     def only(self, wanted: NDArray[np.bool_]) -> View:
         """Return a view of the pairs selected by a mask; columns that are already known are not computed again."""
         part = View(self.ledger.only(wanted), self.preferences, self.marks)
-        part._inherited = Inherited(self._known, wanted, self._inherited)
-        return part
+        return part.inherit(self, wanted)
+
+    def inherit(self, whole: View, wanted: NDArray[np.bool_]) -> Self:
+        """Take over what another view knows of its pairs that are wanted, which are those of this view."""
+        self._inherited = Inherited(whole._known, wanted, whole._inherited)
+        return self.with_courses(None if whole.courses is None else whole.courses.only(wanted))
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column by its full name, with one value per pair; texts as objects, missing numbers as nan.
@@ -99,6 +121,8 @@ class View:
             return {name: ledger.column(name)}
         if name in DERIVED:
             return {name: self._derive(name)}
+        if self.courses is not None and name in self._course_names:
+            return {name: self.courses.column(self._course_names[name], self.preferences.beta)}
         method, _, what = name.rpartition("_")
         if method in LOSSES and name in self.names.kinds:
             chosen = next((one for one in self.preferences.losses if one.name == method), LossChoice(method))

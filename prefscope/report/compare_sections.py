@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from prefscope.ledger.pairing import PairedView
 from prefscope.preference.arrays import sigmoid
 from prefscope.preference.diagnostics.trajectories import COURSES
+from prefscope.report.alarms import alarms
 from prefscope.report.checkpoints import Followed
 from prefscope.report.comparison import QUADRANTS, Comparison, Paired, Quadrant, quadrant_filter
+from prefscope.report.course_plots import character_plots
 from prefscope.report.scatter_plots import draw_points, points
 from prefscope.report.sections import Plot, Section, Table, number, shortened
+from prefscope.report.training import Training
 from prefscope.report.visible import visible
 from prefscope.statistics import bootstrap_bounds, wilson_interval
 
 PAIRS_SHOWN = 5
 MAP_HEIGHT = 16
 MAP_WIDTH = 72
+MAP = "Map: confidence, mean σ(margin), ↑ against variability, its standard deviation, →"
 LEAST_P = 1e-4
 LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -94,12 +98,19 @@ def trajectory_sections(followed: Followed, width: int) -> list[Section]:
     counts = [(name, f"{count:,}", _share(count, pairs), COURSES[name]) for name, count in found.counts.items()]
     sections: list[Section] = [
         _runs_table(followed),
+        *_alarms(followed.training),
         Table("What became of the pairs", ("course", "pairs", "share", ""), tuple(counts), (1, 2)),
     ]
     if picture := draw_points(points(found.variability, found.confidence), min(width, MAP_WIDTH), MAP_HEIGHT):
-        title = "Map: confidence, mean σ(margin), ↑ against variability, its standard deviation, →"
-        sections.append(Plot(title, picture))
+        sections.append(Plot(MAP, picture))
+    sections += character_plots(followed.training, width)
     return [*sections, *_courses(followed)]
+
+
+def _alarms(found: Training) -> list[Section]:
+    """Return what goes wrong in a training at its last checkpoint."""
+    rows = tuple((one.name.replace("_", " "), one.sentence, one.rule) for one in alarms(found))
+    return [Table("Alarms", ("alarm", "what was found", "rule"), rows, ())] if rows else []
 
 
 def _runs_table(followed: Followed) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from prefscope.report.cards import Card
@@ -37,11 +37,11 @@ def _page(document: Document) -> Iterator[str]:
     yield "</header>"
     yield f'<div class="cards">{"".join(map(_card, document.cards))}</div>'
     yield from _plots(document.plots)
-    yield from map(_table, filter(None, (document.metrics, document.losses)))
+    yield from map(table, filter(None, (document.metrics, document.losses)))
     if document.diagnosis is not None:
-        yield _table(document.diagnosis)
+        yield table(document.diagnosis)
         yield _formulas(document.findings)
-    yield from map(_table, filter(None, (*document.details, document.flags, document.worst)))
+    yield from map(table, filter(None, (*document.details, document.flags, document.worst)))
     for cases in document.case_lists:
         yield from _case_list(cases)
     yield "<h2>Manifest</h2><details><summary>What was scored with what: all it takes to reproduce these numbers"
@@ -62,14 +62,19 @@ def _card(card: Card) -> str:
 
 def _plots(data: PlotData) -> Iterator[str]:
     """Yield the plots of all pairs."""
-    drawn = [(title, picture) for title, picture in svg_plots(data) if picture]
+    yield from figures(svg_plots(data))
+
+
+def figures(plots: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield plots beside each other, given by title and picture; empty pictures are left out."""
+    drawn = [(title, picture) for title, picture in plots if picture]
     if drawn:
         yield '<h2>Plots</h2><div class="plots">'
         yield from (f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in drawn)
         yield "</div>"
 
 
-def _table(table: Table) -> str:
+def table(table: Table) -> str:
     """Return a table with sortable columns."""
     kinds = [' class="number"' if index in table.numeric else "" for index in range(len(table.header))]
     heads = "".join(

@@ -27,6 +27,12 @@ svg text { fill: var(--fg); font: 12px system-ui, sans-serif; } svg .tick { fill
 .line { stroke: var(--dim); stroke-dasharray: 4 4; fill: none; }
 .right { fill: var(--sky); } .wrong { fill: var(--orange); fill-opacity: .15; stroke: var(--orange); }
 .bound { stroke: var(--sky); stroke-width: 2; fill: none; }
+.course { stroke-width: 2; fill: none; } .band { fill-opacity: .12; }
+.line0 { stroke: var(--sky); fill: var(--sky); } .line1 { stroke: var(--orange); fill: var(--orange); }
+.line2 { stroke: var(--fg); fill: var(--fg); } .line3 { stroke: var(--dim); fill: var(--dim); }
+.course.line0, .course.line1, .course.line2, .course.line3 { fill: none; } .band { stroke: none; }
+svg text.line0, svg text.line1, svg text.line2, svg text.line3 { stroke: none; }
+.line1.course { stroke-dasharray: 7 3; } .line2.course { stroke-dasharray: 2 3; }
 .dots { stroke: var(--sky); stroke-width: 4; stroke-linecap: round; stroke-opacity: .55; fill: none; }
 .cell { fill: var(--sky); shape-rendering: crispEdges; } .shade1 { fill-opacity: .12; }
 .shade2 { fill-opacity: .28; } .shade3 { fill-opacity: .45; }

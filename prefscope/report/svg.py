@@ -1,10 +1,11 @@
 """SVG plots for report files, of the same data as the terminal plots, styled by the page's classes.
 
-Sizes are in units of the view box, which the page scales. Texts are constants: no text of a data set gets in here.
+Sizes are in units of the view box, which the page scales. Texts are constants or escaped.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from prefscope.report.axes import around_zero, histogram_edges, nice_ticks, range_without_tails, widened
 
 Values = NDArray[np.float64]
+Series = tuple[str, Sequence[tuple[float, float, float]]]
+"""A name, made visible, and low, value and high of an interval at each step."""
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
 MOST_DOTS = 1500
@@ -112,6 +115,37 @@ def intervals(
         marks.append(f'<path class="bound" d="M{x} {frame.y(one.low):.1f}V{frame.y(one.high):.1f}"/>')
         marks.append(f'<circle class="right" cx="{x}" cy="{frame.y(one.y):.1f}" r="4"/>')
     return _drawn(frame, marks, *labels)
+
+
+def lines(steps: Sequence[int], series: Sequence[Series], label: str) -> str:
+    """Return lines over the steps of a training, each with its band of intervals; empty without finite values.
+
+    Args:
+        steps: Ascending steps.
+        series: At most four lines: a name, and low, value and high at each step.
+        label: Label of the y axis.
+    """
+    every = [number for _, points in series for point in points for number in point if math.isfinite(number)]
+    if not every:
+        return ""
+    frame = _Frame(widened(float(steps[0]), float(steps[-1])), widened(min(every), max(every)))
+    marks = []
+    for number, (name, points) in enumerate(series):
+        known = [(frame.x(step), point) for step, point in zip(steps, points, strict=True) if math.isfinite(point[1])]
+        band = [(x, low, high) for x, (low, _, high) in known if math.isfinite(low) and math.isfinite(high)]
+        outline = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
+        marks.append(f'<polygon class="band line{number}" points="{_places(frame, outline)}"/>')
+        line = _places(frame, [(x, value) for x, (_, value, _) in known])
+        marks.append(f'<polyline class="course line{number}" points="{line}"><title>{escape(name)}</title></polyline>')
+        if len(series) > 1:
+            at = f'x="{LEFT + 8}" y="{TOP + 14 * (number + 1)}"'
+            marks.append(f'<text class="line{number}" {at}>{escape(name)}</text>')
+    return _drawn(frame, marks, "step", label)
+
+
+def _places(frame: _Frame, points: Sequence[tuple[float, float]]) -> str:
+    """Return points, whose x is placed already, as the text of a polygon."""
+    return " ".join(f"{x:.1f},{frame.y(y):.1f}" for x, y in points)
 
 
 def _dots(frame: _Frame, x: Values, y: Values) -> list[str]:

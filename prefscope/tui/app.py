@@ -21,6 +21,7 @@ from textual.theme import Theme
 
 from prefscope.errors import PrefscopeError, UsageError
 from prefscope.events import Finished
+from prefscope.ledger.run_folder import RunFolder, is_run_folder
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.settings import DataSettings, ModelSettings, Palette, PreferenceSettings, ScoreSettings
@@ -209,8 +210,8 @@ class PrefscopeApp(App[None]):
     def on_ready(self) -> None:
         """Show the first screen and start the periodic tasks; Textual paints nothing before this event."""
         self.theme_changed_signal.subscribe(self, self._remember_theme)
-        for ledger in reversed(self.session.runs.ledgers if self.session is not None else ()):
-            remember(recall().with_opened(Opened(str(ledger.path))))
+        for path in reversed(_paths_of(self.session) if self.session is not None else ()):
+            remember(recall().with_opened(Opened(str(path))))
         self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_CHECKS, self._exit_with_terminal)
@@ -246,10 +247,10 @@ class PrefscopeApp(App[None]):
         try:
             if run is not None and not run.is_running:
                 run.close()
-            ledger, preferences = _ledger_of(chosen), chosen.preferences or self._preferences
+            preferences = chosen.preferences or self._preferences
+            self.session = _session_of(chosen, preferences)
             if preferences.explicit:
-                ledger.usable_losses(preferences)  # refuses losses that the ledger cannot provide
-            self.session = Session(ledger, preferences)
+                self.session.ledger.usable_losses(preferences)  # refuses losses that the ledger cannot provide
         except PrefscopeError as error:
             self.push_screen(ErrorScreen("Cannot open the ledger", str(error)))
             return
@@ -262,6 +263,23 @@ class PrefscopeApp(App[None]):
     def _show_load_screen(self) -> None:
         """Open the load screen on top of the current one, so that the user can go back."""
         self.push_screen(self._load_screen())
+
+
+def _paths_of(session: Session) -> Sequence[Path]:
+    """Return what a session is opened with: its run folder or its ledgers."""
+    return [ledger.path for ledger in session.runs.ledgers] if session.folder is None else [session.folder.path]
+
+
+def _session_of(chosen: Chosen, preferences: PreferenceSettings) -> Session:
+    """Return a session with the chosen ledger, run or run folder.
+
+    Raises:
+        PrefscopeError: It cannot be opened.
+    """
+    path = Path(chosen.opened.data).expanduser()
+    if chosen.run is None and is_run_folder(path):
+        return Session.of_training(RunFolder(path), preferences)
+    return Session(_ledger_of(chosen), preferences)
 
 
 def _ledger_of(chosen: Chosen) -> Ledger:

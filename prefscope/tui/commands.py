@@ -27,7 +27,7 @@ from prefscope.tui.model.state import Opened, recall
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.panes.what_if import WhatIfPane
-from prefscope.tui.screens.main import TABS, MainScreen
+from prefscope.tui.screens.main import MainScreen
 from prefscope.tui.widgets.pair_columns import PairColumn, offered, pair_columns, short_name
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _is_ours(function: Callable[..., object]) -> bool:
 
 
 def _screens(screen: MainScreen) -> Iterator[Command]:
-    for number, (name, title) in enumerate(TABS.items(), start=1):
+    for number, (name, title) in enumerate(screen.tabs.items(), start=1):
         yield Command(f"screen: {title}", str(number), partial(screen.action_show, name))
 
 

@@ -31,6 +31,10 @@ class Trajectories:
     """The share of checkpoints that rank the pair right."""
     courses: NDArray[np.str_]
     """The course of each pair, a key of `COURSES`."""
+    flips: NDArray[np.int64]
+    """How often the ranking of each pair changes from one checkpoint to the next."""
+    settled: NDArray[np.int64]
+    """The first checkpoint from which on each pair is ranked as at the last one. Counted from 0."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -42,7 +46,7 @@ def trajectories(margins: Values) -> Trajectories:
     """Compute confidence, variability, correctness and the course of each pair.
 
     Definition: with p_e = σ(m_e) at checkpoint e, confidence is mean_e p_e, variability √(mean_e (p_e − mean)²), and
-    correctness mean_e 1[m_e > 0].
+    correctness mean_e 1[m_e > 0]. A pair flips between e and e + 1 if 1[m_e > 0] changes.
 
     Args:
         margins: m in beta·nats, finite, checkpoints in order. Shape (checkpoints, pairs).
@@ -55,10 +59,14 @@ def trajectories(margins: Values) -> Trajectories:
     """
     sure, right = sigmoid(margins), margins > 0
     ever, last = right.any(axis=0), right[-1]
+    changes = right[1:] != right[:-1]
+    after_last = np.arange(1, len(right))[:, None] * changes  # 0 where nothing changes
     conditions = [right.all(axis=0), last, ever]
     return Trajectories(
         confidence=sure.mean(axis=0),
         variability=sure.std(axis=0),
         correctness=right.mean(axis=0),
         courses=np.select(conditions, ["always", "learnt", "forgotten"], default="never"),
+        flips=changes.sum(axis=0),
+        settled=after_last.max(axis=0, initial=0),
     )

@@ -16,6 +16,7 @@ from prefscope.data.sources import FileSource, SeveralSources, open_source
 from prefscope.errors import DamagedLedgerError, NewerLedgerError, PrefscopeError
 from prefscope.ledger.columns import POLICY_LOGPS
 from prefscope.ledger.file import PARTIAL, open_parquet
+from prefscope.ledger.run_folder import is_run_folder
 
 SAMPLED_ROWS = 400
 MEASURED_PAIRS, MEASURED_CHARACTERS = 60, 8000
@@ -67,7 +68,9 @@ def recognise_data(name: str) -> DataFound:
 
 
 def _recognise_ledger(path: Path) -> DataFound | None:
-    """Describe a ledger; None if the file is not a ledger."""
+    """Describe a ledger or a run folder; None if it is neither."""
+    if is_run_folder(path):
+        return DataFound(good=True, text="a run folder of a training; it is opened, not scored", is_ledger=True)
     if path.suffix != ".parquet" or not path.is_file():
         return None
     try:

@@ -16,6 +16,7 @@ from prefscope.errors import LedgerError, PrefscopeError
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Uses
 from prefscope.ledger.marks import Key, Mark, Marks
+from prefscope.ledger.run_folder import RunFolder, load_steps
 from prefscope.ledger.scopes import load_scopes, save_scopes
 from prefscope.ledger.search import Needle
 from prefscope.ledger.table import Ledger
@@ -41,8 +42,24 @@ class Sort:
 class Session:
     """The state of the screens for one ledger, and possibly other ledgers of the same pairs."""
 
-    def __init__(self, ledger: Ledger, preferences: PreferenceSettings, others: Sequence[Ledger] = ()) -> None:
-        self.runs = Runs([ledger, *others])
+    def __init__(
+        self,
+        ledger: Ledger,
+        preferences: PreferenceSettings,
+        others: Sequence[Ledger] = (),
+        steps: Sequence[int] | None = None,
+    ) -> None:
+        """Show the first of some ledgers of the same pairs, compared with the second; of a training, the last two.
+
+        Args:
+            ledger: The first ledger.
+            preferences: Beta and losses: the initial values of the knobs.
+            others: The other ledgers, in the order of training.
+            steps: The step of every ledger; None if it is unknown.
+        """
+        self.runs = Runs([ledger, *others], steps)
+        self.folder: RunFolder | None = None
+        """The run folder of the ledgers, if they are in one."""
         self.initial = preferences
         self.view = self.runs.view(preferences)
         self._first: dict[str, float] = {}
@@ -53,7 +70,7 @@ class Session:
         """Cached: an expression, and what it refers to."""
         self._wider: list[str] = []
         """The expressions of the scopes that this one was narrowed from."""
-        self._matching = np.ones(ledger.num_pairs, dtype=np.bool_)
+        self._matching = np.ones(self.ledger.num_pairs, dtype=np.bool_)
         self._scoped: tuple[View, View, View | None] | None = None
         """Cached: the whole view, and its parts inside and outside the scope."""
         self.scope_number = 0
@@ -64,10 +81,23 @@ class Session:
         self.generation = 0
         self.position = 0
         """Position in the ledger of the pair under the cursor."""
-        self.order: NDArray[np.int64] = np.arange(ledger.num_pairs)
+        self.order: NDArray[np.int64] = np.arange(self.ledger.num_pairs)
         """Positions of the pairs that match the filter, in sort order. Shape (matching pairs,)."""
         self.is_stale = False
         """Whether filter and order were computed from older numbers than those shown."""
+
+    @classmethod
+    def of_training(cls, folder: RunFolder, preferences: PreferenceSettings) -> Session:
+        """Return a session with the checkpoints of a run folder; the screens add those that are scored later.
+
+        Raises:
+            UsageError: No checkpoint is scored yet.
+            LedgerError: A ledger or the index cannot be read.
+        """
+        (first, *others), steps = load_steps(folder)
+        session = cls(first, preferences, others, steps)
+        session.folder = folder
+        return session
 
     @property
     def ledger(self) -> Ledger:
@@ -307,6 +337,18 @@ class Session:
         if self.position != found:
             self.move_to(place)
         return kept
+
+    def add_run(self, ledger: Ledger, step: int) -> None:
+        """Add a run of the same pairs; what is shown stays, and rows do not jump.
+
+        Raises:
+            LedgerError: If its marks are damaged or were written by a newer version.
+        """
+        self.runs.add(ledger, step)
+        self.view = self.runs.view(self.preferences)
+        used = {*self.uses.columns, self.sort.column}
+        self.is_stale = self.is_stale or not used.isdisjoint(self.view.course_names)
+        self.generation += 1
 
     def _rebuild_view(self) -> bool:
         self.view = self.runs.view(self.preferences)

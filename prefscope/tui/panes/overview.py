@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from textual import on
@@ -21,7 +20,7 @@ from prefscope.tui.panes.pane import Pane
 from prefscope.tui.widgets.card_box import CardBox
 from prefscope.tui.widgets.histogram import Histogram
 from prefscope.tui.widgets.plot import Plot
-from prefscope.tui.widgets.scatter import Scatter
+from prefscope.tui.widgets.scatter import Scatter, bin_expression, box_expression
 
 
 class OverviewPane(Pane, can_focus=True):
@@ -125,7 +124,7 @@ class OverviewPane(Pane, can_focus=True):
     @on(Histogram.BinOpened)
     def _open_bin(self, opened: Histogram.BinOpened) -> None:
         column = margin_expression(by_margin=self.session.ledger.has_reference)
-        self.post_message(PairsRequested(" and ".join(_limits(column, opened.low, opened.high))))
+        self.post_message(PairsRequested(bin_expression(column, opened.low, opened.high)))
 
     @on(Scatter.BoxOpened)
     def _open_box(self, opened: Scatter.BoxOpened) -> None:
@@ -133,16 +132,4 @@ class OverviewPane(Pane, can_focus=True):
         columns = "chosen_num_tokens - rejected_num_tokens", margin_expression(by_margin=has_reference)
         if opened.scatter.id == "rewards":
             columns = side_expressions(by_margin=has_reference)
-        limits = zip(columns, (opened.x, opened.y), strict=True)
-        conditions = (one for column, both in limits for one in _limits(column, *both))
-        self.post_message(PairsRequested(" and ".join(conditions)))
-
-
-def _limits(column: str, low: float | None, high: float | None) -> Iterator[str]:
-    """Yield the filter conditions for the values in a bin."""
-    if low is not None:
-        yield f"{column} >= {low!r}"
-    if high is not None:
-        yield f"{column} < {high!r}"
-    if low is None and high is None:
-        yield f"{column} == {column}"
+        self.post_message(PairsRequested(box_expression(opened, *columns)))

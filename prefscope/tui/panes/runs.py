@@ -56,7 +56,7 @@ class RunsPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self.can_focus = session.runs.compared is None
-        self._cards: tuple[PreferenceSettings, int, list[list[Card]]] | None = None
+        self._cards: tuple[tuple[PreferenceSettings, int, int], list[list[Card]]] | None = None
         self._comparison: tuple[PairedView, Comparison, Comparison | None] | None = None
         """Of the pairs in the scope, and of the rest."""
 
@@ -82,11 +82,11 @@ class RunsPane(Pane):
         self._draw_quadrants(self._comparison[1])
 
     def _figures(self, view: PairedView) -> list[list[Card]]:
-        """Return the cards of every run, cached until the knobs or the scope change."""
-        number = self.session.scope_number
-        if self._cards is None or self._cards[0] is not view.preferences or self._cards[1] != number:
-            self._cards = view.preferences, number, [cards(one) for one in self.session.views_of_runs()]
-        return self._cards[2]
+        """Return the cards of every run, cached until the knobs, the scope or the runs change."""
+        state = view.preferences, self.session.scope_number, len(self.session.runs)
+        if self._cards is None or self._cards[0] != state:
+            self._cards = state, [cards(one) for one in self.session.views_of_runs()]
+        return self._cards[1]
 
     def _draw_differences(self) -> None:
         if self._comparison is None:

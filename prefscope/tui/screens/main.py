@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.report.visible import visible
 from prefscope.tui.messages import OpenRequested, PairOpened, PairsRequested, SessionChanged
 from prefscope.tui.model.cells import fit, one_line
+from prefscope.tui.model.folder_news import FolderNews
 from prefscope.tui.model.idle_timer import IdleTimer
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.state import Opened, recall, remember
@@ -31,6 +33,7 @@ from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.panes.pairs import PairsPane
 from prefscope.tui.panes.pane import Pane
 from prefscope.tui.panes.runs import RunsPane
+from prefscope.tui.panes.training import TrainingPane
 from prefscope.tui.panes.what_if import WhatIfPane
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.widgets.footer import Footer
@@ -44,6 +47,8 @@ TABS = {
     "runs": "Runs",
     "health": "Health",
 }
+TRAINING = {"training": "Training"}
+"""The pane of three or more runs, or of a training that is followed."""
 
 LEAST = Size(60, 16)
 SECONDS_BETWEEN_UPDATES = 0.5
@@ -57,7 +62,7 @@ class MainScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"show('{name}')", title, show=False, id=f"show-{name}")
-            for number, (name, title) in enumerate(TABS.items(), start=1)
+            for number, (name, title) in enumerate((TABS | TRAINING).items(), start=1)
         ),
         Binding("o", "open", "Open", show=False, id="open"),
         Binding("z", "zoom", "Maximise or restore", show=False, id="zoom"),
@@ -78,6 +83,7 @@ class MainScreen(Screen[None]):
         super().__init__()
         self.session = session
         self.scoring = scoring
+        self._news = None if session.folder is None else FolderNews(session.folder)
         self._idle_timer = idle_timer
         self._shown: tuple[Ledger, int] | None = None
         """The live ledger that is shown, and the generation of the run."""
@@ -93,11 +99,16 @@ class MainScreen(Screen[None]):
             "runs": RunsPane(session, id="runs"),
             "health": HealthPane(session, id="health"),
         }
+        self.tabs = TABS
+        """Titles of the panes, by name."""
+        if session.runs.is_training:
+            self.tabs = TABS | TRAINING
+            self._panes["training"] = TrainingPane(session, id="training")
 
     def compose(self) -> ComposeResult:
         """Create the identity line, tabs, progress strip, panes and footer."""
         yield Static(id="identity", markup=False)
-        yield Tabs(id="tabs")
+        yield Tabs(self.tabs, id="tabs")
         yield ScoringStrip(id="scoring", markup=False)
         yield ContentSwitcher(*self._panes.values(), initial="overview", id="panes")
         yield Footer()
@@ -109,6 +120,8 @@ class MainScreen(Screen[None]):
         self.call_after_refresh(self.action_show, "overview")  # paint the frame before computing anything
         if self.scoring is not None:
             self.set_interval(SECONDS_BETWEEN_UPDATES, self._follow_run)
+        if self._news is not None:
+            self.set_interval(SECONDS_BETWEEN_UPDATES, self._follow_folder)
 
     def on_resize(self, event: Resize) -> None:
         """Show a message if the window is too small; the panes are kept."""
@@ -164,6 +177,12 @@ class MainScreen(Screen[None]):
 
         self.app.push_screen(ExportDialog(self.session))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable the keys of panes that are not there."""
+        if action == "show":
+            return parameters[0] in self._panes
+        return super().check_action(action, parameters)
+
     def action_show(self, name: str) -> None:
         """Switch to a pane, and redraw it if needed."""
         if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
@@ -173,6 +192,15 @@ class MainScreen(Screen[None]):
         self.query_one(Tabs).active = name
         self._panes[name].show_session()
         self._panes[name].focus_first()
+
+    def _follow_folder(self) -> None:
+        """Add the checkpoints that have been scored since; what the user looks at stays."""
+        if self._news is None or not self._idle_timer.allows(0.0):
+            return
+        for news in self._news.of(self.session):
+            self.notify(visible(news.sentence), severity=news.severity, markup=False)
+            if news.is_scored:
+                self._redraw()
 
     def _follow_run(self) -> None:
         """Show the progress of the run."""
@@ -279,8 +307,9 @@ def identity(session: Session, width: int) -> Content:
 class Tabs(Static):
     """The tab bar: the numbered names of the panes."""
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002 (Textual's name)
+    def __init__(self, titles: Mapping[str, str], *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, markup=False)
+        self._titles = titles
         self.active = "overview"
 
     @property
@@ -291,7 +320,9 @@ class Tabs(Static):
     @active.setter
     def active(self, name: str) -> None:
         self._active = name
-        self.update(Content(" ").join(self._tab(number, *tab) for number, tab in enumerate(TABS.items(), start=1)))
+        self.update(
+            Content(" ").join(self._tab(number, *tab) for number, tab in enumerate(self._titles.items(), start=1))
+        )
 
     def _tab(self, number: int, name: str, title: str) -> Content:
         style = "bold reverse" if name == self._active else ""
@@ -300,7 +331,7 @@ class Tabs(Static):
     def on_click(self, event: Click) -> None:
         """Show the pane whose name was clicked."""
         left = 0
-        for number, (name, title) in enumerate(TABS.items(), start=1):
+        for number, (name, title) in enumerate(self._titles.items(), start=1):
             width = len(f" {number} {title} ") + 1
             if left <= event.x - self.content_offset.x < left + width:
                 self.screen.action_show(name)  # type: ignore[attr-defined]

@@ -6,16 +6,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from prefscope.flags import FLAGS, split_flags
 from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
+from prefscope.report.compare_sections import sparkline
 from prefscope.tui.model.cells import ABSENT, fit, number, one_line
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.beginnings import LENGTH
 
-Kind: TypeAlias = Literal["row", "prompt", "number", "margin", "text", "mark", "flags"]
+Kind: TypeAlias = Literal["row", "prompt", "number", "margin", "text", "mark", "flags", "course"]
 Cell: TypeAlias = tuple[str, str]
 """Text of a cell, and the component class of its colour (empty: none)."""
 
@@ -26,6 +29,10 @@ NOTE_GLYPH = "*"
 
 ALWAYS_OR_NEVER = frozenset({"row", "prompt", "mark", "chosen", "rejected", "source_json"})
 """Columns that cannot be chosen: `row`, `prompt` and `mark` are always shown, the others are too long for a cell."""
+TO_THE_LEFT = frozenset({"prompt", "text", "mark", "flags", "course"})
+"""Kinds of columns whose cells begin at the left."""
+COURSE = 10
+"""Width in cells of a pair's course; of more runs than this, some are left out."""
 OUTCOME = 2
 """Width in cells of the outcome beside a margin, with its space."""
 POINTER = 1
@@ -109,6 +116,9 @@ def _scores(session: Session) -> list[PairColumn]:
         ]
     if session.runs.compares_margins:
         columns.append(PairColumn(OTHER_MARGINS, "margin_b", 9, 5, "margin", decimals=2, signed=True))
+    names_of_courses = {column: name for name, column in session.view.course_names.items()}
+    if names_of_courses:
+        columns.append(PairColumn(names_of_courses["course"], "course", COURSE, 3, "course"))
     names = [choice.name for choice in session.ledger.usable_losses(session.preferences)]
     return columns + [
         PairColumn(f"{name}_loss", name, max(7, min(len(name) + 1, 9)), rank, decimals=3, descending=True)
@@ -161,7 +171,10 @@ def heading(placed: Placed, session: Session) -> str:
     title = fit(column.title, min(len(column.title), placed.width - len(arrow))) + arrow
     if column.kind == "margin":
         return fit(title.rjust(placed.width - OUTCOME), placed.width)
-    return fit(title if column.kind in {"prompt", "text", "mark", "flags"} else title.rjust(placed.width), placed.width)
+    return fit(
+        title if column.kind in {"prompt", "text", "mark", "flags", "course"} else title.rjust(placed.width),
+        placed.width,
+    )
 
 
 def cell(placed: Placed, session: Session, position: int) -> Cell:
@@ -174,13 +187,24 @@ def cell(placed: Placed, session: Session, position: int) -> Cell:
         return str(value).rjust(width), "quiet"
     if column.kind == "flags":
         return fit(flag_letters(str(value)), width), "quiet"
-    if column.kind == "text":
-        return fit(one_line(str(value)[:LENGTH]), width), ""
+    if column.kind in {"course", "text"}:
+        text = course(session, position) if column.kind == "course" else one_line(str(value)[:LENGTH])
+        return fit(text, width), ""
     if column.kind == "margin":
         glyph, colour = outcome(float(value))
         return f"{number(float(value), width - OUTCOME, column.decimals, signed=True)} {glyph}", colour
     text = number(float(value), width, column.decimals, signed=column.signed)
     return text, "quiet" if text.strip() == ABSENT else ""
+
+
+def course(session: Session, position: int) -> str:
+    """Return a pair's margins over the runs as bars, wrong below the middle; empty if a run does not have the pair."""
+    courses = session.view.courses
+    heights = np.empty(0) if courses is None else courses.heights(position)
+    if not heights.size:
+        return ""
+    shown = np.unique(np.linspace(0, len(heights) - 1, COURSE).round().astype(np.int64))
+    return sparkline(heights[shown])
 
 
 def outcome(margin: float) -> Cell:

@@ -56,14 +56,14 @@ class RunTable(DataTable[Text]):
         for name, width in WIDTHS.items():
             title = "" if name == "sign" else name
             self.add_column(_cell(name, f"  {title}" if name == "policy" else title), key=name, width=width)
-        for number in range(len(self._runs)):
-            self.add_row(*(Text() for _ in WIDTHS), key=str(number))
 
     def show_runs(self, cards: Sequence[Sequence[Card]]) -> None:
         """Fill the table from the cards of each run, and move the cursor to the compared run."""
         titles = [cards[self._runs.shown][at].title for at in FIGURES]
         for column, title in zip(("accuracy", "margin", "loss"), titles, strict=False):
             self.columns[ColumnKey(column)].label = _cell(column, title)
+        for number in range(self.row_count, len(self._runs)):  # those that were added since
+            self.add_row(*(Text() for _ in WIDTHS), key=str(number))
         for number, ledger in enumerate(self._runs.ledgers):
             name = fit(visible(self._runs.names[number]), NAME)
             figures = [_figure(cards[number][at], title) for at, title in zip(FIGURES, titles, strict=True)]

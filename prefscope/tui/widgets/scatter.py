@@ -192,3 +192,15 @@ class Scatter(Plot):
 
 def _within(values: NDArray[np.float64], limits: Limits) -> NDArray[np.bool_]:
     return (values >= limits[0]) & (values < limits[1])
+
+
+def box_expression(opened: Scatter.BoxOpened, x_column: str, y_column: str) -> str:
+    """Return the filter expression for the pairs in a box, given the columns of both axes."""
+    return f"{bin_expression(x_column, *opened.x)} and {bin_expression(y_column, *opened.y)}"
+
+
+def bin_expression(column: str, low: float | None, high: float | None) -> str:
+    """Return the filter expression for low ≤ column < high; None for no limit."""
+    conditions = [] if low is None else [f"{column} >= {low!r}"]
+    conditions += [] if high is None else [f"{column} < {high!r}"]
+    return " and ".join(conditions) or f"{column} == {column}"

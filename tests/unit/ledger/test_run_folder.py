@@ -15,7 +15,7 @@ from prefscope.ledger.run_folder import INDEX, RunFolder, Step, is_run_folder
 
 def test_a_folder_without_an_index_has_no_steps(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "later")
-    assert (folder.steps(), folder.ledgers(), folder.version) == ((), [], (0, 0))
+    assert (folder.steps(), folder.scored(), folder.version) == ((), {}, (0, 0))
     assert not is_run_folder(folder.path)
 
 
@@ -34,7 +34,7 @@ def test_only_ledgers_that_are_still_there_are_listed(tmp_path: Path) -> None:
     for number in (1, 2):
         folder.record(Step(number, "", folder.ledger_path(number).name))
     folder.ledger_path(2).touch()
-    assert folder.ledgers() == [tmp_path / "step-0000002.parquet"]
+    assert folder.scored() == {2: tmp_path / "step-0000002.parquet"}
 
 
 def test_a_checkpoint_that_failed_once_does_not_hide_its_ledger(tmp_path: Path) -> None:
