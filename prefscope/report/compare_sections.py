@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from prefscope.report.comparison import QUADRANTS, Comparison, Paired, Quadrant,
 from prefscope.report.course_plots import character_plots
 from prefscope.report.scatter_plots import draw_points, points
 from prefscope.report.sections import Plot, Section, Table, number, shortened
+from prefscope.report.sparkline import sparkline
 from prefscope.report.training import Training
 from prefscope.report.visible import visible
 from prefscope.statistics import bootstrap_bounds, wilson_interval
@@ -25,7 +24,6 @@ MAP_HEIGHT = 16
 MAP_WIDTH = 72
 MAP = "Map: confidence, mean σ(margin), ↑ against variability, its standard deviation, →"
 LEAST_P = 1e-4
-LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def comparison_sections(view: PairedView, found: Comparison) -> list[Section]:
@@ -151,12 +149,3 @@ def _courses(followed: Followed) -> list[Section]:
             title = f"{course.capitalize()} ({of_course.size:,}; lowest final margin first)"
             tables.append(Table(title, ("row", "σ(margin)", "first", "last", "prompt"), rows, (0, 2, 3)))
     return tables
-
-
-def sparkline(shares: Sequence[float] | NDArray[np.float64]) -> str:
-    """Return shares from 0 to 1 as a line of bars.
-
-    >>> sparkline([0.0, 0.4, 0.6, 1.0])
-    '▁▄▅█'
-    """
-    return "".join(LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)] for share in shares)

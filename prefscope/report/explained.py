@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from prefscope.settings import LossChoice
 
 UNSCORED = "This pair is unscored: a log-prob is NaN or infinite, or not known yet."
 NO_TOKENS = "There are no token log-probs in this ledger, so nothing is known of sentences and regions."
+MOST_MOVED, LEAST_MOVE = 3, 5e-4
+"""How many tokens are named that moved, and the least difference, which is that shown as 0.001."""
 CONTRADICTION = 1e-3
 """Margins further apart than this, relative to the size of their terms, are reported as a contradiction."""
 
@@ -43,6 +46,42 @@ class OtherRun:
     """Why it has none, as a sentence; empty if it has one."""
     changes: tuple[float, ...] = ()
     """For each sentence, its effect in this run minus that in B; empty if tokens differ or are unknown."""
+    moved: tuple[MovedToken, ...] = ()
+    """The tokens whose effects differ most, the largest difference first; empty for the same reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedToken:
+    """A token whose effect on the margin is another than in run B."""
+
+    side: Side
+    number: int
+    """Its place in the response, from 0 on."""
+    text: str
+    """Not escaped."""
+    change: float
+    """Its effect in this run minus that in B."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairCourse:
+    """The margins of a pair over the checkpoints of a training."""
+
+    steps: tuple[int, ...]
+    margins: tuple[float, ...]
+
+    @property
+    def flips(self) -> int:
+        """How often the ranking changes from one checkpoint to the next."""
+        return sum((one > 0) != (other > 0) for one, other in itertools.pairwise(self.margins))
+
+    @property
+    def since(self) -> int:
+        """The step from which on the pair is ranked as at the last one."""
+        at = len(self.margins) - 1
+        while at and (self.margins[at - 1] > 0) == (self.margins[-1] > 0):
+            at -= 1
+        return self.steps[at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +111,8 @@ class ExplainedPair:
     floor: float | None = None
     """The noise floor in units of the margin; None if it was not measured."""
     other: OtherRun | None = None
+    course: PairCourse | None = None
+    """None unless three or more runs have the pair."""
     similar: tuple[Similar, ...] | None = None
     """Pairs with similar prompts; None if they were not looked for."""
 
@@ -104,7 +145,15 @@ def explain_pair(view: View, position: int, name_of_b: str = "B") -> ExplainedPa
         remarks=remarks,
         floor=_floor(view),
         other=_other(view, position, explanation, pair, name_of_b) if isinstance(view, PairedView) else None,
+        course=_course(view, position),
     )
+
+
+def _course(view: View, position: int) -> PairCourse | None:
+    courses = view.courses
+    if courses is None or not np.isfinite(gaps := courses.gaps[:, position]).all():
+        return None
+    return PairCourse(courses.steps, tuple((view.preferences.beta * gaps).tolist()))
 
 
 def similar_pairs(view: View, index: PromptIndex, position: int) -> tuple[Similar, ...]:
@@ -193,16 +242,38 @@ def _other(
     theirs, _ = _explain(view.other, at, theirs_pair)
     if theirs is None:
         return OtherRun(name, math.nan, "has not scored this pair")
-    return OtherRun(name, theirs.margin, changes=_changes(explanation, theirs, pair, theirs_pair))
+    if not _same_tokens(explanation, theirs, pair, theirs_pair):
+        return OtherRun(name, theirs.margin)
+    changes = _changes(explanation, theirs)
+    return OtherRun(name, theirs.margin, changes=changes, moved=_moved(view, pair, theirs_pair))
 
 
-def _changes(
+def _moved(view: PairedView, pair: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[MovedToken, ...]:
+    """Return the tokens whose effects on the margin differ most between the runs."""
+    rule, found = reward_rule(view), []
+    for side, sign in zip(SIDES, (1, -1), strict=True):
+        ours, theirs = (_response(one, side, has_reference=view.ledger.has_reference) for one in (pair, other))
+        if ours is None or theirs is None:
+            return ()
+        changes = sign * (ours.terms(rule) - theirs.terms(rule))
+        known = np.flatnonzero(np.isfinite(changes) & (np.abs(changes) >= LEAST_MOVE))
+        most = known[np.argsort(-np.abs(changes[known]), kind="stable")][:MOST_MOVED]
+        found += [MovedToken(side, at, ours.tokens[at], float(changes[at])) for at in most.tolist()]
+    return tuple(sorted(found, key=lambda one: -abs(one.change))[:MOST_MOVED])
+
+
+def _same_tokens(
     ours: Explanation | None, theirs: Explanation, pair: Mapping[str, Any], other: Mapping[str, Any]
-) -> tuple[float, ...]:
-    """Return how much more each sentence gives in this run than in the other, if both have the same tokens."""
+) -> bool:
+    """Return whether both runs have token log-probs, of the same tokens."""
     if ours is None or ours.parts is None or theirs.parts is None:
-        return ()
-    if any([*pair[f"{side}_tokens"]] != [*other[f"{side}_tokens"]] for side in SIDES):
+        return False
+    return all([*pair[f"{side}_tokens"]] == [*other[f"{side}_tokens"]] for side in SIDES)
+
+
+def _changes(ours: Explanation | None, theirs: Explanation) -> tuple[float, ...]:
+    """Return how much more each sentence gives in this run than in the other."""
+    if ours is None or ours.parts is None or theirs.parts is None:
         return ()
     both: zip[tuple[Sentence, Sentence]] = zip(ours.parts.sentences, theirs.parts.sentences, strict=True)
     return tuple(one.effect - another.effect for one, another in both)

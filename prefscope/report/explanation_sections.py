@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from prefscope.preference.explanation import Region, Sentence, Span
@@ -104,6 +105,7 @@ def explanation_json(pair: ExplainedPair) -> dict[str, Any]:
         "sentences": None if parts is None else _sentences_json(parts.sentences, pair.other),
         "noise_floor": pair.floor,
         "run_b": None if pair.other is None else _other_json(pair.other),
+        "course": None if pair.course is None else asdict(pair.course),
         "nearest": None if pair.similar is None else [_similar_json(one) for one in pair.similar],
     }
 
@@ -129,7 +131,12 @@ def _sentences_json(sentences: tuple[Sentence, ...], other: OtherRun | None) -> 
 
 
 def _other_json(other: OtherRun) -> dict[str, Any]:
-    return {"name": other.name, "margin": _finite(other.margin), "why_not": other.why_not or None}
+    return {
+        "name": other.name,
+        "margin": _finite(other.margin),
+        "why_not": other.why_not or None,
+        "moved": [*map(asdict, other.moved)],
+    }
 
 
 def _similar_json(similar: Similar) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prefscope.preference.explanation import Explanation, LengthPart, Region, Sentence, Span, TokenParts
-from prefscope.report.explained import ExplainedPair, OtherRun, Similar
+from prefscope.report.explained import ExplainedPair, OtherRun, PairCourse, Similar
+from prefscope.report.sparkline import sparkline
 from prefscope.report.visible import visible
 
 EXCERPT_CHARACTERS = 28
@@ -15,6 +16,7 @@ ROW_CHARACTERS = 80
 WORTH_A_WORD = 0.1
 """Sentences are named if they have at least this share of the effect of the strongest one."""
 ROUNDS_TO_0 = 0.0005
+MOST_BARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ def in_words(pair: ExplainedPair, *, brief: bool = False) -> list[Line]:
         lines += [Line(_length(found.length, per_token=found.rule.per_token))]
         lines += [Line(remark) for remark in pair.remarks]
         lines += [Line(text) for text in _noise(pair, found.margin, brief=brief)]
-        lines += [] if pair.other is None else [_other(pair.other, found)]
+        lines += [] if pair.other is None else [_other(pair.other, found), *_moved(pair.other)]
+        lines += [] if pair.course is None else [Line(_course(pair.course))]
     found_some = pair.similar is not None and (pair.similar or not brief)
     return lines + ([Line(_similar(pair.similar or ()))] if found_some else [])
 
@@ -204,6 +207,24 @@ def _other(other: OtherRun, found: Explanation) -> Line:
     sentence = found.parts.sentences[at]
     most = f", most of all in {name_of(sentence, found.parts.sentences)} ({amount(other.changes[at])})"
     return Line(f"{text}{most}.", (sentence.span,))
+
+
+def _moved(other: OtherRun) -> Iterator[Line]:
+    """Yield the tokens that moved most since run B."""
+    if other.moved:
+        named = (f"{one.side} “{excerpt(one.text) or visible(one.text)}” {amount(one.change)}" for one in other.moved)
+        spans = tuple(Span(one.side, one.number, one.number + 1) for one in other.moved)
+        yield Line(f"Tokens that moved most since run B: {', '.join(named)}.", spans)
+
+
+def _course(course: PairCourse) -> str:
+    """Describe the course of a pair over the checkpoints."""
+    scale = max(map(abs, course.margins)) or 1.0
+    bars = sparkline([0.5 + 0.5 * margin / scale for margin in course.margins[-MOST_BARS:]])
+    rank = "right" if course.margins[-1] > 0 else "wrong"
+    flips = f"{course.flips} change{'' if course.flips == 1 else 's'} of rank"
+    ends = f"{amount(course.margins[0])} at step {course.steps[0]:,} to {amount(course.margins[-1])}"
+    return f"Course {bars}: {rank} from step {course.since:,} on, {flips}, {ends} at step {course.steps[-1]:,}."
 
 
 def _similar(similar: Sequence[Similar]) -> str:

@@ -13,7 +13,7 @@ from prefscope.ledger.columns import NUM_TOKENS
 from prefscope.ledger.filters import Names
 from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import OTHER_MARGINS
-from prefscope.report.compare_sections import sparkline
+from prefscope.report.sparkline import sparkline
 from prefscope.tui.model.cells import ABSENT, fit, number, one_line
 from prefscope.tui.model.session import Session
 from prefscope.tui.widgets.beginnings import LENGTH

@@ -41,7 +41,7 @@ def demo(samples: Path) -> PairedView:
     return PairedView(a, PreferenceSettings(), None, b, Pairing(a, b))
 
 
-def test_a_wrong_pair_of_the_demo_is_explained_in_eight_lines(demo: PairedView) -> None:
+def test_a_wrong_pair_of_the_demo_is_explained_in_nine_lines(demo: PairedView) -> None:
     pair = explain_pair(demo, 115, "early")
     lines = [line.text for line in in_words(replace(pair, similar=similar_pairs(demo, PromptIndex(demo.ledger), 115)))]
     assert lines == [
@@ -60,6 +60,10 @@ def test_a_wrong_pair_of_the_demo_is_explained_in_eight_lines(demo: PairedView) 
         (
             "Run B (early) has −0.065; the difference is −0.169, most of all in the rejected response's 1st sentence "
             "(−0.059)."
+        ),
+        (
+            "Tokens that moved most since run B: chosen “<|im_end|>” −0.023, rejected “offer” −0.018, chosen “her” "
+            "−0.015."
         ),
         "No other prompt is similar.",
     ]
