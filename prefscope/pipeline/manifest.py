@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,29 @@ def preview_manifest(
         **_shared(settings, data, device, dtype, weights),
         "has_reference": len(candidates) > 1,
         "models": {role: _model(one) for role, one in zip(("policy", "ref"), candidates, strict=False)},
+    }
+
+
+def live_manifest(
+    settings: ScoreSettings,
+    data: DataSummary,
+    models: Mapping[str, Mapping[str, Any]],
+    device: torch.device,
+    dtype: str,
+) -> dict[str, Any]:
+    """Return the manifest of a ledger that was written during a training.
+
+    Args:
+        settings: What was scored and how.
+        data: What was read.
+        models: What identifies each model and its forward mode, by role.
+        device: Where the policy is.
+        dtype: That of its weights.
+    """
+    return {
+        **_shared(settings, data, device, dtype, None),
+        "has_reference": "ref" in models,
+        "models": {role: {**model} for role, model in models.items()},
     }
 
 

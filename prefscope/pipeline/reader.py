@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -79,14 +79,38 @@ def read_pairs(
     tokenizer, differing = load_tokenizers(policy, ref, settings.models, emit)
     max_length = longest(settings, [policy] if ref is None else [policy, ref], emit)
     end = loading.end_tokens(policy, tokenizer)
+    return tokenize_pairs(settings, Vocabulary(tokenizer, end, max_length, differing), spool, emit)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What texts are converted to tokens with."""
+
+    tokenizer: PreTrainedTokenizerBase
+    end_tokens: frozenset[int]
+    """Tokens that end a response."""
+    max_length: int | None
+    """Maximum number of tokens of a sequence; None if there is no limit."""
+    differing: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Ids that stand for different tokens in policy and reference, with both tokens."""
+
+
+def tokenize_pairs(settings: ScoreSettings, vocabulary: Vocabulary, spool: Spool, emit: Emit) -> DataSummary:
+    """Fill the spool with the tokenized pairs of the data set.
+
+    Raises:
+        DataError: As `read_pairs`.
+        ModelError: As `read_pairs`.
+    """
+    tokenizer, max_length = vocabulary.tokenizer, vocabulary.max_length
     template = pin_template_date(tokenizer, settings.tokenization)
-    pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, end)
+    pair_tokenizer = PairTokenizer(tokenizer, template.settings, max_length, vocabulary.end_tokens)
     reading = _Reading(settings.data, emit)
     with closing(open_data(settings.data)) as source:
         with closing(_prefetched(pair_tokenizer.tokenize, _chunks(reading.pairs(source)))) as chunks:
             for found in chunks:
                 tokenized = reading.keep_good(found)
-                _check_tokens(tokenized, differing)
+                _check_tokens(tokenized, vocabulary.differing)
                 spool.write(tokenized)
                 emit(Progressed("reading pairs", spool.num_pairs))
         spool.finish()
@@ -246,7 +270,7 @@ def _beyond_embeddings(
     return {token: (piece, "") for piece, token in tokenizer.get_vocab().items() if token >= size}
 
 
-def _check_tokens(tokenized: Sequence[TokenizedPair], differing: dict[int, tuple[str, str]]) -> None:
+def _check_tokens(tokenized: Sequence[TokenizedPair], differing: Mapping[int, tuple[str, str]]) -> None:
     """Raise a `VocabularyError` for a token in use that policy and reference read differently."""
     if not differing:
         return

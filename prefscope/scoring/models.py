@@ -78,6 +78,8 @@ class LanguageModel:
     """PEFT's name of each adapter."""
     part: Part | None = None
     """None if the whole model is in this process."""
+    is_trained: bool = False
+    """Whether its weights belong to a training that goes on, and must not be converted even temporarily."""
     fusion: Fusion = field(default_factory=Fusion)
     """Whether its forward passes use fused kernels."""
 

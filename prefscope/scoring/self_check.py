@@ -275,6 +275,7 @@ def _can_widen(model: LanguageModel) -> bool:
     module = model.module
     plain = (
         model.part is None
+        and not model.is_trained
         and getattr(module, "hf_quantizer", None) is None
         and not getattr(module, "hf_device_map", None)
     )

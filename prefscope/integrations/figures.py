@@ -1,0 +1,65 @@
+"""The figures of a training that is followed from within: for the trainer's log, and as lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from prefscope.ledger.table import Ledger
+from prefscope.ledger.view import View
+from prefscope.report.alarms import alarms
+from prefscope.report.training import StepFigures, Training, training
+from prefscope.settings import PreferenceSettings
+
+PREFIX = "prefscope"
+
+
+class Followed:
+    """The figures of every step so far."""
+
+    def __init__(self, beta: float, by: str) -> None:
+        self._preferences = PreferenceSettings(beta)
+        self._by = by
+        self.training = Training((), {}, "")
+
+    def add(self, ledger: Ledger, step: int) -> None:
+        """Add the ledger of a step.
+
+        Raises:
+            UsageError: It does not have the column to group by.
+        """
+        found = training([View(ledger, self._preferences)], [step], self._by)
+        before = self.training
+        subsets = {name: (*before.subsets.get(name, ()), *one) for name, one in found.subsets.items()}
+        self.training = Training((*before.figures, *found.figures), subsets, found.loss)
+
+    def logged(self) -> dict[str, float]:
+        """Return the figures of the last step under the names that reporters show."""
+        logs = _logged(self.training.figures[-1], PREFIX)
+        for name, figures in self.training.subsets.items():
+            logs |= _logged(figures[-1], f"{PREFIX}/{self._by}={name}")
+        return logs
+
+    def lines(self, seconds: float) -> Iterator[str]:
+        """Yield the last step in words, then its alarms.
+
+        Args:
+            seconds: How long the step took to score.
+        """
+        now = self.training.figures[-1]
+        share = f"{now.accuracy.value:.1%} ({100 * now.accuracy.low:.0f}–{100 * now.accuracy.high:.0f})"
+        rewards = f"rewards {now.chosen.value:+.3f} and {now.rejected.value:+.3f}"
+        yield f"step {now.step:,}: {share} right, margin {now.margin.value:+.3f}, {rewards}, {seconds:.1f} s"
+        yield from (f"step {now.step:,}: alarm: {one.sentence}" for one in alarms(self.training))
+
+
+def _logged(figures: StepFigures, prefix: str) -> dict[str, float]:
+    """Return the figures that are not nan, which some reporters refuse."""
+    values = {
+        "accuracy": figures.accuracy.value,
+        "margin": figures.margin.value,
+        "rewards_chosen": figures.chosen.value,
+        "rewards_rejected": figures.rejected.value,
+        "loss": figures.loss.value,
+    }
+    return {f"{prefix}/{name}": value for name, value in values.items() if math.isfinite(value)}

@@ -1,0 +1,199 @@
+"""Scores the same pairs again and again with a model that is being trained, and writes a ledger each time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prefscope.errors import LedgerError
+from prefscope.events import Event
+from prefscope.integrations.ranks import gather
+from prefscope.ledger.table import Ledger
+from prefscope.pipeline.assembly import assemble
+from prefscope.pipeline.logp_source import ROLES, SIDES, MaybeLogps
+from prefscope.pipeline.manifest import live_manifest
+from prefscope.pipeline.reader import DataSummary, Vocabulary, tokenize_pairs
+from prefscope.pipeline.spool import Spool, SpooledPairs, sequences_of
+from prefscope.scoring.engine import score_batch
+from prefscope.scoring.models import LanguageModel, rope_limit
+from prefscope.scoring.planning import plan_batches
+from prefscope.scoring.self_check import ForwardChoice, check, follow
+from prefscope.scoring.sequences import TokenSequence
+from prefscope.scoring.tokenization import TokenTexts
+from prefscope.settings import ScoreSettings
+
+BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 8192}
+"""Less than a run takes on a GPU, because most of its memory belongs to the training."""
+
+Logps = Mapping[bytes, NDArray[np.float32]]
+"""Log-probs of each token in nats, by the digest of the sequence."""
+
+
+@dataclass(slots=True)
+class LivePairs:
+    """Tokenized pairs to be scored at many steps of a training."""
+
+    settings: ScoreSettings
+    data: DataSummary
+    spool: SpooledPairs
+    sequences: tuple[TokenSequence, ...]
+    """All responses, each once, the same on every rank."""
+    verdicts: dict[int, ForwardChoice] = field(default_factory=dict)
+    """How each model is computed, by the identity of its module."""
+
+    @classmethod
+    def read(cls, settings: ScoreSettings, vocabulary: Vocabulary, emit: Callable[[Event], None]) -> LivePairs:
+        """Read and tokenize the pairs.
+
+        Raises:
+            DataError: The data set cannot be read.
+            ModelError: The tokenizer has no chat template that it needs.
+        """
+        spool = Spool(None)
+        data = tokenize_pairs(settings, vocabulary, spool, emit)
+        every = spool.sequences_of_pairs(np.arange(data.pairs))
+        distinct = {sequence.digest(): sequence for sequence in every}
+        return cls(settings, data, spool, tuple(distinct.values()))
+
+    def score(self, model: LanguageModel) -> Logps:
+        """Return the log-probs of all responses under a model; the ranks of a training share the work.
+
+        Raises:
+            ModelError: The model is not causal, or a token is not in its vocabulary.
+            ResourceError: A sequence does not fit into memory.
+        """
+        verdict = self.verdict(model)
+        follow(model, verdict.path, is_fused=bool(verdict.kernels))
+        return gather(lambda rank, ranks: self._score(model, verdict, self.sequences[rank::ranks]))
+
+    def verdict(self, model: LanguageModel) -> ForwardChoice:
+        """Return how a model is computed; it is examined once."""
+        key = id(model.module)
+        if key not in self.verdicts:
+            ids = self.spool.some_token_ids()
+            self.verdicts[key] = check(model, ids, may_fuse=self.settings.compute.fused)
+        return self.verdicts[key]
+
+    def _score(
+        self, model: LanguageModel, verdict: ForwardChoice, sequences: Sequence[TokenSequence]
+    ) -> dict[bytes, NDArray[np.float32]]:
+        found: dict[bytes, NDArray[np.float32]] = {}
+        for batch in self._batches(model, verdict, sequences):
+            logps = score_batch(model, verdict.path, batch, lambda _: None)
+            found |= {one.digest(): values for one, values in zip(batch, logps, strict=True)}
+        return found
+
+    def _batches(
+        self, model: LanguageModel, verdict: ForwardChoice, sequences: Sequence[TokenSequence]
+    ) -> Iterable[list[TokenSequence]]:
+        usual = self.settings.compute.batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+        numbers = plan_batches(
+            sequences,
+            packed=verdict.path == "packed",
+            batch_tokens=1 if verdict.alone else usual,
+            rope_limit=rope_limit(model.module.config),
+        )
+        for number in range(int(numbers.max(initial=-1)) + 1):
+            yield [sequences[at] for at in np.flatnonzero(numbers == number).tolist()]
+
+    def write(self, path: Path, policy: Logps, ref: Logps, models: Mapping[str, LiveModel]) -> None:
+        """Write the ledger of a step.
+
+        Raises:
+            ResourceError: It cannot be written.
+        """
+        described = {role: models[role].to_json(logps) for role, logps in (("policy", policy), ("ref", ref))}
+        device, dtype = torch.device(models["policy"].device), models["policy"].dtype
+        manifest = live_manifest(self.settings, self.data, described, device, dtype)
+        texts = TokenTexts.of(self.data.tokenizer) if self.settings.compute.keep_tokens else None
+        assemble(path, self.spool, KnownLogps({"policy": policy, "ref": ref}), manifest, texts, lambda _: None)
+
+    def known_reference(self, ledger: Ledger) -> Logps | None:
+        """Return the reference's log-probs from a ledger of the same pairs; None if it has not all of them.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        found: dict[bytes, NDArray[np.float32]] = {}
+        if not ledger.has_reference or not ledger.has_tokens:
+            return None
+        places = {pair_id: at for at, (pair_id, _) in enumerate(ledger.ids_at(np.arange(ledger.num_pairs)))}
+        texts = TokenTexts.of(self.data.tokenizer)
+        for batch in self.spool.batches():
+            ids = batch.column("pair_id").to_pylist()
+            for side in SIDES:
+                for pair_id, sequence in zip(ids, sequences_of(batch, side), strict=True):
+                    pair = ledger.pair(places[pair_id], [*_columns(side)]) if pair_id in places else {}
+                    tokens, logps = (pair.get(name) for name in _columns(side))
+                    if logps is None or tokens is None or [*tokens] != texts.texts(sequence.scored_ids):
+                        return None
+                    found[sequence.digest()] = np.asarray(logps, dtype=np.float32)
+        return found
+
+
+def _columns(side: str) -> tuple[str, str]:
+    """Return the columns of a response's tokens and of their log-probs under the reference."""
+    return f"{side}_tokens", f"ref_{side}_token_logps"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """What a ledger says of a model that was scored in a training."""
+
+    name: str
+    device: str
+    dtype: str
+    attention: str
+    verdict: ForwardChoice
+
+    @classmethod
+    def of(cls, name: str, model: LanguageModel, verdict: ForwardChoice) -> LiveModel:
+        """Describe a model."""
+        return cls(name, model.device.type, model.dtype, model.attention, verdict)
+
+    def renamed(self, name: str) -> LiveModel:
+        """Return the description with another name."""
+        return replace(self, name=name)
+
+    def to_json(self, logps: Logps) -> dict[str, Any]:
+        """Return it as JSON values; the fingerprint is that of the log-probs, as the weights change all the time."""
+        mark = hashlib.blake2b(digest_size=16)
+        for digest in sorted(logps):
+            mark.update(digest + logps[digest].tobytes())
+        return {
+            "name": self.name,
+            "base": None,
+            "fingerprint": mark.hexdigest(),
+            "stored_dtype": self.dtype,
+            "attention": self.attention,
+            "path": self.verdict.path,
+            "path_reason": self.verdict.reason,
+            **({"kernels": self.verdict.kernels} if self.verdict.kernels else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLogps:
+    """Log-probs in memory, as a source of a ledger."""
+
+    by_role: Mapping[str, Logps]
+
+    @property
+    def roles(self) -> Collection[str]:
+        """Roles of the models with log-probs."""
+        return [role for role in ROLES if role in self.by_role]
+
+    def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
+        """Return the log-probs of sequences; their position does not matter."""
+        return [self.by_role[role][one.digest()] for one in sequences]
+
+    def collisions(self, *_: Any) -> Sequence[MaybeLogps]:
+        """Fail, because log Σ π² is not computed during a training."""
+        raise LedgerError("log Σ π² is not computed during a training")
