@@ -43,6 +43,8 @@ LIVE = 4
 """One in so many walks is on a live run."""
 LEAVING = 0.3
 """How often a step leaves a dialog or the load screen."""
+QUIT = "Quit"
+"""Of the footer: not clicked."""
 NOT_PRESSED = {"q", "ctrl+q", "ctrl+c", "ctrl+d", "ctrl+z", "super+c"}
 FILTERS = (
     "margin < 0",
@@ -90,6 +92,8 @@ class Monkey:
         elif kind < 0.94:
             width, height = terminal.app.size
             x, y = draw.randrange(width), draw.randrange(height)
+            if terminal.lines[y][max(x - len(QUIT), 0) : x + len(QUIT)].count(QUIT):
+                return
             self.steps.append(f"click {x} {y}")
             terminal.click_at(x, y, times=draw.randint(1, 2))
         elif kind < 0.97:

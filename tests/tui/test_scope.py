@@ -226,3 +226,11 @@ def test_a_scope_named_in_one_session_is_known_in_another(demo: Session) -> None
     other = Session(load_ledger(demo.ledger.path), PreferenceSettings())
     other.set_filter("not @hard")
     assert other.order.size == 156
+
+
+def test_the_header_counts_the_scope_after_a_mark_has_changed_it(demo: Session) -> None:
+    demo.set_filter("mark(any)")
+    with Terminal(PrefscopeApp(demo), (120, 36)) as terminal:
+        assert "· 0 of 170" in terminal.lines[0]
+        terminal.press("3", "K", "1")
+        assert "· 1 of 170" in terminal.lines[0]

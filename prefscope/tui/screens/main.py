@@ -187,6 +187,7 @@ class MainScreen(Screen[None]):
         """Switch to a pane, and redraw it if needed."""
         if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
             self.session.arrange()  # the order is not visible, so it may change
+            self._refresh()
         self.minimize()
         self.query_one("#panes", ContentSwitcher).current = name
         self.query_one(Tabs).active = name
