@@ -18,6 +18,7 @@ from prefscope.ledger.view import View
 from prefscope.report.cards import cards
 from prefscope.report.comparison import compare
 from prefscope.settings import PreferenceSettings
+from prefscope.tui.app import PrefscopeApp
 from prefscope.tui.model.session import Session
 from prefscope.tui.screens.main import identity
 from prefscope.tui.widgets.card_box import CardBox
