@@ -11,6 +11,7 @@ import pytest
 from textual.widgets import DataTable, Static
 
 from prefscope.ledger.filters import FilterError
+from prefscope.ledger.marks import Mark
 from prefscope.ledger.pairing import PairedView
 from prefscope.ledger.scopes import load_scopes, save_scopes, scopes_path
 from prefscope.ledger.table import load_ledger
@@ -230,8 +231,9 @@ def test_a_scope_named_in_one_session_is_known_in_another(demo: Session) -> None
 
 
 def test_the_header_counts_the_scope_after_a_mark_has_changed_it(demo: Session) -> None:
-    demo.set_filter("mark(any)")
+    demo.set_marks({0: Mark("keep"), 1: Mark("keep")})
+    demo.set_filter("mark(keep)")
     with Terminal(PrefscopeApp(demo), (120, 36)) as terminal:
-        assert "· 0 of 170" in terminal.lines[0]
-        terminal.press("3", "K", "1")
+        assert "· 2 of 170" in terminal.lines[0]
+        terminal.press("3", "D", "1")
         assert "· 1 of 170" in terminal.lines[0]
