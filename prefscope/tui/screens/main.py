@@ -185,8 +185,8 @@ class MainScreen(Screen[None]):
 
     def action_show(self, name: str) -> None:
         """Switch to a pane, and redraw it if needed."""
-        if self.session.is_stale and self.query_one(ContentSwitcher).current not in {"pairs", "pair"}:
-            self.session.arrange()  # the order is not visible, so it may change
+        if self.session.is_stale and not {self.query_one(ContentSwitcher).current, name} <= {"pairs", "pair"}:
+            self.session.arrange()  # the order does not stay visible, so it may change
             self._refresh()
         self.minimize()
         self.query_one("#panes", ContentSwitcher).current = name
