@@ -43,7 +43,7 @@ LIVE = 4
 """One in so many walks is on a live run."""
 LEAVING = 0.3
 """How often a step leaves a dialog or the load screen."""
-QUIT = "Quit"
+QUIT = "q Quit"
 """Of the footer: not clicked."""
 NOT_PRESSED = {"q", "ctrl+q", "ctrl+c", "ctrl+d", "ctrl+z", "super+c"}
 FILTERS = (
@@ -92,7 +92,7 @@ class Monkey:
         elif kind < 0.94:
             width, height = terminal.app.size
             x, y = draw.randrange(width), draw.randrange(height)
-            if terminal.lines[y][max(x - len(QUIT), 0) : x + len(QUIT)].count(QUIT):
+            if QUIT in terminal.lines[y][max(x - len(QUIT), 0) : x + len(QUIT)]:
                 return
             self.steps.append(f"click {x} {y}")
             terminal.click_at(x, y, times=draw.randint(1, 2))
