@@ -1,0 +1,59 @@
+"""Claims on steps: of several watchers of one run folder, one scores a step.
+
+A claim is a locked file. The system releases it when its process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from prefscope.private import FILE_MODE
+
+
+@contextmanager
+def claimed(folder: Path, step: int) -> Iterator[bool]:
+    """Provide whether this process has claimed a step, until the end of the context.
+
+    Where the file system cannot lock files, every claim succeeds.
+    """
+    path = folder / f".step-{step:07d}.lock"
+    with ExitStack() as opened:
+        descriptor = _locked(path)
+        if descriptor is None:
+            yield False
+            return
+        opened.callback(os.close, descriptor)
+        opened.callback(_unlink, path)  # while it is still locked
+        yield True
+
+
+def _locked(path: Path) -> int | None:
+    """Return the descriptor of a file that this process has locked; None if another process has."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            return descriptor
+        if _is_still(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # its owner unlinked it between the two calls
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()

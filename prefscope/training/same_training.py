@@ -1,0 +1,81 @@
+"""Whether the checkpoints that were scored are still those in the folder, or a new training is replacing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from prefscope.errors import PrefscopeError, UsageError
+from prefscope.events import Event, Progressed
+from prefscope.folders import store_path
+from prefscope.ledger.file import open_parquet
+from prefscope.scoring.checkpoints import Checkpoint, file_stamps, fingerprint, locate
+from prefscope.scoring.store import LogpStore
+from prefscope.settings import ScoreSettings
+from prefscope.training.checkpoints import model_folder
+
+Emit = Callable[[Event], None]
+
+
+class SameTraining:
+    """Compares scored checkpoints with their ledgers at the start, and whenever one has come back."""
+
+    def __init__(self, output: Path, score: ScoreSettings, emit: Emit) -> None:
+        self._output = output
+        self._score = score
+        self._emit = emit
+        self._same: dict[str, int] = {}
+        """The inodes of the folders of the checkpoints that are known to be those that were scored."""
+
+    def check(self, inodes: Mapping[str, int], ledgers: Mapping[str, Path]) -> None:
+        """Check the checkpoints that are there.
+
+        Args:
+            inodes: The inodes of their folders, by name.
+            ledgers: The ledgers of those that were scored, by name.
+
+        Raises:
+            UsageError: If one is another than the one of its name that was scored.
+        """
+        self._same = {name: inode for name, inode in self._same.items() if inodes.get(name) == inode}
+        for name in ledgers.keys() & inodes.keys() - self._same.keys():
+            if self._is_same(self._output / name, ledgers[name]):
+                self._same[name] = inodes[name]
+
+    def _is_same(self, checkpoint: Path, ledger: Path) -> bool:
+        """Return whether a checkpoint is the one that was scored; false if it cannot be read at the moment.
+
+        Raises:
+            UsageError: If it is another one.
+        """
+        path = model_folder(checkpoint)
+        if path is None:
+            return False
+        try:
+            found = locate(str(path), self._score.models)
+            newest = max((changed for _, _, changed in file_stamps(replace(found, base=None))), default=0)
+            if newest <= ledger.stat().st_mtime_ns:
+                return True
+            with LogpStore(store_path(self._score.compute.cache_dir)) as store:
+                now = fingerprint_of(found, store, self._score, self._emit)
+            known = open_parquet(ledger)[1]["models"]["policy"]["fingerprint"]
+        except (PrefscopeError, OSError):
+            return False
+        if now == known:
+            return True
+        raise UsageError(
+            "This checkpoint is not the one of that name that was scored: a new training writes to the same folder",
+            where=str(checkpoint),
+            hint="Watch it with another run folder: -o FOLDER.",
+        )
+
+
+def fingerprint_of(checkpoint: Checkpoint, store: LogpStore, score: ScoreSettings, emit: Emit) -> str:
+    """Return the fingerprint of a model, emitting progress while its files are read."""
+    return fingerprint(
+        checkpoint,
+        store,
+        allow_pickle=score.models.allow_pickle,
+        progress=lambda done, total: emit(Progressed(f"reading {checkpoint.name}", done, total)),
+    )
