@@ -10,6 +10,7 @@ from prefscope.errors import ModelError
 from prefscope.events import Event
 from prefscope.ledger.file import open_parquet
 from prefscope.ledger.run_folder import RunFolder
+from prefscope.scoring.checkpoints import locate
 from prefscope.settings import ScoreSettings
 from prefscope.training.checkpoints import Found
 from prefscope.training.comparable import TOKENIZER, differing, refuse_differing, scored
@@ -82,7 +83,8 @@ class CheckpointScorer:
         if asked is not None:
             return asked
         if (found.path / "adapter_config.json").is_file():
-            self._note("The reference is the base of the adapter.")
+            base = locate(str(found.path), self._settings.models).base
+            self._note(f"The reference is {base.name if base is not None else ''}: the base of the adapters.")
             return None
         if self._reference is None:
             named = find_reference(found.path, self._output)
