@@ -42,9 +42,14 @@ def find_reference(checkpoint: Path, output: Path) -> Named:
     Raises:
         UsageError: If no file names a model that is on this machine.
     """
-    named = [one for keys in (REFERENCES, MODELS) for one in _named(checkpoint, output, keys)]
+    named = [
+        one
+        for keys in (REFERENCES, MODELS)
+        for one in _named(checkpoint, output, keys)
+        if not _is_in(Path(one.model).expanduser(), output)
+    ]
     for one in named:
-        if (path := _local(one.model)) is not None and not _is_in(path, output):
+        if _is_local(one.model):
             return one
     if named:
         what = f"Its training started from {named[0].model!r} ({named[0].file}), which is not on this machine"
@@ -108,19 +113,20 @@ def _front_matter(text: str) -> str:
     return text[3:].partition("\n---")[0] if text.startswith("---\n") else ""
 
 
-def _local(name: str) -> Path | None:
-    """Return the folder of a model on this machine: a path, or a hub id that has been downloaded."""
+def _is_local(name: str) -> bool:
+    """Return whether a model is on this machine: a folder with a config, or a hub id that has been downloaded."""
     path = Path(name).expanduser()
     try:
         if path.is_dir():
-            return path if any((path / config).is_file() for config in CONFIGS) else None
+            return any((path / config).is_file() for config in CONFIGS)
         if name.count("/") > 1 or name.startswith((".", "/", "~")):
-            return None
+            return False
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, local_files_only=True))
+        snapshot_download(name, local_files_only=True)
     except (OSError, ValueError):  # not a valid id, or not downloaded
-        return None
+        return False
+    return True
 
 
 def _is_in(path: Path, folder: Path) -> bool:

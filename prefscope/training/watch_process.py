@@ -7,6 +7,7 @@ in its output. Exit codes: 0 if it was stopped or is done, the code of the error
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -26,13 +27,14 @@ from prefscope.training.settings import WatchSettings
 
 COMMAND = module_command("prefscope.training.watch_process")
 EXIT_BUG = 70
+_STARTED = itertools.count()
 PATIENCE = 5.0
 """Seconds that the process has to leave its forward pass before it is ended."""
 
 
 def start_watch(settings: WatchSettings) -> Child:
     """Start a process that watches; it ends with this process, or with `Child.end`."""
-    child = start_child(COMMAND, worker_log(f"{os.getpid()}-watch"))
+    child = start_child(COMMAND, worker_log(f"{os.getpid()}-watch-{next(_STARTED)}"))
     if child.process.stdin is not None:
         with suppress(OSError):  # it died at once; its exit code and its log say why
             child.process.stdin.write(json.dumps(settings.to_json()).encode() + b"\n")
