@@ -103,11 +103,12 @@ def watch(
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
 ) -> None:
-    """Score the checkpoints of a training as they appear, on the same pairs.
+    """Score the checkpoints of a training as they appear.
 
-    Prints a line for each checkpoint and keeps its ledger in a run folder; the reference is computed once. Start it
-    before, during or after the training, in another terminal; the same command started again goes on. Without --ref,
-    the reference is the base of an adapter or the model that the trainer's files name.
+    Prints a line for each checkpoint and keeps its ledger in a run folder. All are scored on the same pairs, and the
+    reference is computed once. Start it before, during or after the training, in another terminal; the same command
+    started again goes on. Without --ref, the reference is the base of an adapter or the model that the trainer's files
+    name.
     """
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     if ref == "none":

@@ -33,17 +33,44 @@ def print_watched(settings: WatchSettings, preferences: PreferenceSettings, *, a
     """
     any_scored = False
     line_of = json_line if as_json else text_line
-    out = json_stream(sys.stdout)
-    with RunProgress() as progress:
-        progress.say(f"watching {settings.checkpoints}; ledgers are written to {settings.folder}")
-        with closing(watch(settings, _once_each(progress))) as steps:
-            for watched in steps:
-                any_scored |= watched.ledger is not None
-                out.write(f"{line_of(watched, preferences)}\n")
-                sys.stdout.flush()
-        if any_scored:
-            progress.say(f"compare them: prefscope compare {shlex.quote(settings.folder)}/step-*.parquet")
+    stream = sys.stdout  # while progress is shown, rich puts another stream in its place
+    out = json_stream(stream)
+    progress = _Progress()
+    progress.say(f"watching {settings.checkpoints}; ledgers are written to {settings.folder}")
+    with closing(watch(settings, progress)) as steps:
+        while (watched := progress.shown_while(lambda: next(steps, None))) is not None:
+            any_scored |= watched.ledger is not None
+            out.write(f"{line_of(watched, preferences)}\n")
+            stream.flush()
+    if any_scored:
+        progress.say(f"compare them: prefscope compare {shlex.quote(settings.folder)}/step-*.parquet")
     return any_scored
+
+
+class _Progress:
+    """Shows the events of a watch; notes only once, and the progress of batches only on a terminal."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._run = RunProgress()
+
+    def shown_while(self, wait: Callable[[], Watched | None]) -> Watched | None:
+        """Return what a function returns, showing progress until it does."""
+        with RunProgress() as self._run:
+            return wait()
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr."""
+        self._run.say(text)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Noted):
+            if event.text in self._said:
+                return
+            self._said.add(event.text)
+        if self._run.live or not isinstance(event, Planned | BatchScored):
+            self._run(event)
 
 
 def text_line(watched: Watched, preferences: PreferenceSettings) -> str:
@@ -98,18 +125,3 @@ def _summary(watched: Watched, preferences: PreferenceSettings) -> Summary | Non
         LedgerError: If its ledger cannot be read.
     """
     return None if watched.ledger is None else summarise(load_ledger(watched.ledger), preferences)
-
-
-def _once_each(progress: RunProgress) -> Callable[[Event], None]:
-    """Return a function that shows events, but notes only once, and the progress of batches only on a terminal."""
-    said: set[str] = set()
-
-    def show(event: Event) -> None:
-        if isinstance(event, Noted):
-            if event.text in said:
-                return
-            said.add(event.text)
-        if progress.live or not isinstance(event, Planned | BatchScored):
-            progress(event)
-
-    return show

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from prefscope.errors import PrefscopeError, UsageError
 from prefscope.events import Event, Progressed
 from prefscope.folders import store_path
 from prefscope.ledger.file import open_parquet
-from prefscope.scoring.checkpoints import Checkpoint, file_stamps, fingerprint, locate
+from prefscope.scoring.checkpoints import Checkpoint, fingerprint, locate
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 from prefscope.training.checkpoints import model_folder
+from prefscope.training.completeness import stamp_of
+
+MODEL_FILES = (".safetensors", ".bin", "config.json")
 
 Emit = Callable[[Event], None]
 
@@ -53,10 +55,10 @@ class SameTraining:
         if path is None:
             return False
         try:
-            found = locate(str(path), self._score.models)
-            newest = max((changed for _, _, changed in file_stamps(replace(found, base=None))), default=0)
-            if newest <= ledger.stat().st_mtime_ns:
+            model = [changed for name, _, changed in stamp_of(path) if name.endswith(MODEL_FILES)]
+            if max(model, default=0) <= ledger.stat().st_mtime_ns:
                 return True
+            found = locate(str(path), self._score.models)
             with LogpStore(store_path(self._score.compute.cache_dir)) as store:
                 now = fingerprint_of(found, store, self._score, self._emit)
             known = open_parquet(ledger)[1]["models"]["policy"]["fingerprint"]

@@ -43,6 +43,7 @@ class CheckpointScorer:
         self._note = note
         self._emit = emit
         self._reference: str | None = None
+        self._is_base_noted = False
 
     def score(self, found: Found, other: Path | None) -> Path:
         """Score a checkpoint and return the path of its ledger.
@@ -83,11 +84,17 @@ class CheckpointScorer:
         if asked is not None:
             return asked
         if (found.path / "adapter_config.json").is_file():
-            base = locate(str(found.path), self._settings.models).base
-            self._note(f"The reference is {base.name if base is not None else ''}: the base of the adapters.")
+            self._note_base(found)
             return None
         if self._reference is None:
             named = find_reference(found.path, self._output)
             self._reference = named.model
             self._note(f"The reference is {named.model}: the {named.key} of {named.file}.")
         return self._reference
+
+    def _note_base(self, found: Found) -> None:
+        """Note once which base the adapters have; looking for it may ask the hub."""
+        if not self._is_base_noted:
+            base = locate(str(found.path), self._settings.models).full
+            self._note(f"The reference is {base.name}: the base of the adapters.")
+            self._is_base_noted = True
