@@ -121,7 +121,9 @@ class CheckpointFinder:
             ResourceError: If the folder cannot be read.
         """
         candidates = self._candidates()
-        self._with_state |= {one.kind for one in candidates if (one.path / STATE).is_file()}
+        for one in candidates:
+            if one.kind not in self._with_state and (one.path / STATE).is_file():
+                self._with_state.add(one.kind)
         looked = [self._examine(one) for one in candidates if one.name not in done]
         ready = sorted((one for one in looked if isinstance(one, Found)), key=lambda one: one.step)
         unfinished = tuple(one for one in looked if isinstance(one, Unfinished))
@@ -161,7 +163,8 @@ class CheckpointFinder:
                 return None
             return Unfinished(candidate.number, candidate.name, f"it cannot be read ({error.strerror or error})")
         known, self._known[candidate.name] = self._known.get(candidate.name), (stamp, reason)
-        if not self._is_at_rest(stamp) and (known is None or known[0] != stamp):
+        is_same = known is not None and known[0] == stamp and not _may_be_half(stamp)
+        if not (is_same or self._is_at_rest(stamp)):
             return Unfinished(candidate.number, candidate.name, "")
         if reason:
             return Unfinished(candidate.number, candidate.name, reason)
@@ -185,6 +188,12 @@ class CheckpointFinder:
     def _is_at_rest(self, stamp: Stamp) -> bool:
         newest = max((changed for _, _, changed in stamp), default=0) / 1e9
         return self._clock() - newest > SECONDS_AT_REST
+
+
+def _may_be_half(stamp: Stamp) -> bool:
+    """Return whether transformers' Trainer has written its arguments but not its state, which it writes last."""
+    names = {name for name, _, _ in stamp}
+    return "training_args.bin" in names and STATE not in names
 
 
 def model_folder(checkpoint: Path) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prefscope.errors import ModelError
 from prefscope.scoring.checkpoints import read_json
-from prefscope.scoring.folder_contents import loaded_weights
+from prefscope.scoring.folder_contents import loaded_weights, no_weights
 from prefscope.scoring.headers import safetensors_header
 
 CONFIGS = ("adapter_config.json", "config.json")
@@ -59,10 +59,16 @@ def what_is_missing(folder: Path) -> str:
         return f"{missing[0]} is not there yet"
     pickled = any(name.endswith(".bin") and name != "training_args.bin" for name in names)
     if not (weights or pickled):
-        return "its weights are not there yet"
+        return _instead_of_weights(folder) or "its weights are not there yet"
     shards = [name for name in names if _SHARD.fullmatch(name)]
     single = any(not _SHARD.fullmatch(file.name) for file in weights)
     return "the index of its shards is not there yet" if shards and not single and not _indexes(names) else ""
+
+
+def _instead_of_weights(folder: Path) -> str:
+    """Return what a folder has that has to be converted first, and how; empty if nothing is recognised."""
+    found = no_weights(folder, "")
+    return f"{found.what[:1].lower()}{found.what[1:]}. {found.hint.rstrip('.')}" if found.hint else ""
 
 
 def _indexes(names: set[str]) -> list[str]:

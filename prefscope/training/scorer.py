@@ -45,12 +45,8 @@ class CheckpointScorer:
         self._reference: str | None = None
         self._is_base_noted = False
 
-    def score(self, found: Found, other: Path | None) -> Path:
+    def score(self, found: Found) -> Path:
         """Score a checkpoint and return the path of its ledger.
-
-        Args:
-            found: The checkpoint.
-            other: A ledger that the new one has to be comparable with; None if there is none.
 
         Raises:
             ModelError: If the checkpoint cannot be loaded, or has another tokenizer than the others.
@@ -62,12 +58,14 @@ class CheckpointScorer:
         models = replace(self._settings.models, policy=str(found.path), ref=self._reference_of(found))
         path = self._folder.ledger_path(found.step)
         run.score(replace(self._settings, models=models), lambda _: path, self._emit)
-        if other is not None:
-            self._check(path, other)
+        self._check(path)
         return path
 
-    def _check(self, path: Path, other: Path) -> None:
-        """Delete a new ledger that cannot be compared with another, and say why."""
+    def _check(self, path: Path) -> None:
+        """Delete a new ledger that cannot be compared with those that are in the run folder by now, and say why."""
+        other = next((one for one in self._folder.ledgers() if one != path), None)
+        if other is None:
+            return
         names = differing(scored(open_parquet(path)[1]), scored(open_parquet(other)[1]))
         if names:
             path.unlink()

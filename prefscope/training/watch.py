@@ -155,18 +155,13 @@ class _Watch:
                 return None
             started = time.monotonic()
             try:
-                path = self.scorer.score(found, self._first_ledger)
+                path = self.scorer.score(found)
             except Exception as error:  # noqa: BLE001 (libraries raise errors of any kind on files that vanish)
                 return self._fail(found, error)
             step = Step(found.step, found.name, path.name, epoch=found.epoch)
             self._done[found.step] = step
             self.folder.record(step)
             return Watched(step, path, time.monotonic() - started)
-
-    @property
-    def _first_ledger(self) -> Path | None:
-        kept = filter(self._has_ledger, self._done.values())
-        return next((self.folder.path / str(step.ledger) for step in kept), None)
 
     def _is_recorded(self, step: int) -> bool:
         return any(one.step == step for one in self.folder.steps() if self._has_ledger(one))

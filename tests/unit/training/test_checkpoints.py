@@ -159,6 +159,26 @@ def test_an_old_checkpoint_needs_no_second_look(tmp_path: Path) -> None:
     assert len(CheckpointFinder(tmp_path, clock=lambda: 1e11).look().ready) == 1
 
 
+def test_a_checkpoint_of_transformers_without_its_last_file_is_given_time(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-5")
+    (folder / "training_args.bin").touch()
+    now = [0.0]
+    finder = CheckpointFinder(tmp_path, clock=lambda: now[0])
+    finder.look()
+    assert finder.look().is_settling
+    now[0] = 1e11
+    assert len(finder.look().ready) == 1
+
+
+def test_shards_of_deepspeed_are_reported_with_what_to_do(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-5")
+    (folder / "model.safetensors").unlink()
+    (folder / "global_step5").mkdir()
+    (folder / "global_step5" / "zero_pp_rank_0_mp_rank_00_model_states.pt").touch()
+    (reason,) = reasons(tmp_path)
+    assert reason.startswith("this folder has DeepSpeed shards instead of weights. Convert them with `python zero_to")
+
+
 @pytest.mark.parametrize("lost", [*SHARDS, "model.safetensors.index.json", "config.json"])
 def test_a_checkpoint_without_all_of_its_files_is_incomplete(tmp_path: Path, lost: str) -> None:
     folder = sharded(tmp_path / "checkpoint-5")
@@ -180,7 +200,7 @@ def test_weights_that_are_shorter_than_their_header_says_are_incomplete(tmp_path
 
 def test_a_checkpoint_without_weights_is_incomplete(tmp_path: Path) -> None:
     (checkpoint(tmp_path / "checkpoint-5") / "model.safetensors").unlink()
-    (tmp_path / "checkpoint-5" / "training_args.bin").touch()
+    (tmp_path / "checkpoint-5" / "value_head.pt").touch()
     assert reasons(tmp_path) == ["its weights are not there yet"]
 
 
