@@ -20,7 +20,19 @@ def claimed(folder: Path, step: int) -> Iterator[bool]:
 
     Where the file system cannot lock files, every claim succeeds.
     """
-    path = folder / f".step-{step:07d}.lock"
+    with _claimed(folder / f".step-{step:07d}.lock") as is_mine:
+        yield is_mine
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the files of claims whose processes were killed."""
+    for path in folder.glob(".step-*.lock"):
+        with _claimed(path):
+            pass
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
     with ExitStack() as opened:
         descriptor = _locked(path)
         if descriptor is None:

@@ -55,19 +55,20 @@ class SameTraining:
         if path is None:
             return False
         try:
-            model = [changed for name, _, changed in stamp_of(path) if name.endswith(MODEL_FILES)]
-            if max(model, default=0) <= ledger.stat().st_mtime_ns:
+            scored = open_parquet(ledger)[1]["models"]["policy"]
+            changes = [changed for name, _, changed in stamp_of(path) if name.endswith(MODEL_FILES)]
+            is_older = max(changes, default=0) <= ledger.stat().st_mtime_ns
+            if is_older and Path(scored["name"]).resolve() == path.resolve():
                 return True
             found = locate(str(path), self._score.models)
             with LogpStore(store_path(self._score.compute.cache_dir)) as store:
                 now = fingerprint_of(found, store, self._score, self._emit)
-            known = open_parquet(ledger)[1]["models"]["policy"]["fingerprint"]
         except (PrefscopeError, OSError):
             return False
-        if now == known:
+        if now == scored["fingerprint"]:
             return True
         raise UsageError(
-            "This checkpoint is not the one of that name that was scored: a new training writes to the same folder",
+            "This checkpoint is not the one of that name that was scored: it is of another training",
             where=str(checkpoint),
             hint="Watch it with another run folder: -o FOLDER.",
         )

@@ -55,7 +55,7 @@ class CheckpointScorer:
         """
         from prefscope.pipeline import run
 
-        models = replace(self._settings.models, policy=str(found.path), ref=self._reference_of(found))
+        models = replace(self._settings.models, policy=str(found.path.absolute()), ref=self._reference_of(found))
         path = self._folder.ledger_path(found.step)
         run.score(replace(self._settings, models=models), lambda _: path, self._emit)
         self._check(path)

@@ -26,7 +26,7 @@ from prefscope.errors import (
 from prefscope.events import Event, Noted
 from prefscope.ledger.run_folder import RunFolder, Step
 from prefscope.training.checkpoints import CheckpointFinder, Found, Look, Unfinished
-from prefscope.training.claims import claimed
+from prefscope.training.claims import claimed, remove_left
 from prefscope.training.same_training import SameTraining
 from prefscope.training.scorer import CheckpointScorer
 from prefscope.training.settings import WatchSettings
@@ -74,6 +74,7 @@ def watch(
     with shared_store(settings.score) as score:
         output, folder = Path(settings.checkpoints).expanduser(), RunFolder(Path(settings.folder).expanduser())
         checked = check_start(score, output, folder, emit)
+        remove_left(folder.path)
         yield from _Watch(replace(settings, score=checked), output, folder, emit).run(pause)
 
 
@@ -95,13 +96,18 @@ class _Watch:
         self._reported: set[str] = set()
         """Notes that were emitted, and names of the incomplete checkpoints that were skipped."""
         self._looks: dict[Unfinished, int] = {}
+        self._waiting: set[str] = set()
+        """Names of the checkpoints that were ready at the last look."""
+        self._is_late = False
+        """Whether checkpoints are deleted before they are scored: then the newest, which stays longest, comes first."""
 
     def run(self, pause: Callable[[float], object]) -> Iterator[Watched]:
         """Look, score what is ready, and wait, again and again."""
         while True:
             yield from self._news()
             look = self._look()
-            outcome = next(filter(None, map(self._try, self._wanted(look))), None)
+            wanted = self._wanted(look)
+            outcome = next(filter(None, map(self._try, reversed(wanted) if self._is_late else wanted)), None)
             if outcome is not None:
                 yield outcome
                 continue
@@ -125,6 +131,13 @@ class _Watch:
         look = self.finder.look({step.checkpoint for step in self._done.values()})
         ledgers = {step.checkpoint: self.folder.path / str(step.ledger) for step in self._done.values()}
         self.same.check(look.inodes, ledgers)
+        if lost := self._waiting - look.inodes.keys() - ledgers.keys():
+            self._is_late = True
+            self._note(
+                f"{min(lost)} was deleted before it was scored, so from now on the newest checkpoint comes first. To "
+                "score more of them, use a smaller --sample, or let the trainer keep more."
+            )
+        self._waiting = {found.name for found in look.ready if found not in self._failed and self._is_due(found)}
         if newer := self.finder.newer_version:
             self._note(
                 f"A new training has begun in {self.output / newer}; this one stays with "
@@ -137,8 +150,8 @@ class _Watch:
         last = max([*self._done, *(one.step for one in look.ready)], default=0)
         wanted: dict[int, Found] = {}
         for found in look.ready:
-            is_due = found.step % self.settings.every == 0 or (self.settings.once and found.step == last)
-            if not is_due or found in self._failed:
+            is_last = self.settings.once and found.step == last
+            if found in self._failed or not (is_last or self._is_due(found)):
                 continue
             same = self._done[found.step].checkpoint if found.step in self._done else ""
             if same or found.step in wanted:
@@ -147,6 +160,9 @@ class _Watch:
             else:
                 wanted[found.step] = found
         return list(wanted.values())
+
+    def _is_due(self, found: Found) -> bool:
+        return found.step % self.settings.every == 0
 
     def _try(self, found: Found) -> Watched | None:
         """Score a checkpoint; None if another process does, or if it has to be looked at again."""
@@ -178,6 +194,7 @@ class _Watch:
         if was_interrupted(error):
             raise error
         if not found.path.exists():
+            self._is_late = True
             return self._skip(Step(found.step, found.name, problem=DELETED, epoch=found.epoch))
         if found.has_changed:
             self.emit(Noted(f"{found.name} changed while it was read, and is looked at again."))

@@ -113,7 +113,7 @@ def test_a_checkpoint_that_does_not_load_is_skipped_and_tried_again_by_the_next_
     save(2)
     outcome = run(settings_of(pairs, once=False), wait, wait, wait)
     assert (outcome.scored, list(outcome.problems)) == ([2], [1])
-    assert outcome.problems[1].startswith(str(OUT / "checkpoint-1"))
+    assert outcome.problems[1].startswith(str(Path.cwd() / OUT / "checkpoint-1"))
     config.write_text(good)
     assert run(settings_of(pairs)).scored == [1]
 
@@ -151,6 +151,23 @@ def test_a_checkpoint_that_is_deleted_while_it_is_read_is_a_note_and_the_watch_g
     assert [one.problem for one in RUNS.steps()] == [DELETED, ""]
 
 
+def test_the_newest_checkpoint_comes_first_once_one_was_deleted_before_it_was_scored(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3, 4):
+        save(step)
+    load = loading.load_model
+
+    def delete_the_next(checkpoint: Any, *args: Any, **kwargs: Any) -> Any:
+        shutil.rmtree(OUT / "checkpoint-2", ignore_errors=True)
+        return load(checkpoint, *args, **kwargs)
+
+    monkeypatch.setattr(loading, "load_model", delete_the_next)
+    outcome = run(settings_of(pairs))
+    assert outcome.scored == [1, 4, 3]
+    assert any(note.startswith("checkpoint-2 was deleted before it was scored") for note in outcome.notes)
+
+
 def test_two_watchers_score_each_step_once(pairs: Path) -> None:
     save(1), save(2, "tiny-base")
     other = watch(settings_of(pairs), lambda _: None, lambda _: None)
@@ -176,12 +193,14 @@ def test_a_killed_watch_goes_on_without_scoring_anything_twice(pairs: Path) -> N
         time.sleep(0.01)
     child.process.send_signal(signal.SIGKILL)
     child.end()
+    (RUNS.path / ".step-0000009.lock").touch()
     before = {path: path.stat().st_mtime_ns for path in RUNS.ledgers()}
     assert before
     outcome = run(settings_of(pairs))
     assert sorted([*outcome.kept, *outcome.scored]) == [1, 2, 3]
     assert len(outcome.kept) == len(before)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not list(RUNS.path.glob(".*"))
 
 
 @pytest.mark.parametrize("how", ["end of stdin", "SIGTERM"])
@@ -236,13 +255,23 @@ def test_a_new_training_in_the_same_folder_is_refused(pairs: Path) -> None:
     def begin_again() -> None:
         shutil.rmtree(OUT / "checkpoint-1")
 
-    with pytest.raises(UsageError, match="a new training writes to the same folder"):
+    with pytest.raises(UsageError, match="it is of another training"):
         run(settings_of(pairs, once=False), begin_again, lambda: save(1, "tiny-base"), wait)
-    with pytest.raises(UsageError, match="a new training writes to the same folder"):
+    with pytest.raises(UsageError, match="it is of another training"):
         run(settings_of(pairs))
     shutil.rmtree(OUT / "checkpoint-1")
     save(1)
     assert run(settings_of(pairs)).kept == [1]
+
+
+def test_another_training_is_refused_even_if_it_is_older(pairs: Path) -> None:
+    save(1, "tiny-base", out=Path("earlier"))
+    save(1)
+    run(settings_of(pairs))
+    with pytest.raises(UsageError, match="it is of another training"):
+        run(replace(settings_of(pairs), checkpoints="earlier"))
+    OUT.rename("moved")
+    assert run(replace(settings_of(pairs), checkpoints="moved")).kept == [1]
 
 
 @pytest.fixture(name="kept", scope="module")
