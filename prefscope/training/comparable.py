@@ -59,6 +59,11 @@ def reference_of(manifest: Mapping[str, Any]) -> str:
     return str(_at(manifest, "models", "ref", "fingerprint") or "")
 
 
+def policy_of(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name and the fingerprint of a ledger's policy."""
+    return str(_at(manifest, "models", "policy", "name")), str(_at(manifest, "models", "policy", "fingerprint"))
+
+
 def template_date_of(manifest: Mapping[str, Any]) -> str:
     """Return the date that the chat template wrote; empty if it wrote none."""
     return str(_at(manifest, "tokenization", "template_date") or "")

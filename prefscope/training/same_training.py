@@ -13,6 +13,7 @@ from prefscope.scoring.checkpoints import Checkpoint, fingerprint, locate
 from prefscope.scoring.store import LogpStore
 from prefscope.settings import ScoreSettings
 from prefscope.training.checkpoints import model_folder
+from prefscope.training.comparable import policy_of
 from prefscope.training.completeness import stamp_of
 
 MODEL_FILES = (".safetensors", ".bin", "config.json")
@@ -55,17 +56,17 @@ class SameTraining:
         if path is None:
             return False
         try:
-            scored = open_parquet(ledger)[1]["models"]["policy"]
+            name, known = policy_of(open_parquet(ledger)[1])
             changes = [changed for name, _, changed in stamp_of(path) if name.endswith(MODEL_FILES)]
             is_older = max(changes, default=0) <= ledger.stat().st_mtime_ns
-            if is_older and Path(scored["name"]).resolve() == path.resolve():
+            if is_older and Path(name).resolve() == path.resolve():
                 return True
             found = locate(str(path), self._score.models)
             with LogpStore(store_path(self._score.compute.cache_dir)) as store:
                 now = fingerprint_of(found, store, self._score, self._emit)
         except (PrefscopeError, OSError):
             return False
-        if now == scored["fingerprint"]:
+        if now == known:
             return True
         raise UsageError(
             "This checkpoint is not the one of that name that was scored: it is of another training",
