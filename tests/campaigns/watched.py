@@ -1,8 +1,8 @@
 """Watch trainings that write slowly, with killed watchers: python -m tests.campaigns.watched [TRAININGS [SEED]].
 
 A training writes every file of its checkpoints in pieces and keeps only the last few; two watchers of one run folder
-are killed or interrupted and started again all the time. Every ledger must be of the checkpoint as it was written, and what
-has no ledger must have been deleted.
+are killed or interrupted and started again all the time. Every ledger must be of the checkpoint as it was written, and
+what has no ledger must have been deleted.
 """
 
 from __future__ import annotations
