@@ -29,6 +29,18 @@ Checkpoints = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+WatchedRef = Annotated[
+    str | None,
+    typer.Option(
+        "--ref",
+        metavar="MODEL",
+        envvar="PREFSCOPE_REF",
+        help="Checkpoint folder, Hugging Face id, adapter folder or GGUF file, or `base` (the adapters' base model), "
+        "`adapter-off` (each policy with its adapter disabled), or `none`.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
 WatchedSample = Annotated[
     int,
     typer.Option("--sample", min=1, metavar="N", help="Use N pairs drawn at random.", rich_help_panel=DATA),
@@ -64,7 +76,7 @@ AsLines = Annotated[
 def watch(
     data: opt.Data,
     checkpoints: Checkpoints,
-    ref: opt.Ref = None,
+    ref: WatchedRef = None,
     base: opt.Base = None,
     output: Runs = None,
     every: Every = 1,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from prefscope.errors import ResourceError
 from prefscope.private import FILE_MODE
 
 
@@ -19,6 +20,9 @@ def claimed(folder: Path, step: int) -> Iterator[bool]:
     """Provide whether this process has claimed a step, until the end of the context.
 
     Where the file system cannot lock files, every claim succeeds.
+
+    Raises:
+        ResourceError: If the folder cannot be written to.
     """
     with _claimed(folder / f".step-{step:07d}.lock") as is_mine:
         yield is_mine
@@ -44,9 +48,20 @@ def _claimed(path: Path) -> Iterator[bool]:
 
 
 def _locked(path: Path) -> int | None:
-    """Return the descriptor of a file that this process has locked; None if another process has."""
+    """Return the descriptor of a file that this process has locked; None if another process has.
+
+    Raises:
+        ResourceError: If the file cannot be created.
+    """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        except OSError as error:
+            raise ResourceError(
+                f"The run folder cannot be written to ({error.strerror or error})",
+                where=str(path.parent),
+                hint="Check its permissions, or choose another folder with -o.",
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

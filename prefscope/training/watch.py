@@ -199,8 +199,8 @@ class _Watch:
         if found.has_changed:
             self.emit(Noted(f"{found.name} changed while it was read, and is looked at again."))
             return None
-        if isinstance(error, ENDING):
-            raise error
+        if isinstance(error, ENDING) and not (isinstance(error, DataError) and self._done):
+            raise error  # rows that are pairs to other checkpoints are refused by this one's chat template
         refusal = refusal_of(error)
         if refusal is None and isinstance(error, OSError):
             refusal = ModelError(f"It cannot be read ({error.strerror or error})", where=str(found.path))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prefscope.errors import DataError, ModelError, PrefscopeError, UsageError
+from prefscope.errors import DataError, ModelError, PrefscopeError, ResourceError, UsageError
 from prefscope.events import Event, Planned
 from prefscope.ledger.columns import LOGPS
 from prefscope.ledger.run_folder import RunFolder
@@ -132,6 +132,20 @@ def test_a_checkpoint_with_another_tokenizer_is_skipped(pairs: Path, ref: Path |
         outcome.problems[2]
     )
     assert not RUNS.ledger_path(2).exists()
+
+
+def test_a_checkpoint_whose_chat_template_refuses_the_pairs_is_skipped(pairs: Path) -> None:
+    save(1)
+    (save(2) / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}")
+    save(3)
+    outcome = run(settings_of(pairs))
+    assert (outcome.scored, list(outcome.problems)) == ([1, 3], [2])
+    assert "no such role" in outcome.problems[2]
+
+
+def test_a_run_folder_that_is_deleted_is_reported(pairs: Path) -> None:
+    with pytest.raises(ResourceError, match="the run folder cannot be written to"):
+        run(settings_of(pairs, once=False), RUNS.path.rmdir, lambda: save(1), wait)
 
 
 def test_a_checkpoint_that_is_deleted_while_it_is_read_is_a_note_and_the_watch_goes_on(
