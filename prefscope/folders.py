@@ -33,6 +33,12 @@ def unnamed_ledger(source: str, run_name: str) -> Path:
     return platformdirs.user_data_path("prefscope") / "ledgers" / f"{stem}-{run_name}.parquet"
 
 
+def unnamed_run_folder(checkpoints: str, name: str) -> Path:
+    """Return the default run folder of a training, named after its folder of checkpoints and what is scored how."""
+    stem = checkpoints.translate(_NO_PATTERN) or "checkpoints"
+    return platformdirs.user_data_path("prefscope") / "runs" / f"{stem}-{name}"
+
+
 def log_folder() -> Path:
     """Return the folder of logs of internal errors."""
     return platformdirs.user_log_path("prefscope")

@@ -27,6 +27,7 @@ from prefscope.cli.parts import parts
 from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
+from prefscope.cli.watch import watch
 from prefscope.errors import PrefscopeError, ResourceError, refusal_of, was_interrupted
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
@@ -47,6 +48,7 @@ app = typer.Typer(
 SCORE, LOOK, DATA, REFERENCE = "Score", "Look at results", "Check and clean data", "Reference and maintenance"
 COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "score": (SCORE, score),
+    "watch": (SCORE, watch),
     "doctor": (SCORE, doctor),
     "parity": (SCORE, parity),
     "open": (LOOK, open_),

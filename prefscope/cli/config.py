@@ -31,7 +31,7 @@ HARMLESS = frozenset(
     [
         *("beta", "simpo-beta", "simpo-gamma", "loss", "weights", "diagnosis", "by", "where", "json", "fail-on"),
         *("theme", "palette", "ascii", "mouse"),
-        *("format", "limit", "sample", "seed", "pairs", "skip-bad-rows", "texts", "no-tokens", "noise-floor"),
+        *("format", "limit", "sample", "seed", "pairs", "every", "skip-bad-rows", "texts", "no-tokens", "noise-floor"),
         *("max-length", "truncation", "profile", "batch-tokens", "threads", "no-fused", "dtype", "attn", "device"),
     ]
 )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -39,6 +37,7 @@ def score_several(
     from prefscope.cli.progress import RunProgress
     from prefscope.ledger.pairing import load_runs
     from prefscope.pipeline import run
+    from prefscope.pipeline.shared_store import shared_store
     from prefscope.report.compared import compare_runs
 
     folder = _folder(outputs)
@@ -47,7 +46,7 @@ def score_several(
     if settings.data.source == "-":
         raise UsageError("Standard input can be read only once, not for several policies", hint="Save it to a file.")
     ledgers = []
-    with _shared_store(settings) as shared:
+    with shared_store(settings) as shared:
         for policy, name in zip(policies, ledger_names(policies), strict=True):
             own = replace(shared, models=replace(shared.models, policy=policy))
             with RunProgress() as progress:
@@ -79,16 +78,6 @@ def _place(settings: ScoreSettings, folder: Path | None, name: str) -> Callable[
     if folder is not None:
         return lambda _: folder / f"{name}.parquet"
     return lambda run_name: unnamed_ledger(settings.data.source, run_name)
-
-
-@contextmanager
-def _shared_store(settings: ScoreSettings) -> Iterator[ScoreSettings]:
-    """Yield settings with a store that the runs share; with --no-cache, it is temporary."""
-    if settings.compute.use_cache:
-        yield settings
-        return
-    with tempfile.TemporaryDirectory(prefix="prefscope-") as folder:
-        yield replace(settings, compute=replace(settings.compute, use_cache=True, cache_dir=folder))
 
 
 def ledger_names(policies: Sequence[str]) -> list[str]:

@@ -70,8 +70,7 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
         UsageError: If the reference is missing, or requires an adapter that the policy is not.
         ResourceError: If the hub cannot be reached.
     """
-    fallback = models.base or (models.ref if models.ref not in (None, "base", "none", ADAPTER_OFF) else None)
-    policy = _locate(models.policy, fallback, models, note)
+    policy = _locate(models.policy, _fallback(models), models, note)
     if models.ref == "none":
         return policy, None
     if models.ref in (None, "base"):
@@ -91,6 +90,16 @@ def resolve(models: ModelSettings, note: Callable[[str], None]) -> tuple[Checkpo
             )
         return policy, replace(policy, name=f"{policy.name} (adapter off)", off=True)
     return policy, _locate(str(models.ref), models.base, models, note)
+
+
+def locate(name: str, models: ModelSettings) -> Checkpoint:
+    """Locate a checkpoint by name, with the base that a policy of that name would have; raises as `resolve` does."""
+    return _locate(name, _fallback(models), models, lambda _: None)
+
+
+def _fallback(models: ModelSettings) -> str | None:
+    """Return the model that stands in for an adapter's base that is not found."""
+    return models.base or (models.ref if models.ref not in (None, "base", "none", ADAPTER_OFF) else None)
 
 
 def _locate(

@@ -36,7 +36,7 @@ def _count(checkpoint: Checkpoint) -> dict[str, int]:
     """Return the number of weights of each floating-point dtype in a full checkpoint's safetensors files."""
     counts: dict[str, int] = {}
     for file in header_files(checkpoint.full):
-        for tensor in _safetensors_header(file).values():
+        for tensor in safetensors_header(file).values():
             if tensor["dtype"] in _WIDTHS:
                 dtype, width = _WIDTHS[tensor["dtype"]]
                 size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
@@ -53,7 +53,7 @@ def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     return {
         name: tuple(tensor["shape"])
         for file in header_files(checkpoint)
-        for name, tensor in _safetensors_header(file).items()
+        for name, tensor in safetensors_header(file).items()
     }
 
 
@@ -62,7 +62,7 @@ def header_files(checkpoint: Checkpoint) -> list[Path]:
     return [] if checkpoint.is_gguf else loaded_weights(checkpoint.path, is_adapter=checkpoint.base is not None)
 
 
-def _safetensors_header(file: Path) -> dict[str, Any]:
+def safetensors_header(file: Path) -> dict[str, Any]:
     """Return the tensor table of a safetensors file, which starts with 8 bytes of length, then JSON of that length.
 
     Raises:

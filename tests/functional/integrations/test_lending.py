@@ -32,7 +32,7 @@ def trained(samples: Path) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(samples / "tiny-policy", dtype=torch.float32)
     model.train()
     model.model.layers[0].eval()
-    model.model.layers[0].requires_grad_(requires_grad=False)
+    model.model.layers[0].requires_grad_(False)  # noqa: FBT003
     model(input_ids=torch.arange(10)[None], labels=torch.arange(10)[None]).loss.backward()
     wrapped = model.forward
     model.forward = lambda *args, **options: pytest.fail("the wrapper was called") if options else wrapped(*args)
@@ -120,7 +120,7 @@ def lora(samples: Path) -> PeftModel:
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.05)
-    next(one for name, one in model.named_parameters() if "lora_A" in name).requires_grad_(requires_grad=False)
+    next(one for name, one in model.named_parameters() if "lora_A" in name).requires_grad_(False)  # noqa: FBT003
     return model
 
 

@@ -1,0 +1,194 @@
+"""`prefscope watch`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefscope.cli import options as opt
+from prefscope.cli import run_options
+from prefscope.cli.panels import DATA, MODELS, OUTPUT
+from prefscope.cli.run_settings import run_settings
+from prefscope.errors import ModelError, UsageError
+from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
+from prefscope.settings import DispatchSettings
+from prefscope.training.settings import WatchSettings
+
+Checkpoints = Annotated[
+    Path,
+    typer.Option(
+        "--checkpoints",
+        metavar="FOLDER",
+        help="Folder that the trainer writes its checkpoints to; it may appear later.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+WatchedRef = Annotated[
+    str | None,
+    typer.Option(
+        "--ref",
+        metavar="MODEL",
+        envvar="PREFSCOPE_REF",
+        help="Checkpoint folder, Hugging Face id, adapter folder or GGUF file, or `base` (the adapters' base model), "
+        "`adapter-off` (each policy with its adapter disabled), or `none`.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+WatchedSample = Annotated[
+    int,
+    typer.Option("--sample", min=1, metavar="N", help="Use N pairs drawn at random.", rich_help_panel=DATA),
+]
+Every = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Score only steps that are multiples of N.", rich_help_panel=MODELS),
+]
+Once = Annotated[
+    bool,
+    typer.Option(
+        "--once",
+        help="Score the checkpoints that are there, with --every also the last, and end.",
+        rich_help_panel=MODELS,
+    ),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="Run folder: a ledger for each step, and an index. Default: in your data folder.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+AsLines = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a line for each checkpoint.", rich_help_panel=OUTPUT)
+]
+
+
+def watch(
+    data: opt.Data,
+    checkpoints: Checkpoints,
+    ref: WatchedRef = None,
+    base: opt.Base = None,
+    output: Runs = None,
+    every: Every = 1,
+    once: Once = False,
+    beta: opt.Beta = 0.1,
+    simpo_beta: opt.SimpoBeta = 2.0,
+    simpo_gamma: opt.SimpoGamma = 0.5,
+    loss: opt.Losses = None,
+    as_json: AsLines = False,
+    sample: WatchedSample = 500,
+    seed: opt.Seed = 0,
+    limit: opt.Limit = None,
+    format_: opt.Format = "auto",
+    mapping: opt.ColumnMap = None,
+    split: opt.Split = None,
+    config: opt.Config = None,
+    revision: opt.Revision = None,
+    skip_bad_rows: opt.SkipBadRows = False,
+    max_length: opt.MaxLength = None,
+    truncation: opt.TruncationSide = "keep_start",
+    profile: opt.TokenProfile = "trl",
+    chat_template: opt.ChatTemplate = None,
+    template_date: opt.TemplateDate = None,
+    dtype: opt.ComputeDtype = "auto",
+    device: run_options.Device = "auto",
+    device_map: run_options.DeviceMap = None,
+    tp: run_options.Tp = 1,
+    attn: opt.Attn = "auto",
+    batch_tokens: run_options.BatchTokens = None,
+    threads: run_options.Threads = None,
+    no_fused: run_options.NoFused = False,
+    workers: run_options.Workers = None,
+    cache: run_options.CacheFolder = None,
+    no_cache: run_options.NoCache = False,
+    no_tokens: opt.NoTokens = False,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+) -> None:
+    """Score the checkpoints of a training as they appear.
+
+    Prints a line for each checkpoint and keeps its ledger in a run folder. All are scored on the same pairs, and the
+    reference is computed once. Start it before, during or after the training, in another terminal; the same command
+    started again goes on. Without --ref, the reference is the base of an adapter or the model that the trainer's files
+    name.
+    """
+    preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
+    if ref == "none":
+        check_reference_free(preferences)
+    score = run_settings(
+        data,
+        None,
+        ref,
+        base,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        format_=format_,
+        mapping=mapping,
+        split=split,
+        config=config,
+        revision=revision,
+        skip_bad_rows=skip_bad_rows,
+        max_length=max_length,
+        truncation=truncation,
+        profile=profile,
+        chat_template=chat_template,
+        template_date=template_date,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        tp=tp,
+        attn=attn,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        cache=cache,
+        no_cache=no_cache,
+        no_tokens=no_tokens,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        no_fused=no_fused,
+        collisions=wants_collisions(preferences),
+        dispatch=DispatchSettings(workers),
+    )
+    settings = WatchSettings(score, str(checkpoints), "", every=every, once=once)
+    settings = replace(settings, folder=str(_run_folder(output, settings)))
+
+    from prefscope.cli.watch_lines import print_watched
+
+    if not print_watched(settings, preferences, as_json=as_json):
+        raise ModelError(
+            "No checkpoint was scored",
+            where=str(checkpoints),
+            hint="Checkpoints are folders named checkpoint-500, step_500, epoch_1 or global_step_500.",
+        )
+
+
+def _run_folder(asked: Path | None, settings: WatchSettings) -> Path:
+    """Return the run folder that -o names, or one in the user's data folder for these checkpoints and settings.
+
+    Raises:
+        UsageError: It is named as a file.
+    """
+    from prefscope.folders import unnamed_run_folder
+
+    if asked is None:
+        value, output = settings.score.to_json(), Path(settings.checkpoints).expanduser().resolve()
+        models = {name: value["models"][name] for name in ("ref", "base", "dtype")}
+        parts = [str(output), value["data"], value["tokenization"], models]
+        return unnamed_run_folder(output.name, hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest())
+    if asked.suffix in (".parquet", ".csv", ".tsv", ".jsonl") or str(asked) == "-":
+        raise UsageError(
+            f"A watch writes several ledgers, but {str(asked)!r} is not a folder",
+            hint="Pass a folder with -o; `prefscope export` writes tables.",
+        )
+    return asked
