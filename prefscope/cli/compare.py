@@ -42,6 +42,7 @@ def compare(
             metavar="COLUMN",
             help="Also follow the subsets of three or more checkpoints, such as --by split.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = "",
     beta: Beta = 0.1,

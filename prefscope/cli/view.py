@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import shlex
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,56 +9,12 @@ import typer
 
 from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
-from prefscope.cli.config import load_keys
-from prefscope.cli.panels import OUTPUT, SCREENS
+from prefscope.cli.panels import OUTPUT
 from prefscope.cli.run_settings import run_settings
+from prefscope.cli.screens import Ascii, Colours, Look, Mouse, Theme, show_screens
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
 from prefscope.ledger.preferences import read_preferences, wants_collisions
-from prefscope.settings import (
-    Palette,
-    PreferenceSettings,
-    ScoreSettings,
-)
-
-Theme = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        envvar="PREFSCOPE_THEME",
-        help="prefscope-dark, prefscope-light or a Textual theme. Default: the last one used.",
-        show_default=False,
-        rich_help_panel=SCREENS,
-    ),
-]
-Colours = Annotated[
-    Palette | None,
-    typer.Option(
-        metavar="NAME",
-        envvar="PREFSCOPE_PALETTE",
-        help="Colours of positive and negative values: sky-orange, blue-red or mono. Default: the last one used.",
-        show_default=False,
-        rich_help_panel=SCREENS,
-    ),
-]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.", rich_help_panel=SCREENS)]
-Mouse = Annotated[
-    bool,
-    typer.Option(
-        "--mouse/--no-mouse",
-        help="Use the mouse; without it, the terminal's own text selection works.",
-        rich_help_panel=SCREENS,
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Appearance of the screens."""
-
-    theme: str | None
-    palette: Palette | None
-    ascii_only: bool
-    mouse: bool
+from prefscope.settings import PreferenceSettings
 
 
 def view(
@@ -86,7 +38,7 @@ def view(
 ) -> None:
     """Open ledgers on the screens; no model is needed."""
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
-    _show(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
+    show_screens(ledgers, preferences, Look(theme, palette, ascii_only, mouse))
 
 
 def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False, mouse: Mouse = True) -> None:
@@ -101,7 +53,7 @@ def demo(theme: Theme = None, palette: Colours = None, ascii_only: Ascii = False
             where=error.filename,
             hint="Set XDG_DATA_HOME to a writable folder.",
         ) from error
-    _show(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
+    show_screens(ledgers, PreferenceSettings(), Look(theme, palette, ascii_only, mouse))
 
 
 def open_(
@@ -165,7 +117,7 @@ def open_(
     look = Look(theme, palette, ascii_only, mouse)
     ledgers = [Path(path) for path in paths or [] if _is_ledger(Path(path))]
     if ledgers and len(ledgers) == len(paths or []):
-        _show(ledgers, preferences, look)
+        show_screens(ledgers, preferences, look)
         return
     path = _only_data(paths or [], ledgers)
     ledger_path(str(output or ""))  # refuses the name before the screen is taken over
@@ -193,7 +145,7 @@ def open_(
         collisions=wants_collisions(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
-    _show([], preferences, look, settings=settings, ledger=output)
+    show_screens([], preferences, look, settings=settings, ledger=output)
 
 
 def _only_data(paths: list[str], ledgers: list[Path]) -> str | None:
@@ -232,59 +184,3 @@ def _is_ledger(path: Path) -> bool:
     except LedgerError:
         return False
     return True
-
-
-def _show(
-    paths: list[Path],
-    preferences: PreferenceSettings,
-    look: Look,
-    *,
-    settings: ScoreSettings | None = None,
-    ledger: Path | None = None,
-) -> None:
-    """Run the screens on ledgers, or on the load screen filled in with settings.
-
-    Raises:
-        UsageError: There is no terminal, or a setting of the screens is wrong.
-    """
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual draws on stderr
-        instead = f"report {paths[0]}" if paths else "score DATA"
-        raise UsageError("The screens need a terminal", hint=f"To write to a pipe or a file, use prefscope {instead}.")
-    from prefscope.ledger.run_folder import RunFolder, open_runs
-    from prefscope.report.sections import NO_CHECKSUM
-    from prefscope.report.visible import visible
-
-    gc.disable()  # there is nothing to collect while modules load and ledgers open; the screens enable it
-    from prefscope.tui.app import PrefscopeApp
-    from prefscope.tui.keymap import checked_keys
-    from prefscope.tui.model.session import Session
-
-    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    ledgers, steps = open_runs(paths)
-    for one in ledgers:
-        if not one.has_checksums:
-            sys.stderr.write(f"{visible(one.path.name)}: {NO_CHECKSUM}\n")
-    for one in ledgers if preferences.explicit else ():
-        one.usable_losses(preferences)  # raises here, before the screen is taken over
-    session = Session(ledgers[0], preferences, ledgers[1:], steps) if ledgers else None
-    if session is not None and steps is not None:
-        session.folder = RunFolder(paths[0])
-    app = PrefscopeApp(
-        session,
-        settings=settings,
-        ledger=ledger,
-        preferences=preferences,
-        ascii_only=look.ascii_only or not utf8,
-        theme=look.theme,
-        palette=look.palette,
-        keys=checked_keys(load_keys()),
-    )
-    app.run(mouse=look.mouse)
-    if app.failure is not None:  # reported like that of any other command
-        raise app.failure
-    if (left := app.unfinished) is not None:
-        name = shlex.quote(visible(str(left.path)))
-        sys.stderr.write(
-            f"{left.scored:,} of {left.pairs:,} pairs are scored; open them: prefscope view {name}\n"
-            "Score the same data set again to complete this ledger.\n"
-        )

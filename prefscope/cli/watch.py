@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +16,11 @@ from prefscope.cli import options as opt
 from prefscope.cli import run_options
 from prefscope.cli.panels import DATA, MODELS, OUTPUT
 from prefscope.cli.run_settings import run_settings
+from prefscope.cli.screens import Ascii, Colours, Look, Mouse, Theme, is_terminal, show_screens
 from prefscope.errors import ModelError, UsageError
 from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
-from prefscope.settings import DispatchSettings
+from prefscope.report.visible import visible
+from prefscope.settings import DispatchSettings, PreferenceSettings
 from prefscope.training.settings import WatchSettings
 
 Checkpoints = Annotated[
@@ -68,7 +72,20 @@ Runs = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        metavar="COLUMN",
+        help="Column to tell pairs apart by in alarms, such as --by split: held-out accuracy past its peak.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 AsLines = Annotated[
+    bool, typer.Option("--lines", help="Print a line for each checkpoint in a terminal, too.", rich_help_panel=OUTPUT)
+]
+AsObjects = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line for each checkpoint.", rich_help_panel=OUTPUT)
 ]
 
@@ -85,7 +102,9 @@ def watch(
     simpo_beta: opt.SimpoBeta = 2.0,
     simpo_gamma: opt.SimpoGamma = 0.5,
     loss: opt.Losses = None,
-    as_json: AsLines = False,
+    by: By = "",
+    lines: AsLines = False,
+    as_json: AsObjects = False,
     sample: WatchedSample = 500,
     seed: opt.Seed = 0,
     limit: opt.Limit = None,
@@ -114,13 +133,17 @@ def watch(
     no_tokens: opt.NoTokens = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
+    theme: Theme = None,
+    palette: Colours = None,
+    ascii_only: Ascii = False,
+    mouse: Mouse = True,
 ) -> None:
     """Score the checkpoints of a training as they appear.
 
-    Prints a line for each checkpoint and keeps its ledger in a run folder. All are scored on the same pairs, and the
-    reference is computed once. Start it before, during or after the training, in another terminal; the same command
-    started again goes on. Without --ref, the reference is the base of an adapter or the model that the trainer's files
-    name.
+    Opens the screens in a terminal; piped or with --once, prints a line for each checkpoint. Its ledger is kept in a
+    run folder. All are scored on the same pairs, and the reference is computed once. Start it before, during or after
+    the training, in another terminal; the same command started again goes on. Without --ref, the reference is the base
+    of an adapter or the model that the trainer's files name.
     """
     preferences = read_preferences(beta, simpo_beta, simpo_gamma, loss, weights=False)
     if ref == "none":
@@ -163,14 +186,43 @@ def watch(
     settings = WatchSettings(score, str(checkpoints), "", every=every, once=once)
     settings = replace(settings, folder=str(_run_folder(output, settings)))
 
+    if is_terminal() and not (lines or as_json or once):
+        _show(settings, preferences, Look(theme, palette, ascii_only, mouse))
+        return
     from prefscope.cli.watch_lines import print_watched
 
-    if not print_watched(settings, preferences, as_json=as_json):
+    if not print_watched(settings, preferences, by, as_json=as_json):
         raise ModelError(
             "No checkpoint was scored",
             where=str(checkpoints),
             hint="Checkpoints are folders named checkpoint-500, step_500, epoch_1 or global_step_500.",
         )
+
+
+def _show(settings: WatchSettings, preferences: PreferenceSettings, look: Look) -> None:
+    """Watch in another process, and show the run folder on the screens until the user quits.
+
+    Raises:
+        PrefscopeError: The run folder cannot be opened.
+    """
+    from prefscope.ledger.run_folder import RunFolder
+    from prefscope.training.watch_process import start_watch
+    from prefscope.tui.model.watcher import Watcher
+
+    folder = RunFolder(Path(settings.folder).expanduser())
+    scored = [folder.path] if folder.ledgers() else []
+    watcher = Watcher(Path(settings.checkpoints).expanduser(), start_watch(settings))
+    try:
+        show_screens(scored, preferences, look, watching=(folder, watcher))
+        failure = watcher.failure
+    finally:
+        watcher.stop()
+    if failure is not None and not folder.ledgers():
+        raise ModelError(f"The watch has ended: {failure}")
+    count, opened = len(folder.ledgers()), shlex.quote(visible(settings.folder))
+    scored_now = "1 checkpoint is scored" if count == 1 else f"{count:,} checkpoints are scored"
+    again = f"; look at the training again: prefscope view {opened}" if count else ""
+    sys.stderr.write(f"{scored_now}{again}\nThe same command goes on watching.\n")
 
 
 def _run_folder(asked: Path | None, settings: WatchSettings) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from prefscope.cli.progress import RunProgress
@@ -14,6 +14,7 @@ from prefscope.errors import LedgerError
 from prefscope.events import BatchScored, Event, Noted, Planned
 from prefscope.ledger.table import load_ledger
 from prefscope.report.diagnosis_sections import signed
+from prefscope.report.followed import Followed
 from prefscope.report.summary import Summary, summarise
 from prefscope.report.terminal import json_stream
 from prefscope.report.visible import visible
@@ -25,13 +26,13 @@ LEFT_OUT = ("manifest", "worst", "ledger", "schema")
 """What the JSON of a line does not repeat from the summary of its ledger."""
 
 
-def print_watched(settings: WatchSettings, preferences: PreferenceSettings, *, as_json: bool) -> bool:
-    """Watch, print a line for each checkpoint, and return whether any was scored.
+def print_watched(settings: WatchSettings, preferences: PreferenceSettings, by: str, *, as_json: bool) -> bool:
+    """Watch, print a line for each checkpoint with its alarms, and return whether any was scored.
 
     Raises:
         PrefscopeError: As `watch`.
     """
-    any_scored = False
+    any_scored, followed = False, Followed(preferences, by)
     line_of = json_line if as_json else text_line
     stream = sys.stdout  # while progress is shown, rich puts another stream in its place
     out = json_stream(stream)
@@ -40,10 +41,11 @@ def print_watched(settings: WatchSettings, preferences: PreferenceSettings, *, a
     with closing(watch(settings, progress)) as steps:
         while (watched := progress.shown_while(lambda: next(steps, None))) is not None:
             any_scored |= watched.ledger is not None
-            out.write(f"{line_of(watched, preferences)}\n")
+            out.write(f"{line_of(watched, preferences, alarms_at(watched, followed))}\n")
             stream.flush()
     if any_scored:
-        progress.say(f"compare them: prefscope compare {shlex.quote(settings.folder)}/step-*.parquet")
+        name = shlex.quote(settings.folder)
+        progress.say(f"look at them: prefscope view {name}; compare them: prefscope compare {name}")
     return any_scored
 
 
@@ -73,8 +75,28 @@ class _Progress:
             self._run(event)
 
 
-def text_line(watched: Watched, preferences: PreferenceSettings) -> str:
-    """Return a checkpoint's key figures in one line, or why it was skipped."""
+def alarms_at(watched: Watched, followed: Followed) -> list[str]:
+    """Add a checkpoint to those that are followed, and return its alarms; one without a reference has none.
+
+    Raises:
+        UsageError: There is no column to group by.
+    """
+    if watched.ledger is None:
+        return []
+    with suppress(LedgerError):
+        ledger = load_ledger(watched.ledger)
+        if ledger.has_reference:
+            followed.add(ledger, watched.step.step)
+            return followed.alarms
+    return []
+
+
+def text_line(watched: Watched, preferences: PreferenceSettings, alarms: Sequence[str] = ()) -> str:
+    """Return a checkpoint's key figures in one line, or why it was skipped, and a line for each alarm."""
+    return "\n".join([_text_line(watched, preferences), *(f"             alarm: {one}" for one in alarms)])
+
+
+def _text_line(watched: Watched, preferences: PreferenceSettings) -> str:
     step = watched.step
     head = f"step {step.step:>6}" + ("" if step.epoch is None else f"  epoch {step.epoch:.2f}")
     try:
@@ -99,7 +121,7 @@ def _figures(summary: Summary) -> list[str]:
     return [f"accuracy {summary.accuracy:.1%} ({low:.1%} to {high:.1%})", *means]
 
 
-def json_line(watched: Watched, preferences: PreferenceSettings) -> str:
+def json_line(watched: Watched, preferences: PreferenceSettings, alarms: Sequence[str] = ()) -> str:
     """Return a checkpoint's figures as one JSON object."""
     step = watched.step
     value: dict[str, Any] = {
@@ -109,6 +131,7 @@ def json_line(watched: Watched, preferences: PreferenceSettings) -> str:
         "ledger": None if watched.ledger is None else str(watched.ledger),
         "problem": step.problem,
         "seconds": watched.seconds,
+        "alarms": [*alarms],
     }
     try:
         summary = _summary(watched, preferences)

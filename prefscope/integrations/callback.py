@@ -14,17 +14,25 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from prefscope.errors import ModelError, UsageError
 from prefscope.events import Event, Noted
-from prefscope.integrations.figures import Followed
 from prefscope.integrations.lending import language_model, lent, reference_adapter
 from prefscope.integrations.live_scoring import LiveModel, LivePairs, Logps
 from prefscope.ledger.run_folder import RunFolder, Step
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.reader import Vocabulary
 from prefscope.private import make_folder, open_file
+from prefscope.report.followed import Followed
 from prefscope.report.visible import visible
 from prefscope.scoring.context import context_of
 from prefscope.scoring.models import LanguageModel
-from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings, TokenizationSettings
+from prefscope.settings import (
+    ComputeSettings,
+    DataSettings,
+    ModelSettings,
+    PreferenceSettings,
+    ScoreSettings,
+    TokenizationSettings,
+)
+from prefscope.training.comparable import differing, recorded, refuse_differing, requested
 
 PAIRS_FILE = "pairs.jsonl"
 """Pairs that were given as rows are written to this file of the run folder."""
@@ -111,8 +119,11 @@ class PreferenceCallback(TrainerCallback):
         model = language_model(others["model"])
         with lent(model):
             pairs = LivePairs.read(self._settings(state), _vocabulary(model, others["processing_class"]), _say(state))
+            for ledger in self.folder.ledgers()[:1]:
+                asked = requested(pairs.settings, pairs.data.content_hash, None)
+                refuse_differing(self.folder.path, differing(asked, recorded(load_ledger(ledger).manifest)))
             beta = self.beta if self.beta is not None else float(getattr(args, "beta", 0.1))
-            self._work = _Work(trainer, pairs, Followed(beta, self.by), model)
+            self._work = _Work(trainer, pairs, Followed(PreferenceSettings(beta), self.by), model)
             self._work.find_reference(self, state)
         self.seconds += time.monotonic() - started
 

@@ -84,6 +84,14 @@ class RunFolder:
         paths = {one.step: self.path / one.ledger for one in self.steps() if one.ledger is not None}
         return {step: path for step, path in paths.items() if path.is_file()}
 
+    def ledgers(self) -> list[Path]:
+        """Return the paths of the ledgers that are there, in the order of training.
+
+        Raises:
+            LedgerError: As `steps`.
+        """
+        return [*self.scored().values()]
+
     def record(self, step: Step) -> None:
         """Add a step, or replace the one with the same number.
 

@@ -85,7 +85,7 @@ def refuse_differing(folder: Path, names: list[str]) -> None:
             f"This run folder was made with another {' and another '.join(names)}, so its figures cannot be compared "
             "with new ones",
             where=str(folder),
-            hint="Choose another folder with -o, or repeat the options that it was made with.",
+            hint="Choose another run folder, or repeat the options that it was made with.",
         )
 
 

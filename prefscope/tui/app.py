@@ -30,10 +30,12 @@ from prefscope.tui.messages import Chosen, OpenRequested
 from prefscope.tui.model.idle_timer import IdleTimer, collect, disable_full_collections
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.state import Opened, recall, remember
+from prefscope.tui.model.watcher import Watcher
 from prefscope.tui.model.worker_run import Saved, Scoring
 from prefscope.tui.safe_text import AsciiFilter, ControlFilter
 from prefscope.tui.screens.error import ErrorScreen
 from prefscope.tui.screens.main import MainScreen
+from prefscope.tui.screens.waiting import WaitingScreen
 from prefscope.tui.theme import (
     DEFAULT_PALETTE,
     DEFAULT_THEME,
@@ -82,6 +84,7 @@ class PrefscopeApp(App[None]):
         theme: str | None = None,
         palette: Palette | None = None,
         keys: Mapping[str, str] | None = None,
+        watching: tuple[RunFolder, Watcher] | None = None,
     ) -> None:
         """Set up the app.
 
@@ -94,6 +97,8 @@ class PrefscopeApp(App[None]):
             theme: Name of the theme; None: the one used last.
             palette: Colours of positive and negative values; None: the palette used last.
             keys: User-defined keys, by binding id (keymap.py).
+            watching: The run folder of a training and the process that scores its checkpoints; without a session, the
+                screens wait for the first one.
 
         Raises:
             UsageError: If the theme is unknown.
@@ -109,6 +114,7 @@ class PrefscopeApp(App[None]):
         self.session = session
         self._settings = settings or ScoreSettings(DataSettings(""), ModelSettings(""))
         self._ledger = ledger
+        self._watching = watching
         self._main: MainScreen | None = None
         self._preferences = preferences or PreferenceSettings()
         self._safety: list[LineFilter] = [ControlFilter(), *([AsciiFilter()] if ascii_only else [])]
@@ -212,11 +218,29 @@ class PrefscopeApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._remember_theme)
         for path in reversed(_paths_of(self.session) if self.session is not None else ()):
             remember(recall().with_opened(Opened(str(path))))
-        self.push_screen(self._load_screen() if self.session is None else self._main_screen(self.session, None))
+        self.push_screen(self._first_screen())
         if not self.is_headless:
             self.set_interval(SECONDS_BETWEEN_CHECKS, self._exit_with_terminal)
             self.set_timer(SECONDS_TO_START, disable_full_collections)
             self.set_interval(SECONDS_BETWEEN_CHECKS, partial(collect, self.idle_timer))
+
+    def _first_screen(self) -> Screen[None]:
+        if self.session is not None:
+            return self._main_screen(self.session, None)
+        return self._load_screen() if self._watching is None else WaitingScreen(*self._watching)
+
+    @on(WaitingScreen.Scored)
+    def _show_training(self) -> None:
+        """Show the first checkpoint that a watch has scored."""
+        if self._watching is None or not isinstance(self.screen, WaitingScreen):
+            return
+        try:
+            self.session = Session.of_training(self._watching[0], self._preferences)
+        except PrefscopeError as error:
+            self.push_screen(ErrorScreen("Cannot open the run folder", str(error)))
+            return
+        remember(recall().with_opened(Opened(str(self._watching[0].path))))
+        self.switch_screen(self._main_screen(self.session, None))
 
     def _exit_with_terminal(self) -> None:
         """Exit if the terminal has closed without a signal: reading from it would then spin forever."""
@@ -231,7 +255,10 @@ class PrefscopeApp(App[None]):
 
     def _main_screen(self, session: Session, run: Scoring | None) -> MainScreen:
         session.columns = recall().columns
-        self._main = MainScreen(session, run, self.idle_timer)
+        watcher = None
+        if self._watching is not None and session.folder is not None:
+            watcher = self._watching[1] if session.folder.path == self._watching[0].path else None
+        self._main = MainScreen(session, run, self.idle_timer, watcher)
         return self._main
 
     def _remember_theme(self, theme: Theme) -> None:

@@ -153,12 +153,15 @@ def test_a_checkpoint_that_could_not_be_scored_is_told_once(terminal: Terminal, 
 
 
 @pytest.mark.usefixtures("folder")
-def test_two_checkpoints_wait_for_a_third() -> None:
+def test_the_first_checkpoint_gets_company() -> None:
     young = RunFolder(Path("young"))
-    for step in (100, 200):
-        score(young, step)
+    score(young, 100)
     session = Session.of_training(young, PreferenceSettings())
     with Terminal(PrefscopeApp(session), (80, 24)) as terminal:
+        terminal.press("5")
+        assert "Only one ledger is open." in terminal.text
+        score(young, 200)
+        terminal.wait_for(lambda: "B step-0000200" in terminal.text)
         terminal.press("7")
         assert "from its checkpoint number 3 on; so far there are 2." in terminal.text
         score(young, 300)

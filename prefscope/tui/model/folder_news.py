@@ -13,6 +13,7 @@ from prefscope.errors import PrefscopeError
 from prefscope.ledger.run_folder import RunFolder
 from prefscope.ledger.table import load_ledger
 from prefscope.tui.model.session import Session
+from prefscope.tui.model.watcher import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,18 @@ class News:
 class FolderNews:
     """Adds what appears in a run folder to a session."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, watcher: Watcher | None = None) -> None:
+        """Follow a run folder, and the process that writes to it, if it is known."""
         self.folder = folder
+        self._watcher = watcher
         self._version: tuple[int, int] | None = None
         self._problems: set[tuple[int, str]] = set()
 
     def of(self, session: Session) -> Iterator[News]:
         """Yield what is new, and add new ledgers to the session."""
+        if self._watcher is not None and (failure := self._watcher.failure) is not None:
+            self._watcher = None
+            yield News(f"The watch has ended: {failure}", is_scored=False)
         if (version := self.folder.version) == self._version:
             return
         is_first, self._version = self._version is None, version

@@ -44,7 +44,8 @@ class RunsPane(Pane):
     SCOPED_CSS = False  # uses the screen's size class
     DEFAULT_CSS = """
     RunsPane {
-        #alone { padding: 1 2; }
+        #alone { padding: 1 2; display: none; }
+        &.-alone { #alone { display: block; } RunTable, #differences, Quadrants { display: none; } }
         #differences { height: auto; padding: 1 1; text-wrap: nowrap; text-overflow: ellipsis; }
     }
     .-short RunsPane {
@@ -56,15 +57,14 @@ class RunsPane(Pane):
     def __init__(self, session: Session, *, id: str) -> None:  # noqa: A002 (Textual's name)
         super().__init__(session, id=id)
         self.can_focus = session.runs.compared is None
+        self.set_class(self.can_focus, "-alone")
         self._cards: tuple[tuple[PreferenceSettings, int, int], list[list[Card]]] | None = None
         self._comparison: tuple[PairedView, Comparison, Comparison | None] | None = None
         """Of the pairs in the scope, and of the rest."""
 
     def compose(self) -> ComposeResult:
-        """Create the table, the differences and the quadrants; with a single run, instructions instead."""
-        if self.session.runs.compared is None:
-            yield Static(ALONE, id="alone", markup=False)
-            return
+        """Create the table, the differences and the quadrants, and instructions for a single run instead."""
+        yield Static(ALONE, id="alone", markup=False)
         yield RunTable(self.session.runs, id="run-table")
         yield Static(id="differences", markup=False)
         yield Quadrants(id="quadrants")
@@ -72,6 +72,8 @@ class RunsPane(Pane):
     def draw(self) -> None:
         """Draw the runs and their comparison for the current knobs."""
         view = self.session.scoped
+        self.can_focus = not isinstance(view, PairedView)
+        self.set_class(self.can_focus, "-alone")
         if not isinstance(view, PairedView):
             return
         if self._comparison is None or self._comparison[0] is not view:
@@ -117,8 +119,7 @@ class RunsPane(Pane):
 
     def focus_first(self) -> None:
         """Focus the table of runs, or the pane if there is only one run."""
-        tables = self.query(RunTable)
-        (tables.first() if tables else self).focus()
+        (self if self.can_focus else self.query_one(RunTable)).focus()
 
     @on(DataTable.RowHighlighted)
     def _compare_run(self, event: DataTable.RowHighlighted) -> None:

@@ -26,6 +26,7 @@ from prefscope.tui.model.folder_news import FolderNews
 from prefscope.tui.model.idle_timer import IdleTimer
 from prefscope.tui.model.session import Session
 from prefscope.tui.model.state import Opened, recall, remember
+from prefscope.tui.model.watcher import Watcher
 from prefscope.tui.model.worker_run import Scoring
 from prefscope.tui.panes.health import HealthPane
 from prefscope.tui.panes.overview import OverviewPane
@@ -72,18 +73,21 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "help", "Help", id="help"),
     ]
 
-    def __init__(self, session: Session, scoring: Scoring | None, idle_timer: IdleTimer) -> None:
+    def __init__(
+        self, session: Session, scoring: Scoring | None, idle_timer: IdleTimer, watcher: Watcher | None = None
+    ) -> None:
         """Set up the screen.
 
         Args:
             session: The session to show.
             scoring: The run that is filling its ledger, if there is one.
             idle_timer: Delays updates from the run until the user is idle.
+            watcher: The process that adds ledgers to the session's run folder, if this program has started one.
         """
         super().__init__()
         self.session = session
         self.scoring = scoring
-        self._news = None if session.folder is None else FolderNews(session.folder)
+        self._news = None if session.folder is None else FolderNews(session.folder, watcher)
         self._idle_timer = idle_timer
         self._shown: tuple[Ledger, int] | None = None
         """The live ledger that is shown, and the generation of the run."""

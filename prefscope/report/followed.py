@@ -1,4 +1,4 @@
-"""The figures of a training that is followed from within: for the trainer's log, and as lines."""
+"""The figures of a training that is followed step by step: for a trainer's log, and as lines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ PREFIX = "prefscope"
 class Followed:
     """The figures of every step so far."""
 
-    def __init__(self, beta: float, by: str) -> None:
-        self._preferences = PreferenceSettings(beta)
+    def __init__(self, preferences: PreferenceSettings, by: str) -> None:
+        """Begin without a step; `by` is a column to group the pairs by, empty for none."""
+        self._preferences = preferences
         self._by = by
         self.training = Training((), {}, "")
 
@@ -50,7 +51,12 @@ class Followed:
         share = f"{now.accuracy.value:.1%} ({100 * now.accuracy.low:.0f}–{100 * now.accuracy.high:.0f})"
         rewards = f"rewards {now.chosen.value:+.3f} and {now.rejected.value:+.3f}"
         yield f"step {now.step:,}: {share} right, margin {now.margin.value:+.3f}, {rewards}, {seconds:.1f} s"
-        yield from (f"step {now.step:,}: alarm: {one.sentence}" for one in alarms(self.training))
+        yield from (f"step {now.step:,}: alarm: {one}" for one in self.alarms)
+
+    @property
+    def alarms(self) -> list[str]:
+        """What is wrong at the last step, as sentences without full stops."""
+        return [one.sentence for one in alarms(self.training)]
 
 
 def _logged(figures: StepFigures, prefix: str) -> dict[str, float]:
