@@ -212,9 +212,9 @@ def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
 def test_flags_that_no_pair_has_are_shown_on_request(show: Show) -> None:
     terminal = show()
     terminal.press("6")
-    assert terminal.app.screen.query_one(DataTable).row_count == 11
+    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 11
     terminal.press("v")
-    assert terminal.app.screen.query_one(DataTable).row_count == 23
+    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 23
 
 
 def test_an_opened_pair_is_shown_on_the_pair_screen(show: Show, demo: Session) -> None:
