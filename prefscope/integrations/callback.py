@@ -36,7 +36,7 @@ from prefscope.training.comparable import differing, recorded, refuse_differing,
 
 PAIRS_FILE = "pairs.jsonl"
 """Pairs that were given as rows are written to this file of the run folder."""
-SPREAD = "the weights are spread over processes ({what}), so the model cannot be scored in place"
+SPREAD = "{what} spreads the weights over processes, so the model cannot be scored in place"
 
 
 class PreferenceCallback(TrainerCallback):
@@ -289,7 +289,7 @@ def _refuse_spread(trainer: Any, args: TrainingArguments) -> None:
     fsdp = getattr(trainer, "is_fsdp_enabled", False) or bool(getattr(args, "fsdp", None))
     if stage >= 3 or fsdp:  # noqa: PLR2004 (ZeRO-3 splits the weights)
         raise ModelError(
-            SPREAD.format(what="FSDP" if fsdp else "ZeRO-3").capitalize(),
+            SPREAD.format(what="FSDP" if fsdp else "ZeRO-3"),
             hint="Remove the PreferenceCallback, and follow the training's checkpoints with `prefscope watch`.",
         )
 
