@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
-from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic, Figures, token_shares
+from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic, Figures, Flips, token_shares
 from prefscope.report.summary import finite_pairs
 
 WEIGHTS = "weights"
@@ -121,8 +121,13 @@ def _suspects(view: View, figures: Any) -> tuple[str, str]:
     if not figures.suspects:
         return "", ""
     is_whole = view.ledger.num_pairs == view.ledger.num_pairs_in_file  # which is what the column is computed from
-    chosen = "flip_posterior > 0.5" if is_whole else f"margins < {figures.threshold!r}"
-    return "more likely flipped than not", chosen
+    return "more likely flipped than not", "flip_posterior > 0.5" if is_whole else _below(figures)
+
+
+def _below(figures: Flips) -> str:
+    """Return the expression for the suspects of a fit to some of the pairs."""
+    longer = f" + {figures.per_token!r} * (chosen_num_tokens - rejected_num_tokens)" if figures.per_token else ""
+    return f"margins{longer} < {figures.threshold!r}"
 
 
 def _won_by_length(_: View, figures: Any) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from prefscope.preference.diagnostics.concentration import CONCENTRATION, concen
 from prefscope.preference.diagnostics.correlation import rank_correlation
 from prefscope.preference.diagnostics.diagnostic import Conclusion, Diagnostic, Figures, Values
 from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displacement, quadrants
-from prefscope.preference.diagnostics.flips import FLIPS, fit_noise, flip_posteriors, flips, suspicion
+from prefscope.preference.diagnostics.flips import FLIPS, Flips, flips
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
+from prefscope.preference.diagnostics.label_noise import NoiseFit, fit_noise, flip_posteriors, suspicion
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
@@ -26,7 +27,9 @@ __all__ = [
     "Conclusion",
     "Diagnostic",
     "Figures",
+    "Flips",
     "LengthBias",
+    "NoiseFit",
     "Subset",
     "Values",
     "best_beta",

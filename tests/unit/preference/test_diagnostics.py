@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -13,17 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prefscope.ledger.table import load_ledger
-from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import (
     DIAGNOSTICS,
     best_beta,
     calibration,
     concentration,
     displacement,
-    fit_noise,
-    flip_posteriors,
-    flips,
     gradient_weights,
     length_bias,
     quadrants,
@@ -31,10 +25,8 @@ from prefscope.preference.diagnostics import (
     ranking,
     residual_margins,
     subsets,
-    suspicion,
     token_shares,
 )
-from prefscope.settings import PreferenceSettings
 from prefscope.statistics import mean_interval
 
 A, B = (-50.0, -60.0, -52.0, -58.0), (-50.0, -80.0, -46.0, -70.0)  # MATHS 2.8: p_w, p_l, q_w, q_l
@@ -203,117 +195,6 @@ def test_too_large_margins_suggest_a_smaller_beta() -> None:
 def test_labels_that_every_margin_agrees_with_have_no_finite_best_beta() -> None:
     found = calibration(values(0.1, 0.2), beta=0.1)
     assert found.conclude().figure == "ECE 0.463, no finite best beta"
-
-
-# Flipped labels
-
-
-def test_the_flip_posterior_is_bayes_rule() -> None:
-    """ρ = 0.1·σ(−m)/(0.1·σ(−m) + 0.9·σ(m)) at m = −1."""
-    expected = 0.1 * sigma(1) / (0.1 * sigma(1) + 0.9 * sigma(-1))
-    assert flip_posteriors(values(-1.0), 0.1) == pytest.approx([expected])
-
-
-def test_the_flip_posterior_never_overflows() -> None:
-    assert flip_posteriors(values(-1e300, 1e300, -math.inf), 0.1).tolist() == [1.0, 0.0, 1.0]
-
-
-@given(MARGINS)
-def test_an_em_step_leaves_the_estimated_noise_unchanged(margins: NDArray[np.float64]) -> None:
-    fit = fit_noise(margins)
-    if 0 < fit.noise < 0.5:
-        posteriors = flip_posteriors(np.clip(margins * fit.scale, -700, 700), fit.noise)
-        assert float(posteriors.mean()) == pytest.approx(fit.noise, abs=1e-5)
-
-
-@given(MARGINS.map(lambda margins: margins.round(3)), st.sampled_from([1e-3, 0.1, 7.0, 1e4]))
-def test_the_size_of_the_margins_does_not_change_the_noise(margins: NDArray[np.float64], times: float) -> None:
-    one, other = fit_noise(margins), fit_noise(times * margins)
-    assert other.noise == pytest.approx(one.noise, abs=1e-6)
-    assert (other.low, other.high) == (one.low, one.high)
-    if np.abs(margins).max() > 0:
-        assert other.scale * times == pytest.approx(one.scale)
-
-
-def test_margins_that_agree_with_their_labels_have_no_noise() -> None:
-    assert fit_noise(values(1, 2, 3, -0.1)).noise == 0.0
-
-
-SURE = np.concatenate([np.linspace(5, 40, 90), np.linspace(-10, -35, 10)])
-"""Margins of 90 pairs that are surely right and 10 that are surely wrong."""
-
-
-def test_a_share_of_sure_mistakes_is_the_noise() -> None:
-    fit = fit_noise(SURE)
-    assert fit.noise == pytest.approx(0.1, abs=2e-3)
-    assert 0.03 < fit.low < 0.1 < fit.high < 0.2
-
-
-def test_margins_of_one_size_cannot_tell_noise_from_scale_and_the_interval_says_so() -> None:
-    found = flips(values(*[30.0] * 90, *[-30.0] * 10))
-    assert found.low == 0.0
-    assert not found.conclude().warns
-
-
-def simulated(draw: np.random.Generator, noise: float, scale: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return margins of 3,000 pairs whose labels follow Bradley and Terry, and which labels were flipped."""
-    gaps = draw.normal(0, 3, 3000)
-    gaps = np.where(draw.random(3000) < 1 / (1 + np.exp(-gaps)), gaps, -gaps)
-    flipped = draw.random(3000) < noise
-    return scale * np.where(flipped, -gaps, gaps), flipped
-
-
-@pytest.mark.parametrize("scale", [0.05, 0.5, 2.0, 10.0])
-@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05, 0.1, 0.2])
-def test_planted_flips_are_recovered_within_3_points_whatever_the_size_of_the_margins(
-    noise: float, scale: float
-) -> None:
-    for seed in range(3):
-        margins, flipped = simulated(np.random.default_rng(seed), noise, scale)
-        found = flips(margins)
-        assert abs(found.noise - flipped.mean()) <= 0.03
-        suspected = flip_posteriors(margins, found.assumed, found.scale) > 0.5
-        assert found.suspects == suspected.sum()
-        if noise >= 0.05:
-            assert flipped[suspected].mean() > 0.6
-            assert found.conclude().warns == (found.noise > 0.05)
-
-
-def test_without_flips_nothing_is_claimed() -> None:
-    warned = [flips(simulated(np.random.default_rng(seed), 0.0, 0.1)[0]).conclude().warns for seed in range(20)]
-    assert warned == [False] * 20
-
-
-def test_few_pairs_do_not_warn_where_no_flips_are_as_likely() -> None:
-    found = flips(values(0.3, 0.2, 0.4, -0.1, 0.1))
-    assert found.low == 0.0
-    assert not found.conclude().warns
-
-
-def test_the_demo_names_its_flipped_labels(samples: Path) -> None:
-    ledger = load_ledger(samples / "demo.parquet")
-    margins = View(ledger, PreferenceSettings()).column("margins")
-    suspected = set(ledger.stored["row"][suspicion(margins) > 0.5].tolist())
-    assert {115, 147} <= suspected
-    assert len(suspected) <= 12
-
-
-def test_pairs_more_likely_flipped_than_not_are_counted() -> None:
-    found = flips(SURE)
-    assert (found.pairs, found.suspects) == (100, 10)
-    assert found.threshold == pytest.approx(math.log(found.noise / (1 - found.noise)) / found.scale)
-    assert found.conclude().warns
-
-
-def test_without_noise_posteriors_still_assume_one_flip_in_a_hundred() -> None:
-    found = flips(values(1, 2))
-    assert (found.noise, found.assumed, found.suspects, found.conclude().warns) == (0.0, 0.01, 0, False)
-    assert "up to 50% flipped labels fit" in found.conclude().sentence
-
-
-def test_a_policy_that_equals_its_reference_says_nothing_about_labels() -> None:
-    found = flips(np.zeros(50))
-    assert (found.low, found.suspects, found.conclude().warns) == (0.0, 0, False)
 
 
 # Gradient weights
