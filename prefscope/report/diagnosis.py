@@ -84,14 +84,46 @@ def _is_possible(view: View, diagnostic: Diagnostic) -> bool:
 def _finding(view: View, diagnostic: Diagnostic, finite: NDArray[np.bool_]) -> Finding:
     columns = [view.column(_weight(view) if name == WEIGHTS else name) for name in diagnostic.inputs]
     known = finite & np.isfinite(columns[0]) if WEIGHTS in diagnostic.inputs else finite
-    knobs = {"beta": view.preferences.beta} if diagnostic.name == "calibration" else {}
-    figures = diagnostic.measure(*(column[known] for column in columns), **knobs)
+    more = _MORE.get(diagnostic.name, _nothing)(view, known)
+    figures = diagnostic.measure(*(column[known] for column in columns), **more)
     about, expression = _PAIRS.get(diagnostic.name, _no_pairs)(view, figures)
     return Finding(diagnostic, figures, figures.conclude(), about, expression)
 
 
 def _weight(view: View) -> str:
     return f"{view.ledger.usable_losses(view.preferences)[0].name}_weight"
+
+
+def _nothing(_: View, __: NDArray[np.bool_]) -> dict[str, Any]:
+    return {}
+
+
+def _beta(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"beta": view.preferences.beta}
+
+
+def _first_weight(view: View, known: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the mean gradient weight for a policy that equals the reference."""
+    if not view.ledger.has_reference or not known.any():
+        return {}
+    weights = view.ledger.first_loss_weight(view.ledger.usable_losses(view.preferences)[0], view.preferences)
+    return {"initial": float(np.abs(weights[known]).mean())}
+
+
+def _exchanged(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return whether the manifest names the policy as the base of the reference."""
+    models = view.ledger.manifest.get("models", {})
+    policy, ref = models.get("policy", {}), models.get("ref", {})
+    base = ref.get("base")
+    return {"is_exchanged": base is not None and policy.get("base") is None and base == policy.get("name")}
+
+
+_MORE: Mapping[str, Callable[[View, NDArray[np.bool_]], dict[str, Any]]] = {
+    "calibration": _beta,
+    "gradient_weights": _first_weight,
+    "reference": _exchanged,
+}
+"""Further arguments of a diagnostic, from the view and the pairs that it is measured over."""
 
 
 def token_finding(ledger: Ledger) -> Finding | None:

@@ -20,6 +20,7 @@ from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient
 from prefscope.preference.diagnostics.label_noise import NoiseFit, fit_noise, flip_posteriors, suspicion
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
+from prefscope.preference.diagnostics.reference import REFERENCE, reference
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "quantile_edges",
     "rank_correlation",
     "ranking",
+    "reference",
     "residual_margins",
     "subsets",
     "suspicion",
@@ -52,6 +54,18 @@ __all__ = [
 ]
 
 DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
-    {one.name: one for one in (DISPLACEMENT, LENGTH_BIAS, RANKING, CALIBRATION, FLIPS, GRADIENT_WEIGHTS, CONCENTRATION)}
+    {
+        one.name: one
+        for one in (
+            REFERENCE,
+            DISPLACEMENT,
+            LENGTH_BIAS,
+            RANKING,
+            CALIBRATION,
+            FLIPS,
+            GRADIENT_WEIGHTS,
+            CONCENTRATION,
+        )
+    }
 )
 """All diagnostics by name."""

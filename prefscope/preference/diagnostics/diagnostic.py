@@ -26,6 +26,9 @@ class Conclusion:
     """Whether it is a warning, by the rule of the diagnostic."""
 
 
+CHANCE = 0.025
+"""A rule about a share warns only if a share of no effect gives such a count in fewer cases than this: the exact
+one-sided test that belongs to a 95% interval."""
 NOTHING = Conclusion("–", "Not enough data")
 
 

@@ -143,10 +143,10 @@ def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
     """Yield the lines of a table of both runs' means and their differences."""
     found = comparison.accuracy
     titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
-    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A, paired 95% interval")
-    difference = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
-    p_value = f"< {LEAST_P}" if comparison.p_value < LEAST_P else f"= {comparison.p_value:.2g}"
-    yield _row(titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{difference}   McNemar p {p_value}")
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", "B − A (95% interval, McNemar's p)")
+    difference = f"{signed(100 * found.difference, 1)} pp{_bounds(100 * found.low, 100 * found.high, 1)}"
+    p_value = f"p<{LEAST_P}" if comparison.p_value < LEAST_P else f"p={comparison.p_value:.2g}"
+    yield _row(titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{difference}, {p_value}")
     yield _row(titles[1], *_numbers(comparison.margin, 3))
     for name, loss in [*comparison.losses.items()][: None if every_loss else 1]:
         yield _row(f"{name} loss", *_numbers(loss, 4))
@@ -156,11 +156,11 @@ def differences(comparison: Comparison, *, every_loss: bool) -> Iterator[str]:
 
 def _numbers(found: Paired, digits: int) -> tuple[str, str, str]:
     a, b = (minus(f"{mean:,.{digits}f}") for mean in (found.a, found.b))
-    return a, b, f"{signed(found.difference, digits)}{_half(found.half, digits)}"
+    return a, b, f"{signed(found.difference, digits)}{_bounds(found.low, found.high, digits)}"
 
 
-def _half(half: float, digits: int) -> str:
-    return f" ±{half:.{digits}f}" if math.isfinite(half) else ""
+def _bounds(low: float, high: float, digits: int) -> str:
+    return f" ({signed(low, digits)} to {signed(high, digits)})" if math.isfinite(low) else ""
 
 
 def _row(name: str, a: str, b: str, difference: str) -> str:

@@ -91,6 +91,27 @@ def test_json_has_only_finite_numbers(write_pairs: Write) -> None:
     assert "no finite best beta" in found["diagnosis"]["calibration"]["figure"]
 
 
+def test_a_base_that_is_scored_against_its_adapter_is_found_by_the_manifest(write_pairs: Write) -> None:
+    def reference_of(policy: dict[str, Any], ref: dict[str, Any]) -> str:
+        path = write_pairs([WIN, WIN], manifest={"models": {"policy": policy, "ref": ref}})
+        (found,) = [one for one in diagnose(view_of(path)).findings if one.diagnostic.name == "reference"]
+        return found.conclusion.sentence
+
+    adapter, base = {"name": "dpo", "base": "smol"}, {"name": "smol", "base": None}
+    assert "base of the reference" in reference_of(base, adapter)
+    assert "base of the reference" not in reference_of(adapter, base)
+    assert "base of the reference" not in reference_of({"name": "dpo", "base": "smol"}, adapter)
+
+
+def test_a_loss_that_is_saturated_is_found_beside_its_first_gradient(write_pairs: Write) -> None:
+    far = [{"logps": (-50.0, -140.0 - more, -52.0, -58.0)} for more in range(5)]  # margins from 8.4 on
+    (found,) = [
+        one for one in diagnose(view_of(write_pairs(far))).findings if one.diagnostic.name == "gradient_weights"
+    ]
+    assert found.conclusion.warns
+    assert found.figures.relative == pytest.approx(3.72e-4, rel=0.01)  # type: ignore[attr-defined]
+
+
 # Columns
 
 
