@@ -42,7 +42,7 @@ def test_every_finding_is_listed_with_its_figure(show_app: Show) -> None:
 def test_the_highlighted_finding_is_shown_in_full_with_its_source(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6", "down", "down")
-    sentence = "The longer response is rewarded (+0.114 per 100 tokens, 43% of the variance): at equal length, 90% right"
+    sentence = "The longer response is rewarded (+0.114 per 100 tokens, 43% of the variance): at equal length"
     assert sentence in " ".join(terminal.text.split())
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
 
