@@ -172,7 +172,13 @@ def diagnostics() -> str:
 
 
 def _diagnostic(one: Diagnostic) -> str:
-    facts = {"Reads": code(*one.inputs), "Rule": one.rule, "Source": one.source, "Papers disagree": one.dispute}
+    facts = {
+        "Reads": code(*one.inputs),
+        "Rule": one.rule,
+        "Thresholds": one.basis,
+        "Source": one.source,
+        "Papers disagree": one.dispute,
+    }
     listed = "".join(f"- {name}: {text}.\n" for name, text in facts.items() if text)
     figures = fields(typing.get_type_hints(one.measure)["return"])
     return f"### {one.title}\n\n{code(one.name)} in JSON.\n\n```text\n{one.formula}\n```\n\n{listed}\n{figures}"

@@ -196,5 +196,9 @@ CALIBRATION = Diagnostic(
         f"a warning if ECE ≥ {CLEAR:g} and beyond the 97.5th percentile of calibrated margins (Bröcker, Smith 2007); "
         "ties predict nothing and are excluded"
     ),
+    basis=(
+        '0.05 is a convention; Bröcker and Smith 2007, Weather and Forecasting 22, for chance; simulations "small '
+        'margins" and "large margins"'
+    ),
     measure=calibration,
 )

@@ -173,5 +173,9 @@ CONCENTRATION = Diagnostic(
         "tokens that differ, if the 95% interval excludes 0 (delta method); or if beyond chance (sign test) most pairs "
         f"have more than {MUCH:.0%} of Σ|Δ| in {TOP} tokens"
     ),
+    basis=(
+        'conventions: half, and a quarter for endings, which have no content; simulations "first tokens", "shared '
+        'ending" and "few tokens"'
+    ),
     measure=concentration,
 )

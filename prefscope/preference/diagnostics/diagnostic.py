@@ -50,6 +50,8 @@ class Diagnostic:
     """The paper, or `derived` if the formula is prefscope's own."""
     rule: str
     """The thresholds of the conclusion."""
+    basis: str
+    """Where the thresholds come from, and the simulations (tests/benchmarks/power.py) that test them."""
     measure: Callable[..., Figures]
     """Function of an array per name in `inputs`, and of parameters by keyword."""
     dispute: str = ""

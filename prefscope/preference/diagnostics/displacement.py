@@ -118,5 +118,6 @@ DISPLACEMENT = Diagnostic(
         f"a warning if, beyond chance (exact binomial test), above {WORTH_A_WARNING:.0%} of pairs are won by lowering "
         f"both, the share of a policy that moves both responses at random and alike; a note above {WORTH_A_WORD:.0%}"
     ),
+    basis='derived: ¼ is the largest share of symmetric moves; simulation "displacement"',
     measure=displacement,
 )

@@ -88,6 +88,10 @@ FLIPS = Diagnostic(
         f"a warning above ε = {WORTH_A_WARNING:g} if its interval excludes 0; a pair is suspected if ρ > {SUSPECT:g}; "
         "flipped pairs that the policy was trained on have large margins and cannot be found"
     ),
+    basis=(
+        'profile likelihood for the interval; simulation "flipped labels", and flips planted in simulated margins and '
+        "in the ledgers of SmolLM2: rates, precision and recall"
+    ),
     measure=flips,
     dispute=(
         "ROPO (arXiv 2404.04102) drops pairs of high loss as noise; arXiv 2508.04149 finds small gaps, the hard pairs, "

@@ -89,6 +89,10 @@ GRADIENT_WEIGHTS = Diagnostic(
         f"a warning if fewer than {FEW:.0%} of the pairs carry half of Σ|w|, or if mean |w|, with its 95% interval, is "
         f"below {SATURATED:.0%} of its value for policy = reference"
     ),
+    basis=(
+        "conventions: a tenth of the pairs, a hundredth of the gradient; Student 1908 for the interval; simulations "
+        '"few pairs decide" and "saturated loss"'
+    ),
     measure=gradient_weights,
     dispute=(
         "arXiv 2508.04149 trains best on the pairs with small gaps, arXiv 2502.14560 on those with the largest "

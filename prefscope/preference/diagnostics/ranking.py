@@ -110,5 +110,9 @@ RANKING = Diagnostic(
         f"a warning if the policy ranks over {100 * FAR:.0f} percentage points fewer pairs right than its rewards, "
         "beyond chance (McNemar's exact test at the 5% level)"
     ),
+    basis=(
+        "a convention; Chen et al. 2024 find ranking accuracies below 60% behind high reward accuracies; simulation "
+        '"ranking"'
+    ),
     measure=ranking,
 )

@@ -174,7 +174,7 @@ def _tokens(where: str) -> Callable[[Draw, int, bool], Conclusion]:
 
 FAULTS: Mapping[str, Fault] = {
     "exchanged models": Fault(
-        "reference", "policy and reference exchanged, 75% would be right", "a policy that learnt nothing", _exchanged
+        "reference", "policy and reference exchanged, 81% would be right", "a policy that learnt nothing", _exchanged
     ),
     "wrong reference": Fault(
         "reference", "chosen tokens gain 0.4 nats over a base model", "they gain 0.1 nats", _wrong_reference

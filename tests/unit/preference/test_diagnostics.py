@@ -46,7 +46,7 @@ def sigma(x: float) -> float:
 
 @pytest.mark.parametrize("diagnostic", DIAGNOSTICS.values(), ids=lambda one: one.name)
 def test_every_diagnostic_has_title_formula_source_and_rule(diagnostic: object) -> None:
-    assert [name for name in ("title", "formula", "source", "rule") if not getattr(diagnostic, name)] == []
+    assert [name for name in ("title", "formula", "source", "rule", "basis") if not getattr(diagnostic, name)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in DIAGNOSTICS if name != "concentration"])
