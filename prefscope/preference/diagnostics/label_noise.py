@@ -15,8 +15,9 @@ LEAST_NOISE, MOST_NOISE = 0.01, 0.5
 half, the labels as a whole would be inverted."""
 MOST_POINTS = 1000
 """Margins of more pairs are averaged in groups of neighbours, which changes neither estimate noticeably."""
-WIDEST = (-1.5, 2.0)
-"""Powers of ten of the scales that are tried, relative to the median margin."""
+LEAST_EFFECT, MOST_EFFECT = 0.03, 100.0
+"""Bounds of the scales that are tried: the log-odds of the largest margin at the smallest scale, and of the median
+margin at the largest scale."""
 SMALLEST = 1e-12
 """Margins below this are rounding, whatever their ratios."""
 COARSE, FINE = 36, 41
@@ -159,9 +160,9 @@ class _Search:
 
     def __init__(self, margins: Values) -> None:
         self._points, self._weights = _condensed(margins)
-        sizes = np.abs(self._points[self._points != 0])
-        unit = 1.0 / max(float(np.median(sizes)), SMALLEST) if sizes.size else 1.0
-        self._coarse = np.logspace(*WIDEST, COARSE) * unit
+        sizes = np.maximum(np.abs(self._points[self._points != 0]), SMALLEST)
+        largest, median = (float(sizes.max()), float(np.median(sizes))) if sizes.size else (1.0, 1.0)
+        self._coarse = np.geomspace(LEAST_EFFECT / largest, MOST_EFFECT / median, COARSE)
         near = self._coarse[_best(self._best_noise(self._coarse)[1])]
         self._fine = np.clip(near * np.logspace(-0.3, 0.3, FINE), self._coarse[0], self._coarse[-1])
         noises, likelihoods = self._best_noise(self._fine)
