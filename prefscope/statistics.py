@@ -15,6 +15,8 @@ Z_95 = 1.959963984540054
 LEVEL = 0.95
 OF_RANKS = 1.06
 """`spread` of `correlation_bounds` for Spearman's ρ."""
+NEGLIGIBLE = 1e-18
+"""Share of a sum below which further terms change nothing."""
 LEAST_RESAMPLES, MOST_RESAMPLES = 200, 2000
 DRAWS, DRAWS_AT_ONCE = 40_000_000, 1_000_000
 """Random draws of a bootstrap: in total, and at the same time."""
@@ -207,4 +209,6 @@ def upper_tail(successes: int, trials: int, share: float) -> float:
     for count in range(successes, trials):
         term *= odds * (trials - count) / (count + 1)
         total += term
+        if term < total * NEGLIGIBLE:  # past the mode, where terms shrink
+            break
     return min(total, 1.0)
