@@ -30,7 +30,7 @@ LIKELY = 1.920729
 far it has to rise for the difference in length to count."""
 NOISES = np.concatenate([np.arange(0.0, 0.1, 0.005), np.arange(0.1, 0.501, 0.02)])
 """The ε at which the profile likelihood is computed."""
-NEWTON_STEPS, RIDGE = 15, 1e-9
+NEWTON_STEPS, SETTLED, RIDGE = 15, 1e-6, 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,10 @@ def _per_token(margins: Values, longer: Values) -> float:
     for _ in range(NEWTON_STEPS):
         wrong = sigmoid(-np.clip(weights @ x, -500.0, 500.0))
         spread = (x * (wrong * (1.0 - wrong))) @ x.T + RIDGE * np.eye(2)
-        weights = weights + np.linalg.solve(spread, x @ wrong)
+        step = np.linalg.solve(spread, x @ wrong)
+        weights = weights + step
+        if np.abs(step).max() <= SETTLED * np.abs(weights).max():
+            break
     if not np.isfinite(weights).all() or weights[0] <= 0:
         return 0.0
     return float(weights[1] / weights[0] * (sizes[0] / sizes[1]))
