@@ -110,18 +110,19 @@ def _first_weight(view: View, known: NDArray[np.bool_]) -> dict[str, Any]:
     return {"initial": float(np.abs(weights[known]).mean())}
 
 
-def _exchanged(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return whether the manifest names the policy as the base of the reference."""
+def _models(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return whether the manifest names the policy as the base of the reference, and whether pairs were selected."""
     models = view.ledger.manifest.get("models", {})
     policy, ref = models.get("policy", {}), models.get("ref", {})
     base = ref.get("base")
-    return {"is_exchanged": base is not None and policy.get("base") is None and base == policy.get("name")}
+    exchanged = base is not None and policy.get("base") is None and base == policy.get("name")
+    return {"is_exchanged": exchanged, "is_part": view.ledger.num_pairs < view.ledger.num_pairs_in_file}
 
 
 _MORE: Mapping[str, Callable[[View, NDArray[np.bool_]], dict[str, Any]]] = {
     "calibration": _beta,
     "gradient_weights": _first_weight,
-    "reference": _exchanged,
+    "reference": _models,
 }
 """Further arguments of a diagnostic, from the view and the pairs that it is measured over."""
 

@@ -41,6 +41,8 @@ class Reference:
     """Pairs with a/n_w above 0.2 nats."""
     is_exchanged: bool
     """Whether the policy is the base of the reference, which is an adapter."""
+    is_part: bool
+    """Whether these are some pairs of a run: a selection can have any accuracy, so it says nothing about the models."""
 
     def conclude(self) -> Conclusion:
         """Conclude whether the margins have the wrong sign or the wrong reference."""
@@ -51,6 +53,8 @@ class Reference:
         if self.is_exchanged:
             sentence = "The policy is the base of the reference, an adapter: exchange them, every margin is negated"
             return Conclusion(figure, sentence, warns=True)
+        if self.is_part:
+            return Conclusion(figure, "Judged over all pairs only: a selection can have any accuracy")
         if upper_tail(self.wrong, self.right + self.wrong, 0.5) < CHANCE:
             flipped = f"with policy and reference exchanged, {self.wrong / self.pairs:.0%} would be right"
             sentence = f"The policy prefers the rejected responses: {flipped}; with the labels exchanged, too"
@@ -66,7 +70,12 @@ class Reference:
 
 
 def reference(
-    chosen_logratios: Values, rejected_logratios: Values, chosen_num_tokens: Values, *, is_exchanged: bool = False
+    chosen_logratios: Values,
+    rejected_logratios: Values,
+    chosen_num_tokens: Values,
+    *,
+    is_exchanged: bool = False,
+    is_part: bool = False,
 ) -> Reference:
     """Measure how often the policy agrees with the labels, and how much it gained on chosen tokens.
 
@@ -75,6 +84,7 @@ def reference(
         rejected_logratios: c, the same.
         chosen_num_tokens: n_w; pairs with nan or 0 (unknown) are excluded from the shift.
         is_exchanged: Whether the policy is known to be the base of the reference.
+        is_part: Whether the pairs were selected.
     """
     a, c = chosen_logratios, rejected_logratios
     right, wrong = int(np.count_nonzero(a > c)), int(np.count_nonzero(a < c))
@@ -92,6 +102,7 @@ def reference(
         counted=per_token.size,
         shifted=int(np.count_nonzero(per_token > MUCH_NATS)),
         is_exchanged=is_exchanged,
+        is_part=is_part,
     )
 
 
@@ -105,8 +116,8 @@ REFERENCE = Diagnostic(
     ),
     rule=(
         "a warning if the policy is the base of the reference, if fewer than half of the pairs are right, or if most "
-        f"chosen responses gain above {MUCH_NATS:g} nats per token, both beyond chance (exact binomial tests); an "
-        "unrelated reference under which chosen responses are as likely cannot be seen in a ledger"
+        f"chosen responses gain above {MUCH_NATS:g} nats per token, both over all pairs and beyond chance (exact "
+        "binomial tests); an unrelated reference under which chosen responses are as likely cannot be seen in a ledger"
     ),
     basis=(
         'DPO moves the bundled models by 0.02 to 0.15 nats per token; simulations "exchanged models" and "wrong '

@@ -123,6 +123,22 @@ def test_the_demo_names_its_flipped_labels(samples: Path) -> None:
     assert len(suspected) <= 12
 
 
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
+def test_flips_put_into_the_demo_are_within_the_interval_and_most_suspects_are_flipped(
+    samples: Path, share: float
+) -> None:
+    """Real margins with some pairs exchanged; the few that were wrong before count as flipped, too."""
+    margins = View(load_ledger(samples / "demo.parquet"), PreferenceSettings()).column("margins")
+    for seed in range(3):
+        flipped = np.random.default_rng(seed).permutation(margins.size) < round(share * margins.size)
+        exchanged = np.where(flipped, -margins, margins)
+        fit, wrong = fit_noise(exchanged), flipped ^ (margins < -0.05)
+        assert fit.low < wrong.mean() < fit.high
+        suspected = fit.posteriors(exchanged) > 0.5
+        assert wrong[suspected].mean() > 0.6
+        assert suspected[wrong].mean() > 0.3
+
+
 def test_pairs_more_likely_flipped_than_not_are_counted() -> None:
     found = found_in(SURE)
     assert (found.pairs, found.suspects) == (100, 10)

@@ -103,6 +103,12 @@ def test_a_base_that_is_scored_against_its_adapter_is_found_by_the_manifest(writ
     assert "base of the reference" not in reference_of({"name": "dpo", "base": "smol"}, adapter)
 
 
+def test_a_selection_of_wrong_pairs_does_not_look_like_exchanged_models(demo: View) -> None:
+    scope = demo.only(demo.column("margins") < 0)
+    (found,) = [one for one in diagnose(scope, tokens=False).findings if one.diagnostic.name == "reference"]
+    assert (found.conclusion.figure, found.conclusion.warns) == ("0.0% (0–22) right", False)
+
+
 def test_a_loss_that_is_saturated_is_found_beside_its_first_gradient(write_pairs: Write) -> None:
     far = [{"logps": (-50.0, -140.0 - more, -52.0, -58.0)} for more in range(5)]  # margins from 8.4 on
     (found,) = [
