@@ -47,6 +47,14 @@ def test_the_highlighted_finding_is_shown_in_full_with_its_source(show_app: Show
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
 
 
+def test_label_noise_is_shown_by_split_with_what_is_out_of_reach(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", *["down"] * 5)
+    shown = " ".join(terminal.text.split())
+    assert "By split: held_out noise 18.9% (0–34), 7 suspects; train noise 2.4% (0–6), 3 suspects." in shown
+    assert "Flipped labels that the policy was trained on are out of reach" in shown
+
+
 def test_enter_lists_the_pairs_of_a_finding(show_app: Show, demo: Session) -> None:
     terminal = show_app()
     terminal.press("6", "down", "enter")
