@@ -26,7 +26,7 @@ from prefscope.preference import losses as _losses  # noqa: F401 (registers the 
 from prefscope.preference.diagnostics import DIAGNOSTICS, Subset
 from prefscope.preference.diagnostics.diagnostic import Diagnostic
 from prefscope.preference.diagnostics.trajectories import COURSES, Trajectories
-from prefscope.preference.registry import ALIASES, Loss, Parameter, listed_losses
+from prefscope.preference.registry import ALIASES, UNAVAILABLE, Loss, Parameter, listed_losses
 from prefscope.preference.symbols import SYMBOLS
 from prefscope.report.comparison import QUADRANTS, Paired
 from prefscope.report.summary import Summary
@@ -172,7 +172,13 @@ def diagnostics() -> str:
 
 
 def _diagnostic(one: Diagnostic) -> str:
-    facts = {"Reads": code(*one.inputs), "Rule": one.rule, "Source": one.source, "Papers disagree": one.dispute}
+    facts = {
+        "Reads": code(*one.inputs),
+        "Rule": one.rule,
+        "Thresholds": one.basis,
+        "Source": one.source,
+        "Papers disagree": one.dispute,
+    }
     listed = "".join(f"- {name}: {text}.\n" for name, text in facts.items() if text)
     figures = fields(typing.get_type_hints(one.measure)["return"])
     return f"### {one.title}\n\n{code(one.name)} in JSON.\n\n```text\n{one.formula}\n```\n\n{listed}\n{figures}"
@@ -218,6 +224,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "loss index": loss_index,
     "losses": loss_sections,
     "aliases": aliases,
+    "unavailable": lambda: named(UNAVAILABLE.items(), ("loss", "why not")),
     "summary": lambda: fields(Summary),
     "diagnostics": diagnostics,
     "subsets": lambda: fields(Subset),

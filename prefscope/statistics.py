@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Z_95 = 1.959963984540054
 """Quantile of the standard normal distribution for a two-sided 95% interval."""
 LEVEL = 0.95
+OF_RANKS = 1.06
+"""`spread` of `correlation_bounds` for Spearman's ρ."""
+NEGLIGIBLE = 1e-18
+"""Share of a sum below which further terms change nothing."""
 LEAST_RESAMPLES, MOST_RESAMPLES = 200, 2000
 DRAWS, DRAWS_AT_ONCE = 40_000_000, 1_000_000
 """Random draws of a bootstrap: in total, and at the same time."""
@@ -112,6 +116,76 @@ def student_95(freedom: int) -> float:
     )
 
 
+def correlation_bounds(correlation: float, pairs: int, spread: float = 1.0) -> tuple[float, float]:
+    """Return the 95% interval of a correlation by Fisher's transformation; nan for fewer than four pairs.
+
+    Args:
+        correlation: Pearson's r, or Spearman's ρ.
+        pairs: Number of pairs of values.
+        spread: Variance of the transformed value times pairs − 3: 1 for r, `OF_RANKS` for ρ.
+
+    References:
+        Fisher 1915, "Frequency distribution of the values of the correlation coefficient", Biometrika 10; Fieller,
+        Hartley and Pearson 1957, "Tests for rank correlation coefficients", Biometrika 44, for ρ.
+
+    >>> [round(bound, 3) for bound in correlation_bounds(0.5, 28)]
+    [0.156, 0.736]
+    """
+    if pairs < 4 or not abs(correlation) <= 1:  # noqa: PLR2004 (the variance is 1/(n − 3))
+        return math.nan, math.nan
+    if abs(correlation) == 1:
+        return correlation, correlation
+    centre, half = math.atanh(correlation), Z_95 * math.sqrt(spread / (pairs - 3))
+    return math.tanh(centre - half), math.tanh(centre + half)
+
+
+def paired_shares_bounds(both: int, only_b: int, only_a: int, neither: int) -> tuple[float, float]:
+    """Return the 95% interval of the difference b − a of two shares over the same pairs; nan without pairs.
+
+    It combines the Wilson intervals of both shares with their correlation, so it lies within −1 and 1, and is not empty
+    if no pair differs.
+
+    References:
+        Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired
+        data", Statistics in Medicine 17, method 10.
+
+    >>> [round(bound, 4) for bound in paired_shares_bounds(36, 12, 2, 0)]
+    [0.0569, 0.3404]
+    """
+    total = both + only_b + only_a + neither
+    if not total:
+        return math.nan, math.nan
+    a, b = (both + only_a) / total, (both + only_b) / total
+    (a_low, a_high), (b_low, b_high) = wilson_interval(both + only_a, total), wilson_interval(both + only_b, total)
+    product = (both + only_b) * (only_a + neither) * (both + only_a) * (only_b + neither)
+    excess: float = both * neither - only_a * only_b
+    excess = max(excess - total / 2, 0.0) if excess > 0 else excess
+    phi = excess / math.sqrt(product) if product else 0.0
+
+    def reach(of_b: float, of_a: float) -> float:
+        return math.sqrt(max(of_b**2 - 2 * phi * of_b * of_a + of_a**2, 0.0))
+
+    return b - a - reach(b - b_low, a_high - a), b - a + reach(b_high - b, a - a_low)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test: the probability of so uneven a split if both are equal.
+
+    Only the pairs that exactly one run ranks right count: under the null hypothesis, each is a fair coin toss.
+
+    References:
+        McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
+        Psychometrika 12; exact with the binomial distribution.
+
+    >>> round(mcnemar(1, 5), 5), mcnemar(0, 0)
+    (0.21875, 1.0)
+    """
+    total = only_a + only_b
+    steps = np.arange(1, min(only_a, only_b) + 1)
+    logs = np.cumsum(np.append(-total * math.log(2), np.log((total - steps + 1) / steps)))
+    return min(1.0, 2 * float(np.exp(logs).sum()))
+
+
 def upper_tail(successes: int, trials: int, share: float) -> float:
     """Return the probability that a binomial count is at least `successes`.
 
@@ -135,4 +209,6 @@ def upper_tail(successes: int, trials: int, share: float) -> float:
     for count in range(successes, trials):
         term *= odds * (trials - count) / (count + 1)
         total += term
+        if term < total * NEGLIGIBLE:  # past the mode, where terms shrink
+            break
     return min(total, 1.0)

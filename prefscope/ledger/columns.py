@@ -141,9 +141,9 @@ DERIVED = {
         Column(
             "flip_posterior",
             "number",
-            "how likely the label is flipped, by its margin",
+            "how likely the label is flipped, by its margin and the difference in length",
             "probability",
-            compute=lambda of, _: suspicion(of("margins")),
+            compute=lambda of, _: suspicion(of("margins"), of("chosen_num_tokens") - of("rejected_num_tokens")),
             exported=False,
             over_all_pairs=True,
         ),

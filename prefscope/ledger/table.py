@@ -11,6 +11,7 @@ import functools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ REWARDS = ("chosen_logratios", "rejected_logratios", "chosen_rewards", "rejected
 CHUNK_PAIRS = 65_536
 """Number of pairs to compute at once, so that intermediate results stay in the CPU cache."""
 STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS))
+AT_THE_START = {name: f"ref_{name.removeprefix('policy_')}" for name in (*LOGPS, *TAIL_LOGPS) if name[:6] == "policy"}
+"""The columns that have the values of the policy's before it was trained."""
 READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS)
 
 
@@ -295,10 +298,21 @@ class Ledger:
         loss = find_loss(choice.name)
         return self._compute(loss, loss.weight, resolve_parameters(choice, preferences))
 
-    def _compute(self, loss: Loss, function: LossFunction, parameters: Mapping[str, float]) -> NDArray[Any]:
-        """Compute a loss or its weight; population terms are taken over the whole file."""
+    def first_loss_weight(self, choice: LossChoice, preferences: PreferenceSettings) -> NDArray[Any]:
+        """Compute the gradient weight of every pair for a policy that equals the reference. Shape (num_pairs,)."""
+        loss = find_loss(choice.name)
+        return self._compute(loss, loss.weight, resolve_parameters(choice, preferences), AT_THE_START)
+
+    def _compute(
+        self,
+        loss: Loss,
+        function: LossFunction,
+        parameters: Mapping[str, float],
+        instead: Mapping[str, str] = MappingProxyType({}),
+    ) -> NDArray[Any]:
+        """Compute a loss or its weight, with other columns instead of some; population terms are of the whole file."""
         source = self._whole if loss.population else self
-        inputs = [source.stored[name] for name in loss.inputs]
+        inputs = [source.stored[instead.get(name, name)] for name in loss.inputs]
         if loss.population:
             values = _computed(function, inputs, parameters)
             return values if source is self else values[self._positions]

@@ -108,6 +108,24 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
 }
 """Names used by other stacks: the corresponding loss, and the parameters that the name implies."""
 
+_OVER_THE_VOCABULARY = (
+    "It needs the KL divergence of policy and reference over the whole vocabulary at every token; "
+    "a ledger has the log-probs of the scored tokens only. Without that term, it is dpo."
+)
+_WITH_REWARDS = (
+    "It needs a reward of each response from a reward model, which is not part of a pair here. "
+    "The RPO that adds the likelihood of the chosen response is rpo."
+)
+UNAVAILABLE: Mapping[str, str] = {
+    "tdpo": _OVER_THE_VOCABULARY,
+    "tdpo1": _OVER_THE_VOCABULARY,
+    "tdpo2": _OVER_THE_VOCABULARY,
+    "rpo_sq": _WITH_REWARDS,
+    "rpo_bwd_kl": _WITH_REWARDS,
+    "rpo_fwd_kl": _WITH_REWARDS,
+}
+"""Losses of other stacks that cannot be computed from a ledger, and why."""
+
 
 def register(
     *,
@@ -165,9 +183,11 @@ def find_loss(name: str) -> Loss:
     """Return the loss with that name or alias.
 
     Raises:
-        UsageError: If there is no such loss.
+        UsageError: If there is no such loss, or a ledger does not have what it needs.
     """
     known = ALIASES[name][0] if name in ALIASES else name
+    if name in UNAVAILABLE:
+        raise UsageError(f"Loss {name} cannot be computed from a ledger", hint=UNAVAILABLE[name])
     if known not in _LOSSES:
         near = difflib.get_close_matches(name, [*_LOSSES, *ALIASES], n=2)
         hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""

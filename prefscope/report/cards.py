@@ -14,10 +14,10 @@ from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import rank_correlation
 from prefscope.preference.noise import within_noise
 from prefscope.report.summary import Outcomes, count_outcomes, finite_pairs, mean_logps
-from prefscope.statistics import normal_bounds
+from prefscope.statistics import OF_RANKS, correlation_bounds, mean_interval, normal_bounds
 
 LENGTH_BIAS = 0.3
-"""Above this rank correlation, length alone explains much of the margin."""
+"""Above this rank correlation, if its 95% interval excludes 0, length alone explains much of the margin."""
 LOG_2 = math.log(2)
 WIDTH = 17
 """Cells of a card in a terminal of 120 columns."""
@@ -27,7 +27,7 @@ ABSENT = "·"
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A figure with its title and a detail; `warns` marks it."""
+    """A figure with its title and a detail; `warns` marks one that is bad beyond chance, by its 95% interval."""
 
     title: str
     value: str
@@ -87,7 +87,7 @@ def _rewards(view: View, finite: NDArray[np.bool_]) -> list[Card]:
             "r chosen",
             _figure(_mean(chosen), "+.3f", _arrow(chosen)),
             f"{_figure(losing, '.0%')} below 0",
-            bool(_mean(chosen) < 0),
+            mean_interval(chosen)[2] < 0,
             "chosen_rewards < 0",
         ),
         Card(
@@ -168,18 +168,26 @@ def _loss(view: View, finite: NDArray[np.bool_]) -> Card:
     values = _kept(view.column(f"{choices[0].name}_loss"), finite)
     mean, is_dpo = _mean(values), choices[0].name == "dpo"
     detail = f"ln 2 is {LOG_2:.3f}" if is_dpo else f"p90 {_figure(_quantile(values, 0.9), '.3f')}"
-    return Card(f"{choices[0].name} loss", _figure(mean, ".4f", _half(values)), detail, is_dpo and mean > LOG_2)
+    return Card(
+        f"{choices[0].name} loss",
+        _figure(mean, ".4f", _half(values)),
+        detail,
+        is_dpo and mean_interval(values)[1] > LOG_2,
+    )
 
 
 def _length(view: View, finite: NDArray[np.bool_]) -> Card:
     """Return the card of the rank correlation of margin and difference in length."""
     margins, _, _ = sides(view)
     longer = view.column(NUM_TOKENS[0]) - view.column(NUM_TOKENS[1])
-    found = rank_correlation(_kept(margins, finite), _kept(longer, finite))
+    margins, longer = _kept(margins, finite), _kept(longer, finite)
+    found = rank_correlation(margins, longer)
     if math.isnan(found):
         return Card("length bias ρ", ABSENT, "nothing to rank")
-    words = "longer wins" if found > LENGTH_BIAS else "shorter wins" if found < -LENGTH_BIAS else "rank correlation"
-    return Card("length bias ρ", f"{found:+.2f}", words, bool(abs(found) > LENGTH_BIAS))
+    low, high = correlation_bounds(found, int(np.isfinite(margins + longer).sum()), OF_RANKS)
+    warns = abs(found) > LENGTH_BIAS and low * high > 0
+    words = "rank correlation" if not warns else "longer wins" if found > 0 else "shorter wins"
+    return Card("length bias ρ", f"{found:+.2f}", words, warns)
 
 
 def _kept(values: NDArray[Any], wanted: NDArray[np.bool_]) -> NDArray[Any]:

@@ -33,7 +33,10 @@ def comparison_sections(view: PairedView, found: Comparison) -> list[Section]:
     rows += [_row(f"{name} loss", paired) for name, paired in found.losses.items()]
     rows.append(("length bias ρ", *(f"{value:+.2f}" for value in found.length_bias), "", ""))
     p_value = f"below {LEAST_P:g}" if found.p_value < LEAST_P else f"{found.p_value:.2g}"
-    note = f"Intervals by the paired bootstrap. McNemar's exact test of the accuracies: p {p_value}."
+    note = (
+        "Interval of the accuracies' difference by Newcombe's paired method, the others by the paired bootstrap. "
+        f"McNemar's exact test of the accuracies: p {p_value}."
+    )
     sections: list[Section] = [
         Table("Paired differences", ("mean", "A", "B", "B − A", "95% interval"), tuple(rows), (1, 2, 3, 4), note)
     ]

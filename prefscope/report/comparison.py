@@ -23,7 +23,7 @@ from prefscope.preference.diagnostics import rank_correlation
 from prefscope.report.cards import margin_expression
 from prefscope.report.prompts import prompt_cautions
 from prefscope.report.summary import finite_pairs, mean_logps
-from prefscope.statistics import normal_bounds
+from prefscope.statistics import mcnemar, normal_bounds, paired_shares_bounds
 
 Quadrant: TypeAlias = Literal["only_b", "both", "neither", "only_a"]
 Values: TypeAlias = NDArray[np.float64]
@@ -50,11 +50,6 @@ class Paired:
     high: float
     """Ends of the 95% interval of the difference; nan for fewer than two pairs."""
 
-    @property
-    def half(self) -> float:
-        """Half the interval."""
-        return (self.high - self.low) / 2
-
     @classmethod
     def of(cls, a: Values, b: Values, bounds: Bounds = normal_bounds) -> Paired:
         """Return the means of two arrays with a value per pair, over the pairs where both are finite.
@@ -73,6 +68,15 @@ class Paired:
             return cls(*[math.nan] * 5)
         a, b = a[finite], b[finite]
         return cls(float(a.mean()), float(b.mean()), float((b - a).mean()), *bounds(b - a))
+
+    @classmethod
+    def of_shares(cls, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
+        """Return the shares of true values in two arrays with a value per pair, with Newcombe's interval."""
+        if not a.size:
+            return cls(*[math.nan] * 5)
+        counts = (int(np.count_nonzero(one)) for one in (a & b, ~a & b, a & ~b, ~a & ~b))
+        shares = float(np.mean(a)), float(np.mean(b))
+        return cls(*shares, shares[1] - shares[0], *paired_shares_bounds(*counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def compare(view: PairedView, bounds: Bounds = normal_bounds) -> Comparison:
         pairs=len(a),
         by_margin=by_margin,
         margins=(a, b),
-        accuracy=Paired.of((a > 0).astype(np.float64), (b > 0).astype(np.float64), bounds),
+        accuracy=Paired.of_shares(a > 0, b > 0),
         margin=Paired.of(a, b, bounds),
         losses=losses,
         length_bias=(rank_correlation(a, _longer(view)[first]), rank_correlation(b, _longer(view.other)[second])),
@@ -174,21 +178,3 @@ def quadrant_filter(quadrant: Quadrant, *, by_margin: bool) -> str:
     right = {"a": quadrant in {"only_a", "both"}, "b": quadrant in {"only_b", "both"}}
     margins = {"a": margin_expression(by_margin=by_margin), "b": margin_expression(SUFFIX, by_margin=by_margin)}
     return " and ".join(f"{margins[run]} {'>' if right[run] else '<='} 0" for run in margins)
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test: the probability of so uneven a split if both are equal.
-
-    Only the pairs that exactly one run ranks right count: under the null hypothesis, each is a fair coin toss.
-
-    References:
-        McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
-        Psychometrika 12; exact with the binomial distribution.
-
-    >>> round(mcnemar(1, 5), 5), mcnemar(0, 0)
-    (0.21875, 1.0)
-    """
-    total = only_a + only_b
-    steps = np.arange(1, min(only_a, only_b) + 1)
-    logs = np.cumsum(np.append(-total * math.log(2), np.log((total - steps + 1) / steps)))
-    return min(1.0, 2 * float(np.exp(logs).sum()))

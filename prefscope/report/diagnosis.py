@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
-from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic, Figures, token_shares
+from prefscope.preference.diagnostics import DIAGNOSTICS, Conclusion, Diagnostic, Figures, Flips, token_shares
 from prefscope.report.summary import finite_pairs
 
 WEIGHTS = "weights"
@@ -84,14 +84,47 @@ def _is_possible(view: View, diagnostic: Diagnostic) -> bool:
 def _finding(view: View, diagnostic: Diagnostic, finite: NDArray[np.bool_]) -> Finding:
     columns = [view.column(_weight(view) if name == WEIGHTS else name) for name in diagnostic.inputs]
     known = finite & np.isfinite(columns[0]) if WEIGHTS in diagnostic.inputs else finite
-    knobs = {"beta": view.preferences.beta} if diagnostic.name == "calibration" else {}
-    figures = diagnostic.measure(*(column[known] for column in columns), **knobs)
+    more = _MORE.get(diagnostic.name, _nothing)(view, known)
+    figures = diagnostic.measure(*(column[known] for column in columns), **more)
     about, expression = _PAIRS.get(diagnostic.name, _no_pairs)(view, figures)
     return Finding(diagnostic, figures, figures.conclude(), about, expression)
 
 
 def _weight(view: View) -> str:
     return f"{view.ledger.usable_losses(view.preferences)[0].name}_weight"
+
+
+def _nothing(_: View, __: NDArray[np.bool_]) -> dict[str, Any]:
+    return {}
+
+
+def _beta(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"beta": view.preferences.beta}
+
+
+def _first_weight(view: View, known: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the mean gradient weight for a policy that equals the reference."""
+    if not view.ledger.has_reference or not known.any():
+        return {}
+    weights = view.ledger.first_loss_weight(view.ledger.usable_losses(view.preferences)[0], view.preferences)
+    return {"initial": float(np.abs(weights[known]).mean())}
+
+
+def _models(view: View, _: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return whether the manifest names the policy as the base of the reference, and whether pairs were selected."""
+    models = view.ledger.manifest.get("models", {})
+    policy, ref = models.get("policy", {}), models.get("ref", {})
+    base = ref.get("base")
+    exchanged = base is not None and policy.get("base") is None and base == policy.get("name")
+    return {"is_exchanged": exchanged, "is_part": view.ledger.num_pairs < view.ledger.num_pairs_in_file}
+
+
+_MORE: Mapping[str, Callable[[View, NDArray[np.bool_]], dict[str, Any]]] = {
+    "calibration": _beta,
+    "gradient_weights": _first_weight,
+    "reference": _models,
+}
+"""Further arguments of a diagnostic, from the view and the pairs that it is measured over."""
 
 
 def token_finding(ledger: Ledger) -> Finding | None:
@@ -121,8 +154,13 @@ def _suspects(view: View, figures: Any) -> tuple[str, str]:
     if not figures.suspects:
         return "", ""
     is_whole = view.ledger.num_pairs == view.ledger.num_pairs_in_file  # which is what the column is computed from
-    chosen = "flip_posterior > 0.5" if is_whole else f"margins < {figures.threshold!r}"
-    return "more likely flipped than not", chosen
+    return "more likely flipped than not", "flip_posterior > 0.5" if is_whole else _below(figures)
+
+
+def _below(figures: Flips) -> str:
+    """Return the expression for the suspects of a fit to some of the pairs."""
+    longer = f" + {figures.per_token!r} * (chosen_num_tokens - rejected_num_tokens)" if figures.per_token else ""
+    return f"margins{longer} < {figures.threshold!r}"
 
 
 def _won_by_length(_: View, figures: Any) -> tuple[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prefscope.preference.diagnostics import LengthBias
 from prefscope.report.diagnosis import Diagnosis
 from prefscope.report.sections import Table, number, shortened
+from prefscope.report.split_noise import OUT_OF_REACH, SplitNoise
 from prefscope.report.subsets import Grouping
 from prefscope.report.suspects import Suspect
 from prefscope.report.visible import visible
@@ -48,6 +49,22 @@ def length_table(figures: LengthBias) -> Table:
     return Table("Accuracy by difference in length", header, rows, (1, 2, 3), note)
 
 
+def splits_table(splits: Sequence[SplitNoise]) -> Table:
+    """Return the label noise of every split, and what a policy cannot find in those it was trained on."""
+    rows = tuple(
+        (
+            visible(_cut(one.split)),
+            f"{one.figures.pairs:,}",
+            f"{one.figures.noise:.1%}",
+            f"{100 * one.figures.low:.0f}–{one.figures.high:.0%}",
+            f"{one.figures.suspects:,}",
+        )
+        for one in splits
+    )
+    note = f"{OUT_OF_REACH}." if any(one.is_trained for one in splits) else ""
+    return Table("Flipped labels by split", ("split", "pairs", "noise", "95%", "suspects"), rows, (1, 2, 3, 4), note)
+
+
 def subsets_table(grouping: Grouping) -> Table:
     """Return the accuracy and margin of every group with their intervals."""
     rows = tuple(
@@ -84,7 +101,7 @@ def suspects_table(suspects: Iterable[Suspect]) -> Table:
     )
     header = ("row", "line", "margin", "flipped", "prompt", "copies, contradictions", "flags")
     note = (
-        "Flipped: probability that chosen and rejected are swapped; it orders pairs as the margin does. Read a pair "
+        "Flipped: probability that chosen and rejected are swapped, by the margin corrected for length. Read a pair "
         "before dropping it."
     )
     return Table("Worst-ranked pairs, most suspicious labels first", header, rows, (0, 1, 2, 3), note)

@@ -42,7 +42,7 @@ class Document:
     findings: tuple[Finding, ...]
     """The findings of the diagnosis, with their formulas and sources."""
     details: tuple[Table, ...]
-    """Accuracy by difference in length, and subsets."""
+    """Accuracy by difference in length, label noise by split, and subsets."""
     flags: Table | None
     worst: Table | None
     case_lists: tuple[CaseList, ...]
@@ -75,7 +75,7 @@ def build_document(
         plots=plot_data(view, examined.diagnosis),
         diagnosis=examined.diagnosis_table(WIDE),
         findings=() if examined.diagnosis is None else examined.diagnosis.findings,
-        details=(*examined.length_tables(), *examined.subset_tables()),
+        details=(*examined.length_tables(), *examined.split_tables(), *examined.subset_tables()),
         flags=flags_table(summary),
         worst=suspects_table(examined.suspects) if examined.suspects else worst_table(summary),
         case_lists=case_lists(view, examined.suspects) if diagnosis else (),
@@ -92,7 +92,11 @@ def build_sections(summary: Summary, view: View, width: int, examined: Examinati
         width: Width of the terminal in cells.
         examined: Diagnosis and subsets to include.
     """
-    found = [] if examined is None else [examined.diagnosis_table(width), *examined.subset_tables()]
+    found = [] if examined is None else _found(examined, width)
     plots = character_plots(plot_data(view), width)
     sections = [metrics_table(summary), losses_table(summary), *plots, *found, flags_table(summary)]
     return [one for one in (*sections, worst_table(summary)) if one is not None]
+
+
+def _found(examined: Examination, width: int) -> list[Table | None]:
+    return [examined.diagnosis_table(width), *examined.split_tables(), *examined.subset_tables()]

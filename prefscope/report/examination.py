@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import LengthBias
 from prefscope.report.diagnosis import Diagnosis, diagnose
-from prefscope.report.diagnosis_sections import diagnosis_table, length_table, subsets_table
+from prefscope.report.diagnosis_sections import diagnosis_table, length_table, splits_table, subsets_table
 from prefscope.report.sections import WIDE, Table
+from prefscope.report.split_noise import SplitNoise, noise_by_split
 from prefscope.report.subsets import Grouping, group_by, groupable
 from prefscope.report.summary import finite_or_none
 from prefscope.report.suspects import Suspect, suspects
@@ -23,12 +24,16 @@ class Examination:
     diagnosis: Diagnosis | None
     groupings: tuple[Grouping, ...]
     suspects: tuple[Suspect, ...]
+    splits: tuple[SplitNoise, ...] = ()
+    """The label noise of each split, for a diagnosis of a ledger with splits."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: `diagnosis` by finding, `subsets` by column; non-finite numbers are None."""
+        """Return JSON values: `diagnosis` by finding, `noise_by_split`, `subsets` by column; None if not finite."""
         found: dict[str, Any] = {}
         if self.diagnosis is not None:
             found["diagnosis"] = self.diagnosis.to_json()
+        if self.splits:
+            found["noise_by_split"] = [one.to_json() for one in self.splits]
         if self.groupings:
             found["subsets"] = {one.column: one.to_json() for one in self.groupings}
         cleaned: dict[str, Any] = finite_or_none(found)
@@ -45,6 +50,10 @@ class Examination:
         figures = (one.figures for one in self.diagnosis.findings) if self.diagnosis is not None else ()
         return [length_table(one) for one in figures if isinstance(one, LengthBias) and one.bins]
 
+    def split_tables(self) -> list[Table]:
+        """Return the label noise of each split, if there are splits."""
+        return [splits_table(self.splits)] if self.splits else []
+
     def subset_tables(self) -> list[Table]:
         """Return a table for every grouping."""
         return [subsets_table(one) for one in self.groupings]
@@ -57,7 +66,8 @@ def examine(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Ex
         UsageError: The ledger has no such column.
     """
     groupings = tuple(group_by(view, name) for name in dict.fromkeys(by))
-    return Examination(diagnose(view) if diagnosis else None, groupings, ())
+    found, splits = (diagnose(view), noise_by_split(view)) if diagnosis else (None, ())
+    return Examination(found, groupings, (), splits)
 
 
 def examine_wholly(view: View, by: Sequence[str] = (), *, diagnosis: bool = True) -> Examination:
@@ -67,4 +77,4 @@ def examine_wholly(view: View, by: Sequence[str] = (), *, diagnosis: bool = True
         UsageError: The ledger has no such column.
     """
     found = examine(view, by or groupable(view), diagnosis=diagnosis)
-    return Examination(found.diagnosis, found.groupings, tuple(suspects(view)) if diagnosis else ())
+    return replace(found, suspects=tuple(suspects(view)) if diagnosis else ())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefscope.ledger.view import View
+from prefscope.preference.diagnostics.flips import SUSPECT
 
 MOST = 10
 
@@ -31,12 +32,12 @@ class Suspect:
 
 
 def suspects(view: View, most: int = MOST) -> list[Suspect]:
-    """Return the wrongly ranked pairs by the probability of a flip, highest first; none without a reference."""
+    """Return the pairs that are ranked wrong or likely flipped, the likeliest flip first; none without a reference."""
     if not view.ledger.has_reference:
         return []
     margins, posteriors = view.column("margins"), view.column("flip_posterior")
-    wrong = np.flatnonzero(margins < 0)
-    wrong = wrong[np.argsort(margins[wrong], kind="stable")][:most]
+    wrong = np.flatnonzero((margins < 0) | (posteriors > SUSPECT))
+    wrong = wrong[np.lexsort((margins[wrong], -posteriors[wrong]))][:most]
     texts = {int(at): view.ledger.pair(int(at), ["prompt", "chosen", "rejected"]) for at in wrong}
     by_prompt: dict[str, list[int]] = defaultdict(list)
     for at, pair in texts.items():

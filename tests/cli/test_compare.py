@@ -41,7 +41,7 @@ def test_two_runs_are_compared_pair_by_pair(program: Program, write: Write) -> N
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[:3] == ["A a", "B b", "4 shared pairs, beta 0.1"]
-    assert "accuracy 50.0% 50.0% +0.0 pp -75.0 to +75.0 pp" in lines
+    assert "accuracy 50.0% 50.0% +0.0 pp -49.5 to +49.5 pp" in lines
     assert "margin 0.0000 0.7500 +0.7500 -1.2500 to +3.0000" in lines
     assert "only B right 1 25.0% margins <= 0 and margins_b > 0" in lines
     assert lines[lines.index("Right in A, not in B (1; largest changes first)") + 3] == "1 1.0000 -1.0000 prompt 1"

@@ -223,6 +223,12 @@ def test_the_mean_sft_loss_matches_trls_mean_over_tokens(pairs: Pairs) -> None:
     assert np.mean(our_losses(pairs, "sft")) == pytest.approx(trl_loss(pairs, "sft"), rel=1e-6)
 
 
+@given(pairs=some_pairs(), beta=BETAS, alpha=st.floats(0.0, 5.0))
+def test_the_mean_rpo_loss_matches_trls_sum_of_sigmoid_and_sft(pairs: Pairs, beta: float, alpha: float) -> None:
+    theirs = trl_loss(pairs, "sigmoid", beta=beta, loss_types=["sigmoid", "sft"], loss_weights=[1.0, alpha])
+    assert np.mean(our_losses(pairs, "rpo", beta=beta, alpha=alpha)) == pytest.approx(theirs, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "divergence"), [("dpo_forward_kl", "forward_kl"), ("dpo_js", "js_divergence")], ids=["forward KL", "JS"]
 )

@@ -18,7 +18,7 @@ Show = Callable[..., Terminal]
         ("2", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
         ("3", "41d8fc46fd51ad6e", "Copied: 41d8fc46fd51ad6e"),
         ("4", " ", "Copied: the figures"),
-        ("6", "Displacement: 1.8% won by lowering both. 96% of ", "Copied: the findings"),
+        ("6", "Reference: 91.2% (86–95) right. Policy and ref", "Copied: the findings"),
     ],
 )
 def test_y_copies_the_content_of_a_screen(show_app: Show, pane: str, begins: str, told: str) -> None:

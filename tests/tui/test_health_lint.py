@@ -20,7 +20,7 @@ Show = Callable[..., Terminal]
 
 def test_enter_lists_the_pairs_of_a_lint_finding(show_app: Show) -> None:
     terminal = show_app((120, 36))
-    terminal.press("6", "down", "down", "down", "down", "down", "down", "down", "down", "down")
+    terminal.press("6", *["down"] * 10)
     assert "line 78 like line 154" in terminal.text
     terminal.press("enter")
     assert "lint(contradictions)" in terminal.text

@@ -34,30 +34,37 @@ def test_an_event_of_a_row_that_is_gone_changes_nothing(show_app: Callable[..., 
 def test_every_finding_is_listed_with_its_figure(show_app: Show) -> None:
     terminal = show_app((120, 36))
     terminal.press("6")
-    assert "✓ Displacement        1.8% won by lowering both" in terminal.text
+    assert "✓ Displacement        1.8% (1–5) by lowering both" in terminal.text
     assert "⚠ Calibration         ECE 0.362, best beta 1.79" in terminal.text
     assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
 
 
 def test_the_highlighted_finding_is_shown_in_full_with_its_source(show_app: Show) -> None:
     terminal = show_app((120, 36))
-    terminal.press("6", "down")
-    assert (
-        "The longer response is rewarded (43% of the variance): at equal length, 90% right, not 91%." in terminal.text
-    )
+    terminal.press("6", "down", "down")
+    sentence = "The longer response is rewarded (+0.114 per 100 tokens, 43% of the variance): at equal length"
+    assert sentence in " ".join(terminal.text.split())
     assert "Source: Park et al. 2024 (R-DPO), arXiv 2403.19159" in terminal.text
+
+
+def test_label_noise_is_shown_by_split_with_what_is_out_of_reach(show_app: Show) -> None:
+    terminal = show_app((120, 36))
+    terminal.press("6", *["down"] * 5)
+    shown = " ".join(terminal.text.split())
+    assert "By split: held_out noise 18.9% (0–34), 7 suspects; train noise 2.4% (0–6), 3 suspects." in shown
+    assert "Flipped labels that the policy was trained on are out of reach" in shown
 
 
 def test_enter_lists_the_pairs_of_a_finding(show_app: Show, demo: Session) -> None:
     terminal = show_app()
-    terminal.press("6", "enter")
+    terminal.press("6", "down", "enter")
     assert demo.expression == "margins > 0 and chosen_logratios < 0"
     assert demo.order.size == 3
 
 
 def test_enter_lists_the_pairs_of_a_flag(show_app: Show, demo: Session) -> None:
     terminal = show_app()
-    terminal.press("6", *["down"] * 7, "enter")
+    terminal.press("6", *["down"] * 8, "enter")
     assert demo.expression == "flag(identical)"
 
 
@@ -87,7 +94,7 @@ def test_escape_goes_back_to_the_findings(show_app: Show) -> None:
 def test_tokens_of_many_pairs_are_read_only_on_request(show_app: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FEW", 10)
     terminal = show_app((120, 36))
-    terminal.press("6", *["down"] * 6)
+    terminal.press("6", *["down"] * 7)
     assert "Token concentration not read yet                   Enter reads the tokens of 170 pairs" in terminal.text
     terminal.press("enter")
     assert "✓ Token concentration top 5 tokens carry 25%" in terminal.text
@@ -96,14 +103,14 @@ def test_tokens_of_many_pairs_are_read_only_on_request(show_app: Show, monkeypat
 
 def test_the_cursor_stays_on_its_row_when_the_window_is_resized(show_app: Show) -> None:
     terminal = show_app()
-    terminal.press("6", "down", "down")
+    terminal.press("6", "down", "down", "down")
     terminal.resize(120, 36)
-    assert "Ranking accuracy: policy 47.1%, reference 46.5%." in terminal.text
+    assert "Ranking accuracy: policy 47.1% (40–55)." in terminal.text
 
 
 def test_the_cursor_stays_on_its_row_when_clean_flags_are_shown(show_app: Show) -> None:
     terminal = show_app((120, 36))
-    terminal.press("6", *["down"] * 7, "v")
+    terminal.press("6", *["down"] * 8, "v")
     assert "For example, row 159, line 160:" in terminal.text
 
 

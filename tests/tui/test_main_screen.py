@@ -200,7 +200,7 @@ def test_the_pairs_are_listed_by_their_gradient_weight(show: Show, demo: Session
 
 def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
     terminal = show()
-    terminal.press("6", *["down"] * 7)
+    terminal.press("6", *["down"] * 8)
     assert "chosen and rejected are the same" in terminal.text
     assert "The Parthenon" in terminal.text
     terminal.press("enter")
@@ -212,9 +212,9 @@ def test_a_flag_opens_its_pairs(show: Show, demo: Session) -> None:
 def test_flags_that_no_pair_has_are_shown_on_request(show: Show) -> None:
     terminal = show()
     terminal.press("6")
-    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 11
+    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 12
     terminal.press("v")
-    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 23
+    assert terminal.app.screen.query_one("#health DataTable", DataTable).row_count == 24
 
 
 def test_an_opened_pair_is_shown_on_the_pair_screen(show: Show, demo: Session) -> None:

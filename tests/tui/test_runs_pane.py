@@ -97,7 +97,7 @@ def test_the_figures_of_each_run_are_those_of_its_overview(session: Session, sho
 
 def test_differences_are_shown_with_paired_intervals(session: Session, show: Show) -> None:
     text = show(session).text
-    for told in ("−17.1 pp ±6.1   McNemar p < 0.0001", "−0.151 ±0.028", "+0.0641 ±0.0101", "−0.06"):
+    for told in ("−17.1 pp (−23.5 to −10.9), p<0.0001", "−0.151 (−0.179 to −0.123)", "+0.0641 (+0.0541 to", "−0.06"):
         assert told in text
 
 
@@ -106,9 +106,10 @@ def test_the_differences_of_a_scope_stand_beside_those_of_the_rest(session: Sess
     terminal, rest = show(session), session.rest
     assert isinstance(rest, PairedView)
     expected = compare(rest)
+    found = expected.margin
     assert "rest: B − A" in terminal.text
     (told,) = [line for line in terminal.text.splitlines() if line.startswith(" margin")]
-    assert told.rstrip().endswith(f"{signed(expected.margin.difference, 3)} ±{expected.margin.half:.3f}")
+    assert told.rstrip().endswith(f"{signed(found.difference, 3)} ({signed(found.low, 3)} to {signed(found.high, 3)})")
 
 
 def test_a_tall_screen_shows_every_loss(session: Session, show: Show) -> None:
@@ -205,7 +206,7 @@ def test_enter_shows_the_run_and_compares_it_with_the_previous_one(session: Sess
     terminal.press("enter")
     assert [row(terminal, number)[:2] for number in range(2)] == [["B", "demo"], ["A", "demo-early"]]
     assert terminal.lines[0].startswith(" prefscope  demo-early.parquet   170 pairs   β=0.2   B demo")
-    assert "+17.1 pp ±6.1" in terminal.text
+    assert "+17.1 pp (+10.9 to +23.5)" in terminal.text
     assert session.position == 33
     terminal.press("enter")
     assert terminal.lines[0].startswith(" prefscope  demo.parquet   170 pairs   β=0.2   B demo-early")
@@ -247,7 +248,7 @@ def test_a_filter_on_columns_missing_from_the_other_run_is_cleared_with_a_notice
 def test_a_knob_updates_the_runs_too(session: Session, show: Show) -> None:
     terminal = show(session)
     terminal.press("4", *["right_square_bracket"] * 3, "5")
-    assert "−0.302 ±0.055" in terminal.text
+    assert "−0.302 (−0.35" in terminal.text
 
 
 def test_marks_do_not_change_the_comparison(session: Session, show: Show) -> None:

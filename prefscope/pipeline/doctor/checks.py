@@ -8,16 +8,12 @@ from prefscope.errors import TemplateError, VocabularyError
 from prefscope.ledger.left_out import describe_left_out
 from prefscope.ledger.source_pairs import source_pairs
 from prefscope.pipeline.doctor.verdict import Evidence, Judgement, State, doctor_check
+from prefscope.preference.diagnostics.reference import MUCH_NATS, SFT_NATS
 from prefscope.scoring.profiles import TRL
 from prefscope.statistics import upper_tail
 
 MOST = 0.5
 """A flag on at least this share of the pairs points to the set-up rather than to single rows."""
-SFT_NATS = 0.5
-"""DPO moves a response by less than this per token: by 0.02 to 0.15 nats on the bundled models, more often down than
-up. Supervised fine-tuning, which separates a base model from the right reference, raises the chosen responses by
-more."""
-MUCH_NATS = 0.2
 COARSE = 0.1
 """Warn if rounding changes margins by more than this share of the median margin."""
 SATURATED_LOSS = 1e-3

@@ -15,10 +15,12 @@ from prefscope.preference.diagnostics.concentration import CONCENTRATION, concen
 from prefscope.preference.diagnostics.correlation import rank_correlation
 from prefscope.preference.diagnostics.diagnostic import Conclusion, Diagnostic, Figures, Values
 from prefscope.preference.diagnostics.displacement import DISPLACEMENT, displacement, quadrants
-from prefscope.preference.diagnostics.flips import FLIPS, fit_noise, flip_posteriors, flips, suspicion
+from prefscope.preference.diagnostics.flips import FLIPS, Flips, flips
 from prefscope.preference.diagnostics.gradient import GRADIENT_WEIGHTS, gradient_weights
+from prefscope.preference.diagnostics.label_noise import NoiseFit, fit_noise, flip_posteriors, suspicion
 from prefscope.preference.diagnostics.length import LENGTH_BIAS, LengthBias, length_bias, residual_margins
 from prefscope.preference.diagnostics.ranking import RANKING, ranking
+from prefscope.preference.diagnostics.reference import REFERENCE, reference
 from prefscope.preference.diagnostics.subsets import Subset, quantile_edges, subsets
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "Conclusion",
     "Diagnostic",
     "Figures",
+    "Flips",
     "LengthBias",
+    "NoiseFit",
     "Subset",
     "Values",
     "best_beta",
@@ -42,6 +46,7 @@ __all__ = [
     "quantile_edges",
     "rank_correlation",
     "ranking",
+    "reference",
     "residual_margins",
     "subsets",
     "suspicion",
@@ -49,6 +54,18 @@ __all__ = [
 ]
 
 DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
-    {one.name: one for one in (DISPLACEMENT, LENGTH_BIAS, RANKING, CALIBRATION, FLIPS, GRADIENT_WEIGHTS, CONCENTRATION)}
+    {
+        one.name: one
+        for one in (
+            REFERENCE,
+            DISPLACEMENT,
+            LENGTH_BIAS,
+            RANKING,
+            CALIBRATION,
+            FLIPS,
+            GRADIENT_WEIGHTS,
+            CONCENTRATION,
+        )
+    }
 )
 """All diagnostics by name."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from prefscope.preference.arrays import sigmoid
-from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
+from prefscope.preference.diagnostics.diagnostic import CHANCE, NOTHING, Conclusion, Diagnostic, Values
 from prefscope.statistics import wilson_interval
 
 BINS = 10
 CLEAR = 0.05
 """Calibration error from which a warning is shown."""
 STEPS = 200
+DRAWS = 2000
+"""Simulations of calibrated margins."""
 LARGEST = 1e12
 """Limit of beta times the mean |h|; a best fit beyond it counts as infinite."""
 
@@ -49,6 +52,8 @@ class Calibration:
     """β of the margins."""
     error: float
     """ECE = Σ_b (n_b/N)·|accuracy_b − confidence_b| over the bins; nan if all pairs are ties."""
+    chance: float
+    """ECE that calibrated margins with these confidences exceed in 2.5% of the cases, by 2,000 simulations."""
     confidence: float
     """Mean σ(|m|), without ties."""
     accuracy: float
@@ -68,6 +73,10 @@ class Calibration:
         detail = f"confidence {self.confidence:.0%}, accuracy {self.accuracy:.0%}"
         if self.error < CLEAR:
             return Conclusion(figure, f"Margins are well calibrated ({detail})")
+        if self.error <= self.chance:
+            return Conclusion(
+                figure, f"No more than calibrated margins give by chance, up to {self.chance:.2f} ({detail})"
+            )
         return Conclusion(figure, f"{self._direction()} ({detail})", warns=True)
 
     def _direction(self) -> str:
@@ -156,6 +165,7 @@ def calibration(margins: Values, beta: float = 0.1) -> Calibration:
         ties=margins.size - m.size,
         beta=beta,
         error=sum(one.pairs * abs(one.accuracy - one.confidence) for one in bins) / m.size if m.size else math.nan,
+        chance=_chance(bins),
         confidence=float(confidences.mean()) if m.size else math.nan,
         accuracy=float(hits.mean()) if m.size else math.nan,
         best_beta=best_beta(margins / beta),
@@ -163,11 +173,32 @@ def calibration(margins: Values, beta: float = 0.1) -> Calibration:
     )
 
 
+def _chance(bins: Sequence[ReliabilityBin]) -> float:
+    """Return the 97.5th percentile of the ECE if every pair is right with its confidence; nan without pairs.
+
+    References:
+        Bröcker and Smith 2007, "Increasing the reliability of reliability diagrams", Weather and Forecasting 22.
+    """
+    if not bins:
+        return math.nan
+    sizes, confidences = np.array([one.pairs for one in bins]), np.array([one.confidence for one in bins])
+    right = np.random.default_rng(0).binomial(sizes, confidences, (DRAWS, len(bins)))
+    errors = np.abs(right - sizes * confidences).sum(axis=1) / sizes.sum()
+    return float(np.quantile(errors, 1 - CHANCE))
+
+
 CALIBRATION = Diagnostic(
     name="calibration",
     title="Calibration",
     formula="confidence σ(|m|), hit 1[m > 0]; ECE over ten bins; best beta = argmin mean −log σ(β·h)",
     source="derived: the probability of the Bradley-Terry model that DPO fits",
-    rule=f"a warning if ECE ≥ {CLEAR:g}; ties predict nothing and are excluded",
+    rule=(
+        f"a warning if ECE ≥ {CLEAR:g} and beyond the 97.5th percentile of calibrated margins (Bröcker, Smith 2007); "
+        "ties predict nothing and are excluded"
+    ),
+    basis=(
+        '0.05 is a convention; Bröcker and Smith 2007, Weather and Forecasting 22, for chance; simulations "small '
+        'margins" and "large margins"'
+    ),
     measure=calibration,
 )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
+from prefscope.preference.diagnostics.diagnostic import CHANCE, NOTHING, Conclusion, Diagnostic, Values
 from prefscope.preference.explanation import shared_length
+from prefscope.statistics import mean_interval, upper_tail
 
 TOP = 5
 """Number of tokens with the largest |Δ| that are considered together."""
@@ -49,8 +50,16 @@ class Concentration:
     """Mean share of Σ|Δ| before the responses diverge."""
     parting: float
     """Share of the mean margin from the first tokens that differ; nan if the mean margin is 0."""
+    parting_low: float
+    parting_high: float
+    """Its 95% interval; nan unless the mean margin differs from 0 beyond chance."""
     ending: float
     """Share of the mean margin from the tokens that both responses end with."""
+    ending_low: float
+    ending_high: float
+    """Its 95% interval, as above."""
+    mostly_few: int
+    """Pairs with more than half of Σ|Δ| in five tokens."""
 
     def conclude(self) -> Conclusion:
         """Conclude whether a few tokens, or the beginnings or endings of responses, dominate the margin."""
@@ -58,13 +67,13 @@ class Concentration:
             return NOTHING
         figure = f"top {TOP} tokens carry {self.top:.0%}"
         ending, parting = (f"{share:.0%} of the mean margin" for share in (self.ending, self.parting))
-        if abs(self.ending) > WORTH_A_WORD:
+        if abs(self.ending) > WORTH_A_WORD and self.ending_low * self.ending_high > 0:
             return Conclusion(figure, f"Shared endings give {ending}: a habit, not content", warns=True)
-        if abs(self.parting) > MUCH:
+        if abs(self.parting) > MUCH and self.parting_low * self.parting_high > 0:
             return Conclusion(
                 figure, f"The first differing tokens give {parting}: the policy learns how to begin", warns=True
             )
-        if self.top > MUCH and self.tokens > 4 * TOP:
+        if self.tokens > 4 * TOP and upper_tail(self.mostly_few, self.pairs, 0.5) < CHANCE:
             sentence = f"{TOP} of {self.tokens:.0f} tokens carry most of the change: Pair shows which ones"
             return Conclusion(figure, sentence, warns=True)
         sentence = (
@@ -117,20 +126,41 @@ def token_shares(
 def concentration(shares: Sequence[TokenShares]) -> Concentration:
     """Summarise where the margins of several pairs come from."""
     if not shares:
-        return Concentration(0, *[math.nan] * 5)
-    gap = sum(one.gap for one in shares)
-
-    def of_margin(values: Sequence[float]) -> float:
-        return sum(values) / gap if gap else math.nan
-
+        nan = math.nan
+        return Concentration(0, nan, nan, nan, nan, nan, nan, nan, nan, nan, 0)
+    gaps = np.array([one.gap for one in shares])
+    parting = _ratio(np.array([one.parting for one in shares]), gaps)
+    ending = _ratio(np.array([one.ending for one in shares]), gaps)
     return Concentration(
         pairs=len(shares),
         tokens=float(np.median([one.tokens for one in shares])),
         top=float(np.median([one.top for one in shares])),
         before=float(np.mean([one.before for one in shares])),
-        parting=of_margin([one.parting for one in shares]),
-        ending=of_margin([one.ending for one in shares]),
+        parting=parting[0],
+        parting_low=parting[1],
+        parting_high=parting[2],
+        ending=ending[0],
+        ending_low=ending[1],
+        ending_high=ending[2],
+        mostly_few=sum(one.top > MUCH for one in shares),
     )
+
+
+def _ratio(parts: Values, wholes: Values) -> tuple[float, float, float]:
+    """Return the ratio of two means over pairs, with its 95% interval; nan where it is undefined.
+
+    The interval is that of Student's t for the mean of parts − ratio·wholes, over the mean whole (delta method). There
+    is none if the mean whole is 0 within its own interval: then any ratio is possible.
+    """
+    whole, low, high = mean_interval(wholes)
+    if not whole:
+        return math.nan, math.nan, math.nan
+    ratio = float(parts.mean()) / whole
+    if not low * high > 0:
+        return ratio, math.nan, math.nan
+    _, below, above = mean_interval(parts - ratio * wholes)
+    half = (above - below) / 2 / abs(whole)
+    return ratio, ratio - half, ratio + half
 
 
 CONCENTRATION = Diagnostic(
@@ -140,7 +170,12 @@ CONCENTRATION = Diagnostic(
     source="token rewards: Rafailov et al. 2024, arXiv 2404.12358; the shares are derived",
     rule=(
         f"a warning above {WORTH_A_WORD:.0%} of the mean margin from shared endings, above {MUCH:.0%} from the first "
-        f"tokens that differ, or above {MUCH:.0%} of the median pair's Σ|Δ| in {TOP} tokens"
+        "tokens that differ, if the 95% interval excludes 0 (delta method); or if beyond chance (sign test) most pairs "
+        f"have more than {MUCH:.0%} of Σ|Δ| in {TOP} tokens"
+    ),
+    basis=(
+        'conventions: half, and a quarter for endings, which have no content; simulations "first tokens", "shared '
+        'ending" and "few tokens"'
     ),
     measure=concentration,
 )

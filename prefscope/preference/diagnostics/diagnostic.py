@@ -26,6 +26,9 @@ class Conclusion:
     """Whether it is a warning, by the rule of the diagnostic."""
 
 
+CHANCE = 0.025
+"""A rule about a share warns only if a share of no effect gives such a count in fewer cases than this: the exact
+one-sided test that belongs to a 95% interval."""
 NOTHING = Conclusion("–", "Not enough data")
 
 
@@ -47,6 +50,8 @@ class Diagnostic:
     """The paper, or `derived` if the formula is prefscope's own."""
     rule: str
     """The thresholds of the conclusion."""
+    basis: str
+    """Where the thresholds come from, and the simulations (tests/benchmarks/power.py) that test them."""
     measure: Callable[..., Figures]
     """Function of an array per name in `inputs`, and of parameters by keyword."""
     dispute: str = ""

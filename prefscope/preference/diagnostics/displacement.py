@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
+from prefscope.preference.diagnostics.diagnostic import CHANCE, NOTHING, Conclusion, Diagnostic, Values
+from prefscope.statistics import upper_tail, wilson_interval
 
 WORTH_A_WARNING = 0.25
+"""If both log-ratios are drawn from one symmetric distribution, the share is ⅛ if they are independent, and nears ¼
+the more they correlate."""
 WORTH_A_WORD = 0.1
 MOST = 0.5
 QUADRANTS = ("up_down", "up_up", "down_down", "down_up", "still")
@@ -40,9 +43,11 @@ class Displacement:
         if not self.pairs:
             return NOTHING
         share, falls = self.won_by_lowering_both / self.pairs, (self.down_down + self.down_up) / self.pairs
-        figure = f"{share:.1%} won by lowering both"
+        low, high = wilson_interval(self.won_by_lowering_both, self.pairs)
+        figure = f"{share:.1%} ({100 * low:.0f}–{100 * high:.0f}) by lowering both"
         rises = self.up_down + self.up_up
-        if share > WORTH_A_WARNING:
+        warns = upper_tail(self.won_by_lowering_both, self.pairs, WORTH_A_WARNING) < CHANCE
+        if warns:
             sentence = f"{falls:.0%} of chosen responses became less likely; DPOP or an SFT term counteracts this"
         elif share > WORTH_A_WORD:
             sentence = "Some pairs are won although chosen became less likely: look at them before training further"
@@ -52,7 +57,7 @@ class Displacement:
             sentence = f"{falls:.0%} of chosen responses became less likely, but hardly any pair is won that way"
         else:
             sentence = f"{rises / self.pairs:.0%} of chosen responses became more likely: little displacement"
-        return Conclusion(figure, sentence, warns=share > WORTH_A_WARNING)
+        return Conclusion(figure, sentence, warns=warns)
 
 
 def quadrants(chosen_logratios: Values, rejected_logratios: Values) -> NDArray[np.str_]:
@@ -109,6 +114,10 @@ DISPLACEMENT = Diagnostic(
     title="Displacement",
     formula="sign(a) × sign(c); won by lowering both: a > c and a < 0",
     source="Razin et al. 2024, arXiv 2410.08847; Pal et al. 2024, arXiv 2402.13228",
-    rule=f"a warning above {WORTH_A_WARNING:.0%} of pairs won by lowering both, a note above {WORTH_A_WORD:.0%}",
+    rule=(
+        f"a warning if, beyond chance (exact binomial test), above {WORTH_A_WARNING:.0%} of pairs are won by lowering "
+        f"both, the share of a policy that moves both responses at random and alike; a note above {WORTH_A_WORD:.0%}"
+    ),
+    basis='derived: ¼ is the largest share of symmetric moves; simulation "displacement"',
     measure=displacement,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefscope.preference.diagnostics.diagnostic import NOTHING, Conclusion, Diagnostic, Values
-from prefscope.statistics import wilson_interval
+from prefscope.statistics import correlation_bounds, wilson_interval
 
 BINS = 5
 CLEAR = 0.3
@@ -41,6 +41,9 @@ class LengthBias:
     """Slope in beta·nats per token; nan if all differences are the same."""
     correlation: float
     """Pearson's r of m and n_w − n_l; nan if one of the two is constant."""
+    correlation_low: float
+    correlation_high: float
+    """Its 95% interval by Fisher's transformation; nan for fewer than four pairs."""
     longer: float
     """Share of the pairs whose chosen response is longer, which is the accuracy of a rule by length alone."""
     accuracy: float
@@ -56,13 +59,16 @@ class LengthBias:
             return NOTHING
         if math.isnan(self.correlation):
             return Conclusion("no difference in length", "All lengths or all margins are the same")
-        figure = f"r {self.correlation:+.2f}, {100 * self.slope:+.3f} per 100 tokens"
+        bounds = f" ({self.correlation_low:+.2f} to {self.correlation_high:+.2f})"
+        figure = f"r {self.correlation:+.2f}{'' if math.isnan(self.correlation_low) else bounds}"
         at_par = f"at equal length, {self.residual_accuracy:.0%} right, not {self.accuracy:.0%}"
+        per_token = f"{100 * self.slope:+.3f} per 100 tokens, {self.correlation**2:.0%} of the variance"
         if abs(self.correlation) < CLEAR:
             return Conclusion(figure, f"Length explains {self.correlation**2:.0%} of the variance: {at_par}")
+        if not self.correlation_low * self.correlation_high > 0:
+            return Conclusion(figure, f"Too few pairs to see a length bias ({per_token}): chance gives as much")
         longer = "longer" if self.slope > 0 else "shorter"
-        sentence = f"The {longer} response is rewarded ({self.correlation**2:.0%} of the variance): {at_par}"
-        return Conclusion(figure, sentence, warns=True)
+        return Conclusion(figure, f"The {longer} response is rewarded ({per_token}): {at_par}", warns=True)
 
 
 def length_slope(margins: Values, chosen_num_tokens: Values, rejected_num_tokens: Values) -> tuple[float, float]:
@@ -111,10 +117,14 @@ def length_bias(margins: Values, chosen_num_tokens: Values, rejected_num_tokens:
     m, chosen, rejected = margins[known], chosen_num_tokens[known], rejected_num_tokens[known]
     longer = chosen - rejected
     slope, _ = length_slope(m, chosen, rejected)
+    correlation = _correlation(m, longer)
+    low, high = correlation_bounds(correlation, m.size)
     return LengthBias(
         pairs=m.size,
         slope=slope,
-        correlation=_correlation(m, longer),
+        correlation=correlation,
+        correlation_low=low,
+        correlation_high=high,
         longer=_share(longer > 0),
         accuracy=_share(m > 0),
         residual_accuracy=_share(residual_margins(m, chosen, rejected) > 0),
@@ -158,6 +168,7 @@ LENGTH_BIAS = Diagnostic(
     title="Length bias",
     formula="m = slope·(n_w − n_l) + intercept by least squares; residual margin m − slope·(n_w − n_l)",
     source="Park et al. 2024 (R-DPO), arXiv 2403.19159; LD-DPO, arXiv 2409.06411",
-    rule=f"a warning if |r| ≥ {CLEAR:g}",
+    rule=f"a warning if |r| ≥ {CLEAR:g} and its 95% interval (Fisher 1915) excludes 0",
+    basis='|r| = 0.3 is a tenth of the variance; Fisher 1915 for the interval; simulation "length bias"',
     measure=length_bias,
 )

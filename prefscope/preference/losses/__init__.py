@@ -28,6 +28,7 @@ from prefscope.preference.losses.population import (
     cpo_loss,
     kto_loss,
     orpo_loss,
+    rpo_loss,
     sft_loss,
 )
 from prefscope.preference.losses.reference_free import alphapo_loss, simpo_loss, slic_loss
@@ -60,6 +61,7 @@ __all__ = [
     "orpo_loss",
     "rdpo_loss",
     "robust_loss",
+    "rpo_loss",
     "sft_loss",
     "sigmoid_norm_loss",
     "simpo_loss",

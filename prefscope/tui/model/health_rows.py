@@ -15,6 +15,7 @@ from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import DIAGNOSTICS
 from prefscope.report.diagnosis import MOST_READ, Finding, finding_of
 from prefscope.report.diagnosis_sections import STANDS_OUT, signed
+from prefscope.report.split_noise import OUT_OF_REACH, noise_by_split
 from prefscope.report.subsets import Group, Grouping
 from prefscope.report.visible import visible
 from prefscope.tui.model.numbers import minus
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from prefscope.data.checks import LintFinding, LintReport
 
 CLEAN, WARNING, SEVERE = "✓", "⚠", "✗"
+NOISE = "flips"
+"""The diagnostic that is also given by split."""
 TOKENS = "concentration"
 """The diagnostic that needs the tokens of pairs."""
 LINT = "lint"
@@ -53,6 +56,7 @@ def finding_row(view: View, finding: Finding, rest: View | None = None) -> Healt
         other = None if rest is None else finding_of(rest, diagnostic)
         lines += [] if other is None else [f"The other pairs: {other.conclusion.figure}."]
         lines.append(f"{conclusion.sentence}.")
+        lines += _split_lines(view) if diagnostic.name == NOISE else []
         if finding.expression:
             count = int(np.count_nonzero(view.filter(finding.expression)))
             listed = "the pair" if count == 1 else f"the {count:,} pairs"
@@ -64,6 +68,16 @@ def finding_row(view: View, finding: Finding, rest: View | None = None) -> Healt
     glyph = WARNING if conclusion.warns else CLEAN
     figure, meaning = minus(conclusion.figure), conclusion.sentence
     return HealthRow(diagnostic.name, glyph, diagnostic.title, figure, meaning, finding.expression, detail)
+
+
+def _split_lines(view: View) -> Iterator[str]:
+    """Yield the label noise of each split, and what cannot be found in a split that the policy was trained on."""
+    splits = noise_by_split(view)
+    if splits:
+        noises = (f"{visible(one.split)} {minus(one.figures.conclude().figure)}" for one in splits)
+        yield f"By split: {'; '.join(noises)}."
+    if any(one.is_trained for one in splits):
+        yield f"{OUT_OF_REACH}."
 
 
 def unread_row(view: View) -> HealthRow:

@@ -33,7 +33,8 @@ ALONE = """Only one ledger is open. Open several ledgers of the same pairs to co
 LEAST_P = 0.0001
 FIRST_LOSS = 2
 """Its row in the table of differences."""
-CHANGE = 19
+TITLE = "B − A (95%, McNemar's p)"
+CHANGE = 35
 """Cells of a difference beside that of the rest."""
 
 
@@ -150,27 +151,24 @@ class RunsPane(Pane):
 def differences(comparison: Comparison, rest: Comparison | None, *, tall: bool, wide: bool) -> Iterator[str]:
     """Yield the lines of a table of both runs' means and their differences, in the scope and in the rest.
 
-    Losses but the first need a tall screen; McNemar's p beside the rest needs a wide one.
+    Losses but the first need a tall screen; beside the rest, the means need a wide one.
     """
-    rows = _rows(comparison)
-    has_rest = rest is not None and rest.pairs > 0
-    others = [change for *_, change in _rows(rest)] if rest is not None and has_rest else [""] * len(rows)
-    p_value = f"< {LEAST_P}" if comparison.p_value < LEAST_P else f"= {comparison.p_value:.2g}"
-    title = "B − A, 95% interval" if has_rest else "B − A, paired 95% interval"
-    yield _row(f"{comparison.pairs:,} pairs", "A", "B", title, "rest: B − A" if has_rest else "")
-    for number, (row, other) in enumerate(zip(rows, others, strict=True)):
+    rows, others = _rows(comparison), [] if rest is None or not rest.pairs else _rows(rest)
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", TITLE, f"rest: {TITLE}" if others else "", wide=wide)
+    for number, row in enumerate(rows):
         is_later_loss = FIRST_LOSS < number < len(rows) - 1
         if tall or not is_later_loss:
-            yield _row(*row, other, f"McNemar p {p_value}" if number == 0 and (wide or not has_rest) else "")
+            yield _row(*row, others[number][-1] if others else "", wide=wide)
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     """Return name, both means and their difference for accuracy, margin, losses and length bias."""
     titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
     found, (a, b) = comparison.accuracy, comparison.length_bias
-    change = f"{signed(100 * found.difference, 1)} pp{_half(100 * found.half, 1)}"
+    change = f"{signed(100 * found.difference, 1)} pp{_bounds(100 * found.low, 100 * found.high, 1)}"
+    p_value = f"p<{LEAST_P}" if comparison.p_value < LEAST_P else f"p={comparison.p_value:.2g}"
     return [
-        (titles[0], f"{found.a:.1%}", f"{found.b:.1%}", change),
+        (titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{change}, {p_value}"),
         (titles[1], *_numbers(comparison.margin, 3)),
         *((f"{name} loss", *_numbers(loss, 4)) for name, loss in comparison.losses.items()),
         ("length bias ρ", signed(a), signed(b), signed(b - a)),
@@ -179,13 +177,13 @@ def _rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
 
 def _numbers(found: Paired, digits: int) -> tuple[str, str, str]:
     a, b = (minus(f"{mean:,.{digits}f}") for mean in (found.a, found.b))
-    return a, b, f"{signed(found.difference, digits)}{_half(found.half, digits)}"
+    return a, b, f"{signed(found.difference, digits)}{_bounds(found.low, found.high, digits)}"
 
 
-def _half(half: float, digits: int) -> str:
-    return f" ±{half:.{digits}f}" if math.isfinite(half) else ""
+def _bounds(low: float, high: float, digits: int) -> str:
+    return f" ({signed(low, digits)} to {signed(high, digits)})" if math.isfinite(low) else ""
 
 
-def _row(name: str, a: str, b: str, difference: str, rest: str = "", after: str = "") -> str:
-    changes = [f"{difference:<{CHANGE}}" if rest else difference, rest, after]
-    return f"{name:<15}{a:>11}{b:>11}   {'   '.join(filter(None, changes))}"
+def _row(name: str, a: str, b: str, difference: str, rest: str, *, wide: bool) -> str:
+    means = f"{a:>11}{b:>11}   " if wide or not rest else ""
+    return f"{name:<15}{means}{difference:<{CHANGE if rest else 0}}{rest}"

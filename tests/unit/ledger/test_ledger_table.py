@@ -177,7 +177,7 @@ def test_the_data_frame_has_the_pairs_of_every_row_group_in_order(three: Ledger)
     assert frame["margins"].tolist() == pytest.approx([0.4, 0.6, 0.0])
 
 
-@pytest.mark.parametrize("name", ["aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"])
+@pytest.mark.parametrize("name", ["aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo", "rpo"])
 def test_a_loss_over_all_pairs_covers_the_whole_ledger_whatever_is_selected(three: Ledger, name: str) -> None:
     preferences = PreferenceSettings(losses=choices(name), weights=True)
     whole, picked = three.derived(preferences), three.only(np.array([False, True, True])).derived(preferences)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -13,28 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prefscope.ledger.table import load_ledger
-from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import (
     DIAGNOSTICS,
     best_beta,
     calibration,
     concentration,
     displacement,
-    fit_noise,
-    flip_posteriors,
-    flips,
     gradient_weights,
     length_bias,
     quadrants,
     quantile_edges,
     ranking,
+    reference,
     residual_margins,
     subsets,
-    suspicion,
     token_shares,
 )
-from prefscope.settings import PreferenceSettings
+from prefscope.preference.diagnostics.concentration import TokenShares
+from prefscope.preference.diagnostics.ranking import Ranking
 from prefscope.statistics import mean_interval
 
 A, B = (-50.0, -60.0, -52.0, -58.0), (-50.0, -80.0, -46.0, -70.0)  # MATHS 2.8: p_w, p_l, q_w, q_l
@@ -51,7 +46,7 @@ def sigma(x: float) -> float:
 
 @pytest.mark.parametrize("diagnostic", DIAGNOSTICS.values(), ids=lambda one: one.name)
 def test_every_diagnostic_has_title_formula_source_and_rule(diagnostic: object) -> None:
-    assert [name for name in ("title", "formula", "source", "rule") if not getattr(diagnostic, name)] == []
+    assert [name for name in ("title", "formula", "source", "rule", "basis") if not getattr(diagnostic, name)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in DIAGNOSTICS if name != "concentration"])
@@ -76,9 +71,13 @@ def test_displacement_counts_quadrants_and_pairs_won_by_lowering_both() -> None:
     assert (found.pairs, found.won_by_lowering_both) == (5, 1)
 
 
-def test_displacement_warns_above_a_quarter_of_the_pairs() -> None:
-    assert not displacement(values(-1, 1, 1, 1), values(-2, 0, 0, 0)).conclude().warns
-    assert displacement(values(-1, -1, 1, 1), values(-2, -2, 0, 0)).conclude().warns
+@pytest.mark.parametrize(("lowered", "warns"), [(3, False), (4, False), (9, False), (10, True)])
+def test_displacement_warns_if_more_than_a_quarter_of_the_pairs_are_lowered_beyond_chance(
+    lowered: int, *, warns: bool
+) -> None:
+    """Of 20 pairs, 10 or more are lowered by chance in 1.4% of the cases, 9 or more in 4.1%."""
+    a, c = np.repeat([-1.0, 1.0], [lowered, 20 - lowered]), np.repeat([-2.0, 0.0], [lowered, 20 - lowered])
+    assert displacement(a, c).conclude().warns == warns
 
 
 def test_unchanged_policies_are_reported_as_such() -> None:
@@ -118,10 +117,43 @@ def test_without_a_difference_in_length_residual_margins_are_the_margins() -> No
 
 
 def test_length_bias_warns_from_a_correlation_of_three_tenths() -> None:
-    found = length_bias(values(1, 2, 3), values(1, 2, 3), values(0, 0, 0))
+    found = length_bias(values(1, 2, 3, 4, 5), values(1, 2, 3, 5, 4), values(0, 0, 0, 0, 0))
+    assert (found.correlation_low, found.correlation_high) == pytest.approx((0.0861, 0.9934), abs=1e-4)
     assert found.conclude().warns
     assert "longer" in found.conclude().sentence
     assert not replace(found, correlation=0.29).conclude().warns
+    assert not replace(found, correlation_low=-0.01).conclude().warns
+
+
+# Reference
+
+
+@pytest.mark.parametrize(("wrong", "warns"), [(5, False), (15, False), (16, True)])
+def test_a_policy_that_prefers_the_rejected_responses_looks_exchanged(wrong: int, *, warns: bool) -> None:
+    """Of 21 pairs, 16 or more are wrong by chance in 1.3% of the cases, 15 or more in 3.9%."""
+    a = np.repeat([-1.0, 1.0], [wrong, 21 - wrong])
+    found = reference(a, np.zeros(21), np.full(21, 100.0)).conclude()
+    assert found.warns == warns
+    assert ("exchanged" in found.sentence) == warns
+
+
+def test_ties_do_not_look_exchanged() -> None:
+    assert not reference(np.zeros(50), np.zeros(50), np.full(50, 10.0)).conclude().warns
+
+
+def test_chosen_responses_that_gain_as_much_as_by_fine_tuning_question_the_reference() -> None:
+    gains = values(*[30.0] * 8, *[10.0] * 2)  # of 100 tokens
+    found = reference(gains, gains - 1, np.full(10, 100.0))
+    assert (found.shift, found.shifted, found.counted) == (0.3, 8, 10)
+    assert not found.conclude().warns  # 8 of 10 by chance in 5.5% of the cases
+    found = reference(np.full(10, 30.0), np.full(10, 29.0), values(math.nan, *[100.0] * 9))
+    assert (found.shifted, found.counted) == (9, 9)
+    assert "supervised fine-tuning" in found.conclude().sentence
+
+
+def test_a_policy_that_is_known_to_be_the_base_of_the_reference_is_exchanged_whatever_its_accuracy() -> None:
+    found = reference(values(1, 1), values(0, 0), values(9, 9), is_exchanged=True).conclude()
+    assert (found.warns, "base of the reference" in found.sentence) == (True, True)
 
 
 # Ranking
@@ -142,9 +174,11 @@ def test_a_tie_is_not_ranked_right() -> None:
 
 
 def test_ranking_warns_if_the_policy_is_far_behind_its_reward() -> None:
-    found = ranking(values(-9), values(-5), values(-12), values(-5), values(1), values(1))
-    assert (found.reward, found.policy) == (1.0, 0.0)
-    assert found.conclude().warns
+    def found_in(pairs: int) -> Ranking:
+        return ranking(*(np.full(pairs, number) for number in (-9.0, -5.0, -12.0, -5.0, 1.0, 1.0)))
+
+    assert (found_in(1).reward, found_in(1).policy) == (1.0, 0.0)
+    assert [found_in(pairs).conclude().warns for pairs in (1, 5, 6)] == [False, False, True]  # p 1, 0.06, 0.03
 
 
 # Calibration
@@ -190,130 +224,19 @@ def test_margins_that_match_their_accuracy_count_as_calibrated() -> None:
 
 
 def test_too_small_margins_suggest_a_larger_beta() -> None:
-    found = calibration(values(*[0.1] * 9, -0.1), beta=0.1)
+    found = calibration(values(*[0.1] * 19, -0.1), beta=0.1)
     assert found.conclude().warns
     assert "a larger beta" in found.conclude().sentence
 
 
 def test_too_large_margins_suggest_a_smaller_beta() -> None:
-    found = calibration(values(5, 5, 5, -5), beta=0.1)
+    found = calibration(values(5, 5, 5, -5, 5, -5), beta=0.1)
     assert "a smaller beta" in found.conclude().sentence
 
 
 def test_labels_that_every_margin_agrees_with_have_no_finite_best_beta() -> None:
     found = calibration(values(0.1, 0.2), beta=0.1)
     assert found.conclude().figure == "ECE 0.463, no finite best beta"
-
-
-# Flipped labels
-
-
-def test_the_flip_posterior_is_bayes_rule() -> None:
-    """ρ = 0.1·σ(−m)/(0.1·σ(−m) + 0.9·σ(m)) at m = −1."""
-    expected = 0.1 * sigma(1) / (0.1 * sigma(1) + 0.9 * sigma(-1))
-    assert flip_posteriors(values(-1.0), 0.1) == pytest.approx([expected])
-
-
-def test_the_flip_posterior_never_overflows() -> None:
-    assert flip_posteriors(values(-1e300, 1e300, -math.inf), 0.1).tolist() == [1.0, 0.0, 1.0]
-
-
-@given(MARGINS)
-def test_an_em_step_leaves_the_estimated_noise_unchanged(margins: NDArray[np.float64]) -> None:
-    fit = fit_noise(margins)
-    if 0 < fit.noise < 0.5:
-        posteriors = flip_posteriors(np.clip(margins * fit.scale, -700, 700), fit.noise)
-        assert float(posteriors.mean()) == pytest.approx(fit.noise, abs=1e-5)
-
-
-@given(MARGINS.map(lambda margins: margins.round(3)), st.sampled_from([1e-3, 0.1, 7.0, 1e4]))
-def test_the_size_of_the_margins_does_not_change_the_noise(margins: NDArray[np.float64], times: float) -> None:
-    one, other = fit_noise(margins), fit_noise(times * margins)
-    assert other.noise == pytest.approx(one.noise, abs=1e-6)
-    assert (other.low, other.high) == (one.low, one.high)
-    if np.abs(margins).max() > 0:
-        assert other.scale * times == pytest.approx(one.scale)
-
-
-def test_margins_that_agree_with_their_labels_have_no_noise() -> None:
-    assert fit_noise(values(1, 2, 3, -0.1)).noise == 0.0
-
-
-SURE = np.concatenate([np.linspace(5, 40, 90), np.linspace(-10, -35, 10)])
-"""Margins of 90 pairs that are surely right and 10 that are surely wrong."""
-
-
-def test_a_share_of_sure_mistakes_is_the_noise() -> None:
-    fit = fit_noise(SURE)
-    assert fit.noise == pytest.approx(0.1, abs=2e-3)
-    assert 0.03 < fit.low < 0.1 < fit.high < 0.2
-
-
-def test_margins_of_one_size_cannot_tell_noise_from_scale_and_the_interval_says_so() -> None:
-    found = flips(values(*[30.0] * 90, *[-30.0] * 10))
-    assert found.low == 0.0
-    assert not found.conclude().warns
-
-
-def simulated(draw: np.random.Generator, noise: float, scale: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return margins of 3,000 pairs whose labels follow Bradley and Terry, and which labels were flipped."""
-    gaps = draw.normal(0, 3, 3000)
-    gaps = np.where(draw.random(3000) < 1 / (1 + np.exp(-gaps)), gaps, -gaps)
-    flipped = draw.random(3000) < noise
-    return scale * np.where(flipped, -gaps, gaps), flipped
-
-
-@pytest.mark.parametrize("scale", [0.05, 0.5, 2.0, 10.0])
-@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05, 0.1, 0.2])
-def test_planted_flips_are_recovered_within_3_points_whatever_the_size_of_the_margins(
-    noise: float, scale: float
-) -> None:
-    for seed in range(3):
-        margins, flipped = simulated(np.random.default_rng(seed), noise, scale)
-        found = flips(margins)
-        assert abs(found.noise - flipped.mean()) <= 0.03
-        suspected = flip_posteriors(margins, found.assumed, found.scale) > 0.5
-        assert found.suspects == suspected.sum()
-        if noise >= 0.05:
-            assert flipped[suspected].mean() > 0.6
-            assert found.conclude().warns == (found.noise > 0.05)
-
-
-def test_without_flips_nothing_is_claimed() -> None:
-    warned = [flips(simulated(np.random.default_rng(seed), 0.0, 0.1)[0]).conclude().warns for seed in range(20)]
-    assert warned == [False] * 20
-
-
-def test_few_pairs_do_not_warn_where_no_flips_are_as_likely() -> None:
-    found = flips(values(0.3, 0.2, 0.4, -0.1, 0.1))
-    assert found.low == 0.0
-    assert not found.conclude().warns
-
-
-def test_the_demo_names_its_flipped_labels(samples: Path) -> None:
-    ledger = load_ledger(samples / "demo.parquet")
-    margins = View(ledger, PreferenceSettings()).column("margins")
-    suspected = set(ledger.stored["row"][suspicion(margins) > 0.5].tolist())
-    assert {115, 147} <= suspected
-    assert len(suspected) <= 12
-
-
-def test_pairs_more_likely_flipped_than_not_are_counted() -> None:
-    found = flips(SURE)
-    assert (found.pairs, found.suspects) == (100, 10)
-    assert found.threshold == pytest.approx(math.log(found.noise / (1 - found.noise)) / found.scale)
-    assert found.conclude().warns
-
-
-def test_without_noise_posteriors_still_assume_one_flip_in_a_hundred() -> None:
-    found = flips(values(1, 2))
-    assert (found.noise, found.assumed, found.suspects, found.conclude().warns) == (0.0, 0.01, 0, False)
-    assert "up to 50% flipped labels fit" in found.conclude().sentence
-
-
-def test_a_policy_that_equals_its_reference_says_nothing_about_labels() -> None:
-    found = flips(np.zeros(50))
-    assert (found.low, found.suspects, found.conclude().warns) == (0.0, 0, False)
 
 
 # Gradient weights
@@ -338,6 +261,14 @@ def test_a_gradient_from_few_or_no_pairs_causes_a_warning() -> None:
     assert gradient_weights(values(100, *[0.1] * 19)).conclude().warns
     assert gradient_weights(values(0, 0)).conclude().figure == "no gradient"
     assert not gradient_weights(values(1, 1, 1)).conclude().warns
+
+
+def test_a_gradient_that_is_next_to_nothing_beside_the_first_one_is_saturated() -> None:
+    found = gradient_weights(values(1e-4, 2e-4, 1e-4, 2e-4), 0.05)
+    assert found.relative == pytest.approx(0.003)
+    assert "saturated" in found.conclude().sentence
+    assert not gradient_weights(values(1e-4, 2e-4, 1e-4, 2e-3), 0.05).conclude().warns  # up to 4.1%
+    assert not gradient_weights(values(1e-4, 2e-4)).conclude().warns
 
 
 # Tokens
@@ -369,8 +300,17 @@ def test_margins_made_by_endings_cause_a_warning() -> None:
     assert ends is not None
     assert content is not None
     assert concentration([ends]).ending == pytest.approx(3 / 3.2)
-    assert concentration([ends]).conclude().warns
-    assert not concentration([content]).conclude().warns
+    assert not concentration([ends]).conclude().warns
+    assert concentration([ends] * 3).conclude().warns
+    assert not concentration([content] * 3).conclude().warns
+
+
+def test_a_share_of_a_mean_margin_near_zero_has_no_interval() -> None:
+    shares = [TokenShares(tokens=50, top=0.2, before=0.0, gap=gap, parting=0.0, ending=1.0) for gap in (3, -2.9, 0.1)]
+    found = concentration(shares)
+    assert found.ending == pytest.approx(15)
+    assert math.isnan(found.ending_low)
+    assert not found.conclude().warns
 
 
 # Subsets

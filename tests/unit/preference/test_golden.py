@@ -172,6 +172,14 @@ def test_orpo_compares_by_the_golden_log_odds(place: int, make: Callable[[float]
     assert argument_of(value - LIKELIHOOD) == pytest.approx(LOG_ODDS[place], abs=tolerance)
 
 
+def test_rpo_matches_a_batch_of_trl_0_28() -> None:
+    """Sums that TRL 0.28's `concatenated_forward` computed in float64, and the loss of `get_batch_loss_metrics`."""
+    policy = np.array([-10.484832188856384, -5.443152191462922]), np.array([-4.1849114036292, -7.481669043516933])
+    ref, tokens = (np.array([-6.0, -5.0]), np.array([-4.0, -9.0])), np.array([3, 2])
+    found = find_loss("rpo").compute(*policy, *ref, tokens, beta=0.3, alpha=0.7)
+    assert float(found.mean()) == pytest.approx(3.5115090866347183, rel=1e-12)
+
+
 def test_the_implicit_reward_is_beta_times_the_log_ratio() -> None:
     assert implicit_reward(-10.0, -12.0, beta=0.1) == 0.2
 

@@ -50,7 +50,7 @@ def test_a_loss_declares_what_beta_scales(name: str) -> None:
 
 def test_losses_that_depend_on_all_pairs_declare_it() -> None:
     coupled = {name for name, loss in LOSSES.items() if loss.population}
-    assert coupled == {"aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo"}
+    assert coupled == {"aot", "aot_unpaired", "kto", "bco", "sft", "cpo", "orpo", "rpo"}
 
 
 @every_loss
@@ -123,6 +123,15 @@ def test_a_loss_option_is_parsed(text: str, choice: LossChoice) -> None:
 def test_an_invalid_loss_option_is_reported(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
         parse_choice(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("tdpo2", "over the whole vocabulary at every token"), ("rpo_bwd_kl", "a reward model")]
+)
+def test_a_loss_that_no_ledger_can_give_is_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"Loss {name} cannot be computed from a ledger") as refused:
+        parse_choice(name)
+    assert reason in refused.value.hint
 
 
 def test_an_unknown_loss_is_reported_with_a_list_of_losses() -> None:

@@ -46,12 +46,18 @@ def test_margins_within_the_measured_noise_are_shown_with_the_accuracy(write_pai
 
 
 def test_a_loss_above_that_of_an_untrained_policy_warns(figures: Callable[..., dict[str, Card]]) -> None:
-    assert figures(LOSS)["dpo loss"].warns
-    assert not figures(WIN)["dpo loss"].warns
+    assert figures(LOSS, LOSS)["dpo loss"].warns
+    assert not figures(WIN, WIN)["dpo loss"].warns
+
+
+def test_what_a_single_pair_shows_is_no_reason_to_warn(figures: Callable[..., dict[str, Card]]) -> None:
+    assert [card.title for card in figures(LOSS).values() if card.warns] == []
+    assert [card.title for card in figures(LOSS, WIN).values() if card.warns] == []
 
 
 def test_margins_that_follow_the_length_warn(figures: Callable[..., dict[str, Card]]) -> None:
-    assert figures(LOSS, TIE, WIN)["length bias ρ"] == Card("length bias ρ", "+1.00", "longer wins", warns=True)
+    assert figures(LOSS, TIE, WIN)["length bias ρ"] == Card("length bias ρ", "+1.00", "rank correlation")
+    assert figures(LOSS, TIE, WIN, WIN)["length bias ρ"] == Card("length bias ρ", "+1.00", "longer wins", warns=True)
 
 
 def test_the_first_loss_is_the_requested_one(figures: Callable[..., dict[str, Card]]) -> None:

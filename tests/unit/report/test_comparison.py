@@ -13,8 +13,9 @@ import pytest
 
 from prefscope.ledger.pairing import PairedView, Pairing
 from prefscope.ledger.table import load_ledger
-from prefscope.report.comparison import QUADRANTS, Paired, cautions, compare, mcnemar, quadrant_filter
+from prefscope.report.comparison import QUADRANTS, Paired, cautions, compare, quadrant_filter
 from prefscope.settings import LossChoice, PreferenceSettings
+from prefscope.statistics import mcnemar
 
 A = [1.0, -1.0, 0.5, 0.0, -2.0, 1.0]
 B = [2.0, 1.0, -0.5, 0.0, 0.0, 1.0]
@@ -52,7 +53,8 @@ def see(write_pairs: Callable[..., Path]) -> See:
 def test_the_mean_of_the_differences_has_its_paired_bound() -> None:
     found = Paired.of(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 2.0, 5.0, 5.0]))
     assert (found.a, found.b, found.difference) == (2.5, 3.5, 1.0)  # of 1, 0, 2 and 1
-    assert found.half == pytest.approx(Z * math.sqrt(2 / 3) / 2)
+    half = Z * math.sqrt(2 / 3) / 2
+    assert (found.low, found.high) == pytest.approx((1.0 - half, 1.0 + half))
 
 
 def test_pairs_of_which_a_value_is_not_finite_are_left_out_of_both_means() -> None:
@@ -61,21 +63,32 @@ def test_pairs_of_which_a_value_is_not_finite_are_left_out_of_both_means() -> No
 
 
 def test_one_pair_has_no_bound_and_none_no_mean() -> None:
-    assert math.isnan(Paired.of(np.array([1.0]), np.array([2.0])).half)
+    assert math.isnan(Paired.of(np.array([1.0]), np.array([2.0])).low)
     assert math.isnan(Paired.of(np.array([]), np.array([])).difference)
 
 
 def test_accuracy_and_margin_are_compared_pair_by_pair(see: See) -> None:
     found = compare(see(A, B))
     assert (found.pairs, found.by_margin) == (6, True)
-    assert _numbers(found.accuracy) == pytest.approx((0.5, 0.5, 0.0, Z * math.sqrt(2 / 5 / 6)))
+    assert (found.accuracy.a, found.accuracy.b, found.accuracy.difference) == (0.5, 0.5, 0.0)
     differences = np.array([1.0, 2.0, -1.0, 0.0, 2.0, 0.0])
     half = Z * differences.std(ddof=1) / math.sqrt(6)
-    assert _numbers(found.margin) == pytest.approx((-0.5 / 6, 3.5 / 6, 4 / 6, half))
+    margin = found.margin
+    means = (margin.a, margin.b, margin.difference)
+    assert (*means, margin.high - margin.difference) == pytest.approx((-0.5 / 6, 3.5 / 6, 4 / 6, half))
 
 
-def _numbers(paired: Paired) -> tuple[float, ...]:
-    return paired.a, paired.b, paired.difference, paired.half
+def test_the_interval_of_a_difference_of_accuracies_is_that_of_newcombe() -> None:
+    """Newcombe 1998, table II: 36 pairs right in both, 12 and 2 in one of them; it is not symmetric."""
+    a, b = np.repeat([True, False, True], [36, 12, 2]), np.repeat([True, True, False], [36, 12, 2])
+    found = Paired.of_shares(a, b)
+    assert (found.difference, found.low, found.high) == pytest.approx((0.2, 0.0569, 0.3404), abs=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3, 30])
+def test_runs_that_never_differ_leave_room_for_a_difference(pairs: int) -> None:
+    found = Paired.of_shares(np.ones(pairs, dtype=np.bool_), np.ones(pairs, dtype=np.bool_))
+    assert -1 <= found.low < found.difference == 0 < found.high <= 1
 
 
 def test_losses_are_compared_as_the_knobs_have_them(see: See) -> None:

@@ -16,6 +16,7 @@ from prefscope.ledger.view import View
 from prefscope.preference.diagnostics import DIAGNOSTICS
 from prefscope.report.diagnosis import Diagnosis, diagnose
 from prefscope.report.examination import examine
+from prefscope.report.split_noise import noise_by_split
 from prefscope.report.subsets import Grouping, group_by, groupable
 from prefscope.report.suspects import suspects
 from prefscope.settings import LossChoice, PreferenceSettings
@@ -88,6 +89,33 @@ def test_json_has_only_finite_numbers(write_pairs: Write) -> None:
     found = examine(view_of(write_pairs([WIN, LOWERED]))).to_json()
     assert found["diagnosis"]["calibration"]["best_beta"] is None
     assert "no finite best beta" in found["diagnosis"]["calibration"]["figure"]
+
+
+def test_a_base_that_is_scored_against_its_adapter_is_found_by_the_manifest(write_pairs: Write) -> None:
+    def reference_of(policy: dict[str, Any], ref: dict[str, Any]) -> str:
+        path = write_pairs([WIN, WIN], manifest={"models": {"policy": policy, "ref": ref}})
+        (found,) = [one for one in diagnose(view_of(path)).findings if one.diagnostic.name == "reference"]
+        return found.conclusion.sentence
+
+    adapter, base = {"name": "dpo", "base": "smol"}, {"name": "smol", "base": None}
+    assert "base of the reference" in reference_of(base, adapter)
+    assert "base of the reference" not in reference_of(adapter, base)
+    assert "base of the reference" not in reference_of({"name": "dpo", "base": "smol"}, adapter)
+
+
+def test_a_selection_of_wrong_pairs_does_not_look_like_exchanged_models(demo: View) -> None:
+    scope = demo.only(demo.column("margins") < 0)
+    (found,) = [one for one in diagnose(scope, tokens=False).findings if one.diagnostic.name == "reference"]
+    assert (found.conclusion.figure, found.conclusion.warns) == ("0.0% (0–22) right", False)
+
+
+def test_a_loss_that_is_saturated_is_found_beside_its_first_gradient(write_pairs: Write) -> None:
+    far = [{"logps": (-50.0, -140.0 - more, -52.0, -58.0)} for more in range(5)]  # margins from 8.4 on
+    (found,) = [
+        one for one in diagnose(view_of(write_pairs(far))).findings if one.diagnostic.name == "gradient_weights"
+    ]
+    assert found.conclusion.warns
+    assert found.figures.relative == pytest.approx(3.72e-4, rel=0.01)  # type: ignore[attr-defined]
 
 
 # Columns
@@ -215,3 +243,49 @@ def test_an_identical_pair_contradicts_no_copy_of_its_own(write_pairs: Write) ->
     same = {"prompt": "p", "chosen": "x", "rejected": "x"}
     (found,) = suspects(view_of(write_pairs([LOSS | same, WIN | same])))
     assert (found.copies, found.contradictions) == ((1,), ())
+
+
+# Splits
+
+
+def test_the_label_noise_of_each_split_is_that_of_its_pairs_alone(demo: View) -> None:
+    held_out, train = noise_by_split(demo)
+    assert [(one.split, one.is_trained, one.figures.pairs) for one in (held_out, train)] == [
+        ("held_out", False, 44),
+        ("train", True, 126),
+    ]
+    assert train.figures == DIAGNOSTICS["flips"].measure(
+        *(demo.column(name)[demo.column("split") == "train"] for name in DIAGNOSTICS["flips"].inputs)
+    )
+
+
+def test_flips_of_a_training_split_are_said_to_be_out_of_reach(demo: View) -> None:
+    (table,) = examine(demo).split_tables()
+    assert table.note.startswith("Flipped labels that the policy was trained on are out of reach")
+    (held_out,) = examine(demo.only(demo.column("split") == "held_out")).split_tables()
+    assert held_out.note == ""
+
+
+def test_without_a_split_column_the_split_is_the_one_that_was_read(write_pairs: Write) -> None:
+    manifest = {"settings": {"data": {"split": "train_prefs"}}}
+    (found,) = noise_by_split(view_of(write_pairs([WIN, LOSS], manifest=manifest)))
+    assert (found.split, found.is_trained, found.figures.pairs) == ("train_prefs", True, 2)
+    assert noise_by_split(view_of(write_pairs([WIN, LOSS]))) == ()
+
+
+def test_the_suspects_of_a_scope_are_corrected_for_length_as_in_its_finding(write_pairs: Write) -> None:
+    draw = np.random.default_rng(0)
+    quality, longer = draw.normal(0, 3, 400), draw.normal(0, 60, 400).round()
+    right = draw.random(400) < 1 / (1 + np.exp(-quality))
+    sign = np.where(right ^ (np.arange(400) < 40), 1, -1)
+    rows = [
+        {"logps": (gap, 0.0, 0.0, 0.0), "chosen_num_tokens": 500 + extra, "rejected_num_tokens": 500}
+        for gap, extra in zip(
+            (sign * (quality + longer / 10)).tolist(), (sign * longer).astype(int).tolist(), strict=True
+        )
+    ]
+    scope = view_of(write_pairs([*rows, WIN])).only(np.arange(401) < 400)
+    (found,) = [one for one in diagnose(scope, tokens=False).findings if one.diagnostic.name == "flips"]
+    figures: Any = found.figures
+    assert "num_tokens" in found.expression
+    assert scope.filter(found.expression).sum() == figures.suspects > 0
