@@ -33,9 +33,8 @@ ALONE = """Only one ledger is open. Open several ledgers of the same pairs to co
 LEAST_P = 0.0001
 FIRST_LOSS = 2
 """Its row in the table of differences."""
-TITLE = "B − A (95%, McNemar's p)"
-CHANGE = 35
-"""Cells of a difference beside that of the rest."""
+CHANGE = (30, 39)
+"""Cells of a difference beside that of the rest, on narrow and wide screens."""
 
 
 class RunsPane(Pane):
@@ -154,11 +153,15 @@ def differences(comparison: Comparison, rest: Comparison | None, *, tall: bool, 
     Losses but the first need a tall screen; beside the rest, the means need a wide one.
     """
     rows, others = _rows(comparison), [] if rest is None or not rest.pairs else _rows(rest)
-    yield _row(f"{comparison.pairs:,} pairs", "A", "B", TITLE, f"rest: {TITLE}" if others else "", wide=wide)
-    for number, row in enumerate(rows):
+    p_value = f"p<{LEAST_P}" if comparison.p_value < LEAST_P else f"p={comparison.p_value:.2g}"
+    has_p = wide or not others
+    title = f"B − A (95%{', McNemar' * has_p})"
+    yield _row(f"{comparison.pairs:,} pairs", "A", "B", title, "rest: B − A (95%)" if others else "", wide=wide)
+    for number, (name, a, b, change) in enumerate(rows):
         is_later_loss = FIRST_LOSS < number < len(rows) - 1
         if tall or not is_later_loss:
-            yield _row(*row, others[number][-1] if others else "", wide=wide)
+            own = f"{change}, {p_value}" if has_p and number == 0 else change
+            yield _row(name, a, b, own, others[number][-1] if others else "", wide=wide)
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
@@ -166,9 +169,8 @@ def _rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     titles = ("accuracy", "margin") if comparison.by_margin else ("chosen ahead", "gap per token")
     found, (a, b) = comparison.accuracy, comparison.length_bias
     change = f"{signed(100 * found.difference, 1)} pp{_bounds(100 * found.low, 100 * found.high, 1)}"
-    p_value = f"p<{LEAST_P}" if comparison.p_value < LEAST_P else f"p={comparison.p_value:.2g}"
     return [
-        (titles[0], f"{found.a:.1%}", f"{found.b:.1%}", f"{change}, {p_value}"),
+        (titles[0], f"{found.a:.1%}", f"{found.b:.1%}", change),
         (titles[1], *_numbers(comparison.margin, 3)),
         *((f"{name} loss", *_numbers(loss, 4)) for name, loss in comparison.losses.items()),
         ("length bias ρ", signed(a), signed(b), signed(b - a)),
@@ -186,4 +188,4 @@ def _bounds(low: float, high: float, digits: int) -> str:
 
 def _row(name: str, a: str, b: str, difference: str, rest: str, *, wide: bool) -> str:
     means = f"{a:>11}{b:>11}   " if wide or not rest else ""
-    return f"{name:<15}{means}{difference:<{CHANGE if rest else 0}}{rest}"
+    return f"{name:<15}{means}{difference:<{CHANGE[wide] if rest else 0}}{rest}"
