@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from prefscope.errors import ModelError, UsageError
 from prefscope.events import Event, Noted
-from prefscope.integrations.lending import language_model, lent, reference_adapter
+from prefscope.integrations.lending import language_model, lent
 from prefscope.integrations.live_scoring import LiveModel, LivePairs, Logps
+from prefscope.integrations.ranks import gather
+from prefscope.integrations.references import Reference, reference_of_ledger, reference_of_training
 from prefscope.ledger.run_folder import RunFolder, Step
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline.reader import Vocabulary
@@ -119,13 +122,38 @@ class PreferenceCallback(TrainerCallback):
         model = language_model(others["model"])
         with lent(model):
             pairs = LivePairs.read(self._settings(state), _vocabulary(model, others["processing_class"]), _say(state))
-            for ledger in self.folder.ledgers()[:1]:
-                asked = requested(pairs.settings, pairs.data.content_hash, None)
-                refuse_differing(self.folder.path, differing(asked, recorded(load_ledger(ledger).manifest)))
+            self._refuse_others(pairs, state)
             beta = self.beta if self.beta is not None else float(getattr(args, "beta", 0.1))
-            self._work = _Work(trainer, pairs, Followed(PreferenceSettings(beta), self.by), model)
-            self._work.find_reference(self, state)
+            reference = self._reference(trainer, model, pairs, is_new=state.global_step == 0)
+        self._work = _Work(trainer, pairs, model, reference, Followed(PreferenceSettings(beta), self.by))
+        if state.is_world_process_zero:
+            _write(f"following {pairs.data.pairs:,} pairs; reference: {reference.name}")
+            for step, path in self.folder.scored().items():
+                self._work.figures.add(load_ledger(path), step)
         self.seconds += time.monotonic() - started
+
+    def _refuse_others(self, pairs: LivePairs, state: TrainerState) -> None:
+        """Refuse a run folder of other pairs or of another training.
+
+        Raises:
+            UsageError: It is one.
+        """
+        ledgers = self.folder.ledgers()
+        for ledger in ledgers[:1]:
+            asked = requested(pairs.settings, pairs.data.content_hash, None)
+            refuse_differing(self.folder.path, differing(asked, recorded(load_ledger(ledger).manifest)))
+        if ledgers and state.global_step == 0:
+            raise UsageError(
+                "This run folder has the checkpoints of another training",
+                where=str(self.folder.path),
+                hint="Choose another folder for the PreferenceCallback, or delete this one.",
+            )
+
+    def _reference(self, trainer: Any, model: LanguageModel, pairs: LivePairs, *, is_new: bool) -> Reference:
+        if self._given_ledger is not None:
+            return reference_of_ledger(pairs, Path(self._given_ledger))
+        ref_model = self._given_model if self._given_model is not None else getattr(trainer, "ref_model", None)
+        return reference_of_training(pairs, model, ref_model, self.folder.ledgers(), is_new=is_new)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Score the model at every step that is a multiple of `every`."""
@@ -155,6 +183,7 @@ class PreferenceCallback(TrainerCallback):
                 make_folder(self.folder.path)
                 with open_file(path) as stream:
                     stream.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in self._rows)
+            gather(lambda *_: {})  # the other ranks wait for it
             source = str(path)
         data = DataSettings(source, sample=self._data.sample, seed=self._data.seed)
         return ScoreSettings(data, ModelSettings("live"), self._tokenization, self._compute)
@@ -184,76 +213,23 @@ class PreferenceCallback(TrainerCallback):
         described = LiveModel.of("", work.model, work.pairs.verdict(work.model))
         name = str(getattr(work.model.module.config, "_name_or_path", "") or type(work.model.module).__name__)
         models = {"policy": described.renamed(f"{name} at step {state.global_step}")}
-        models["ref"] = described.renamed(work.name_of_reference)
-        work.pairs.write(path, policy, work.reference, models)
+        models["ref"] = described.renamed(work.reference.name)
+        work.pairs.write(path, policy, work.reference.logps, models)
         self.folder.record(Step(state.global_step, "", path.name, epoch=state.epoch))
         work.figures.add(load_ledger(path), state.global_step)
 
-    @property
-    def reference_given(self) -> tuple[Any, Logps | None]:
-        """The reference that was given: a model or the log-probs of a ledger; None for either that was not."""
-        if self._given_ledger is None or self._work is None:
-            return self._given_model, None
-        ledger = load_ledger(Path(self._given_ledger))
-        found = self._work.pairs.known_reference(ledger)
-        if found is None:
-            raise UsageError(
-                "This ledger does not have the reference's token log-probs of all pairs",
-                where=str(ledger.path),
-                hint="Score the same pairs with `prefscope score`, without --no-tokens.",
-            )
-        return None, found
 
-
+@dataclass(slots=True)
 class _Work:
     """What belongs to one training."""
 
-    def __init__(self, trainer: Any, pairs: LivePairs, figures: Followed, model: LanguageModel) -> None:
-        self.trainer = trainer
-        self.pairs = pairs
-        self.figures = figures
-        self.model = model
-        self.last: int | None = None
-        """The step that was scored last."""
-        self.reference: Logps = {}
-        self.name_of_reference = ""
-
-    def find_reference(self, callback: PreferenceCallback, state: TrainerState) -> None:
-        """Score the reference, or take its log-probs from a ledger.
-
-        Raises:
-            UsageError: The training was resumed, and there is nothing to compute its reference from.
-        """
-        callback._work = self  # noqa: SLF001 (needed to read a ledger)
-        given, known = callback.reference_given
-        given = given if given is not None else getattr(self.trainer, "ref_model", None)
-        if known is not None:
-            self.reference, self.name_of_reference = known, "the reference of the given ledger"
-        elif given is not None:
-            model = language_model(given)
-            with lent(model):
-                self.reference, self.name_of_reference = self.pairs.score(model), "the trainer's ref_model"
-        elif self.model.peft is not None:
-            with reference_adapter(self.model):
-                self.reference, self.name_of_reference = self.pairs.score(self.model), "the model without its adapter"
-        elif state.global_step == 0:
-            self.reference, self.name_of_reference = self.pairs.score(self.model), "the model before its first step"
-        else:
-            self.reference, self.name_of_reference = self._earlier(callback.folder), "the model before its first step"
-        if state.is_world_process_zero:
-            _write(f"following {self.pairs.data.pairs:,} pairs; reference: {self.name_of_reference}")
-
-    def _earlier(self, folder: RunFolder) -> Logps:
-        """Return the reference's log-probs from the ledgers that the training wrote before it was interrupted."""
-        for path in folder.scored().values():
-            if (found := self.pairs.known_reference(load_ledger(path))) is not None:
-                return found
-        raise UsageError(
-            "The training was resumed, so the model is no longer its own reference, and no earlier ledger of these "
-            "pairs is in the run folder",
-            where=str(folder.path),
-            hint="Pass ref_model=… or ref_ledger=… to the PreferenceCallback.",
-        )
+    trainer: Any
+    pairs: LivePairs
+    model: LanguageModel
+    reference: Reference
+    figures: Followed
+    last: int | None = None
+    """The step that was scored last."""
 
     def log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, seconds: float) -> None:
         """Log the figures of the last step through the trainer, so that its reporters show them, and print them."""

@@ -191,6 +191,33 @@ def test_a_run_folder_of_other_pairs_is_refused(make: Make, callback: Preference
         other.train()
 
 
+def test_a_run_folder_of_another_training_is_refused(make: Make, callback: PreferenceCallback) -> None:
+    trainer = make(max_steps=2)
+    trainer.add_callback(callback)
+    trainer.train()
+    again = make(max_steps=2)
+    again.add_callback(callback)
+    with pytest.raises(UsageError, match="checkpoints of another training"):
+        again.train()
+
+
+def test_the_reference_of_a_ledger_is_taken_as_it_is(make: Make, callback: PreferenceCallback, samples: Path) -> None:
+    trainer = make(max_steps=2)
+    trainer.add_callback(callback)
+    trainer.train()
+    ledger, again = callback.folder.ledger_path(2), make(max_steps=2)
+    pairs = samples / "pairs.jsonl"
+    again.add_callback(PreferenceCallback(pairs, every=2, sample=SAMPLE, folder="again", ref_ledger=ledger))
+    again.train()
+    first, second = load_ledger(ledger), load_ledger(RunFolder(Path("again")).ledger_path(2))
+    assert worst(first, second) == 0.0
+    assert second.manifest["models"]["ref"]["name"] == f"that of {ledger}"
+    less = make(max_steps=2)
+    less.add_callback(PreferenceCallback(pairs, every=2, sample=SAMPLE + 1, folder="less", ref_ledger=ledger))
+    with pytest.raises(UsageError, match="does not have the reference's token log-probs of all pairs"):
+        less.train()
+
+
 def test_a_failure_is_told_and_the_training_goes_on(
     make: Make, callback: PreferenceCallback, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
