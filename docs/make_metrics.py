@@ -28,8 +28,10 @@ from prefscope.preference.diagnostics.diagnostic import Diagnostic
 from prefscope.preference.diagnostics.trajectories import COURSES, Trajectories
 from prefscope.preference.registry import ALIASES, UNAVAILABLE, Loss, Parameter, listed_losses
 from prefscope.preference.symbols import SYMBOLS
+from prefscope.report.alarms import RULES
 from prefscope.report.comparison import QUADRANTS, Paired
 from prefscope.report.summary import Summary
+from prefscope.report.training import StepFigures
 from prefscope.scoring.profiles import PROFILES
 
 PAGE = Path(__file__).with_name("metrics.md")
@@ -101,6 +103,11 @@ def _parts(hint: typing.Any) -> Iterator[typing.Any]:
 def symbols() -> str:
     """Return the symbols of formulas and the columns they stand for."""
     return table(("symbol", "columns"), ((code(name), " − ".join(map(code, some))) for name, some in SYMBOLS.items()))
+
+
+def alarms() -> str:
+    """Return the alarms with their rules."""
+    return table(("alarm", "given if"), ((code(rule.name), rule.words) for rule in RULES))
 
 
 def flags() -> str:
@@ -231,6 +238,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "paired": lambda: fields(Paired),
     "quadrants": lambda: named(QUADRANTS.items(), ("name", "shown as")),
     "trajectories": lambda: fields(Trajectories),
+    "steps": lambda: fields(StepFigures),
+    "alarms": alarms,
     "courses": lambda: named(COURSES.items(), ("course", "what became of the pair")),
     "profiles": profiles,
     "lint": lint_checks,

@@ -27,8 +27,10 @@ class Estimate:
     """A figure and the ends of its 95% interval; nan where it does not exist."""
 
     value: float
+    """The figure."""
     low: float
     high: float
+    """Ends of its 95% interval."""
 
     def difference(self, earlier: Estimate) -> Estimate:
         """Return this minus an earlier figure, as of independent samples.
@@ -46,21 +48,24 @@ class StepFigures:
     """The figures of one checkpoint, over the pairs with finite log-probs."""
 
     step: int
+    """Optimiser steps, or epochs where a trainer counts only these."""
     pairs: int
+    """Pairs that are counted."""
     left_out: int
     """Scored pairs whose log-probs are not finite."""
     accuracy: Estimate
-    """By Wilson's interval; those of the means are 1.96 standard errors wide on either side."""
+    """Share of margins above 0, with Wilson's interval."""
     margin: Estimate
+    """Mean m, in beta·nats; the intervals of means are 1.96 standard errors wide on either side."""
     chosen: Estimate
     rejected: Estimate
-    """Rewards, in beta·nats."""
+    """Mean rewards, in beta·nats."""
     loss: Estimate
-    """The first loss that is shown."""
+    """Mean of the first loss that is shown."""
     length: Estimate
     """Rank correlation of the margin with the difference in length, by Fisher's transformation."""
     settled: Estimate
-    """The share of pairs with a DPO loss below `SETTLED_LOSS`, by Wilson's interval."""
+    """The share of pairs with a DPO loss below 0.05, with Wilson's interval."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
