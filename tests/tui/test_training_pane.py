@@ -102,6 +102,22 @@ def test_escape_shows_all_pairs_together_again(terminal: Terminal) -> None:
     assert "• test" not in terminal.text
 
 
+def test_held_out_pairs_give_their_alarm_without_being_asked_for(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "split")
+    for step, trained, held_out in ((1, 0.0, 0.0), (2, 0.0, 8.0), (3, 8.0, -8.0)):
+        train = [{"policy_chosen_logps": trained + row / 20} for row in range(-80, 80)]
+        test = [{"policy_chosen_logps": held_out + row / 20} for row in range(-80, 80)]
+        zeros = {f"{name}_logps": 0.0 for name in ("policy_rejected", "ref_chosen", "ref_rejected")}
+        folder.path.mkdir(exist_ok=True)
+        extra = {"split": ("text", ["train"] * 160 + ["validation"] * 160)}
+        pairs = [zeros | pair for pair in (*train, *test)]
+        write_pairs(folder.ledger_path(step), pairs, extra=extra)  # type: ignore[arg-type]
+        folder.record(Step(step, "c", folder.ledger_path(step).name))
+    with Terminal(PrefscopeApp(Session.of_training(folder, PreferenceSettings())), LARGE) as terminal:
+        terminal.press("7")
+        assert "⚠ accuracy of validation peaked at step 2 (100.0%) and is 0.0% now" in terminal.text
+
+
 def test_the_figures_follow_the_scope(terminal: Terminal) -> None:
     terminal.press("2", "slash", *"flips == 0", "enter", "7")
     assert "scope: flips == 0" in terminal.lines[0]

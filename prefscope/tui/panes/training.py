@@ -25,6 +25,8 @@ from prefscope.tui.widgets.plot import Plot
 from prefscope.tui.widgets.scatter import Scatter, box_expression
 
 MAP = "map"
+SPLIT = "split"
+"""The column of a data set that says which pairs are held out."""
 FEW = f"A training is followed from its checkpoint number {LEAST_RUNS} on; so far there are"
 NO_REFERENCE = "A checkpoint has no reference, so there are no rewards to follow."
 MAP_TITLE = "pairs: σ(margin), mean ↑ against spread →"
@@ -67,7 +69,9 @@ class TrainingPane(Pane, can_focus=True):
         super().__init__(session, id=id)
         self._by = ""
         self._page = 0
-        self._found: tuple[tuple[PreferenceSettings, int, int, str], Training] | None = None
+        self._known: dict[str, Training] = {}
+        """The figures by the column that pairs are grouped by, for one state of the session."""
+        self._known_for: tuple[PreferenceSettings, int, int] | None = None
 
     def compose(self) -> ComposeResult:
         """Create the alarms and the plots."""
@@ -85,8 +89,8 @@ class TrainingPane(Pane, can_focus=True):
         if why_not:
             self._say(why_not, [])
             return
-        found = self._figures()
-        self._say("", [f"⚠ {one.sentence}" for one in alarms(found)])
+        found = self._figures(self._by)
+        self._say("", [f"⚠ {one}" for one in self._alarms])
         steps = self.session.runs.steps
         for name in PLOTS:
             plot, lines = self.query_one(f"#{name}", Plot), lines_of(found, name)
@@ -114,15 +118,22 @@ class TrainingPane(Pane, can_focus=True):
         quiet = sentence or f"no alarm at step {self.session.runs.steps[-1]:,} ({len(RULES)} rules; ? lists them)"
         words.update(Content("\n".join(found) or quiet))
 
-    def _figures(self) -> Training:
-        """Return the figures, computed anew only if knobs, scope, runs or grouping have changed."""
+    def _figures(self, by: str) -> Training:
+        """Return the figures, computed anew only if knobs, scope or runs have changed."""
         session = self.session
-        if self._by and session.view.names.full(self._by) is None:
-            self._by = ""
-        state = session.preferences, session.scope_number, len(session.runs), self._by
-        if self._found is None or self._found[0] != state:
-            self._found = state, training(session.views_of_runs(), session.runs.steps, self._by)
-        return self._found[1]
+        state = session.preferences, session.scope_number, len(session.runs)
+        if self._known_for != state:
+            self._known_for, self._known = state, {}
+        if session.view.names.full(by) is None:
+            by = ""
+        if by not in self._known:
+            self._known[by] = training(session.views_of_runs(), session.runs.steps, by)
+        return self._known[by]
+
+    @property
+    def _alarms(self) -> list[str]:
+        """The alarms; those about held-out pairs need a column that says which they are."""
+        return [one.sentence for one in alarms(self._figures(SPLIT))]
 
     def _map_columns(self) -> tuple[str, str]:
         """Return the names of confidence and variability in the view."""
@@ -134,9 +145,9 @@ class TrainingPane(Pane, can_focus=True):
         """What `y` copies: accuracy and margin at every step, and the alarms."""
         if self._why_not():
             return None
-        found = self._figures()
+        found = self._figures("")
         lines = [f"{one.step}: {one.accuracy.value:.1%} right, margin {one.margin.value:+.3f}" for one in found.figures]
-        return "\n".join([*lines, *(one.sentence for one in alarms(found))]), "the figures of every step"
+        return "\n".join([*lines, *self._alarms]), "the figures of every step"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Enable `ungroup` only if pairs are grouped, and `turn` only where not all plots are shown."""
