@@ -22,6 +22,9 @@ class Followed:
         self._preferences = preferences
         self._by = by
         self.training = Training((), {}, "")
+        """All steps, in the order of training, whichever was added first."""
+        self._latest = self.training
+        """The step that was added last."""
 
     def add(self, ledger: Ledger, step: int) -> None:
         """Add the ledger of a step.
@@ -29,25 +32,25 @@ class Followed:
         Raises:
             UsageError: It does not have the column to group by.
         """
-        found = training([View(ledger, self._preferences)], [step], self._by)
+        found = self._latest = training([View(ledger, self._preferences)], [step], self._by)
         before = self.training
-        subsets = {name: (*before.subsets.get(name, ()), *one) for name, one in found.subsets.items()}
-        self.training = Training((*before.figures, *found.figures), subsets, found.loss)
+        subsets = {name: _ordered(before.subsets.get(name, ()), found.subsets.get(name, ())) for name in found.subsets}
+        self.training = Training(_ordered(before.figures, found.figures), {**before.subsets, **subsets}, found.loss)
 
     def logged(self) -> dict[str, float]:
-        """Return the figures of the last step under the names that reporters show."""
-        logs = _logged(self.training.figures[-1], PREFIX)
-        for name, figures in self.training.subsets.items():
-            logs |= _logged(figures[-1], f"{PREFIX}/{self._by}={name}")
+        """Return the figures of the step that was added last, under the names that reporters show."""
+        logs = _logged(self._latest.figures[0], PREFIX)
+        for name, (figures,) in self._latest.subsets.items():
+            logs |= _logged(figures, f"{PREFIX}/{self._by}={name}")
         return logs
 
     def lines(self, seconds: float) -> Iterator[str]:
-        """Yield the last step in words, then its alarms.
+        """Yield the step that was added last in words, then the alarms.
 
         Args:
             seconds: How long the step took to score.
         """
-        now = self.training.figures[-1]
+        (now,) = self._latest.figures
         share = f"{now.accuracy.value:.1%} ({100 * now.accuracy.low:.0f}–{100 * now.accuracy.high:.0f})"
         rewards = f"rewards {now.chosen.value:+.3f} and {now.rejected.value:+.3f}"
         yield f"step {now.step:,}: {share} right, margin {now.margin.value:+.3f}, {rewards}, {seconds:.1f} s"
@@ -57,6 +60,12 @@ class Followed:
     def alarms(self) -> list[str]:
         """What is wrong at the last step, as sentences without full stops."""
         return [one.sentence for one in alarms(self.training)]
+
+
+def _ordered(some: tuple[StepFigures, ...], more: tuple[StepFigures, ...]) -> tuple[StepFigures, ...]:
+    """Return the figures by step; those of a step that was scored again replace the earlier ones."""
+    by_step = {one.step: one for one in (*some, *more)}
+    return tuple(by_step[step] for step in sorted(by_step))
 
 
 def _logged(figures: StepFigures, prefix: str) -> dict[str, float]:
