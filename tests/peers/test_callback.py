@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,35 @@ def test_a_training_ends_with_the_same_weights_and_its_ledgers_equal_those_of_sc
         settings = ScoreSettings(data, models, compute=ComputeSettings(use_cache=False))
         expected = score(settings, lambda _: tmp_path / "expected.parquet", lambda _: None)
         assert worst(load_ledger(path), load_ledger(expected)) < NATS_A_TOKEN
+
+
+@pytest.mark.parametrize("method", ["orpo", "cpo"])
+def test_trainers_without_a_reference_have_the_model_they_began_with(
+    method: str, callback: PreferenceCallback, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    module = importlib.import_module(f"trl.experimental.{method}")
+    config, kind = (getattr(module, f"{method.upper()}{name}") for name in ("Config", "Trainer"))
+    rows = [json.loads(line) for line in (samples / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:4]]
+    set_seed(0)
+    trainer = kind(
+        model=AutoModelForCausalLM.from_pretrained(samples / "tiny-policy", dtype=torch.float32),
+        args=config(output_dir="out", max_steps=2, report_to=[], use_cpu=True, max_length=64, save_strategy="no"),
+        train_dataset=Dataset.from_list([{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]),
+        processing_class=AutoTokenizer.from_pretrained(samples / "tiny-policy"),
+    )
+    trainer.add_callback(callback)
+    trainer.train()
+    data = DataSettings(str(samples / "pairs.jsonl"), sample=SAMPLE)
+    models = ModelSettings(str(samples / "tiny-policy"), "none")
+    settings = ScoreSettings(data, models, compute=ComputeSettings(use_cache=False))
+    began_with = load_ledger(score(settings, lambda _: tmp_path / "began.parquet", lambda _: None))
+    found = load_ledger(RunFolder(Path("runs")).ledger_path(2))
+    for side in ("chosen", "rejected"):
+        expected = began_with.stored[f"policy_{side}_logps"]
+        assert np.allclose(found.stored[f"ref_{side}_logps"], expected, rtol=0, atol=1e-3)
+    assert found.manifest["models"]["ref"]["name"] == "the model before its first step"
 
 
 class Reporter(TrainerCallback):
