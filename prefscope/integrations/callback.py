@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from prefscope.settings import (
     ScoreSettings,
     TokenizationSettings,
 )
-from prefscope.training.comparable import differing, recorded, refuse_differing, requested
+from prefscope.training.comparable import differing, recorded, refuse_differing, requested, template_date_of
 
 PAIRS_FILE = "pairs.jsonl"
 """Pairs that were given as rows are written to this file of the run folder."""
@@ -186,7 +186,9 @@ class PreferenceCallback(TrainerCallback):
             gather(lambda *_: {})  # the other ranks wait for it
             source = str(path)
         data = DataSettings(source, sample=self._data.sample, seed=self._data.seed)
-        return ScoreSettings(data, ModelSettings("live"), self._tokenization, self._compute)
+        dates = [template_date_of(load_ledger(path).manifest) for path in self.folder.ledgers()[:1]]
+        tokenization = replace(self._tokenization, template_date=next(filter(None, dates), None))  # as before a break
+        return ScoreSettings(data, ModelSettings("live"), tokenization, self._compute)
 
     def _score(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         """Score the model, write its ledger, and log its figures; a failure is reported, and the training goes on."""
