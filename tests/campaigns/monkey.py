@@ -15,6 +15,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,8 @@ from textual.widgets import ContentSwitcher
 from prefscope.folders import sample_data
 from prefscope.ledger.live import LiveLedger
 from prefscope.ledger.marks import load_marks
-from prefscope.ledger.pairing import PairedView, Pairing
+from prefscope.ledger.pairing import PairedView, Pairing, courses_of
+from prefscope.ledger.run_folder import RunFolder, Step
 from prefscope.ledger.table import load_ledger
 from prefscope.ledger.view import View
 from prefscope.report.cards import cards
@@ -39,8 +41,9 @@ from tests.tui.test_live_run import started
 
 SIZES = ((80, 24), (120, 36), (160, 50))
 RESIZED = (*SIZES, (60, 16), (81, 17), (100, 20))
-LIVE = 4
-"""One in so many walks is on a live run."""
+SECONDS_TO_ARRIVE = 5.0
+ORDER = ("demo", "training", "demo", "run")
+"""The kinds of walks, over and over."""
 LEAVING = 0.3
 """How often a step leaves a dialog or the load screen."""
 QUIT = "q Quit"
@@ -55,6 +58,8 @@ FILTERS = (
     "nothing < 1",
     'prompt ~ "the"',
     "mark(any)",
+    "flips >= 1",
+    'course == "learnt"',
     "not",
     "",
 )
@@ -83,7 +88,7 @@ class Monkey:
         if not isinstance(terminal.app.screen, MainScreen) and draw.random() < LEAVING:
             self._press("escape")
         elif kind < 0.12:
-            self._press(draw.choice("123456"))
+            self._press(draw.choice("1234567"))
         elif kind < 0.8:
             self._press(*draw.choices(self.keys, k=draw.randint(1, 3)))
         elif kind < 0.86:
@@ -154,7 +159,12 @@ def recomputed(session: Session) -> View:
     if not isinstance(session.view, PairedView):
         return View(ledger, preferences, marks)
     other = load_ledger(session.view.other.ledger.path)
-    return PairedView(ledger, preferences, marks, other, Pairing(ledger, other))
+    view = PairedView(ledger, preferences, marks, other, Pairing(ledger, other))
+    every = [load_ledger(one.path) for one in session.runs.ledgers]
+    shown = session.runs.shown
+    return view.with_courses(
+        courses_of(every, session.runs.steps, shown, lambda number: Pairing(every[shown], every[number]))
+    )
 
 
 @contextmanager
@@ -168,6 +178,22 @@ def demo(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
 
 
 @contextmanager
+def training(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
+    """Provide a terminal with a run folder of three checkpoints, to which a fourth is added."""
+    runs = RunFolder(folder / "runs")
+    runs.path.mkdir()
+    for step, name in ((12, "demo-early"), (36, "demo"), (40, "demo-early"), (24, "demo")):
+        shutil.copy(sample_data() / f"{name}.parquet", runs.ledger_path(step))
+        if step != 24:
+            runs.record(Step(step, f"checkpoint-{step}", runs.ledger_path(step).name))
+    with Terminal(PrefscopeApp(Session.of_training(runs, PreferenceSettings())), size) as terminal:
+        arrival = threading.Timer(SECONDS_TO_ARRIVE, runs.record, (Step(24, "c", runs.ledger_path(24).name),))
+        arrival.start()
+        yield terminal
+        arrival.cancel()
+
+
+@contextmanager
 def run(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
     """Provide a terminal with a run that has scored some pairs and is held."""
     with started(folder) as terminal:
@@ -175,13 +201,17 @@ def run(folder: Path, size: tuple[int, int]) -> Iterator[Terminal]:
         yield terminal
 
 
-def walk(folder: Path, size: tuple[int, int], seed: int, steps: int, *, live: bool = False) -> None:
-    """Take steps on the demo or on a live run, checking each.
+KINDS = {"demo": demo, "training": training, "run": run}
+"""What a walk is on: two ledgers, a training, or a run that goes on."""
+
+
+def walk(folder: Path, size: tuple[int, int], seed: int, steps: int, kind: str = "demo") -> None:
+    """Take steps on the demo, on a training or on a live run, checking each.
 
     Raises:
         AssertionError: If a check fails, with the last steps.
     """
-    with (run if live else demo)(folder, size) as terminal:
+    with KINDS[kind](folder, size) as terminal:
         monkey = Monkey(terminal, seed)
         for number in range(steps):
             try:
@@ -189,7 +219,7 @@ def walk(folder: Path, size: tuple[int, int], seed: int, steps: int, *, live: bo
                 monkey.check()
             except Exception as error:
                 last = "\n".join(monkey.steps[-12:])
-                where = f"size {size}, seed {seed}, step {number}{' of a run' * live}"
+                where = f"size {size}, seed {seed}, step {number} of a {kind}"
                 raise AssertionError(f"{where}: {error!r}\n{last}") from error
 
 
@@ -205,8 +235,8 @@ def main() -> int:
             os.environ["XDG_STATE_HOME"] = folder
             os.chdir(folder)
             try:
-                live = number % LIVE == LIVE - 1
-                walk(Path(folder), SIZES[number % len(SIZES)], options.seed + number, piece, live=live)
+                kind = ORDER[number % len(ORDER)]
+                walk(Path(folder), SIZES[number % len(SIZES)], options.seed + number, piece, kind)
             except Exception as error:  # noqa: BLE001 (that of the app comes out as it is, after the walk's own)
                 failed += 1
                 sys.stdout.write(f"{error.__context__ or ''}\n{error}\n\n")

@@ -19,6 +19,9 @@ def test_every_screen_stays_right_whatever_is_pressed(
     walk(tmp_path, size, seed=size[0], steps=80)
 
 
-def test_a_live_run_stays_right_whatever_is_pressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["run", "training"])
+def test_what_goes_on_stays_right_whatever_is_pressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    walk(tmp_path, (120, 36), seed=7, steps=60, live=True)
+    walk(tmp_path, (120, 36), seed=7, steps=60, kind=kind)
