@@ -175,6 +175,9 @@ def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:
     except UnicodeEncodeError as error:
         raise LedgerError("A ledger's name must be valid UTF-8", where=str(path), hint="Rename the file.") from error
     except (OSError, pa.ArrowException) as error:
+        if path.is_dir():
+            hint = "Name a ledger; view and compare open the run folder of a training."
+            raise LedgerError("This is a folder, not a ledger", where=str(path), hint=hint) from error
         raise LedgerError("This is not a complete Parquet file", where=str(path), hint="Create it again.") from error
     file = open_file(source, path)
     metadata = file.schema_arrow.metadata or {}

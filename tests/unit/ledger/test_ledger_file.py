@@ -129,6 +129,13 @@ def test_missing_folders_are_created(tmp_path: Path) -> None:
     assert open_parquet(path)[0].metadata.num_rows == 0
 
 
+def test_a_folder_is_told_from_a_damaged_ledger(tmp_path: Path) -> None:
+    with pytest.raises(
+        LedgerError, match="this is a folder, not a ledger. Name a ledger; view and compare open the run"
+    ):
+        load_ledger(tmp_path)
+
+
 def test_a_folder_that_cannot_be_read_can_still_be_written_to(
     write_pairs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
