@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.logp_source import ROLES, SIDES, MaybeLogps
 from prefscope.pipeline.manifest import live_manifest
 from prefscope.pipeline.reader import DataSummary, Vocabulary, tokenize_pairs
+from prefscope.pipeline.shards import Shard, batches_of, make_plan
 from prefscope.pipeline.spool import Spool, SpooledPairs, sequences_of
 from prefscope.scoring.engine import score_batch
 from prefscope.scoring.models import LanguageModel, rope_limit
@@ -43,8 +44,8 @@ class LivePairs:
     settings: ScoreSettings
     data: DataSummary
     spool: SpooledPairs
-    sequences: tuple[TokenSequence, ...]
-    """All responses, each once, the same on every rank."""
+    shards: tuple[Shard, ...]
+    """All responses, each once, as `score` plans its batches: equal batches give equal numbers."""
     verdicts: dict[int, ForwardChoice] = field(default_factory=dict)
     """How each model is computed, by the identity of its module."""
 
@@ -58,9 +59,8 @@ class LivePairs:
         """
         spool = Spool(None)
         data = tokenize_pairs(settings, vocabulary, spool, emit)
-        every = spool.sequences_of_pairs(np.arange(data.pairs))
-        distinct = {sequence.digest(): sequence for sequence in every}
-        return cls(settings, data, spool, tuple(distinct.values()))
+        plan = make_plan(spool.facts, settings.data.seed)
+        return cls(settings, data, spool, tuple(plan.shards(spool)))
 
     def score(self, model: LanguageModel) -> Logps:
         """Return the log-probs of all responses under a model; the ranks of a training share the work.
@@ -71,7 +71,8 @@ class LivePairs:
         """
         verdict = self.verdict(model)
         follow(model, verdict.path, is_fused=bool(verdict.kernels))
-        return gather(lambda rank, ranks: self._score(model, verdict, self.sequences[rank::ranks]))
+        batches = self._batches(model, verdict)
+        return gather(lambda rank, ranks: _score(model, verdict, batches[rank::ranks]))
 
     def verdict(self, model: LanguageModel) -> ForwardChoice:
         """Return how a model is computed; it is examined once."""
@@ -81,27 +82,19 @@ class LivePairs:
             self.verdicts[key] = check(model, ids, may_fuse=self.settings.compute.fused)
         return self.verdicts[key]
 
-    def _score(
-        self, model: LanguageModel, verdict: ForwardChoice, sequences: Sequence[TokenSequence]
-    ) -> dict[bytes, NDArray[np.float32]]:
-        found: dict[bytes, NDArray[np.float32]] = {}
-        for batch in self._batches(model, verdict, sequences):
-            logps = score_batch(model, verdict.path, batch, lambda _: None)
-            found |= {one.digest(): values for one, values in zip(batch, logps, strict=True)}
-        return found
-
-    def _batches(
-        self, model: LanguageModel, verdict: ForwardChoice, sequences: Sequence[TokenSequence]
-    ) -> Iterable[list[TokenSequence]]:
+    def _batches(self, model: LanguageModel, verdict: ForwardChoice) -> list[list[TokenSequence]]:
+        """Return the sequences of each forward pass."""
         usual = self.settings.compute.batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
-        numbers = plan_batches(
-            sequences,
-            packed=verdict.path == "packed",
-            batch_tokens=1 if verdict.alone else usual,
-            rope_limit=rope_limit(model.module.config),
-        )
-        for number in range(int(numbers.max(initial=-1)) + 1):
-            yield [sequences[at] for at in np.flatnonzero(numbers == number).tolist()]
+        batches: list[list[TokenSequence]] = []
+        for shard in self.shards:
+            numbers = plan_batches(
+                shard.sequences,
+                packed=verdict.path == "packed",
+                batch_tokens=1 if verdict.alone else usual,
+                rope_limit=rope_limit(model.module.config),
+            )
+            batches += batches_of(shard, numbers)
+        return batches
 
     def write(self, path: Path, policy: Logps, ref: Logps, models: Mapping[str, LiveModel]) -> None:
         """Write the ledger of a step.
@@ -136,6 +129,17 @@ class LivePairs:
                         return None
                     found[sequence.digest()] = np.asarray(logps, dtype=np.float32)
         return found
+
+
+def _score(
+    model: LanguageModel, verdict: ForwardChoice, batches: Sequence[Sequence[TokenSequence]]
+) -> dict[bytes, NDArray[np.float32]]:
+    """Return the log-probs of the sequences of some batches."""
+    found: dict[bytes, NDArray[np.float32]] = {}
+    for batch in batches:
+        logps = score_batch(model, verdict.path, batch, lambda _: None)
+        found |= {one.digest(): values for one, values in zip(batch, logps, strict=True)}
+    return found
 
 
 def _columns(side: str) -> tuple[str, str]:
