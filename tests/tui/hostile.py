@@ -126,7 +126,7 @@ STEPS = (
     Step(["tab", "left"], "Pairs of the quadrant"),
     Step(["shift+tab", "down"], "Show it"),
     Step(["enter"], "0.7.parquet"),
-    Step(["6", *["down"] * 7], "For example, row 0"),
+    Step(["6", *["down"] * 8], "For example, row 0"),
     Step(["v"], "double_bos"),
     Step(["question_mark"], "Cursor up"),
     Step(["question_mark"], "flags occur on no pair (v shows them)"),

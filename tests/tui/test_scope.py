@@ -148,7 +148,7 @@ def test_a_row_of_health_narrows_the_scope_to_as_many_pairs_as_it_counts(show_ap
     demo.set_filter("margin > 0")
     terminal = show_app((120, 36))
     terminal.press("6")
-    table = terminal.app.screen.query_one(DataTable)
+    table = terminal.app.screen.query_one("#health DataTable", DataTable)
     names = [str(table.get_row_at(at)[1]).strip() for at in range(table.row_count)]
     terminal.press(*["down"] * names.index("contradictions"))
     figure = str(table.get_row_at(table.cursor_row)[2])
