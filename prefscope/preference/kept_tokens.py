@@ -31,9 +31,9 @@ def least_divergence(
     """
     if any(map(math.isnan, (*policy_logps, *ref_logps))):
         return math.nan
-    known = dict(zip(ref_ids, map(math.exp, ref_logps), strict=True))
+    known = dict(zip(ref_ids, map(_probability, ref_logps), strict=True))
     most = min(known.values(), default=1.0)
-    kept = sorted(zip(map(math.exp, policy_logps), policy_ids, strict=True), reverse=True)
+    kept = sorted(zip(map(_probability, policy_logps), policy_ids, strict=True), reverse=True)
     bound = 0.0
     rest, rest_of_ref = max(1.0 - sum(p for p, _ in kept), 0.0), 1.0 + ROUNDING
     unknown = []
@@ -58,3 +58,8 @@ def _term(p: float, q: float) -> float:
     if p <= 0:
         return 0.0
     return p * math.log(p / q) if q > 0 else math.inf
+
+
+def _probability(logp: float) -> float:
+    """Return exp(logp); 1 for a damaged log-prob above 0."""
+    return math.exp(min(logp, 0.0))
