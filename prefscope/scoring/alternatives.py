@@ -65,9 +65,9 @@ def _alternatives(logits: Tensor, token_ids: Tensor, count: int) -> Tensor:
     logps = logits.log_softmax(-1)
     taken = logits.gather(-1, token_ids.unsqueeze(-1))
     ranks = (logits > taken).sum(-1) + 1
-    entropies = -(logps.exp() * logps.clamp_min(LEAST_LOGP)).sum(-1)
     ids = _top_ids(logits, min(count, logits.shape[-1]))
     top = logps.gather(-1, ids)
+    entropies = -logps.exp().mul_(logps.clamp_min_(LEAST_LOGP)).sum(-1)
     missing = (0, count - ids.shape[-1])
     fixed = torch.stack([entropies, ranks.masked_fill(entropies.isnan(), 0).to(logits.dtype)], dim=-1)
     return torch.cat(
@@ -82,9 +82,9 @@ def _alternatives(logits: Tensor, token_ids: Tensor, count: int) -> Tensor:
 
 def _top_ids(logits: Tensor, count: int) -> Tensor:
     """Return the ids of the largest logits, the largest first, equal ones by id. Shape (N, count)."""
-    values, ids = logits.topk(count)
-    least = values[:, -1:]
-    tied = ((logits >= least).sum(-1) > count).nonzero().squeeze(-1)  # torch may have kept any of the equal ones
+    values, ids = logits.topk(min(count + 1, logits.shape[-1]))
+    least, ids = values[:, count - 1 : count], ids[:, :count]
+    tied = (values[:, count:] == least).any(-1).nonzero().squeeze(-1)  # torch may have kept any of the equal ones
     if len(tied):
         ids[tied] = _lowest_of_equal(logits[tied], least[tied], count)
     ids = ids.sort(-1).values
