@@ -53,7 +53,8 @@ def main() -> None:
 
 def print_seconds(work: Work, counts: list[int]) -> None:
     """Print the CPU seconds of the forward passes with the policy."""
-    measures: dict[str, Measure] = {"without": token_logps} | {f"K = {count}": TopTokens(count) for count in counts}
+    measures: dict[str, Measure] = {"without": token_logps}
+    measures |= {f"K = {count}": TopTokens(count) for count in counts}
     fastest = dict.fromkeys(measures, float("inf"))
     model, _ = work.models[0]
     follow(model, "packed")
