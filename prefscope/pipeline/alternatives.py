@@ -17,15 +17,17 @@ from prefscope.pipeline.logp_source import ROLES, SIDES, MaybeLogps, StoredLogps
 from prefscope.pipeline.spool import sequences_of
 from prefscope.scoring.alternatives import FIXED, NO_TOKEN
 from prefscope.scoring.store import alternatives_key
-from prefscope.settings import ScoreSettings
+from prefscope.settings import MOST_ALTERNATIVES, ScoreSettings
 
 
 def refuse_alternatives(settings: ScoreSettings) -> None:
     """Refuse settings that alternatives cannot be combined with, before anything is read or computed.
 
     Raises:
-        UsageError: If there is such a setting.
+        UsageError: If there is such a setting, or their number is out of range.
     """
+    if not 0 <= settings.compute.alternatives <= MOST_ALTERNATIVES:
+        raise UsageError(f"The number of alternatives must be from 0 to {MOST_ALTERNATIVES}")
     dispatch = settings.dispatch
     refused = {
         "--tp, whose processes have only a slice of the vocabulary each": settings.models.tp > 1,

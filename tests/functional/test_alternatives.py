@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefscope.data.records import PreferencePair
+from prefscope.errors import UsageError
 from prefscope.events import BatchScored, Event
 from prefscope.ledger.columns import ALTERNATIVES, LOGPS, RANK_COLUMNS, TOKEN_LOGPS
 from prefscope.ledger.table import load_ledger
@@ -131,6 +132,11 @@ def test_a_number_of_alternatives_out_of_range_is_refused(
     code, _, err = program("score", pairs, f"--alternatives={count}")
     assert code == 2
     assert f"'--alternatives': Input should be {limit}" in err
+
+
+def test_a_number_out_of_range_is_refused_in_python_too(pairs: Path) -> None:
+    with pytest.raises(UsageError, match="must be from 0 to 20"):
+        run(settings_with(pairs, 21))
 
 
 def test_filters_find_the_pairs_with_a_token_of_a_large_rank(program: Program, pairs: Path) -> None:
