@@ -11,6 +11,8 @@ from prefscope.report.visible import visible
 
 MOST_SAID = 3
 """Tokens of a model that are named in a line."""
+LONGEST = 40
+"""Characters of a token that are shown."""
 NAMES = {"policy": "policy", "ref": "reference"}
 ALMOST = 0.005
 
@@ -30,7 +32,11 @@ def chance(logp: float) -> str:
 def said(choices: Choices, most: int = MOST_SAID) -> str:
     """Return the most probable tokens of a model with their probabilities."""
     some = list(zip(choices.texts, choices.logps, strict=True))[:most]
-    return ", ".join(f"“{visible(text)}” {chance(logp)}" for text, logp in some) or "unknown"
+    return ", ".join(f"“{_shown(text)}” {chance(logp)}" for text, logp in some) or "unknown"
+
+
+def _shown(text: str) -> str:
+    return visible(text) if len(text) <= LONGEST else f"{visible(text[:LONGEST])}…"
 
 
 def at_least(policy: Choices, ref: Choices) -> float:

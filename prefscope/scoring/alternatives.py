@@ -10,8 +10,8 @@ from torch import Tensor
 from prefscope.scoring.head import Measure
 from prefscope.scoring.logps import CACHED_LOGITS, token_logps, widened
 
-LOGITS_AT_ONCE_GPU = 1 << 26
-"""Their float32 copies take a gigabyte."""
+LOGITS_AT_ONCE_GPU = 1 << 25
+"""Their float32 copies take half a gigabyte."""
 LEAST_LOGP = -1e4
 """Log-probs below this count as this in p log p, which is then 0 and not NaN."""
 MOST_IDS = 1 << 24

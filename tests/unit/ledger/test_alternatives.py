@@ -13,6 +13,7 @@ import pytest
 from prefscope.errors import DamagedLedgerError
 from prefscope.ledger.columns import RANK_COLUMNS
 from prefscope.ledger.table import Ledger
+from prefscope.report.token_choices import choices_at, instead
 from tests.alternatives import COUNT, alternatives_of
 from tests.unit.ledger.test_ledger_damage import pairs, replaced, rewritten
 
@@ -96,9 +97,13 @@ def test_hostile_alternatives_are_refused(ledger: Path, change: str) -> None:
         Ledger(rewritten(ledger, rewrite)).alternatives_of(0)
 
 
-def test_impossible_log_probs_are_shown_without_an_error(write_pairs: Callable[..., Path]) -> None:
-    from prefscope.report.token_choices import choices_at, instead
+def test_a_long_hostile_text_is_escaped_and_cut(write_pairs: Callable[..., Path]) -> None:
+    path = write_pairs(filled(1, alternative_texts=["\x1b[2J" + 10**6 * "a", " always"]), manifest=KEPT)
+    said = instead(choices_at(Ledger(path).alternatives_of(0), "chosen", 0))
+    assert said.startswith(f"policy (rank 3): “␛[2J{'a' * 36}…” 41%, “ always” 22%; reference (rank 2): “ always” 37%")
 
+
+def test_impossible_log_probs_are_shown_without_an_error(write_pairs: Callable[..., Path]) -> None:
     wild = np.array([65504, np.inf, -np.inf, np.nan], dtype=np.float16)
     path = write_pairs(
         filled(1, policy_chosen_top_logps=wild, policy_chosen_token_ranks=[-5, 2**31 - 1]), manifest=KEPT
