@@ -255,7 +255,7 @@ def _rows(
 ) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
     """Yield the store's rows for a batch: log-probs, then what else was measured."""
     for digest, found in zip(digests, measured, strict=True):
-        columns = found.reshape(len(found), -1)
+        columns = found if found.ndim > 1 else found[:, None]
         yield sequence_key(model.scope, digest), columns[:, 0]
         if model.collides:
             yield collision_key(model.scope, digest), columns[:, 1]

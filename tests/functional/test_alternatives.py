@@ -101,6 +101,19 @@ def test_alternatives_and_the_normaliser_of_wpo_are_kept_in_one_run(program: Pro
     assert both.alternatives == 2
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_responses_without_scored_tokens_have_no_alternatives(program: Program, pairs: Path, count: int) -> None:
+    options = ("--max-length", 4, "--no-cache", "-o", "out.parquet")
+    assert program("score", pairs, "--alternatives", count, *options)[0] == 0
+    ledger = load_ledger("out.parquet")
+    nothing = [at for at, flags in enumerate(ledger.stored["flags"]) if "nothing_scored" in flags]
+    assert nothing
+    kept = [len(one.ranks) for at in nothing for one in ledger.alternatives_of(at).values()]
+    assert kept == [0] * (4 * len(nothing) if count else 0)
+    if count:
+        assert np.isnan(ledger.stored["rank_policy"][nothing]).all()
+
+
 @pytest.mark.exhaustive
 def test_workers_keep_the_alternatives_of_one_process(pairs: Path) -> None:
     alone = run(settings_with(pairs, 5, "one"))
