@@ -19,7 +19,18 @@ from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the che
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
 from prefscope.events import Planned
 from prefscope.flags import FLAGS
-from prefscope.ledger.columns import COLLISIONS, DERIVED, MARKED, STORED, TAILS, TEXTS, TOKENS, Column
+from prefscope.ledger.columns import (
+    ALTERNATIVES,
+    COLLISIONS,
+    DERIVED,
+    MARKED,
+    RANKS,
+    STORED,
+    TAILS,
+    TEXTS,
+    TOKENS,
+    Column,
+)
 from prefscope.pipeline.doctor import checks as _checks  # noqa: F401 (registers the doctor's checks)
 from prefscope.pipeline.doctor.verdict import CHECKS as DOCTOR_CHECKS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
@@ -225,6 +236,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "text columns": lambda: columns(TEXTS),
     "token columns": lambda: columns(TOKENS),
     "columns of losses": lambda: columns((*TAILS, *COLLISIONS)),
+    "columns of alternatives": lambda: columns(ALTERNATIVES),
+    "rank columns": lambda: columns(RANKS),
     "derived columns": lambda: columns(one for one in DERIVED.values() if one.exported),
     "diagnosed columns": lambda: columns(one for one in DERIVED.values() if not one.exported),
     "flags": flags,

@@ -15,6 +15,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["local", "ray"]
 NOISE_PAIRS = 64
 """Number of pairs that is enough for a noise floor."""
+MOST_ALTERNATIVES = 20
 Palette = Literal["sky-orange", "blue-red", "mono"]
 """Colours of positive and negative values."""
 
@@ -95,6 +96,8 @@ class ComputeSettings:
     """Number of pairs to recompute in other batches, to measure the rounding error of margins."""
     collisions: bool = False
     """Store log Σ π² of the policy at each token, which WPO needs."""
+    alternatives: int = 0
+    """Number of each model's most probable tokens to keep for every scored token, with its entropy and rank."""
     fused: bool = True
     """Use fused kernels on GPUs, where they agree with the model's own code."""
 

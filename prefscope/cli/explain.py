@@ -42,11 +42,12 @@ def explain(
 
     Shows which sentences and regions carry it, what cancels, how much is due to length, what run B has, whether it may
     be rounding, and the pairs with the most similar prompts. All numbers are in units of the margin and add up to it.
+    After `score --alternatives`, also shows what the models would have said at the tokens with the largest effects.
     """
     from prefscope.cli.output import print_explained
     from prefscope.ledger.pairing import PairedView, Pairing, load_runs, run_names
     from prefscope.ledger.view import View
-    from prefscope.report.explained import explain_pair, position_of, similar_pairs
+    from prefscope.report.explained import choices_of, explain_pair, position_of, similar_pairs
     from prefscope.report.nearest import PromptIndex
 
     preferences = read_preferences(beta, simpo_beta, 0.5, None, weights=False)
@@ -60,7 +61,9 @@ def explain(
         else PairedView(ledgers[0], preferences, None, ledgers[1], Pairing(*ledgers))
     )
     pair = explain_pair(view, position, run_names(ledgers)[-1])
-    print_explained(replace(pair, similar=similar_pairs(view, PromptIndex(ledgers[0]), position)), as_json=as_json)
+    moved = () if pair.other is None else pair.other.moved
+    similar, tokens = similar_pairs(view, PromptIndex(ledgers[0]), position), choices_of(view, position, moved)
+    print_explained(replace(pair, similar=similar, tokens=tokens), as_json=as_json)
 
 
 def _rows(rows: list[int]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from prefscope.cli.panels import DATA, LOSSES, MODELS, OUTPUT, TOKENIZATION
-from prefscope.settings import Dtype, Truncation
+from prefscope.settings import MOST_ALTERNATIVES, Dtype, Truncation
 
 POLICY_VARIABLE = "PREFSCOPE_POLICY"
 
@@ -289,6 +289,17 @@ CsvSafe = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
 NoTokens = Annotated[
     bool, typer.Option("--no-tokens", help="Omit per-token log-probs from the ledger.", rich_help_panel=OUTPUT)
+]
+Alternatives = Annotated[
+    int,
+    typer.Option(
+        "--alternatives",
+        min=0,
+        max=MOST_ALTERNATIVES,
+        metavar="K",
+        help="Keep the K most probable tokens of each model at every scored token, its entropy and the token's rank.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 By = Annotated[
     list[str] | None,

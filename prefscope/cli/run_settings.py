@@ -53,6 +53,7 @@ def run_settings(
     no_fused: bool = False,
     noise_pairs: int = 0,
     collisions: bool = False,
+    alternatives: int = 0,
     dispatch: DispatchSettings | None = None,
 ) -> ScoreSettings:
     """Return the settings that a command's options stand for; an option that it does not have keeps its default.
@@ -105,6 +106,7 @@ def run_settings(
             keep_tokens=not no_tokens,
             noise_pairs=noise_pairs,
             collisions=collisions,
+            alternatives=alternatives,
         ),
         dispatch=dispatch or DispatchSettings(),
     )

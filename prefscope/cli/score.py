@@ -63,6 +63,7 @@ def score(
     cache: run_options.CacheFolder = None,
     no_cache: run_options.NoCache = False,
     no_tokens: opt.NoTokens = False,
+    alternatives: opt.Alternatives = 0,
     noise_floor: run_options.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
@@ -126,6 +127,7 @@ def score(
         no_fused=no_fused,
         noise_pairs=NOISE_PAIRS if noise_floor else 0,
         collisions=wants_collisions(preferences),
+        alternatives=alternatives,
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)

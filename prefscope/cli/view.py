@@ -96,6 +96,7 @@ def open_(
     batch_tokens: run_options.BatchTokens = None,
     threads: run_options.Threads = None,
     no_fused: run_options.NoFused = False,
+    alternatives: opt.Alternatives = 0,
     cache: run_options.CacheFolder = None,
     workers: run_options.Workers = None,
     engine: run_options.EngineOfChoice = "local",
@@ -143,6 +144,7 @@ def open_(
         threads=threads,
         no_fused=no_fused,
         collisions=wants_collisions(preferences),
+        alternatives=alternatives,
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     show_screens([], preferences, look, settings=settings, ledger=output)

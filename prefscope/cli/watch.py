@@ -131,6 +131,7 @@ def watch(
     cache: run_options.CacheFolder = None,
     no_cache: run_options.NoCache = False,
     no_tokens: opt.NoTokens = False,
+    alternatives: opt.Alternatives = 0,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     theme: Theme = None,
@@ -181,6 +182,7 @@ def watch(
         threads=threads,
         no_fused=no_fused,
         collisions=wants_collisions(preferences),
+        alternatives=alternatives,
         dispatch=DispatchSettings(workers),
     )
     settings = WatchSettings(score, str(checkpoints), "", every=every, once=once)

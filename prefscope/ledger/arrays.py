@@ -59,6 +59,13 @@ def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.from_dlpack(values.fill_null(math.nan) if values.null_count else values)
 
 
+def list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    """Return the offset of each list in the flattened values, followed by the total length."""
+    offsets: NDArray[np.int64] = np.from_dlpack(lists.offsets).astype(np.int64)
+    begins: NDArray[np.int64] = offsets - offsets[0]
+    return begins
+
+
 def numbered(texts: list[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
     """Encode text columns as integers, equal texts as equal ones; Arrow needs no Python object per text for this."""
     import pyarrow as pa

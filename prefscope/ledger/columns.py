@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prefscope.preference.diagnostics import quadrants, residual_margins, suspicion
 from prefscope.preference.rewards import implicit_reward, outcomes
 
-Kind = Literal["integer", "number", "text", "tokens", "logps"]
+Kind = Literal["integer", "number", "text", "tokens", "logps", "halves", "integers"]
 Lookup: TypeAlias = Callable[[str], NDArray[Any]]
 """Returns a column by its full name, with one value per pair; missing numbers are nan."""
 Compute: TypeAlias = Callable[[Lookup, float], NDArray[Any]]
@@ -72,11 +72,34 @@ TAILS = (
     Column("ref_rejected_tail_logps", "number", "the same of the rejected response", "nats"),
 )
 """Summed from the tokens' log-probs when a loss needs them."""
+_ALTERNATIVES: tuple[tuple[str, Kind, str, str], ...] = (
+    ("token_entropies", "logps", "entropy of {}", "nats"),
+    ("token_ranks", "integers", "rank of the token under {}, 1 if none is more probable, 0 if unknown,", ""),
+    ("top_ids", "integers", "ids of the most probable tokens of {}, the same number", ""),
+    ("top_logps", "halves", "their log-probs under {}, in half precision,", "nats"),
+)
 COLLISIONS = (
     Column("policy_chosen_collision_logps", "number", "Σ log Σ_v π(v)² over the chosen tokens' positions", "nats"),
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
 """Normaliser of WPO, only in ledgers that were scored with --loss wpo."""
+ALTERNATIVE_IDS, ALTERNATIVE_TEXTS = "alternative_ids", "alternative_texts"
+ALTERNATIVES = (
+    *(
+        Column(f"{role}_{side}_{name}", kind, f"{meaning.format(model)} at each {side} token", unit)
+        for role, model in (("policy", "the policy"), ("ref", "the reference"))
+        for side in ("chosen", "rejected")
+        for name, kind, meaning, unit in _ALTERNATIVES
+    ),
+    Column(ALTERNATIVE_IDS, "integers", "the token ids that occur in top_ids of the pair"),
+    Column(ALTERNATIVE_TEXTS, "tokens", "their texts"),
+)
+"""What the models would have said instead, only in ledgers that were scored with --alternatives."""
+RANKS = (
+    Column("rank_policy", "integer", "the largest rank of a token of either response under the policy"),
+    Column("rank_ref", "integer", "the same under the reference"),
+)
+"""Computed from the tokens' ranks on reading: 100 if 99 tokens are more probable than the actual one."""
 MARKED = (
     Column("mark", "text", "your decision about the pair: keep, drop or swap; empty if none"),
     Column("note", "text", "your note on the pair"),
@@ -169,6 +192,7 @@ LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps")
 TOKEN_LOGPS = tuple(column.name for column in TOKENS if column.kind == "logps")
 TAIL_LOGPS = tuple(column.name for column in TAILS)
 COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
+RANK_COLUMNS = tuple(column.name for column in RANKS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 DIGESTS = ("chosen_digest", "rejected_digest")
 """Columns of a preview that identify the sequences; finished ledgers do not have them."""
@@ -181,4 +205,4 @@ FILTER_TRUTHS = ("true", "false")
 
 def all_columns() -> tuple[Column, ...]:
     """Return every column of a ledger."""
-    return (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *DERIVED.values())
+    return (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *ALTERNATIVES, *RANKS, *DERIVED.values())

@@ -8,21 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefscope.errors import UNREADABLE, LedgerError
 from prefscope.ledger.checksums import Checksums, damaged, read_checksums
-from prefscope.ledger.columns import DIGESTS, LOGPS, NUM_TOKENS, STORED, TEXTS, TOKENS
+from prefscope.ledger.columns import (
+    ALTERNATIVE_IDS,
+    ALTERNATIVE_TEXTS,
+    ALTERNATIVES,
+    DIGESTS,
+    LOGPS,
+    NUM_TOKENS,
+    STORED,
+    TEXTS,
+    TOKENS,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 _NEVER_NULL = frozenset(column.name for column in (*STORED, *TEXTS)) - {*LOGPS}
-_LISTS = {count: [one.name for one in TOKENS if count.split("_")[0] in one.name] for count in NUM_TOKENS}
-_TOKEN_LISTS = frozenset(column.name for column in TOKENS)
+_PER_TOKEN = (*TOKENS, *(one for one in ALTERNATIVES if one.name.endswith(("_token_entropies", "_token_ranks"))))
+_LISTS = {count: [one.name for one in _PER_TOKEN if count.split("_")[0] in one.name] for count in NUM_TOKENS}
+_ALTERNATIVES = frozenset(column.name for column in ALTERNATIVES)
+"""Names that a data set's own columns could have before these were reserved."""
+_TOKEN_LISTS = frozenset(column.name for column in (*TOKENS, *ALTERNATIVES))
 _PAIRS_A_BYTE = 8
 """Upper bound on pairs per byte of a ledger file; a damaged count could exceed it and exhaust the memory."""
 
@@ -38,6 +52,8 @@ class LedgerFile:
     _file: pq.ParquetFile
     has_reference: bool = True
     """Whether the manifest says that there are reference log-probs; known only once the manifest is read."""
+    alternatives: int = 0
+    """The number of alternatives per token that the manifest says there are; known only then, too."""
 
     @property
     def metadata(self) -> pq.FileMetaData:
@@ -102,7 +118,8 @@ class LedgerFile:
 
     def _checked(self, table: pa.Table, rows: int) -> pa.Table:
         """Return a table after checking that its values are possible in a ledger."""
-        for name in table.column_names:
+        names = {*table.column_names} - (frozenset() if self.alternatives else _ALTERNATIVES)
+        for name in sorted(names):
             if name in _NEVER_NULL and table.column(name).null_count:
                 raise damaged(self.path, f"column {name}")
             if name in _TOKEN_LISTS and _misses_some(table.column(name)) and not self._may_miss(name):
@@ -110,10 +127,13 @@ class LedgerFile:
         if table.num_rows != rows:
             raise damaged(self.path, f"column {', '.join(table.column_names)}")
         for count, lists in _LISTS.items():
-            known = [name for name in (*lists, count) if name in table.column_names]
+            known = [name for name in (*lists, count) if name in names]
             for one, other in pairwise(known):
                 if not _match(table, one, other):
                     raise damaged(self.path, f"the length of a list in column {one}")
+        for longer, shorter, times in _multiples(self.alternatives):
+            if {longer, shorter} <= names and not _match(table, longer, shorter, times):
+                raise damaged(self.path, f"the length of a list in column {longer}")
         return table
 
     def _may_miss(self, name: str) -> bool:
@@ -165,12 +185,21 @@ def _misses_some(lists: pa.ChunkedArray) -> bool:
     return bool(lists.null_count or pc.list_flatten(lists).null_count)
 
 
-def _match(table: pa.Table, one: str, other: str) -> bool:
-    """Return whether the lists of two columns have equal lengths; one of the columns may contain the lengths."""
+def _multiples(alternatives: int) -> Iterator[tuple[str, str, int]]:
+    """Yield columns whose lists are a number of times as long as those of another column."""
+    for name in (one.name for one in ALTERNATIVES if one.name.endswith("_top_ids")):
+        stem = name.removesuffix("top_ids")
+        yield from ((name, f"{stem}token_ranks", alternatives), (f"{stem}top_logps", name, 1))
+    yield ALTERNATIVE_TEXTS, ALTERNATIVE_IDS, 1
+
+
+def _match(table: pa.Table, one: str, other: str, times: int = 1) -> bool:
+    """Return whether the lists of a column are `times` as long as those of another, which may contain the lengths."""
     import pyarrow.compute as pc
 
     first, second = (
         values if str(values.type) == "int64" else pc.list_value_length(values)
         for values in (table.column(one), table.column(other))
     )
-    return pc.all(pc.equal(first, second), min_count=0).as_py() is not False
+    expected = reduce(pc.add, [second] * times)  # pyarrow imports pandas to multiply by a Python number
+    return pc.all(pc.equal(first, expected), min_count=0).as_py() is not False

@@ -19,8 +19,18 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
 from prefscope.flags import NOT_SCORED
+from prefscope.ledger.alternatives import COLUMNS, Alternatives, largest_ranks, read_alternatives
 from prefscope.ledger.arrays import Columns, Inherited, ReadWhenAsked, as_array, counts_before, indices, numbered
-from prefscope.ledger.columns import COLLISION_LOGPS, DERIVED, LOGPS, NUM_TOKENS, STORED, TAIL_LOGPS, TOKEN_LOGPS
+from prefscope.ledger.columns import (
+    COLLISION_LOGPS,
+    DERIVED,
+    LOGPS,
+    NUM_TOKENS,
+    RANK_COLUMNS,
+    STORED,
+    TAIL_LOGPS,
+    TOKEN_LOGPS,
+)
 from prefscope.ledger.file import PARTIAL, has_negative, open_parquet
 from prefscope.ledger.names import RENAMED, carried_names
 from prefscope.ledger.search import SEARCHED, Needle, TextSearch
@@ -35,10 +45,10 @@ if TYPE_CHECKING:
 REWARDS = ("chosen_logratios", "rejected_logratios", "chosen_rewards", "rejected_rewards", "margins")
 CHUNK_PAIRS = 65_536
 """Number of pairs to compute at once, so that intermediate results stay in the CPU cache."""
-STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS))
+STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS, *RANK_COLUMNS))
 AT_THE_START = {name: f"ref_{name.removeprefix('policy_')}" for name in (*LOGPS, *TAIL_LOGPS) if name[:6] == "policy"}
 """The columns that have the values of the policy's before it was trained."""
-READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS)
+READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS, RANK_COLUMNS)
 
 
 class Ledger:
@@ -94,6 +104,11 @@ class Ledger:
     def has_tokens(self) -> bool:
         """Whether there are per-token columns."""
         return "chosen_tokens" in self._file.schema_arrow.names
+
+    @property
+    def alternatives(self) -> int:
+        """The number of each model's most probable tokens that are kept per position; 0 if none are."""
+        return self._file.alternatives
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -153,6 +168,8 @@ class Ledger:
         found: Columns = {}
         if numbers == TAIL_LOGPS:
             found = tail_sums(self._file)
+        elif numbers == RANK_COLUMNS:
+            found = largest_ranks(self._file)
         else:
             table = self._file.read(columns=[*numbers])
             for column in table.column_names:
@@ -243,7 +260,7 @@ class Ledger:
         return int(np.searchsorted(self._starts, self._positions[position], side="right")) - 1
 
     def pair(self, position: int, columns: list[str] | None = None) -> dict[str, Any]:
-        """Return the stored values of the pair at a position: some columns, or all, including texts and tokens.
+        """Return the stored values of the pair at a position: some columns, or all but alternatives.
 
         Raises:
             IndexError: If the ledger has no such position.
@@ -251,9 +268,19 @@ class Ledger:
         group = self._group_of(position)
         offset = int(self._positions[position] - self._starts[group])
         stored = None if columns is None else [self._own.get(name, name) for name in columns]
+        if columns is None and self.alternatives:
+            stored = [name for name in self._file.schema_arrow.names if name not in COLUMNS]
         (row,) = self._file.read_row_group(group, columns=stored).slice(offset, 1).to_pylist()
         carried = {one: name for name, one in self._own.items()}
         return {carried.get(name, name): value for name, value in row.items()}
+
+    def alternatives_of(self, position: int) -> dict[tuple[str, str], Alternatives]:
+        """Return the alternatives of the pair at a position by role and side; empty if the ledger has none.
+
+        Raises:
+            IndexError: If the ledger has no such position.
+        """
+        return read_alternatives(self.pair(position, [*COLUMNS]), self.alternatives) if self.alternatives else {}
 
     def beginnings(self, position: int, column: str, length: int) -> tuple[int, list[str]]:
         """Return the first characters of a text column for the row group of a position, and the group's first position.

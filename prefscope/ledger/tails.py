@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from prefscope.ledger.arrays import Columns
+from prefscope.ledger.arrays import Columns, list_offsets
 from prefscope.ledger.columns import TAIL_LOGPS, TOKEN_LOGPS
 
 if TYPE_CHECKING:
@@ -28,23 +28,16 @@ def tail_sums(file: LedgerFile) -> Columns:
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, columns=[*TOKEN_LOGPS]).combine_chunks()
         lists = {name: table.column(name).combine_chunks() for name in TOKEN_LOGPS}
-        counts = [np.diff(_offsets(lists[name])) for name in TOKEN_LOGPS[:2]]
+        counts = [np.diff(list_offsets(lists[name])) for name in TOKEN_LOGPS[:2]]
         shorter = np.minimum(*counts)
         for tail, name in zip(TAIL_LOGPS, TOKEN_LOGPS, strict=True):
             parts[tail].append(_beyond(lists[name], shorter))
     return {name: np.concatenate([*found, np.empty(0)]) for name, found in parts.items()}
 
 
-def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
-    """Return the offset of each list in the flattened values, followed by the total length."""
-    offsets: NDArray[np.int64] = np.from_dlpack(lists.offsets).astype(np.int64)
-    begins: NDArray[np.int64] = offsets - offsets[0]
-    return begins
-
-
 def _beyond(lists: pa.ListArray, kept: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum of each list after its first `kept` values; nan if the list is null or shorter."""
-    offsets = _offsets(lists)
+    offsets = list_offsets(lists)
     values = np.from_dlpack(lists.flatten()).astype(np.float64)
     starts, ends = offsets[:-1] + kept, offsets[1:]
     sums = np.full(len(kept), np.nan)

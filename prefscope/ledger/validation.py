@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from prefscope.errors import UNREADABLE
 from prefscope.ledger.checksums import damaged
-from prefscope.ledger.columns import COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
+from prefscope.ledger.columns import ALTERNATIVES, COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
+from prefscope.settings import MOST_ALTERNATIVES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAPPINGS = ("data", "models", "settings", "renamed")
 _MAPPINGS_OR_NULL = ("compute", "tokenization", "versions", "weights", "noise", "partial")
+KEPT = "alternatives"
+"""In the manifest: the number of top tokens kept per position, if any are."""
 _MANIFEST = "the manifest in the footer"
 
 
@@ -66,6 +69,7 @@ def is_manifest(manifest: Mapping[str, Any], kinds: Collection[str]) -> bool:
         and _is_reading(manifest.get("settings", {}).get("data", {}))
         and _is_weights(manifest.get("weights") or {})
         and _is_tokenization(manifest.get("tokenization") or {})
+        and _is_count(manifest.get(KEPT, 0))
     )
 
 
@@ -100,12 +104,16 @@ def _is_tokenization(found: Mapping[str, Any]) -> bool:
     return isinstance(left_out, dict) and all(isinstance(pairs, int) for pairs in left_out.values())
 
 
-def check_schema(schema: pa.Schema, extra: Mapping[str, str], types: Mapping[str, pa.DataType], path: Path) -> None:
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_ALTERNATIVES
+
+
+def check_schema(schema: pa.Schema, manifest: Mapping[str, Any], types: Mapping[str, pa.DataType], path: Path) -> None:
     """Refuse a file that does not have the columns of a ledger.
 
     Args:
         schema: The columns of the file.
-        extra: The kinds of the data set's own columns.
+        manifest: Its manifest, with the kinds of the data set's own columns and the number of alternatives.
         types: The Arrow type of each kind.
         path: Path of the file, for messages.
 
@@ -114,10 +122,14 @@ def check_schema(schema: pa.Schema, extra: Mapping[str, str], types: Mapping[str
     """
     required: dict[str, str] = {column.name: column.kind for column in (*STORED, *TEXTS)}
     tokens: dict[str, str] = {column.name: column.kind for column in TOKENS}
+    extra = manifest["extra_columns"]
     if not tokens.keys().isdisjoint(schema.names):
         required |= tokens
+    if manifest.get(KEPT):
+        required |= tokens
+    kept: dict[str, str] = {column.name: column.kind for column in ALTERNATIVES} if manifest.get(KEPT) else {}
     optional = {column.name: column.kind for column in COLLISIONS} | dict.fromkeys(DIGESTS, "digest")
-    for name, kind in {**optional, **required, **extra}.items():
+    for name, kind in {**optional, **required, **extra, **kept}.items():
         found = schema.get_all_field_indices(name)
         if not found and name in optional:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,18 +15,12 @@ from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_fla
 from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.names import carried_names, renamed
-from prefscope.pipeline.logp_source import ROLES, SIDES, LogpSource, MaybeLogps
+from prefscope.pipeline.alternatives import Alternatives
+from prefscope.pipeline.logp_source import ROLES, SIDES, LogpSource, MaybeLogps, Texts
 from prefscope.pipeline.spool import SpooledPairs, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
-
-
-class Texts(Protocol):
-    """Converts token ids to readable texts."""
-
-    def texts(self, ids: NDArray[np.int32]) -> list[str]:
-        """Return the text of each token."""
 
 
 def assemble(
@@ -38,6 +32,7 @@ def assemble(
     emit: Callable[[Event], None],
     *,
     collisions: bool = False,
+    alternatives: Alternatives | None = None,
 ) -> None:
     """Write the ledger of a finished run; without a source it has digests of the sequences instead of log-probs.
 
@@ -49,6 +44,7 @@ def assemble(
         token_texts: Provides token texts for the per-token columns; None leaves these columns out.
         emit: Called with progress, and with every pair whose log-probs are not finite.
         collisions: Whether to write log Σ π² of the policy, which the source must then have.
+        alternatives: Provides the columns of alternatives, if they were kept.
 
     Raises:
         ResourceError: If the file cannot be written.
@@ -59,6 +55,7 @@ def assemble(
         {names[column]: kind for column, kind in kinds.items()},
         {**manifest, **renamed(names)},
         tokens=token_texts is not None,
+        alternatives=alternatives is not None,
     )
     for name in COLLISION_LOGPS if collisions else ():
         schema = schema.append(pa.field(name, pa.float64()))
@@ -70,6 +67,7 @@ def assemble(
         for batch in spool.batches():
             group = _group(batch, done, source, token_texts)
             group |= _collisions(batch, done, source) if source and collisions else {}
+            group |= alternatives.columns(batch) if alternatives is not None else {}
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
                     emit(PairFlagged(row, tuple(split_flags(flags))))

@@ -23,6 +23,13 @@ MaybeLogps = NDArray[np.float32] | None
 """Per-token log-probs in nats, shape (num_scored,); None for a sequence that crashes every process computing it."""
 
 
+class Texts(Protocol):
+    """Converts token ids to readable texts."""
+
+    def texts(self, ids: NDArray[np.int32]) -> list[str]:
+        """Return the text of each token."""
+
+
 class LogpSource(Protocol):
     """Provides the log-probs of all sequences of a run."""
 
@@ -54,13 +61,14 @@ class StoredLogps:
 
     def logps(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
         """Return the log-probs of sequences; their position does not matter."""
-        return self._find(role, sequences, sequence_key)
+        return self.find(role, sequences, sequence_key)
 
     def collisions(self, role: str, side: str, start: int, sequences: Sequence[TokenSequence]) -> Sequence[MaybeLogps]:  # noqa: ARG002
         """Return log Σ π² per token of sequences; their position does not matter."""
-        return self._find(role, sequences, collision_key)
+        return self.find(role, sequences, collision_key)
 
-    def _find(self, role: str, sequences: Sequence[TokenSequence], name: KeyOf) -> Sequence[MaybeLogps]:
+    def find(self, role: str, sequences: Sequence[TokenSequence], name: KeyOf) -> Sequence[MaybeLogps]:
+        """Return what is stored of each sequence under the keys of `name`; None for those that crashed."""
         lost = self.crashed.get(role, ())
         alive = [one for one in sequences if one.digest() not in lost] if lost else [*sequences]
         found = iter(stored_logps(self.store, self.scopes[role], alive, name))

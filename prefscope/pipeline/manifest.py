@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from prefscope.ledger.left_out import LEFT_OUT
+from prefscope.ledger.validation import KEPT
 from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.noise import Noise
@@ -47,6 +48,7 @@ def build_manifest(
             for model in models
         },
         **({} if noise is None else {"noise": noise.to_json()}),
+        **({KEPT: settings.compute.alternatives} if settings.compute.alternatives else {}),
     }
 
 

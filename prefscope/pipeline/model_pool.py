@@ -22,19 +22,22 @@ from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
+from prefscope.scoring.alternatives import TopTokens
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.free_memory import free_bytes_elsewhere
 from prefscope.scoring.fused_kernels import kernel_packages
+from prefscope.scoring.head import Measure
 from prefscope.scoring.headers import BYTES, num_weights
+from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.memory import available_bytes, bytes_beside_weights, is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
 from prefscope.scoring.self_check import ForwardChoice, check, follow, widened_bytes
 from prefscope.scoring.splitting import refuse_machine
-from prefscope.scoring.store import LogpStore, collision_key, sequence_key
+from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
@@ -55,13 +58,27 @@ class ScoredModel:
     rope_limit: int | None
     collides: bool = False
     """Whether to compute log Σ π² at each position, too."""
+    alternatives: int = 0
+    """Number of top tokens to keep at each position."""
+
+    @property
+    def measure(self) -> Measure:
+        """What to compute from the logits of each position."""
+        first = token_logps_and_collisions if self.collides else token_logps
+        return TopTokens(self.alternatives, first) if self.alternatives else first
+
+    @property
+    def more_keys(self) -> tuple[Callable[[bytes, bytes], bytes], ...]:
+        """Functions that return the store keys of what is computed beside log-probs, from scope and digest."""
+        keys = (collision_key,) if self.collides else ()
+        return (*keys, partial(alternatives_key, count=self.alternatives)) if self.alternatives else keys
 
     def missing(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
-        """Return the keys of the sequences, given by digest, whose log-probs or log Σ π² are missing from the store."""
+        """Return the keys of the sequences, given by digest, of which anything to compute is not in the store."""
         keys = {sequence_key(self.scope, digest): digest for digest in digests}
         missing = store.missing(keys)
-        if self.collides:
-            more = {collision_key(self.scope, digest): key for key, digest in keys.items()}
+        for name in self.more_keys:
+            more = {name(self.scope, digest): key for key, digest in keys.items()}
             missing |= {more[key] for key in store.missing(more)}
         return missing
 
@@ -221,7 +238,7 @@ class ModelPool:
         )
         limit = loading.rope_limit(loading.load_config(candidate.checkpoint.full, self.settings.models))
         collides = self.settings.compute.collisions and candidate.role == "policy"
-        return ScoredModel(candidate, scope, verdict, budget, limit, collides)
+        return ScoredModel(candidate, scope, verdict, budget, limit, collides, self.settings.compute.alternatives)
 
     @contextmanager
     def loaded(self, candidate: Candidate, verdict: ForwardChoice | None = None) -> Iterator[LanguageModel]:

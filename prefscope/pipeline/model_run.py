@@ -20,6 +20,7 @@ import torch
 from prefscope.errors import UsageError
 from prefscope.events import Event, Finished, Noted, Prepared
 from prefscope.folders import cache_folder, store_path
+from prefscope.pipeline.alternatives import Alternatives, refuse_alternatives
 from prefscope.pipeline.assembly import assemble
 from prefscope.pipeline.logp_source import LogpSource, StoredLogps
 from prefscope.pipeline.manifest import build_manifest, preview_manifest
@@ -68,9 +69,11 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
         work.pool.release()
         written = ledger(work.key.hex())
         manifest = work.manifest(models, noise)
-        assemble(
-            written, spool, work.source(passes, models), manifest, texts, emit, collisions=settings.compute.collisions
-        )
+        source, compute = work.source(passes, models), settings.compute
+        kept = None
+        if compute.alternatives and texts is not None and isinstance(source, StoredLogps):
+            kept = Alternatives(source, compute.alternatives, texts)
+        assemble(written, spool, source, manifest, texts, emit, collisions=compute.collisions, alternatives=kept)
         work.store.drop_plan(work.key)
     emit(Finished(str(written), work.data.pairs, passes.scorer.scoring_seconds))
     return written
@@ -120,6 +123,7 @@ class _Work:
             settings.models.tp,
             [candidate.fingerprint for candidate in self.pool.candidates],
             *([] if settings.compute.fused else ["unfused"]),
+            *([["alternatives", settings.compute.alternatives]] if settings.compute.alternatives else []),
             *([] if shards is None else [[shards, settings.dispatch.slices]]),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
@@ -164,6 +168,7 @@ class _Work:
 @contextmanager
 def _prepared_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs, or the plan of a folder of parts, and prepare the models; closes everything afterwards."""
+    refuse_alternatives(settings)
     settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
     with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:

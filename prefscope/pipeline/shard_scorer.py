@@ -23,7 +23,7 @@ from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
 from prefscope.pipeline.spool import SpooledPairs
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import LogpStore, collision_key, sequence_key
+from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, sequence_key
 from prefscope.settings import ScoreSettings
 
 SUMS_AN_EVENT = 512
@@ -253,8 +253,12 @@ def parts_of(model: ScoredModel) -> Mapping[str, KeyOf]:
 def _rows(
     model: ScoredModel, digests: Sequence[bytes], measured: Sequence[NDArray[np.float32]]
 ) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
-    """Yield the store's rows for a batch: log-probs, and log Σ π² if measured."""
+    """Yield the store's rows for a batch: log-probs, then what else was measured."""
     for digest, found in zip(digests, measured, strict=True):
-        yield sequence_key(model.scope, digest), found[:, 0] if model.collides else found
+        columns = found if found.ndim > 1 else found[:, None]
+        yield sequence_key(model.scope, digest), columns[:, 0]
         if model.collides:
-            yield collision_key(model.scope, digest), found[:, 1]
+            yield collision_key(model.scope, digest), columns[:, 1]
+        if model.alternatives:
+            kept = columns[:, 2 if model.collides else 1 :]
+            yield alternatives_key(model.scope, digest, model.alternatives), kept.ravel()

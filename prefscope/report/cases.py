@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from prefscope.ledger.alternatives import Alternatives
 from prefscope.ledger.view import View
 from prefscope.preference.explanation import SIDES, Side
 from prefscope.report.explained import explain_pair, similar_pairs
 from prefscope.report.explanation_words import in_words
 from prefscope.report.nearest import PromptIndex
 from prefscope.report.suspects import Suspect
+from prefscope.report.token_choices import choices_at, instead
 from prefscope.report.token_steps import effect_levels
 
 MOST_TOKENS = 400
@@ -31,6 +34,8 @@ class Token:
     ref: float
     level: int
     """Strength of its colour, from −3 to 3; negative if it lowers the margin."""
+    instead: str = ""
+    """What the models would have said, safe to show; empty if no alternatives are kept."""
 
     @property
     def change(self) -> float:
@@ -118,6 +123,7 @@ def _case(view: View, position: int, index: PromptIndex | None, remark: str) -> 
     pair = view.ledger.pair(position)
     similar = None if index is None else similar_pairs(view, index, position)
     explained = replace(explain_pair(view, position), similar=similar)
+    alternatives = view.ledger.alternatives_of(position)
     rewards = {side: float(view.column(f"{side}_rewards")[position]) for side in SIDES}
     return Case(
         row=pair["row"],
@@ -125,18 +131,21 @@ def _case(view: View, position: int, index: PromptIndex | None, remark: str) -> 
         margin=float(view.column("margins")[position]),
         flags=str(view.column("flags")[position]),
         prompt=pair["prompt"],
-        strips=tuple(_strip(pair, side, rewards[side]) for side in SIDES),
+        strips=tuple(_strip(pair, side, rewards[side], alternatives) for side in SIDES),
         explanation=tuple(line.text for line in in_words(explained, brief=True)),
         remark=remark,
     )
 
 
-def _strip(pair: Mapping[str, Any], side: Side, reward: float) -> Strip:
+def _strip(
+    pair: Mapping[str, Any], side: Side, reward: float, alternatives: Mapping[tuple[str, str], Alternatives]
+) -> Strip:
     texts = pair.get(f"{side}_tokens") or ()
     policy, ref = (pair.get(f"{role}_{side}_token_logps") for role in ("policy", "ref"))
     if not texts or policy is None or ref is None:
         return Strip(side, reward, (), 0, pair[side])
     with np.errstate(invalid="ignore"):
         levels = effect_levels(side, np.subtract(policy, ref)).tolist()
-    tokens = (Token(*one) for one in zip(texts, policy, ref, levels, strict=True))
-    return Strip(side, reward, tuple(tokens)[:MOST_TOKENS], len(texts), "")
+    shown = islice(zip(texts, policy, ref, levels, strict=True), MOST_TOKENS)
+    tokens = (Token(*one, instead(choices_at(alternatives, side, at))) for at, one in enumerate(shown))
+    return Strip(side, reward, tuple(tokens), len(texts), "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from prefscope.ledger.alternatives import Choices
 from prefscope.ledger.pairing import PairedView
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
@@ -25,10 +26,12 @@ from prefscope.preference.explanation import (
 )
 from prefscope.preference.registry import resolve_parameters
 from prefscope.report.nearest import PromptIndex
+from prefscope.report.token_choices import choices_at
 from prefscope.settings import LossChoice
 
 UNSCORED = "This pair is unscored: a log-prob is NaN or infinite, or not known yet."
 NO_TOKENS = "There are no token log-probs in this ledger, so nothing is known of sentences and regions."
+MOST_CHOICES = 6
 MOST_MOVED, LEAST_MOVE = 3, 5e-4
 """How many tokens are named that moved, and the least difference, which is that shown as 0.001."""
 CONTRADICTION = 1e-3
@@ -61,6 +64,21 @@ class MovedToken:
     """Not escaped."""
     change: float
     """Its effect in this run minus that in B."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChoices:
+    """A token, and what each model would have said there."""
+
+    side: Side
+    number: int
+    """Its place in the response, from 0 on."""
+    text: str
+    """Not escaped."""
+    effect: float
+    """What it adds to the margin."""
+    choices: Mapping[str, Choices]
+    """By role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +133,8 @@ class ExplainedPair:
     """None unless three or more runs have the pair."""
     similar: tuple[Similar, ...] | None = None
     """Pairs with similar prompts; None if they were not looked for."""
+    tokens: tuple[TokenChoices, ...] = ()
+    """The tokens that moved since run B and those with the largest effects; empty if no alternatives are kept."""
 
 
 def reward_rule(view: View) -> RewardRule:
@@ -163,6 +183,34 @@ def similar_pairs(view: View, index: PromptIndex, position: int) -> tuple[Simila
         pair = view.ledger.pair(one.position, ["row", "prompt"])
         found.append(Similar(int(pair["row"]), one.similarity, margin_of(view, one.position), pair["prompt"]))
     return tuple(found)
+
+
+def choices_of(view: View, position: int, moved: Sequence[MovedToken] = ()) -> tuple[TokenChoices, ...]:
+    """Return what the models would have said at the tokens of a pair with the largest effects on its margin.
+
+    Args:
+        view: The ledger with beta.
+        position: Position in the ledger.
+        moved: Tokens that come first, whatever their effects.
+
+    Returns:
+        Empty if the ledger has no alternatives.
+    """
+    alternatives = view.ledger.alternatives_of(position)
+    if not alternatives:
+        return ()
+    pair, rule = view.ledger.pair(position), reward_rule(view)
+    found: dict[tuple[Side, int], TokenChoices] = {}
+    for side, sign in zip(SIDES, (1, -1), strict=True):
+        response = _response(pair, side, has_reference=view.ledger.has_reference)
+        for at, effect in enumerate(() if response is None else (sign * response.terms(rule)).tolist()):
+            if response is not None and math.isfinite(effect):
+                found[side, at] = TokenChoices(side, at, response.tokens[at], effect, {})
+    first = [found[one.side, one.number] for one in moved]
+    others = sorted((one for one in found.values() if one not in first), key=lambda one: -abs(one.effect))
+    return tuple(
+        replace(one, choices=choices_at(alternatives, one.side, one.number)) for one in [*first, *others[:MOST_CHOICES]]
+    )
 
 
 def margin_of(view: View, position: int) -> float:

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from prefscope.preference.explanation import Region, Sentence, Span
-from prefscope.report.explained import ExplainedPair, OtherRun, Similar
+from prefscope.report.explained import ExplainedPair, OtherRun, Similar, TokenChoices
 from prefscope.report.explanation_words import amount, excerpt, in_words
 from prefscope.report.nearest import MEASURE
 from prefscope.report.sections import Table
+from prefscope.report.token_choices import NAMES, at_least, bound_text, rank_text, said
+from prefscope.report.visible import visible
 
 MOST_SENTENCES = 12
 SENTENCE_CHARACTERS = 60
@@ -26,7 +28,26 @@ def explanation_tables(pair: ExplainedPair) -> list[Table]:
     tables = []
     if pair.explanation is not None and pair.explanation.parts is not None:
         tables += [_region_table(pair.explanation.parts.regions), _sentence_table(pair)]
+    tables += [_token_table(pair.tokens)] if pair.tokens else []
     return tables + ([_similar_table(pair.similar)] if pair.similar else [])
+
+
+def _token_table(tokens: tuple[TokenChoices, ...]) -> Table:
+    """Return what each model would have said at some tokens."""
+    roles = [role for role in NAMES if role in tokens[0].choices]
+    both = len(roles) == len(NAMES)
+    header = ("response", "token", "text", "effect", *(["KL at least"] if both else []))
+    rows = []
+    for one in tokens:
+        place = (one.side, str(one.number + 1), f"“{visible(one.text)}”", amount(one.effect))
+        bound = [bound_text(at_least(one.choices["policy"], one.choices["ref"])).split()[-1]] if both else []
+        rows.append(
+            (*place, *bound, *(f"{rank_text(one.choices[role].rank)}: {said(one.choices[role])}" for role in roles))
+        )
+    note = "KL(policy‖reference) in nats: a lower bound from the tokens kept" if both else ""
+    return Table(
+        "Alternatives", (*header, *(NAMES[role] for role in roles)), tuple(rows), (1, 3, *([4] if both else [])), note
+    )
 
 
 def _region_table(regions: tuple[Region, ...]) -> Table:
@@ -106,6 +127,7 @@ def explanation_json(pair: ExplainedPair) -> dict[str, Any]:
         "noise_floor": pair.floor,
         "run_b": None if pair.other is None else _other_json(pair.other),
         "course": None if pair.course is None else asdict(pair.course),
+        "tokens": [_token_json(one) for one in pair.tokens],
         "nearest": None if pair.similar is None else [_similar_json(one) for one in pair.similar],
     }
 
@@ -128,6 +150,20 @@ def _sentences_json(sentences: tuple[Sentence, ...], other: OtherRun | None) -> 
         }
         for at, one in enumerate(sentences)
     ]
+
+
+def _token_json(token: TokenChoices) -> dict[str, Any]:
+    """Return a token with each model's entropy, rank and alternatives, and the lower bound of the divergence."""
+    choices = token.choices
+    found: dict[str, Any] = {"side": token.side, "number": token.number, "text": token.text, "effect": token.effect}
+    found["kl_at_least"] = _finite(at_least(choices["policy"], choices["ref"])) if "ref" in choices else None
+    for role, one in choices.items():
+        said_instead = [
+            {"id": token_id, "text": text, "logp": _finite(logp)}
+            for token_id, text, logp in zip(one.ids, one.texts, one.logps, strict=True)
+        ]
+        found[role] = {"rank": one.rank or None, "entropy": _finite(one.entropy), "alternatives": said_instead}
+    return found
 
 
 def _other_json(other: OtherRun) -> dict[str, Any]:

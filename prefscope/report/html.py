@@ -148,5 +148,6 @@ def _token(token: Token) -> str:
     text = _safe(token.text).replace("⏎", "⏎\n")
     if not math.isfinite(token.change):
         return f'<span title="not scored">{text}</span>'
+    instead = escape(f"; {token.instead}") if token.instead else ""
     kind = f' class="{"p" if token.level > 0 else "n"}{abs(token.level)}"' if token.level else ""
-    return f'<span{kind} title="Δ {token.change:+.3f} = {token.policy:.3f} − {token.ref:.3f}">{text}</span>'
+    return f'<span{kind} title="Δ {token.change:+.3f} = {token.policy:.3f} − {token.ref:.3f}{instead}">{text}</span>'

@@ -86,7 +86,13 @@ def _strip(strip: Strip) -> str:
     head = f"{strip.side}, reward {signed(strip.reward)}"
     strong = ", ".join(f"{_code(token.text)} {token.change:+.2f}" for token in strip.strongest(STRONGEST))
     moved = f"; tokens with the largest Δ, in nats: {strong}" if strong else ""
-    return f"{head}{moved}\n\n{_block(visible_lines(_cut(text)))}"
+    instead = "".join(
+        f"\n- at {_code(token.text)}: {_escaped(token.instead)}"
+        for token in strip.strongest(STRONGEST)
+        if token.instead
+    )
+    said = f"\n{instead}" if instead else ""
+    return f"{head}{moved}{said}\n\n{_block(visible_lines(_cut(text)))}"
 
 
 def _cut(text: str) -> str:

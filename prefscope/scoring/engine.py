@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefscope.errors import ModelError, ResourceError, was_interrupted
+from prefscope.scoring.alternatives import FIXED, TopTokens
 from prefscope.scoring.attention import attending
 from prefscope.scoring.batches import Batch, PackedInputs, PaddedInputs, prepare
 from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
@@ -83,7 +85,7 @@ def score_batch(
         measure: Computes the numbers of each position from its logits.
 
     Returns:
-        One array per sequence, of shape (num_scored,), or (num_scored, 2) if `measure` returns two numbers each.
+        One array per sequence, of shape (num_scored,), or (num_scored, n) if `measure` returns n numbers each.
 
     Raises:
         ResourceError: If a single sequence does not fit into memory.
@@ -144,8 +146,7 @@ def start(
 ) -> Pending:
     """Start a forward pass, and return a function that waits for the device and returns the log-probs."""
     if batch.inputs is None:
-        width = () if measure is token_logps else (2,)
-        return lambda: [np.empty((0, *width), dtype=np.float32) for _ in batch.sequences]
+        return lambda: [np.empty((0, *_width(measure)), dtype=np.float32) for _ in batch.sequences]
     _check_vocabulary(model, batch.sequences)
     _, products = matrix_products(model.device, model.dtype)
     part = model.part
@@ -156,7 +157,7 @@ def start(
     fusing = fused(model.fusion, model.module, model.device, model.module.dtype)
     try:
         with _poisoning(model, poisoned), followed, products, full_precision(), fusing as measures:
-            measuring = _measuring(part, measure, measures.get(measure, measure))
+            measuring = _measuring(part, measure, _fastest(measure, measures))
             if isinstance(batch.inputs, PackedInputs):
                 return _start_packed(model, batch.sequences, batch.inputs, measuring)
             return _start_padded(model, batch.sequences, batch.inputs, measuring)
@@ -164,6 +165,20 @@ def start(
         if was_interrupted(error):  # ctrl+C may leave torch's stack of modes short, which fails on the way out
             raise KeyboardInterrupt from error
         raise
+
+
+def _width(measure: Measure) -> tuple[int, ...]:
+    """Return the shape of a measure's numbers at one position."""
+    if isinstance(measure, TopTokens):
+        return (max(sum(_width(measure.first)), 1) + FIXED + 2 * measure.count,)
+    return () if measure is token_logps else (2,)
+
+
+def _fastest(measure: Measure, fused_measures: Mapping[Measure, Measure]) -> Measure:
+    """Return a measure with its fused counterpart, if there is one, in its place or its part's."""
+    if isinstance(measure, TopTokens):
+        return replace(measure, first=_fastest(measure.first, fused_measures))
+    return fused_measures.get(measure, measure)
 
 
 def _measuring(part: Part | None, measure: Measure, whole: Measure) -> Measure:

@@ -22,7 +22,7 @@ BYTES_A_LOGIT = 8
 """In 16 bits with its copies: 4 with fused kernels and 14 without, when layers take more than is counted for them."""
 FEWEST_ROWS = 64
 Measure = Callable[[Tensor, Tensor], Tensor]
-"""Takes logits and the next tokens, as `token_logps` and `token_logps_and_collisions` do."""
+"""Takes logits and the next tokens, as `token_logps`, `token_logps_and_collisions` and `TopTokens` do."""
 
 
 def logits_at_once(config: PretrainedConfig, tokens: int, *, device: torch.device, width: int) -> int:
@@ -89,7 +89,7 @@ def head_logps(
         measure: Computes the results from the logits.
 
     Returns:
-        The result of `measure`, in nats, on the device: shape (N,) or (N, 2).
+        The result of `measure` on the device: shape (N,), or (N, n) if it returns n numbers each.
     """
     embeddings: Any = module.get_output_embeddings()
     tokens, width = output.last_hidden_state.shape[:-1].numel(), hidden.element_size()

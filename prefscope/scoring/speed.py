@@ -48,6 +48,7 @@ def _key(checkpoint: Checkpoint, settings: ScoreSettings) -> bytes:
         file_stamps(checkpoint),
         [models.device, models.dtype, models.attn, models.device_map, models.tp],
         [compute.threads, compute.batch_tokens, compute.fused],
+        *([compute.alternatives] if compute.alternatives else []),
         [dispatch.engine, dispatch.workers],
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=KEY_BYTES).digest()

@@ -58,6 +58,11 @@ def collision_key(scope: bytes, digest: bytes) -> bytes:
     return sequence_key(scope + b"collisions", digest)
 
 
+def alternatives_key(scope: bytes, digest: bytes, count: int) -> bytes:
+    """Return the store key of a sequence's top tokens; `count` is how many are kept, the rest as in `sequence_key`."""
+    return sequence_key(scope + b"alternatives%d" % count, digest)
+
+
 class LogpStore:
     """An open log-prob store; use it as a context manager."""
 

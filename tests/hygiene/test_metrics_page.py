@@ -16,7 +16,7 @@ import pytest
 from prefscope.data.checks import lint as _lint  # noqa: F401 (registers the checks)
 from prefscope.data.checks.check import CHECKS as LINT_CHECKS
 from prefscope.flags import FLAGS
-from prefscope.ledger.columns import COLLISIONS, DERIVED, STORED, TAILS, TEXTS, TOKENS
+from prefscope.ledger.columns import ALTERNATIVES, COLLISIONS, DERIVED, RANKS, STORED, TAILS, TEXTS, TOKENS
 from prefscope.ledger.pairing import PairedView, Pairing
 from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.ledger.view import View, names_of
@@ -43,6 +43,8 @@ LISTED: Mapping[str, Iterable[str]] = {
     "text columns": [column.name for column in TEXTS],
     "token columns": [column.name for column in TOKENS],
     "columns of losses": [column.name for column in (*TAILS, *COLLISIONS)],
+    "columns of alternatives": [column.name for column in ALTERNATIVES],
+    "rank columns": [column.name for column in RANKS],
     "derived columns": [column.name for column in DERIVED.values() if column.exported],
     "diagnosed columns": [column.name for column in DERIVED.values() if not column.exported],
     "flags": FLAGS,
@@ -195,7 +197,11 @@ def test_names_formatted_as_columns_are_columns(demo: Ledger) -> None:
         r"\w+_(?:logps|logratios|rewards|num_tokens|tokens|loss|weight|posterior|margins)|margins|outcome"
     )
     spelled = {name for name in SPANS.findall(PAGE) if like.fullmatch(name)}
-    others = {column.name for column in (*TOKENS, *TAILS, *COLLISIONS)} | DOCTOR_CHECKS.keys() | {"batch_tokens"}
+    others = (
+        {column.name for column in (*TOKENS, *TAILS, *COLLISIONS, *ALTERNATIVES)}
+        | DOCTOR_CHECKS.keys()
+        | {"batch_tokens"}
+    )
     assert spelled - names_of(demo).kinds.keys() - others == set()
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from prefscope.data.records import PreferencePair
 from prefscope.errors import ModelError, ResourceError
 from prefscope.scoring import engine, head
+from prefscope.scoring.alternatives import TopTokens
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import compute_scope, forward, score_batch
 from prefscope.scoring.forward_mode import ForwardMode
@@ -261,3 +262,33 @@ def test_an_interrupt_that_leaves_torchs_stack_of_modes_short_stays_an_interrupt
     monkeypatch.setattr(engine, "matrix_products", lambda *_: ("", torch.overrides.BaseTorchFunctionMode()))
     with pytest.raises(KeyboardInterrupt):
         forward(as_loaded(module), "padded", [TokenSequence(np.array([1, 2, 3], dtype=np.int32), 1)])
+
+
+def test_top_tokens_entropies_and_ranks_equal_those_of_a_plain_float64_forward(
+    samples: Path, model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence], one_by_one: Logps
+) -> None:
+    count = 5
+    found = score_batch(model, path, sequences, never_halved, TopTokens(count))
+    plain: nn.Module = AutoModelForCausalLM.from_pretrained(samples / "tiny-policy", dtype=torch.float64).eval()
+    assert found[0].shape == (0, 1 + 2 + 2 * count)
+    assert largest_difference([one[:, 0] for one in found], one_by_one) < NATS_A_TOKEN
+    for sequence, numbers in zip(sequences[1:], found[1:], strict=True):
+        ids = torch.from_numpy(sequence.token_ids.astype(np.int64))
+        with torch.no_grad():
+            logps = plain(input_ids=ids[None]).logits[0].log_softmax(-1)[sequence.first_scored - 1 : -1]
+        actual = logps.gather(-1, ids[sequence.first_scored :, None])
+        top = logps.topk(count)
+        near = (logps - actual).abs().lt(2 * NATS_A_TOKEN).sum(-1).numpy() - 1  # may be in another order in float32
+        assert numbers[:, 1] == pytest.approx((-(logps.exp() * logps).sum(-1)).numpy(), abs=NATS_A_TOKEN)
+        assert (np.abs(numbers[:, 2] - ((logps > actual).sum(-1) + 1).numpy()) <= near).all()
+        assert numbers[:, 3 + count :] == pytest.approx(top.values.numpy(), abs=NATS_A_TOKEN)
+        kept = logps.gather(-1, torch.from_numpy(numbers[:, 3 : 3 + count].astype(np.int64)))
+        assert kept.numpy() == pytest.approx(top.values.numpy(), abs=NATS_A_TOKEN)
+
+
+def test_what_is_measured_beside_log_probs_leaves_them_bit_identical(
+    model: LanguageModel, path: ForwardMode, sequences: list[TokenSequence]
+) -> None:
+    plain = score_batch(model, path, sequences, never_halved)
+    found = score_batch(model, path, sequences, never_halved, TopTokens(20))
+    assert all(np.array_equal(one, other[:, 0]) for one, other in zip(plain, found, strict=True))

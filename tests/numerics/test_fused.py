@@ -15,6 +15,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from prefscope.scoring import fused_parts
+from prefscope.scoring.alternatives import TopTokens
 from prefscope.scoring.engine import forward
 from prefscope.scoring.fused_kernels import find_kernels, kernel_packages
 from prefscope.scoring.fused_parts import MANY_ROWS
@@ -269,3 +270,15 @@ def test_padded_rows_are_computed_by_the_models_own_code(monkeypatch: pytest.Mon
 def test_there_are_no_kernels_on_a_cpu() -> None:
     assert find_kernels(torch.device("cpu")) is None
     assert isinstance(kernel_packages(), str)
+
+
+def test_log_probs_beside_alternatives_are_those_of_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    install(monkeypatch, substitutes(calls))
+    model = model_of(LLAMA)
+    follow(model, "packed", is_fused=True)
+    alone = np.concatenate(forward(model, "packed", related_sequences(), token_logps))
+    calls.clear()
+    found = np.concatenate(forward(model, "packed", related_sequences(), TopTokens(3)))
+    assert "logps" in calls
+    np.testing.assert_array_equal(found[:, 0], alone)

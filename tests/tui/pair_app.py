@@ -19,6 +19,7 @@ from prefscope.tui.messages import SessionChanged
 from prefscope.tui.model.session import Session
 from prefscope.tui.panes.pair import PairPane
 from prefscope.tui.theme import DEFAULT_THEME, THEMES, VARIABLES
+from tests.alternatives import COUNT, alternatives_of
 
 Tokens = Sequence[tuple[str, float, float]]
 """Text, log π and log ref of each token."""
@@ -64,6 +65,7 @@ def write_session(
     extra: Mapping[str, tuple[ExtraKind, list[Any]]] | None = None,
     has_reference: bool = True,
     has_tokens: bool = True,
+    has_alternatives: bool = False,
 ) -> Session:
     """Write a ledger of pairs, with defaults for missing values, and return a session on it.
 
@@ -71,10 +73,15 @@ def write_session(
     """
     rows = [_filled(row, pair, has_reference=has_reference) for row, pair in enumerate(pairs)]
     left_out = {column.name for column in TOKENS if not has_tokens}
-    columns = {name: [row[name] for row in rows] for name in _filled(0, {}, has_reference=True) if name not in left_out}
+    if has_alternatives:
+        sizes = [(row["chosen_num_tokens"], row["rejected_num_tokens"]) for row in rows]
+        rows = [{**alternatives_of(*size), **row} for row, size in zip(rows, sizes, strict=True)]
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name not in left_out}
     columns |= {name: values for name, (_, values) in (extra or {}).items()}
-    manifest = {"has_reference": has_reference, "models": {}, "data": {}}
-    schema = build_schema({name: kind for name, (kind, _) in (extra or {}).items()}, manifest, tokens=has_tokens)
+    manifest: dict[str, Any] = {"has_reference": has_reference, "models": {}, "data": {}}
+    manifest |= {"alternatives": COUNT} if has_alternatives else {}
+    kinds = {name: kind for name, (kind, _) in (extra or {}).items()}
+    schema = build_schema(kinds, manifest, tokens=has_tokens, alternatives=has_alternatives)
     write_ledger(path, schema, [columns])
     return Session(load_ledger(path), PreferenceSettings())
 

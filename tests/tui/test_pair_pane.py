@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import DataTable, Input
+from textual.widgets import DataTable, Input, Static
 
 from prefscope.ledger.marks import Mark, load_marks
 from prefscope.ledger.table import load_ledger
@@ -86,6 +86,32 @@ def test_a_wide_terminal_shows_the_responses_side_by_side(
 ) -> None:
     session = write({"flags": "no_eos"}, extra={"category": ("text", ["code"]), "note": ("text", [None])})
     assert_golden(show(session, WIDE), "pair")
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "120x36"])
+def test_alternatives_stand_below_the_responses(
+    size: tuple[int, int], write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    assert_golden(show(write(has_alternatives=True), size), "pair-alternatives")
+
+
+def test_alternatives_follow_the_cursor_and_the_side(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    ranks = {"policy_chosen_token_ranks": [1, 22, 3, 4], "policy_rejected_token_ranks": [50, 60]}
+    terminal = show(write(ranks, has_alternatives=True))
+    found = []
+    for key in ("home", "l", "tab", "l"):
+        terminal.press(key)
+        found.append(str(terminal.app.query_one("#instead", Static).content).split("  ")[0])
+    assert found == ["policy rank 1", "policy rank 22", "policy rank 50", "policy rank 60"]
+
+
+def test_hostile_alternatives_stay_on_their_line(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:
+    texts = [HOSTILE["escape"] + HOSTILE["breaks"] + HOSTILE["bidi"], HOSTILE["markup"]]
+    terminal = show(write({"alternative_texts": texts}, has_alternatives=True))
+    assert not DANGEROUS & set(terminal.text)
+    assert sum("KL ≥ " in line for line in terminal.lines) == 1
 
 
 def test_rewards_follow_the_knobs(write: Callable[..., Session], show: Callable[..., Terminal]) -> None:

@@ -47,6 +47,7 @@ def write_pairs(tmp_path: Path) -> Callable[..., Path]:
             {key: kind for key, (kind, _) in (extra or {}).items()},
             {**MANIFEST, **(manifest or {})},
             tokens="chosen_tokens" in columns,
+            alternatives="alternative_ids" in columns and "alternative_ids" not in (extra or {}),
         )
         size = -(-len(rows) // groups)
         parts = [{key: column[i : i + size] for key, column in columns.items()} for i in range(0, len(rows), size)]

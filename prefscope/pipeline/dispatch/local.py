@@ -19,7 +19,6 @@ from prefscope.pipeline.dispatch.unit import Answer, Done, Emit, Scored, Turn, U
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.scoring.batches import Batch, prepare
 from prefscope.scoring.engine import Pending, start_batch
-from prefscope.scoring.logps import token_logps, token_logps_and_collisions
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
 
@@ -106,7 +105,7 @@ class BatchScorer:
             batch = self._latest[role] = laid_out.result()
             return batch
 
-        measure = token_logps_and_collisions if model.collides else token_logps
+        measure = model.measure
         with self.pool.loaded(model.candidate, model.verdict) as language_model:
             at = time.perf_counter()
             start = partial(start_batch, language_model, path)

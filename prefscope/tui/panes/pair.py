@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,14 +16,17 @@ from textual.content import Content
 from textual.events import DescendantFocus
 from textual.widgets import Static
 
+from prefscope.ledger.alternatives import Alternatives
 from prefscope.ledger.search import Needle
 from prefscope.ledger.table import Ledger
 from prefscope.preference.explanation import SIDES, Side
 from prefscope.report.nearest import PromptIndex
+from prefscope.report.token_choices import choices_at
 from prefscope.report.visible import visible
 from prefscope.tui.copying import copy
 from prefscope.tui.dialogs.pair import TextsDialog, TokenPlace, TopTokensDialog
 from prefscope.tui.highlighting import highlighted
+from prefscope.tui.model.alternatives import alternative_lines
 from prefscope.tui.model.explainer import Explainer, legend
 from prefscope.tui.model.pair_facts import (
     LONGEST_VALUE,
@@ -51,7 +55,11 @@ PROMPT_CHARACTERS = 2000
 class PairPane(MarkingPane):
     """The pair under the cursor: its numbers, prompt, responses and running sums."""
 
-    HELP = "One pair, token by token, and what its margin is made of. Colours show what raises and lowers the margin."
+    HELP = (
+        "One pair, token by token, and what its margin is made of. Colours show what raises and lowers the margin. "
+        "After score --alternatives: what both models would have said at the cursor, with the token's rank, entropy H "
+        "in nats, and a lower bound of KL(policy‖ref) from the tokens kept."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(">,J", "pair(1)", "Pair", key_display="</>", id="pair-next"),
         Binding("<", "pair(-1)", "Previous pair", show=False, id="pair-previous"),
@@ -77,7 +85,10 @@ class PairPane(MarkingPane):
         #responses { height: 1fr; layout: vertical; }
         #responses.-zoomed TokenView { display: none; }
         #responses.-zoomed TokenView.-current { display: block; }
+        #instead { height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; display: none; }
+        &.-instead #instead { display: block; }
         #below { height: 6; layout: horizontal; }
+        &.-instead #below { height: 5; }
         #below.-sums Why { display: none; }
         Why, RunningSums { width: 1fr; height: 100%; border: none; border-top: solid $panel; }
         Why:focus { border: none; border-top: solid $primary; }
@@ -106,6 +117,7 @@ class PairPane(MarkingPane):
         self._pair: dict[str, Any] = {}
         self._read_from: tuple[Ledger, int, bool, tuple[Needle, ...]] | None = None
         self._responses: dict[Side, Response] = {}
+        self._alternatives: Mapping[tuple[str, str], Alternatives] = {}
         self._side: Side = "chosen"
         self._values: Shown = "Δ"
         self._chosen_signs: bool | None = None
@@ -121,6 +133,7 @@ class PairPane(MarkingPane):
                 view = TokenView(id=side)
                 view.set_class(side == self._side, "-current")
                 yield view
+        yield Static(id="instead", markup=False)
         with Container(id="below"):
             yield Why(id="why")
             yield RunningSums(id="sums")
@@ -165,6 +178,8 @@ class PairPane(MarkingPane):
         self._show_signs()
         self._pair = self.session.ledger.pair(self.session.position)
         self._responses = {side: read_response(self._pair, side) for side in SIDES}
+        self._alternatives = self.session.ledger.alternatives_of(self.session.position)
+        self.set_class(bool(self._alternatives), "-instead")
         prompt = visible(self._pair["prompt"][:PROMPT_CHARACTERS])
         self.query_one("#prompt", Static).update(
             highlighted(prompt, self.session.needles) if prompt else Content("no prompt"), layout=False
@@ -262,6 +277,17 @@ class PairPane(MarkingPane):
     def _show_cursor(self) -> None:
         view = self._view(self._side)
         self.query_one(RunningSums).show_cursor(view.cursor if view.response.has_values else None)
+        if self._alternatives:
+            self.query_one("#instead", Static).update(self._instead(), layout=False)
+
+    def _instead(self) -> Content:
+        """Return what the models would have said instead of the token under the cursor."""
+        view = self._view(self._side)
+        if not view.response.has_values:
+            return Content("")
+        choices = choices_at(self._alternatives, self._side, view.cursor)
+        lines = alternative_lines(choices, view.response.tokens[view.cursor])
+        return Content("\n").join(Content.assemble(*line) for line in lines)
 
     @on(DescendantFocus)
     def _follow_focus(self, event: DescendantFocus) -> None:
