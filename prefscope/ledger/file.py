@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -85,15 +86,23 @@ def build_schema(
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(content, ensure_ascii=False).encode()})
 
 
+RUN_INDEX = "training.json"
+"""The index of a run folder (run_folder.py)."""
+STEP_NAME = re.compile(r"step-\d{7,}\.parquet")
+
+
 def beside(ledger: Path, suffix: str) -> Path:
     """Return the path of a file beside a ledger that what users note about its pairs is kept in.
 
-    A partial ledger that stands beside a complete one shares its files: both have the same pairs.
+    Ledgers of the same pairs share it: a partial ledger and the complete one that it stands beside, and the steps of a
+    run folder.
 
     >>> beside(Path("run.parquet"), ".marks.json").name, beside(Path("run.partial.parquet"), ".marks.json").name
     ('run.marks.json', 'run.marks.json')
     """
-    own = ledger.with_suffix("")
+    own, index = ledger.with_suffix(""), ledger.with_name(RUN_INDEX)
+    if STEP_NAME.fullmatch(ledger.name) and index.is_file():
+        return index.with_suffix(suffix)
     return own.with_suffix(suffix) if own.suffix == f".{PARTIAL}" else ledger.with_suffix(suffix)
 
 

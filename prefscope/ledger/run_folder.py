@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from prefscope.errors import UNREADABLE, LedgerError, ResourceError, UsageError
-from prefscope.ledger.file import locked
+from prefscope.ledger.file import RUN_INDEX, locked
 from prefscope.ledger.pairing import load_runs
 from prefscope.ledger.table import Ledger
 from prefscope.private import make_folder, replace_json
 
-INDEX = "training.json"
 FORMAT_VERSION = 1
 
 
@@ -52,7 +51,7 @@ class RunFolder:
     @property
     def index(self) -> Path:
         """The path of the index."""
-        return self.path / INDEX
+        return self.path / RUN_INDEX
 
     @property
     def version(self) -> tuple[int, int]:
@@ -119,7 +118,7 @@ class RunFolder:
 
 def is_run_folder(path: Path) -> bool:
     """Return whether a path is a run folder."""
-    return (path / INDEX).is_file()
+    return (path / RUN_INDEX).is_file()
 
 
 def open_runs(paths: Sequence[Path]) -> tuple[list[Ledger], list[int] | None]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from textual.widgets import ContentSwitcher
 
+from prefscope.ledger.marks import load_marks
 from prefscope.ledger.pairing import load_runs
 from prefscope.ledger.run_folder import RunFolder, Step
 from prefscope.settings import PreferenceSettings
@@ -147,6 +148,17 @@ def test_a_checkpoint_that_arrives_moves_nothing(terminal: Terminal, folder: Run
     assert np.array_equal(session.order, np.flatnonzero(session.view.filter("flips >= 1")))
     terminal.press("5")
     assert "step-0000700" in terminal.text
+
+
+def test_a_mark_is_that_of_the_pair_at_every_checkpoint(terminal: Terminal, folder: RunFolder) -> None:
+    session = session_of(terminal)
+    terminal.press("2", "D")
+    score(folder, 700)
+    terminal.wait_for(lambda: len(session.runs) == 7)
+    terminal.press("5", "down", "down", "enter", "2", "j", "K")
+    assert session.ledger.path == folder.ledger_path(700)
+    marks = load_marks(folder.ledger_path(100))
+    assert [marks.of(session.key(row)).decision for row in range(3)] == ["drop", "keep", None]
 
 
 def test_a_checkpoint_that_arrives_late_takes_its_place(terminal: Terminal, folder: RunFolder) -> None:

@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Sequence
 
 from prefscope.ledger.courses import LEAST_RUNS, Courses
-from prefscope.ledger.marks import Marks, load_marks
+from prefscope.ledger.marks import Marks, load_marks, marks_path
 from prefscope.ledger.pairing import PairedView, Pairing, courses_of, run_names
 from prefscope.ledger.table import Ledger
 from prefscope.ledger.view import View
@@ -40,7 +40,9 @@ class Runs:
         last = len(self.ledgers) - 1
         self.shown = last if self.has_steps else 0
         self.compared: int | None = None if last == 0 else last - 1 if self.has_steps else 1
-        self._marks = [load_marks(ledger.path) for ledger in self.ledgers]
+        self._marks: list[Marks] = []
+        for ledger in self.ledgers:
+            self._marks.append(self._marks_of(ledger))
         self._pairings: dict[tuple[int, int], Pairing] = {}
         self._courses: Courses | None = None
 
@@ -61,6 +63,12 @@ class Runs:
     def marks(self) -> Marks:
         """The marks of the shown ledger."""
         return self._marks[self.shown]
+
+    def _marks_of(self, ledger: Ledger) -> Marks:
+        """Return the marks of a ledger: the same object for ledgers that share their file."""
+        path = marks_path(ledger.path)
+        known = next((marks for marks in self._marks if marks.path == path), None)
+        return load_marks(ledger.path) if known is None else known
 
     @property
     def both(self) -> tuple[str, str]:
@@ -92,7 +100,7 @@ class Runs:
         Raises:
             LedgerError: If its marks are damaged or were written by a newer version.
         """
-        marks = load_marks(ledger.path)
+        marks = self._marks_of(ledger)
         place = bisect.bisect_left(self.steps, step)
         self.ledgers = (*self.ledgers[:place], ledger, *self.ledgers[place:])
         self.steps = (*self.steps[:place], step, *self.steps[place:])

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from prefscope.errors import LedgerError, ResourceError
-from prefscope.ledger.run_folder import INDEX, RunFolder, Step, is_run_folder
+from prefscope.ledger.file import RUN_INDEX
+from prefscope.ledger.marks import marks_path
+from prefscope.ledger.run_folder import RunFolder, Step, is_run_folder
+from prefscope.ledger.scopes import scopes_path
 
 
 def test_a_folder_without_an_index_has_no_steps(tmp_path: Path) -> None:
@@ -82,13 +85,13 @@ def test_no_step_is_lost_if_several_write_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path: Path, step: dict[str, Any]) -> None:
-    (tmp_path / INDEX).write_text(json.dumps({"format": 1, "steps": [{"checkpoint": "c", **step}]}))
+    (tmp_path / RUN_INDEX).write_text(json.dumps({"format": 1, "steps": [{"checkpoint": "c", **step}]}))
     with pytest.raises(LedgerError, match="index of the run folder cannot be read"):
         RunFolder(tmp_path).steps()
 
 
 def test_an_index_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / INDEX).write_text('{"format": 2, "steps": []}')
+    (tmp_path / RUN_INDEX).write_text('{"format": 2, "steps": []}')
     with pytest.raises(LedgerError, match="newer prefscope"):
         RunFolder(tmp_path).steps()
 
@@ -97,3 +100,16 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="index of the run folder cannot be written"):
         RunFolder(tmp_path / "file").record(Step(1, "c"))
+
+
+def test_the_steps_of_a_run_folder_share_marks_and_scopes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.record(Step(100, "c", folder.ledger_path(100).name))
+    paths = {marks_path(folder.ledger_path(step)) for step in (100, 2_000_000, 20_000_000)}
+    assert paths == {tmp_path / "training.marks.json"}
+    assert scopes_path(folder.ledger_path(100)) == tmp_path / "training.scopes.json"
+    assert marks_path(tmp_path / "mine.parquet") == tmp_path / "mine.marks.json"
+
+
+def test_a_ledger_that_is_only_named_like_a_step_has_its_own_marks(tmp_path: Path) -> None:
+    assert marks_path(tmp_path / "step-0000100.parquet") == tmp_path / "step-0000100.marks.json"
