@@ -106,10 +106,17 @@ def test_a_file_is_no_run_folder(program: Program, arguments: list[Any], name: s
     assert (code, f"A watch writes several ledgers, but '{name}' is not a folder." in err) == (2, True)
 
 
+HEARS_CTRL_C = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from prefscope.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+"""The program, also where it is started in the background, which ignores ctrl+C."""
+
+
 def test_ctrl_c_ends_a_watch_that_waits_for_the_first_checkpoint(
     arguments: list[Any], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "prefscope", "watch", str(arguments[0]), "--checkpoints", "later"]
+    command = [sys.executable, "-c", HEARS_CTRL_C, "watch", str(arguments[0]), "--checkpoints", "later"]
     watch = subprocess.Popen(
         [*command, *map(str, arguments[3:5]), "-o", "runs"], stdout=-1, stderr=-1, text=True, env=environment
     )
