@@ -28,16 +28,16 @@ def language_model(model: nn.Module) -> LanguageModel:
     Raises:
         ModelError: If its weights are spread over processes, or it is not a model of transformers.
     """
-    peft = model if hasattr(model, "peft_config") else None
     whole: Any = getattr(model, "_orig_mod", model)  # torch.compile wraps models
-    module: Any = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    peft = whole if hasattr(whole, "get_base_model") else None
+    module: Any = whole if peft is None else peft.get_base_model()
     if not isinstance(module, PreTrainedModel):
         raise ModelError(f"A {type(module).__name__} is not a model of transformers, so it cannot be scored")
     _refuse_spread(module)
-    parameters = next(module.parameters())
+    first = next(module.parameters())
     attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
     dtype = DTYPES.get(module.dtype, "float32")
-    return LanguageModel(module, peft, parameters.device, dtype, attention, is_trained=True)
+    return LanguageModel(module, peft, first.device, dtype, attention, is_trained=True)
 
 
 def _refuse_spread(module: nn.Module) -> None:
