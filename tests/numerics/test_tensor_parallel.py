@@ -43,6 +43,7 @@ SPLITTABLE = [name for name, config in PACKED.items() if splits_layers(config.ge
 RANK_0 = """
 import pickle, sys, torch
 torch.set_num_threads(1)
+from prefscope.process_exit import leave
 from prefscope.scoring import split_vocabulary
 from prefscope.scoring.engine import forward
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
@@ -60,7 +61,7 @@ for name, checkpoint in wanted.items():
     found[name] = verdict, [forward(model, verdict.path, sequences, measure) for measure in measures], sorted(widths)
     widths.clear()
 sys.stdout.buffer.write(pickle.dumps(found))
-sys.stdout.flush()
+leave(0)
 """
 
 
@@ -179,6 +180,7 @@ RANK_0_FUSED = (
     + """
 import pickle, torch
 torch.set_num_threads(1)
+from prefscope.process_exit import leave
 from prefscope.scoring import ranks
 from prefscope.scoring.engine import forward
 from prefscope.scoring.self_check import check, follow
@@ -187,7 +189,7 @@ ranks.COMMAND = (sys.executable, "-c", rank_1)
 model = ranks.Ranks(2, torch.device("cpu")).load(ranks.Load(checkpoint, models, "float32"))
 verdict = check(model, pool)
 sys.stdout.buffer.write(pickle.dumps((verdict, forward(model, verdict.path, sequences))))
-sys.stdout.flush()
+leave(0)
 """
 )
 
