@@ -135,7 +135,7 @@ def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
     References:
         Fieller, Hartley & Pearson 1957, "Tests for rank correlation coefficients", Biometrika 44, for the 1.06.
     """
-    found, size = rank_correlation(x, y), x.size
+    found, size = rank_correlation(x, y), int(np.count_nonzero(np.isfinite(x) & np.isfinite(y)))
     if math.isnan(found) or size < 4 or abs(found) == 1:  # noqa: PLR2004 (n − 3)
         return Estimate(found, math.nan, math.nan)
     centre, half = math.atanh(found), Z_95 * math.sqrt(1.06 / (size - 3))

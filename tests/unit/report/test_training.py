@@ -18,7 +18,7 @@ from prefscope.report.alarms import alarms
 from prefscope.report.compare_page import page
 from prefscope.report.compared import compare_runs
 from prefscope.report.course_plots import Line, draw_lines
-from prefscope.report.training import Estimate, Training, training
+from prefscope.report.training import Estimate, Training, correlation, training
 from prefscope.settings import PreferenceSettings
 from prefscope.statistics import wilson_interval
 
@@ -78,6 +78,13 @@ def test_the_figures_of_a_step_have_their_intervals(make: Make) -> None:
     assert (found.margin.low, found.margin.high) == pytest.approx((0.5 - half, 0.5 + half))
     assert (found.chosen.value, found.rejected.value) == pytest.approx((0.5, 0.0))
     assert math.isnan(found.length.value)
+
+
+def test_an_interval_counts_only_the_pairs_whose_lengths_are_known() -> None:
+    margins, longer = noise(1), noise(2)
+    longer[50:] = np.nan
+    found, expected = correlation(margins, longer), correlation(margins[:50], longer[:50])
+    assert found == expected
 
 
 def test_a_calm_training_gives_no_alarm(make: Make) -> None:
