@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,35 @@ class RunFolder:
             LedgerError: As `steps`.
             ResourceError: If the index cannot be written.
         """
+        with self._changed() as steps:
+            if step.is_scored or step.step not in steps or not steps[step.step].is_scored:
+                steps[step.step] = step
+
+    def drop_after(self, last: int) -> int:
+        """Take the steps after the last one of a training that is resumed off the index; return their number.
+
+        Their ledgers stay.
+
+        Raises:
+            LedgerError: As `steps`.
+            ResourceError: If the index cannot be written.
+        """
+        if all(one.step <= last for one in self.steps()):
+            return 0
+        with self._changed() as steps:
+            later = [number for number in steps if number > last]
+            for number in later:
+                del steps[number]
+        return len(later)
+
+    @contextmanager
+    def _changed(self) -> Iterator[dict[int, Step]]:
+        """Yield the steps by number to be changed, and write them, while no other process does."""
         try:
             make_folder(self.path)
             with locked(self.path):
                 steps = _read(self.index)
-                if step.is_scored or step.step not in steps or not steps[step.step].is_scored:
-                    steps[step.step] = step
+                yield steps
                 ordered = [asdict(steps[number]) for number in sorted(steps)]
                 replace_json(self.index, {"format": FORMAT_VERSION, "steps": ordered})
         except OSError as error:

@@ -48,6 +48,16 @@ def test_a_checkpoint_that_failed_once_does_not_hide_its_ledger(tmp_path: Path) 
     assert folder.steps() == (scored,)
 
 
+def test_steps_after_the_one_a_training_is_resumed_from_are_dropped_but_not_their_ledgers(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in (100, 200, 300):
+        folder.ledger_path(number).touch()
+        folder.record(Step(number, "c", folder.ledger_path(number).name))
+    assert (folder.drop_after(100), folder.drop_after(100)) == (2, 0)
+    assert [one.step for one in folder.steps()] == [100]
+    assert folder.ledger_path(300).is_file()
+
+
 def test_the_version_changes_with_every_step(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     versions = {folder.version}
