@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import sys
@@ -16,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from prefscope.errors import ModelError, UsageError
 from prefscope.events import Event, Noted
 from prefscope.integrations.lending import language_model, lent
-from prefscope.integrations.live_scoring import LiveModel, LivePairs, Logps
+from prefscope.integrations.live_scoring import LivePairs, Logps
 from prefscope.integrations.ranks import gather
 from prefscope.integrations.references import Reference, reference_of_ledger, reference_of_training
 from prefscope.ledger.run_folder import RunFolder, Step
@@ -128,6 +129,8 @@ class PreferenceCallback(TrainerCallback):
         self._work = _Work(trainer, pairs, model, reference, Followed(PreferenceSettings(beta), self.by))
         if state.is_world_process_zero:
             _write(f"following {pairs.data.pairs:,} pairs; reference: {reference.name}")
+            if dropped := self.folder.drop_after(state.global_step):
+                _write(f"{dropped} later steps of the interrupted training are no longer listed in {self.folder.path}")
             for step, path in self.folder.scored().items():
                 self._work.figures.add(load_ledger(path), step)
         self.seconds += time.monotonic() - started
@@ -212,11 +215,10 @@ class PreferenceCallback(TrainerCallback):
     def _keep(self, work: _Work, policy: Logps, state: TrainerState) -> None:
         """Write the ledger of a step to the run folder."""
         path = self.folder.ledger_path(state.global_step)
-        described = LiveModel.of("", work.model, work.pairs.verdict(work.model))
         name = str(getattr(work.model.module.config, "_name_or_path", "") or type(work.model.module).__name__)
-        models = {"policy": described.renamed(f"{name} at step {state.global_step}")}
-        models["ref"] = described.renamed(work.reference.name)
-        work.pairs.write(path, policy, work.reference.logps, models)
+        described = work.pairs.describe(work.model, f"{name} at step {state.global_step}", policy)
+        models = {"policy": described, "ref": work.reference.described}
+        work.pairs.write(path, policy, work.reference.logps, models, work.model.device)
         self.folder.record(Step(state.global_step, "", path.name, epoch=state.epoch))
         work.figures.add(load_ledger(path), state.global_step)
 
@@ -284,7 +286,8 @@ def _vocabulary(model: LanguageModel, processing_class: Any) -> Vocabulary:
     ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
     every = [tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])]
     end_tokens = frozenset(token for token in every if isinstance(token, int))
-    return Vocabulary(tokenizer, end_tokens, context_of(model.module.config))
+    own = copy.deepcopy(tokenizer)  # reading the pairs fixes the date of the chat template, which the trainer saves
+    return Vocabulary(own, end_tokens, context_of(model.module.config))
 
 
 def _say(state: TrainerState) -> Any:

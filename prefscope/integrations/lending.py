@@ -26,7 +26,8 @@ def language_model(model: nn.Module) -> LanguageModel:
     """Return the model of a trainer as one that the engine can score.
 
     Raises:
-        ModelError: If its weights are spread over processes, or it is not a model of transformers.
+        ModelError: If its weights are spread over processes or of an unknown dtype, or it is not a model of
+            transformers.
     """
     whole: Any = getattr(model, "_orig_mod", model)  # torch.compile wraps models
     peft = whole if hasattr(whole, "get_base_model") else None
@@ -36,8 +37,10 @@ def language_model(model: nn.Module) -> LanguageModel:
     _refuse_spread(module)
     first = next(module.parameters())
     attention = str(module.config._attn_implementation)  # noqa: SLF001 (transformers names it nowhere else)
-    dtype = DTYPES.get(module.dtype, "float32")
-    return LanguageModel(module, peft, first.device, dtype, attention, is_trained=True)
+    if module.dtype not in DTYPES:
+        hint = "Follow the training's checkpoints with `prefscope watch`."
+        raise ModelError(f"Weights in {module.dtype} cannot be scored in place", hint=hint)
+    return LanguageModel(module, peft, first.device, DTYPES[module.dtype], attention, is_trained=True)
 
 
 def _refuse_spread(module: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,15 @@ class LivePairs:
             ModelError: The model is not causal, or a token is not in its vocabulary.
             ResourceError: A sequence does not fit into memory.
         """
-        verdict = self.verdict(model)
-        follow(model, verdict.path, is_fused=bool(verdict.kernels))
-        batches = self._batches(model, verdict)
-        return gather(lambda rank, ranks: _score(model, verdict, batches[rank::ranks]))
 
-    def verdict(self, model: LanguageModel) -> ForwardChoice:
+        def share(rank: int, ranks: int) -> dict[bytes, NDArray[np.float32]]:
+            verdict = self._verdict(model)
+            follow(model, verdict.path, is_fused=bool(verdict.kernels))
+            return _score(model, verdict, self._batches(model, verdict)[rank::ranks])
+
+        return gather(share)  # all of it, so that no rank waits for one that fails
+
+    def _verdict(self, model: LanguageModel) -> ForwardChoice:
         """Return how a model is computed; it is examined once."""
         key = id(model.module)
         if key not in self.verdicts:
@@ -96,15 +99,42 @@ class LivePairs:
             batches += batches_of(shard, numbers)
         return batches
 
-    def write(self, path: Path, policy: Logps, ref: Logps, models: Mapping[str, LiveModel]) -> None:
+    def describe(self, model: LanguageModel, name: str, logps: Logps) -> dict[str, Any]:
+        """Return what a ledger says of a model that was scored.
+
+        The fingerprint is that of the log-probs, as the weights of a training change all the time.
+        """
+        verdict, mark = self._verdict(model), hashlib.blake2b(digest_size=16)
+        for digest in sorted(logps):
+            mark.update(digest + logps[digest].tobytes())
+        return {
+            "name": name,
+            "base": None,
+            "fingerprint": mark.hexdigest(),
+            "stored_dtype": model.dtype,
+            "attention": model.attention,
+            "path": verdict.path,
+            "path_reason": verdict.reason,
+            **({"kernels": verdict.kernels} if verdict.kernels else {}),
+            **({"unfused": verdict.unfused} if verdict.unfused else {}),
+        }
+
+    def write(
+        self, path: Path, policy: Logps, ref: Logps, models: Mapping[str, Mapping[str, Any]], device: torch.device
+    ) -> None:
         """Write the ledger of a step.
+
+        Args:
+            path: Its path.
+            policy: The log-probs of the policy.
+            ref: Those of the reference.
+            models: What the ledger says of each model, by role.
+            device: The device of the policy.
 
         Raises:
             ResourceError: It cannot be written.
         """
-        described = {role: models[role].to_json(logps) for role, logps in (("policy", policy), ("ref", ref))}
-        device, dtype = torch.device(models["policy"].device), models["policy"].dtype
-        manifest = live_manifest(self.settings, self.data, described, device, dtype)
+        manifest = live_manifest(self.settings, self.data, models, device, str(models["policy"]["stored_dtype"]))
         texts = TokenTexts.of(self.data.tokenizer) if self.settings.compute.keep_tokens else None
         assemble(path, self.spool, KnownLogps({"policy": policy, "ref": ref}), manifest, texts, lambda _: None)
 
@@ -145,42 +175,6 @@ def _score(
 def _columns(side: str) -> tuple[str, str]:
     """Return the columns of a response's tokens and of their log-probs under the reference."""
     return f"{side}_tokens", f"ref_{side}_token_logps"
-
-
-@dataclass(frozen=True, slots=True)
-class LiveModel:
-    """What a ledger says of a model that was scored in a training."""
-
-    name: str
-    device: str
-    dtype: str
-    attention: str
-    verdict: ForwardChoice
-
-    @classmethod
-    def of(cls, name: str, model: LanguageModel, verdict: ForwardChoice) -> LiveModel:
-        """Describe a model."""
-        return cls(name, model.device.type, model.dtype, model.attention, verdict)
-
-    def renamed(self, name: str) -> LiveModel:
-        """Return the description with another name."""
-        return replace(self, name=name)
-
-    def to_json(self, logps: Logps) -> dict[str, Any]:
-        """Return it as JSON values; the fingerprint is that of the log-probs, as the weights change all the time."""
-        mark = hashlib.blake2b(digest_size=16)
-        for digest in sorted(logps):
-            mark.update(digest + logps[digest].tobytes())
-        return {
-            "name": self.name,
-            "base": None,
-            "fingerprint": mark.hexdigest(),
-            "stored_dtype": self.dtype,
-            "attention": self.attention,
-            "path": self.verdict.path,
-            "path_reason": self.verdict.reason,
-            **({"kernels": self.verdict.kernels} if self.verdict.kernels else {}),
-        }
 
 
 @dataclass(frozen=True, slots=True)

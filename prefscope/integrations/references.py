@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from prefscope.errors import UsageError
 from prefscope.integrations.lending import language_model, lent, reference_adapter
 from prefscope.integrations.live_scoring import LivePairs, Logps
-from prefscope.ledger.table import load_ledger
+from prefscope.ledger.table import Ledger, load_ledger
 from prefscope.scoring.models import LanguageModel
 
 ITSELF = "the model before its first step"
@@ -21,8 +21,13 @@ class Reference:
     """The log-probs that rewards are relative to."""
 
     logps: Logps
-    name: str
-    """What it is, in words."""
+    described: Mapping[str, Any]
+    """What ledgers say of it."""
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return str(self.described["name"])
 
 
 def reference_of_ledger(pairs: LivePairs, path: Path) -> Reference:
@@ -32,14 +37,25 @@ def reference_of_ledger(pairs: LivePairs, path: Path) -> Reference:
         LedgerError: The ledger cannot be read.
         UsageError: It does not have the reference's log-probs of every token.
     """
-    found = pairs.known_reference(load_ledger(path))
+    ledger = load_ledger(path)
+    found = pairs.known_reference(ledger)
     if found is None:
         raise UsageError(
             "This ledger does not have the reference's token log-probs of all pairs",
             where=str(path),
             hint="Score the same pairs with `prefscope score`, without --no-tokens.",
         )
-    return Reference(found, f"that of {path}")
+    return Reference(found, _described(ledger, f"that of {path}"))
+
+
+def _described(ledger: Ledger, name: str) -> dict[str, Any]:
+    """Return what a ledger says of its reference, under another name."""
+    return {**ledger.manifest.get("models", {}).get("ref", {}), "name": name}
+
+
+def _scored(pairs: LivePairs, model: LanguageModel, name: str) -> Reference:
+    logps = pairs.score(model)
+    return Reference(logps, pairs.describe(model, name, logps))
 
 
 def reference_of_training(
@@ -60,15 +76,16 @@ def reference_of_training(
     if ref_model is not None:
         reference = language_model(ref_model)
         with lent(reference):
-            return Reference(pairs.score(reference), "the trainer's ref_model")
+            return _scored(pairs, reference, "the trainer's ref_model")
     if model.peft is not None:
         with reference_adapter(model):
-            return Reference(pairs.score(model), "the model without its adapter")
+            return _scored(pairs, model, "the model without its adapter")
     if is_new:
-        return Reference(pairs.score(model), ITSELF)
+        return _scored(pairs, model, ITSELF)
     for path in earlier:
-        if (found := pairs.known_reference(load_ledger(path))) is not None:
-            return Reference(found, ITSELF)
+        ledger = load_ledger(path)
+        if (found := pairs.known_reference(ledger)) is not None:
+            return Reference(found, _described(ledger, ITSELF))
     raise UsageError(
         "The training was resumed, so the model is no longer its own reference, and the run folder has no earlier "
         "ledger of these pairs",

@@ -193,6 +193,46 @@ def test_a_resumed_training_goes_on_with_its_reference(make: Make, callback: Pre
     first, second = (load_ledger(path) for path in callback.folder.ledgers())
     for name in ("ref_chosen_logps", "ref_rejected_logps"):
         assert first.stored[name].tolist() == second.stored[name].tolist()
+    assert first.manifest["models"]["ref"] == second.manifest["models"]["ref"]
+
+
+def test_a_resumed_training_does_not_list_the_steps_that_it_takes_again(
+    make: Make, callback: PreferenceCallback, samples: Path
+) -> None:
+    trainer = make()
+    trainer.add_callback(callback)
+    trainer.train()
+    again = make(max_steps=3, output_dir="out")
+    again.add_callback(PreferenceCallback(samples / "pairs.jsonl", every=3, sample=SAMPLE, folder="runs"))
+    again.train(resume_from_checkpoint="out/checkpoint-2")
+    assert [one.step for one in callback.folder.steps()] == [2, 3]
+
+
+DATED = (
+    "{{ strftime_now('%Y') }}{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+)
+
+
+def test_the_trainers_tokenizer_keeps_its_template(make: Make, callback: PreferenceCallback) -> None:
+    trainer: Any = make(max_steps=2)
+    trainer.processing_class.chat_template = DATED
+    trainer.add_callback(callback)
+    trainer.train()
+    assert trainer.processing_class.chat_template == DATED
+
+
+def test_a_ledger_tells_the_dtype_of_each_model(make: Make, callback: PreferenceCallback) -> None:
+    trainer: Any = make(max_steps=2)
+    trainer.ref_model.to(torch.bfloat16)
+    trainer.add_callback(callback)
+    tokenizer = trainer.processing_class
+    callback.on_train_begin(
+        trainer.args, trainer.state, trainer.control, model=trainer.model, processing_class=tokenizer
+    )
+    callback.on_train_end(trainer.args, trainer.state, trainer.control)
+    (path,) = callback.folder.ledgers()
+    models = load_ledger(path).manifest["models"]
+    assert (models["policy"]["stored_dtype"], models["ref"]["stored_dtype"]) == ("float32", "bfloat16")
 
 
 def _without_reference(trainer: Any) -> Any:
