@@ -29,7 +29,7 @@ class ReadWhenAsked(Columns):
 
 
 class Inherited:
-    """What is known of some pairs because it is known of more pairs: each column is cut when it is asked for."""
+    """Columns of a subset of pairs, taken from those of the whole set when they are first used."""
 
     def __init__(self, columns: Columns, wanted: NDArray[np.bool_], inherited: Inherited | None) -> None:
         """Keep the known columns of more pairs, which of the pairs are wanted, and what is inherited of more pairs."""

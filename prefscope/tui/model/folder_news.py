@@ -18,7 +18,7 @@ from prefscope.tui.model.watcher import Watcher
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something new, to be told once."""
+    """A notification about a checkpoint; shown once."""
 
     sentence: str
     is_scored: bool
