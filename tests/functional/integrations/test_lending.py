@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,3 +163,16 @@ def test_weights_that_are_spread_over_processes_are_refused(trained: Any) -> Non
     trained.lm_head.weight = DTensor(trained.lm_head.weight.data)
     with pytest.raises(ModelError, match="prefscope watch"):
         language_model(trained)
+
+
+QUIET = """
+from transformers.utils import logging
+logging.set_verbosity_info()
+import prefscope.integrations
+assert logging.get_verbosity() == logging.INFO
+assert logging.is_progress_bar_enabled()
+"""
+
+
+def test_the_import_leaves_the_messages_of_a_training_as_they_are() -> None:
+    subprocess.run([sys.executable, "-c", QUIET], check=True)
