@@ -71,7 +71,7 @@ def svg_lines(found: Training) -> Iterator[tuple[str, str]]:
     for title in PLOTS:
         lines = lines_of(found, title)
         picture = svg.lines(steps, [(visible(line.label), [*map(_bounds, line.estimates)]) for line in lines], title)
-        yield legend(title, lines[:1], found.loss), picture
+        yield legend(title, lines[:1], found), picture
 
 
 def _bounds(one: Estimate) -> tuple[float, float, float]:
@@ -87,7 +87,7 @@ def character_plots(found: Training, width: int) -> list[Plot]:
         lines = lines_of(found, title)
         text = draw_lines(steps, lines, each, HEIGHT, percent=title in SHARES)
         if text:
-            plots.append(Plot(legend(title, lines, found.loss), text))
+            plots.append(Plot(legend(title, lines, found), text))
     if width < WIDE:
         return plots
     pairs = [plots[at : at + 2] for at in range(0, len(plots), 2)]
@@ -99,19 +99,22 @@ def _beside(left: Plot, right: Plot, width: int) -> Plot:
     return Plot("", f"{top}\n{side_by_side(left.text, right.text)}")
 
 
-def legend(title: str, lines: Sequence[Line], loss: str) -> str:
+def legend(title: str, lines: Sequence[Line], found: Training) -> str:
     """Return the title of a plot with the markers of its lines; the first marker is a braille line."""
-    title = title if title != LOSS or not loss else f"{loss} {LOSS}"
+    has_subsets = bool(found.subsets) and len(PLOTS[title]) == 1
+    title = title if title != LOSS or not found.loss else f"{found.loss} {LOSS}"
     if len(lines) == 1:
         return f"{title} ↑ step →"
     signs = ("─", *MARKERS[1:])
-    named = (f"{sign} {visible(line.label)}" for sign, line in zip(signs, lines, strict=False))
-    return f"{title} ↑ step →  {'  '.join(named)}"
+    named = [f"{sign} {visible(line.label)}" for sign, line in zip(signs, lines, strict=False)]
+    more = len(found.subsets) + found.left_out - len(lines) if has_subsets else 0
+    return f"{title} ↑ step →  {'  '.join(named)}{f'  (and {more} more)' * (more > 0)}"
 
 
 def lines_of(found: Training, title: str) -> list[Line]:
-    """Return the lines of a plot: its figures of all pairs, or its only figure of each subset."""
+    """Return the lines of a plot: its figures of all pairs, or its only figure of the largest subsets."""
     names = PLOTS[title]
     if not found.subsets or len(names) > 1:
         return [Line(NAMES[name], found.series(name)) for name in names]
-    return [Line(label, [getattr(one, names[0]) for one in figures]) for label, figures in found.subsets.items()]
+    shown = [*found.subsets.items()][: len(MARKERS)]
+    return [Line(label, [getattr(one, names[0]) for one in figures]) for label, figures in shown]

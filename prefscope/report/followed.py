@@ -35,7 +35,9 @@ class Followed:
         found = self._latest = training([View(ledger, self._preferences)], [step], self._by)
         before = self.training
         subsets = {name: _ordered(before.subsets.get(name, ()), found.subsets.get(name, ())) for name in found.subsets}
-        self.training = Training(_ordered(before.figures, found.figures), {**before.subsets, **subsets}, found.loss)
+        self.training = Training(
+            _ordered(before.figures, found.figures), {**before.subsets, **subsets}, found.loss, found.left_out
+        )
 
     def logged(self) -> dict[str, float]:
         """Return the figures of the step that was added last, under the names that reporters show."""

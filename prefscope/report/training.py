@@ -148,14 +148,17 @@ class Training:
 
     figures: tuple[StepFigures, ...]
     subsets: dict[str, tuple[StepFigures, ...]]
-    """By the values of the column that the pairs were grouped by; untrusted text."""
+    """By the values of the column that the pairs were grouped by, the largest first; untrusted text."""
     loss: str
     """The name of the loss."""
+    left_out: int = 0
+    """Number of smaller subsets that are not followed."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures of every step as JSON values."""
         groups = {name: [one.to_json() for one in figures] for name, figures in self.subsets.items()}
-        return {"steps": [one.to_json() for one in self.figures], "subsets": groups}
+        steps = [one.to_json() for one in self.figures]
+        return {"steps": steps, "subsets": groups, "subsets_left_out": self.left_out}
 
     def series(self, name: str) -> list[Estimate]:
         """Return one of the figures at every step."""
@@ -171,7 +174,8 @@ def training(views: Sequence[View], steps: Sequence[int], by: str = "") -> Train
         by: A column of the data set to group the pairs by; empty for none.
     """
     figures = tuple(step_figures(view, step) for view, step in zip(views, steps, strict=True))
-    return Training(figures, _subsets(views, steps, by) if by else {}, loss_name(views[-1]))
+    groups, left_out = _subsets(views, steps, by) if by else ({}, 0)
+    return Training(figures, groups, loss_name(views[-1]), left_out)
 
 
 def _full_name(view: View, by: str) -> str:
@@ -187,17 +191,19 @@ def _full_name(view: View, by: str) -> str:
     return name
 
 
-MOST_SUBSETS = 4
-"""Lines that a plot can hold; the largest subsets are shown."""
+MOST_SUBSETS = 20
+"""So many of the largest subsets are followed; a plot shows fewer."""
 
 
-def _subsets(views: Sequence[View], steps: Sequence[int], by: str) -> dict[str, tuple[StepFigures, ...]]:
+def _subsets(views: Sequence[View], steps: Sequence[int], by: str) -> tuple[dict[str, tuple[StepFigures, ...]], int]:
+    """Return the figures of the largest subsets, and the number of the others."""
     columns = [view.column(_full_name(view, by)).astype(str) for view in views]
     values, counts = np.unique(columns[-1], return_counts=True)
     largest = values[np.argsort(-counts, kind="stable")][:MOST_SUBSETS]
-    return {
+    followed = {
         str(value): tuple(
             step_figures(view, step, column == value) for view, step, column in zip(views, steps, columns, strict=True)
         )
         for value in largest.tolist()
     }
+    return followed, len(values) - len(largest)

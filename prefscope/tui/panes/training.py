@@ -95,7 +95,7 @@ class TrainingPane(Pane, can_focus=True):
         for name in PLOTS:
             plot, lines = self.query_one(f"#{name}", Plot), lines_of(found, name)
             percent = name in SHARES
-            plot.border_title = Content(legend(name, lines, found.loss))
+            plot.border_title = Content(legend(name, lines, found))
             plot.show_drawing(
                 lambda width, height, lines=lines, percent=percent: draw_lines(  # type: ignore[misc]
                     steps, lines, width, height, percent=percent

@@ -17,7 +17,7 @@ from prefscope.ledger.view import View
 from prefscope.report.alarms import alarms
 from prefscope.report.compare_page import page
 from prefscope.report.compared import compare_runs
-from prefscope.report.course_plots import Line, draw_lines
+from prefscope.report.course_plots import Line, draw_lines, legend, lines_of
 from prefscope.report.training import Estimate, Training, correlation, training
 from prefscope.settings import PreferenceSettings
 from prefscope.statistics import wilson_interval
@@ -141,6 +141,17 @@ def test_new_nans_give_an_alarm_once(make: Make) -> None:
     ledgers = make([noise(0), broken, broken], [noise(0)] * 3)
     assert alarms(follow(ledgers[:2]))[0].sentence == "3 of 200 pairs have log-probs that are NaN or infinite"
     assert names(follow(ledgers)) == []
+
+
+def test_subsets_that_are_not_drawn_or_followed_are_counted(make: Make) -> None:
+    values = [f"{number:02}" for number in range(25) for _ in range(8)]
+    ledgers = make([noise(0)] * 3, [noise(0)] * 3, extra={"topic": ("text", values)})
+    found = follow(ledgers, by="topic")
+    assert [*found.subsets] == [f"{number:02}" for number in range(20)]
+    assert found.to_json()["subsets_left_out"] == 5
+    lines = lines_of(found, "accuracy")
+    assert legend("accuracy", lines, found) == "accuracy ↑ step →  ─ 00  • 01  × 02  + 03  (and 21 more)"
+    assert legend("rewards", lines_of(found, "rewards"), found) == "rewards ↑ step →  ─ chosen  • rejected"
 
 
 def test_a_column_that_does_not_exist_is_refused(make: Make) -> None:
