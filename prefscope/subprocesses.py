@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
+from prefscope.environment import QUIET
 from prefscope.private import make_folder, open_file
 
 
@@ -78,7 +79,7 @@ def start_child(
             stdout=stream,
             stderr=stream,
             pass_fds=[theirs.fileno()],
-            env=None if environment is None else dict(environment),
+            env={**(os.environ if environment is None else environment), **QUIET},
             start_new_session=True,  # ctrl+C only reaches the parent, which then ends its children
         )
     theirs.close()

@@ -16,12 +16,14 @@ from prefscope.cli.app import run
 from prefscope.data.dialects import normalise
 from prefscope.data.records import PreferencePair, SourceRow
 from prefscope.data.sources import open_source
+from prefscope.environment import silence_libraries
 from prefscope.folders import sample_data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+silence_libraries()  # as the program does for itself
 os.environ["TEXTUAL_FPS"] = "500"  # screens repaint at the next tick of their clock, and tests wait for it
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two workers on two cores wait for each other: 20 times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -28,6 +28,7 @@ from prefscope.cli.report import report
 from prefscope.cli.score import score
 from prefscope.cli.view import demo, open_, view
 from prefscope.cli.watch import watch
+from prefscope.environment import silence_libraries
 from prefscope.errors import PrefscopeError, ResourceError, refusal_of, was_interrupted
 from prefscope.private import make_folder, open_file
 from prefscope.process_exit import run_and_exit
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    silence_libraries()
     run_and_exit(lambda: run([word for word in words if word != "--debug"], debug=debug))
 
 

@@ -6,11 +6,11 @@ torch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from prefscope.environment import limit_caches
 from prefscope.errors import UsageError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.folders import sample_data
@@ -77,8 +77,7 @@ def with_models(settings: ScoreSettings, emit: Emit) -> ScoreSettings:
         UsageError: If there is a reference or a base but no policy.
     """
     _refuse_reference_alone(settings.models)
-    # Progress bars of tqdm and the hub would garble the output; both libraries read this on import.
-    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    limit_caches()
     emit(Progressed("loading torch and transformers", 0))
     if settings.models.policy:
         return settings

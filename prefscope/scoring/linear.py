@@ -1,4 +1,4 @@
-"""Float32 matrix products on x86 CPUs by oneDNN instead of PyTorch's default, MKL; also limits the kernel caches.
+"""Float32 matrix products on x86 CPUs by oneDNN instead of PyTorch's default, MKL.
 
 MKL runs a slower code path on processors of other vendors: on an AMD EPYC with AVX-512, oneDNN reached 200 GFLOP/s and
 MKL 140 (tests/benchmarks/README.md). Both compute full float32 products.
@@ -6,7 +6,6 @@ MKL 140 (tests/benchmarks/README.md). Both compute full float32 products.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,11 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-# By default, oneDNN and PyTorch each cache 1,024 kernels of one or two megabytes, some for every batch size that ever
-# occurred. A batch needs about ten, the same in each layer. Both libraries read these at their first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
-os.environ.setdefault("LRU_CACHE_CAPACITY", "24")
 
 
 class OneDnnLinear(TorchFunctionMode):

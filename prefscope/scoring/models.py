@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -42,10 +41,6 @@ VOCABULARIES = (
     *("sentencepiece.*.model", "tekken.json", "vocab.model", "*.vocab"),
 )
 """Files with the vocabulary of a tokenizer."""
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)

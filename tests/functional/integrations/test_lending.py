@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from prefscope.environment import QUIET
 from prefscope.errors import ModelError
 from prefscope.integrations.lending import language_model, lent, reference_adapter
 from prefscope.scoring.engine import score_batch
@@ -165,14 +167,16 @@ def test_weights_that_are_spread_over_processes_are_refused(trained: Any) -> Non
         language_model(trained)
 
 
-QUIET = """
+IMPORT = """
+import os
 from transformers.utils import logging
-logging.set_verbosity_info()
+before = dict(os.environ), logging.get_verbosity(), logging.is_progress_bar_enabled()
 import prefscope.integrations
-assert logging.get_verbosity() == logging.INFO
-assert logging.is_progress_bar_enabled()
+assert before == (dict(os.environ), logging.get_verbosity(), logging.is_progress_bar_enabled())
+assert before[1:] == (logging.WARNING, True)
 """
 
 
-def test_the_import_leaves_the_messages_of_a_training_as_they_are() -> None:
-    subprocess.run([sys.executable, "-c", QUIET], check=True)
+def test_the_import_leaves_messages_progress_bars_and_environment_of_a_training_as_they_are() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in QUIET}
+    subprocess.run([sys.executable, "-c", IMPORT], check=True, env=environment)
