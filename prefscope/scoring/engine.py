@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,29 +20,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prefscope.errors import ModelError, ResourceError, was_interrupted
+from prefscope.errors import ResourceError
 from prefscope.scoring.alternatives import FIXED, TopTokens
-from prefscope.scoring.attention import attending
-from prefscope.scoring.batches import Batch, PackedInputs, PaddedInputs, prepare
-from prefscope.scoring.context import reset_rotary_lengths, varies_with_length
+from prefscope.scoring.batches import Batch, PackedInputs, prepare
 from prefscope.scoring.copies import downloading
 from prefscope.scoring.forward_mode import ForwardMode
-from prefscope.scoring.fused import fused
-from prefscope.scoring.head import Measure, decoder_of, head_logps
+from prefscope.scoring.forward_pass import (
+    Logps,
+    Pending,
+    by_sequence,
+    check_vocabulary,
+    computing,
+    fastest,
+    final_states,
+)
+from prefscope.scoring.head import Measure, head_logps
 from prefscope.scoring.linear import matrix_products
 from prefscope.scoring.logps import token_logps
 from prefscope.scoring.memory import is_out_of_memory, release_cached
 from prefscope.scoring.models import LanguageModel, Part
-from prefscope.scoring.precision import full_precision
 from prefscope.scoring.sequences import TokenSequence
 from prefscope.scoring.split_vocabulary import SPLIT
 
 NUMERICS_VERSION = 7
 """Part of every store key; to be incremented when a change of this package may change a number."""
-
-Logps = list[NDArray[np.float32]]
-Pending = Callable[[], Logps]
-"""Waits for the device and returns the log-probs."""
 
 
 def compute_scope(
@@ -146,25 +146,22 @@ def start(
 ) -> Pending:
     """Start a forward pass, and return a function that waits for the device and returns the log-probs."""
     if batch.inputs is None:
-        return lambda: [np.empty((0, *_width(measure)), dtype=np.float32) for _ in batch.sequences]
-    _check_vocabulary(model, batch.sequences)
-    _, products = matrix_products(model.device, model.dtype)
+        return lambda: _nothing(batch, _width(measure))
+    check_vocabulary(model, batch.sequences)
     part = model.part
     followed: AbstractContextManager[None] = nullcontext()
     if part is not None and part.ranks is not None:  # the processes with the other parts run the same pass
         path: ForwardMode = "packed" if isinstance(batch.inputs, PackedInputs) else "padded"
         followed = part.ranks.followed(part.number, path, batch.sequences, measure, poisoned, is_fused=model.fusion.on)
-    fusing = fused(model.fusion, model.module, model.device, model.module.dtype)
-    try:
-        with _poisoning(model, poisoned), followed, products, full_precision(), fusing as measures:
-            measuring = _measuring(part, measure, _fastest(measure, measures))
-            if isinstance(batch.inputs, PackedInputs):
-                return _start_packed(model, batch.sequences, batch.inputs, measuring)
-            return _start_padded(model, batch.sequences, batch.inputs, measuring)
-    except RuntimeError as error:
-        if was_interrupted(error):  # ctrl+C may leave torch's stack of modes short, which fails on the way out
-            raise KeyboardInterrupt from error
-        raise
+    with _poisoning(model, poisoned), followed, computing(model) as measures:
+        measuring = _measuring(part, measure, fastest(measure, measures))
+        states = final_states(model, batch.inputs)
+        found = head_logps(model.module, states.decoder, states.output, states.hidden, states.targets, measuring)
+        return by_sequence(batch, downloading(found))
+
+
+def _nothing(batch: Batch, width: tuple[int, ...]) -> Logps:
+    return [np.empty((0, *width), dtype=np.float32) for _ in batch.sequences]
 
 
 def _width(measure: Measure) -> tuple[int, ...]:
@@ -172,13 +169,6 @@ def _width(measure: Measure) -> tuple[int, ...]:
     if isinstance(measure, TopTokens):
         return (max(sum(_width(measure.first)), 1) + FIXED + 2 * measure.count,)
     return () if measure is token_logps else (2,)
-
-
-def _fastest(measure: Measure, fused_measures: Mapping[Measure, Measure]) -> Measure:
-    """Return a measure with its fused counterpart, if there is one, in its place or its part's."""
-    if isinstance(measure, TopTokens):
-        return replace(measure, first=_fastest(measure.first, fused_measures))
-    return fused_measures.get(measure, measure)
 
 
 def _measuring(part: Part | None, measure: Measure, whole: Measure) -> Measure:
@@ -215,54 +205,3 @@ def _poison(indices: Tensor, _module: nn.Module, _args: Any, embedded: Tensor) -
     if embedded.shape[1] <= int(indices.max()):  # from a model that embeds again for its head, and drops the result
         return embedded
     return embedded.index_fill(1, indices.to(embedded.device), torch.nan)
-
-
-def _start_packed(
-    model: LanguageModel, sequences: Sequence[TokenSequence], inputs: PackedInputs, measure: Measure
-) -> Pending:
-    decoder = decoder_of(model.module)
-    token_ids, positions = inputs.token_ids.to(model.device), inputs.positions.to(model.device)
-    with attending(inputs.attended):
-        output = decoder(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
-    last: Tensor = output.last_hidden_state  # of a model on several GPUs, this may be on another than the embeddings
-    hidden = last[0, inputs.predecessors.to(last.device)]
-    arrived = downloading(head_logps(model.module, decoder, output, hidden, inputs.targets.to(last.device), measure))
-    row = inputs.attended.row
-
-    def logps_of_paths() -> Logps:
-        found = arrived()
-        logps = np.full((len(row.token_ids), *found.shape[1:]), np.nan, dtype=np.float32)
-        logps[inputs.wanted] = found
-        return [logps[at[sequence.first_scored :]] for at, sequence in zip(row.paths, sequences, strict=True)]
-
-    return logps_of_paths
-
-
-def _start_padded(
-    model: LanguageModel, sequences: Sequence[TokenSequence], inputs: PaddedInputs, measure: Measure
-) -> Pending:
-    token_ids, attention_mask = inputs.token_ids.to(model.device), inputs.attention_mask.to(model.device)
-    decoder = decoder_of(model.module)
-    if varies_with_length(model.module.config):
-        reset_rotary_lengths(decoder)
-    output = decoder(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)
-    last: Tensor = output.last_hidden_state
-    hidden = last[inputs.rows.to(last.device), inputs.columns.to(last.device)]
-    arrived = downloading(head_logps(model.module, decoder, output, hidden, inputs.targets.to(last.device), measure))
-    ends = np.cumsum([sequence.num_scored for sequence in sequences])
-    return lambda: np.split(arrived(), ends[:-1])
-
-
-def _check_vocabulary(model: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
-    """Raise an error for token ids without an embedding or a row of the head, which would crash a GPU."""
-    embeddings: Any = model.module.get_input_embeddings()
-    head: Any = model.module.get_output_embeddings()
-    known = int(embeddings.weight.shape[0])
-    if model.part is None:  # a rank has a slice of the head
-        known = min(known, int(head.weight.shape[0]))
-    largest = max(int(sequence.token_ids.max(initial=0)) for sequence in sequences)
-    if largest >= known:
-        raise ModelError(
-            f"Token id {largest} is outside the model's vocabulary of {known}",
-            hint="The tokenizer does not belong to this model: copy the model's own tokenizer into its folder.",
-        )

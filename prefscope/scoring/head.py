@@ -91,22 +91,35 @@ def head_logps(
     Returns:
         The result of `measure` on the device: shape (N,), or (N, n) if it returns n numbers each.
     """
+    size = rows_at_once(module, output, hidden)
+    parts = []
+    for start in range(0, len(hidden), size):
+        logits = head_logits(module, decoder, output, hidden[start : start + size])
+        parts.append(measure(logits, targets[start : start + size]))
+    return torch.cat(parts)
+
+
+def rows_at_once(module: PreTrainedModel, output: Any, hidden: Tensor) -> int:
+    """Return the number of positions whose logits are computed at once; arguments as in `head_logps`."""
     embeddings: Any = module.get_output_embeddings()
     tokens, width = output.last_hidden_state.shape[:-1].numel(), hidden.element_size()
     logits = logits_at_once(module.config, tokens, device=hidden.device, width=width)
-    size = max(FEWEST_ROWS, logits // int(embeddings.weight.shape[0]))
-    parts = []
-    for start in range(0, len(hidden), size):
-        chunk = hidden[start : start + size].unsqueeze(0)
-        answer = dataclasses.replace(output, last_hidden_state=chunk)
-        with _answering(decoder, answer):
-            scores = module(
-                input_ids=torch.zeros_like(targets[start : start + size]).unsqueeze(0), use_cache=False
-            ).logits
-        if scores.shape[:2] != chunk.shape[:2]:
-            raise ModelError("The model does not compute each position's logits from its hidden state alone")
-        parts.append(measure(scores[0], targets[start : start + size]))
-    return torch.cat(parts)
+    return max(FEWEST_ROWS, logits // int(embeddings.weight.shape[0]))
+
+
+def head_logits(module: PreTrainedModel, decoder: nn.Module, output: Any, hidden: Tensor) -> Tensor:
+    """Return the logits of some positions, shape (N, vocabulary); arguments as in `head_logps`.
+
+    Raises:
+        ModelError: If the head reads more than a position's own hidden state.
+    """
+    answer = dataclasses.replace(output, last_hidden_state=hidden.unsqueeze(0))
+    token_ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+    with _answering(decoder, answer):
+        scores: Tensor = module(input_ids=token_ids, use_cache=False).logits
+    if scores.shape[:2] != token_ids.shape:
+        raise ModelError("The model does not compute each position's logits from its hidden state alone")
+    return scores[0]
 
 
 @contextmanager

@@ -30,8 +30,9 @@ from transformers import PreTrainedModel
 from prefscope.errors import ModelError
 from prefscope.scoring.attention import NAME, NotPackableError, watching
 from prefscope.scoring.context import context_of, varies_with_length
-from prefscope.scoring.engine import Logps, forward
+from prefscope.scoring.engine import forward
 from prefscope.scoring.forward_mode import ForwardMode
+from prefscope.scoring.forward_pass import Logps
 from prefscope.scoring.memory import available_bytes, is_out_of_memory, resident_bytes
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.packing import pack

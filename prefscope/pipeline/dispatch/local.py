@@ -18,7 +18,8 @@ from prefscope.events import Halved
 from prefscope.pipeline.dispatch.unit import Answer, Done, Emit, Scored, Turn, Unit
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.scoring.batches import Batch, prepare
-from prefscope.scoring.engine import Pending, start_batch
+from prefscope.scoring.engine import start_batch
+from prefscope.scoring.forward_pass import Pending
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
 

@@ -13,7 +13,8 @@ from prefscope.errors import ResourceError
 from prefscope.pipeline.dispatch import local
 from prefscope.pipeline.dispatch.local import BatchScorer
 from prefscope.pipeline.shard_scorer import ShardScorer
-from prefscope.scoring.engine import Logps, Pending, start_batch
+from prefscope.scoring.engine import start_batch
+from prefscope.scoring.forward_pass import Logps, Pending
 from tests.functional.runs import Outcome, committed, run, settings_of
 
 PAIRS, BATCH_TOKENS = 12, 512
