@@ -98,6 +98,9 @@ class ComputeSettings:
     """Store log Σ π² of the policy at each token, which WPO needs."""
     alternatives: int = 0
     """Number of each model's most probable tokens to keep for every scored token, with its entropy and rank."""
+    divergences: bool = False
+    """Compute the exact KL divergences of policy and reference at each token, which TDPO needs; both models must fit
+    into memory at the same time."""
     fused: bool = True
     """Use fused kernels on GPUs, where they agree with the model's own code."""
 

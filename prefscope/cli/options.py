@@ -301,6 +301,15 @@ Alternatives = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Kl = Annotated[
+    bool,
+    typer.Option(
+        "--kl",
+        help="Keep the exact KL divergences of policy and reference at every scored token. Both models must fit into "
+        "memory; takes about half as long again.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 By = Annotated[
     list[str] | None,
     typer.Option(

@@ -54,6 +54,7 @@ def run_settings(
     noise_pairs: int = 0,
     collisions: bool = False,
     alternatives: int = 0,
+    kl: bool = False,
     dispatch: DispatchSettings | None = None,
 ) -> ScoreSettings:
     """Return the settings that a command's options stand for; an option that it does not have keeps its default.
@@ -107,6 +108,7 @@ def run_settings(
             noise_pairs=noise_pairs,
             collisions=collisions,
             alternatives=alternatives,
+            divergences=kl,
         ),
         dispatch=dispatch or DispatchSettings(),
     )

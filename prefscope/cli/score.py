@@ -13,7 +13,7 @@ from prefscope.cli import arguments, run_options
 from prefscope.cli import options as opt
 from prefscope.cli.run_settings import run_settings
 from prefscope.errors import UsageError
-from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
+from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions, wants_divergences
 from prefscope.settings import (
     NOISE_PAIRS,
     PreferenceSettings,
@@ -64,6 +64,7 @@ def score(
     no_cache: run_options.NoCache = False,
     no_tokens: opt.NoTokens = False,
     alternatives: opt.Alternatives = 0,
+    kl: opt.Kl = False,
     noise_floor: run_options.NoiseFloor = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
@@ -128,6 +129,7 @@ def score(
         noise_pairs=NOISE_PAIRS if noise_floor else 0,
         collisions=wants_collisions(preferences),
         alternatives=alternatives,
+        kl=kl or wants_divergences(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, parts, slice_),
     )
     _check_parts(settings, policies, outputs)

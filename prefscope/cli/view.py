@@ -13,7 +13,7 @@ from prefscope.cli.panels import OUTPUT
 from prefscope.cli.run_settings import run_settings
 from prefscope.cli.screens import Ascii, Colours, Look, Mouse, Theme, show_screens
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
-from prefscope.ledger.preferences import read_preferences, wants_collisions
+from prefscope.ledger.preferences import read_preferences, wants_collisions, wants_divergences
 from prefscope.settings import PreferenceSettings
 
 
@@ -97,6 +97,7 @@ def open_(
     threads: run_options.Threads = None,
     no_fused: run_options.NoFused = False,
     alternatives: opt.Alternatives = 0,
+    kl: opt.Kl = False,
     cache: run_options.CacheFolder = None,
     workers: run_options.Workers = None,
     engine: run_options.EngineOfChoice = "local",
@@ -145,6 +146,7 @@ def open_(
         no_fused=no_fused,
         collisions=wants_collisions(preferences),
         alternatives=alternatives,
+        kl=kl or wants_divergences(preferences),
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     show_screens([], preferences, look, settings=settings, ledger=output)

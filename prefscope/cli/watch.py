@@ -18,7 +18,7 @@ from prefscope.cli.panels import DATA, MODELS, OUTPUT
 from prefscope.cli.run_settings import run_settings
 from prefscope.cli.screens import Ascii, Colours, Look, Mouse, Theme, is_terminal, show_screens
 from prefscope.errors import ModelError, UsageError
-from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
+from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions, wants_divergences
 from prefscope.report.visible import visible
 from prefscope.settings import DispatchSettings, PreferenceSettings
 from prefscope.training.settings import WatchSettings
@@ -132,6 +132,7 @@ def watch(
     no_cache: run_options.NoCache = False,
     no_tokens: opt.NoTokens = False,
     alternatives: opt.Alternatives = 0,
+    kl: opt.Kl = False,
     allow_pickle: opt.AllowPickle = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     theme: Theme = None,
@@ -183,6 +184,7 @@ def watch(
         no_fused=no_fused,
         collisions=wants_collisions(preferences),
         alternatives=alternatives,
+        kl=kl or wants_divergences(preferences),
         dispatch=DispatchSettings(workers),
     )
     settings = WatchSettings(score, str(checkpoints), "", every=every, once=once)

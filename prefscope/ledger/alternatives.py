@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prefscope.ledger.opened import LedgerFile
 
 COLUMNS = tuple(column.name for column in ALTERNATIVES)
+DIVERGENCE = "token_kl_policy_ref"
+DIVERGENCES = tuple(f"{side}_{DIVERGENCE}" for side in ("chosen", "rejected"))
 _RANKS = {
     name: [f"{name.removeprefix('rank_')}_{side}_token_ranks" for side in ("chosen", "rejected")]
     for name in RANK_COLUMNS
@@ -37,6 +39,8 @@ class Choices:
     """Of the whole distribution, in nats; nan if unknown."""
     rank: int
     """Rank of the actual token: 1 + the number of more probable ones; 0 if unknown."""
+    divergence: float | None = None
+    """The exact KL(policy‖reference) at the position, in nats; None if it was not measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +55,8 @@ class Alternatives:
     ranks: NDArray[np.int32]
     texts: Mapping[int, str]
     """Texts of the ids."""
+    divergences: NDArray[np.float64] | None = None
+    """KL(policy‖reference) at each token, in nats; None if it was not measured."""
 
     def at(self, token: int) -> Choices:
         """Return the choices at a token of the response, without ids that stand for none."""
@@ -62,6 +68,7 @@ class Alternatives:
             tuple(self.logps[token, kept].tolist()),
             float(self.entropies[token]),
             int(self.ranks[token]),
+            None if self.divergences is None else float(self.divergences[token]),
         )
 
 
@@ -69,7 +76,7 @@ def read_alternatives(pair: Mapping[str, Any], count: int) -> dict[tuple[str, st
     """Return the alternatives of a pair by role and side; those of a missing reference are left out.
 
     Args:
-        pair: The values of `COLUMNS` of a pair.
+        pair: The values of `COLUMNS` of a pair, and of `DIVERGENCES` if they were measured.
         count: The number of tokens kept per position.
     """
     texts = dict(zip(pair[ALTERNATIVE_IDS], pair[ALTERNATIVE_TEXTS], strict=True))
@@ -86,6 +93,7 @@ def read_alternatives(pair: Mapping[str, Any], count: int) -> dict[tuple[str, st
                     np.array(entropies, dtype=np.float64),
                     np.array(ranks, dtype=np.int32),
                     texts,
+                    None if (kl := pair.get(f"{side}_{DIVERGENCE}")) is None else np.array(kl, dtype=np.float64),
                 )
     return found
 

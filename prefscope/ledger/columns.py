@@ -83,6 +83,18 @@ COLLISIONS = (
     Column("policy_rejected_collision_logps", "number", "the same of the rejected response", "nats"),
 )
 """Normaliser of WPO, only in ledgers that were scored with --loss wpo."""
+_DIVERGENCES: tuple[tuple[str, str], ...] = (("kl_policy_ref", "KL(π‖ref)"), ("kl_ref_policy", "KL(ref‖π)"))
+DIVERGENCES = tuple(
+    Column(f"{side}_{name}", "number", f"Σ {symbol} over the {side} tokens' positions", "nats", alias)
+    for (name, symbol), aliases in zip(_DIVERGENCES, (("kl_c", "kl_r"), ("", "")), strict=True)
+    for side, alias in zip(("chosen", "rejected"), aliases, strict=True)
+)
+"""Exact divergences of the two distributions, only in ledgers that were scored with --kl or a loss like TDPO."""
+TOKEN_DIVERGENCES = tuple(
+    Column(f"{side}_token_{name}", "logps", f"{symbol} at each {side} token's position", "nats")
+    for name, symbol in _DIVERGENCES
+    for side in ("chosen", "rejected")
+)
 ALTERNATIVE_IDS, ALTERNATIVE_TEXTS = "alternative_ids", "alternative_texts"
 ALTERNATIVES = (
     *(
@@ -192,6 +204,7 @@ LOGPS = tuple(column.name for column in STORED if column.name.endswith("_logps")
 TOKEN_LOGPS = tuple(column.name for column in TOKENS if column.kind == "logps")
 TAIL_LOGPS = tuple(column.name for column in TAILS)
 COLLISION_LOGPS = tuple(column.name for column in COLLISIONS)
+DIVERGENCE_SUMS = tuple(column.name for column in DIVERGENCES)
 RANK_COLUMNS = tuple(column.name for column in RANKS)
 POLICY_LOGPS, REF_LOGPS = LOGPS[:2], LOGPS[2:]
 DIGESTS = ("chosen_digest", "rejected_digest")
@@ -205,4 +218,5 @@ FILTER_TRUTHS = ("true", "false")
 
 def all_columns() -> tuple[Column, ...]:
     """Return every column of a ledger."""
-    return (*STORED, *TEXTS, *TOKENS, *TAILS, *COLLISIONS, *ALTERNATIVES, *RANKS, *DERIVED.values())
+    more = (*TAILS, *COLLISIONS, *DIVERGENCES, *TOKEN_DIVERGENCES, *ALTERNATIVES, *RANKS)
+    return (*STORED, *TEXTS, *TOKENS, *more, *DERIVED.values())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from prefscope.errors import LedgerError, NewerLedgerError, ResourceError
 from prefscope.ledger.checksums import MARKER, check_promise, seal
-from prefscope.ledger.columns import ALTERNATIVE_IDS, ALTERNATIVES, STORED, TEXTS, TOKENS, Column
+from prefscope.ledger.columns import ALTERNATIVE_IDS, STORED, TEXTS, TOKENS, Column
 from prefscope.ledger.opened import LedgerFile, open_file
 from prefscope.ledger.validation import KEPT, check_manifest, check_schema, read_manifest
 from prefscope.private import keep_mode, make_file, make_folder, remove_leftovers
@@ -61,7 +61,7 @@ def arrow_types() -> dict[str, pa.DataType]:
 
 
 def build_schema(
-    extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *, tokens: bool, alternatives: bool = False
+    extra: Mapping[str, ExtraKind], manifest: Mapping[str, Any], *, tokens: bool, more: Sequence[Column] = ()
 ) -> pa.Schema:
     """Return the Arrow schema of a ledger.
 
@@ -69,17 +69,12 @@ def build_schema(
         extra: The data set's own columns by their names in the ledger, in order.
         manifest: Content for the metadata, in addition to the format version.
         tokens: Whether to include per-token columns.
-        alternatives: Whether to include the columns of alternatives; the manifest then has their number.
+        more: More columns, such as those of alternatives, of which the manifest then has the number.
     """
     import pyarrow as pa
 
     types = arrow_types()
-    columns: tuple[Column, ...] = (
-        *STORED,
-        *TEXTS,
-        *(TOKENS if tokens else ()),
-        *(ALTERNATIVES if alternatives else ()),
-    )
+    columns: tuple[Column, ...] = (*STORED, *TEXTS, *(TOKENS if tokens else ()), *more)
     fields = [pa.field(column.name, types[column.kind]) for column in columns]
     fields += [pa.field(name, types[kind]) for name, kind in extra.items()]
     content = {"format": FORMAT_VERSION, "extra_columns": dict(extra), **manifest}

@@ -24,6 +24,7 @@ from prefscope.ledger.columns import (
     NUM_TOKENS,
     STORED,
     TEXTS,
+    TOKEN_DIVERGENCES,
     TOKENS,
 )
 
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _NEVER_NULL = frozenset(column.name for column in (*STORED, *TEXTS)) - {*LOGPS}
-_PER_TOKEN = (*TOKENS, *(one for one in ALTERNATIVES if one.name.endswith(("_token_entropies", "_token_ranks"))))
+_OF_ALTERNATIVES = tuple(one for one in ALTERNATIVES if one.name.endswith(("_token_entropies", "_token_ranks")))
+_PER_TOKEN = (*TOKENS, *TOKEN_DIVERGENCES, *_OF_ALTERNATIVES)
 _LISTS = {count: [one.name for one in _PER_TOKEN if count.split("_")[0] in one.name] for count in NUM_TOKENS}
 _ALTERNATIVES = frozenset(column.name for column in ALTERNATIVES)
 """Names that a data set's own columns could have before these were reserved."""
-_TOKEN_LISTS = frozenset(column.name for column in (*TOKENS, *ALTERNATIVES))
+_TOKEN_LISTS = frozenset(column.name for column in (*TOKENS, *TOKEN_DIVERGENCES, *ALTERNATIVES))
 _PAIRS_A_BYTE = 8
 """Upper bound on pairs per byte of a ledger file; a damaged count could exceed it and exhaust the memory."""
 

@@ -35,6 +35,14 @@ def wants_collisions(preferences: PreferenceSettings) -> bool:
     return any(name in find_loss(choice.name).inputs for choice in preferences.losses for name in COLLISION_LOGPS)
 
 
+def wants_divergences(preferences: PreferenceSettings) -> bool:
+    """Return whether a loss needs the KL divergences of policy and reference (TDPO)."""
+    from prefscope.ledger.columns import DIVERGENCE_SUMS
+    from prefscope.preference.registry import find_loss
+
+    return any(name in find_loss(choice.name).inputs for choice in preferences.losses for name in DIVERGENCE_SUMS)
+
+
 def check_reference_free(preferences: PreferenceSettings) -> None:
     """Check that no requested loss needs a reference, before a run without one computes anything.
 

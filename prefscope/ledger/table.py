@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from prefscope.errors import UsageError
 from prefscope.flags import NOT_SCORED
-from prefscope.ledger.alternatives import COLUMNS, Alternatives, largest_ranks, read_alternatives
+from prefscope.ledger.alternatives import COLUMNS, DIVERGENCES, Alternatives, largest_ranks, read_alternatives
 from prefscope.ledger.arrays import Columns, Inherited, ReadWhenAsked, as_array, counts_before, indices, numbered
 from prefscope.ledger.columns import (
     COLLISION_LOGPS,
     DERIVED,
+    DIVERGENCE_SUMS,
     LOGPS,
     NUM_TOKENS,
     RANK_COLUMNS,
@@ -45,10 +47,13 @@ if TYPE_CHECKING:
 REWARDS = ("chosen_logratios", "rejected_logratios", "chosen_rewards", "rejected_rewards", "margins")
 CHUNK_PAIRS = 65_536
 """Number of pairs to compute at once, so that intermediate results stay in the CPU cache."""
-STORED_NAMES = frozenset((*(column.name for column in STORED), *TAIL_LOGPS, *COLLISION_LOGPS, *RANK_COLUMNS))
-AT_THE_START = {name: f"ref_{name.removeprefix('policy_')}" for name in (*LOGPS, *TAIL_LOGPS) if name[:6] == "policy"}
-"""The columns that have the values of the policy's before it was trained."""
-READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS, RANK_COLUMNS)
+AT_THE_START: Mapping[str, str | None] = {
+    **{name: f"ref_{name.removeprefix('policy_')}" for name in (*LOGPS, *TAIL_LOGPS) if name[:6] == "policy"},
+    **dict.fromkeys(DIVERGENCE_SUMS),
+}
+"""The columns that have the values of the policy's before it was trained; None for those that were 0."""
+READ_TOGETHER = ((*LOGPS, *NUM_TOKENS), TAIL_LOGPS, COLLISION_LOGPS, DIVERGENCE_SUMS, RANK_COLUMNS)
+STORED_NAMES = frozenset((*(column.name for column in STORED), *chain(*READ_TOGETHER)))
 
 
 class Ledger:
@@ -109,6 +114,16 @@ class Ledger:
     def alternatives(self) -> int:
         """The number of each model's most probable tokens that are kept per position; 0 if none are."""
         return self._file.alternatives
+
+    @property
+    def has_divergences(self) -> bool:
+        """Whether there are exact KL divergences of policy and reference."""
+        return {*DIVERGENCE_SUMS} <= self._names_in_file
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The names of the stored numbers that are exported."""
+        return (*LOGPS, *NUM_TOKENS, *(DIVERGENCE_SUMS if self.has_divergences else ()))
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -280,7 +295,10 @@ class Ledger:
         Raises:
             IndexError: If the ledger has no such position.
         """
-        return read_alternatives(self.pair(position, [*COLUMNS]), self.alternatives) if self.alternatives else {}
+        if not self.alternatives:
+            return {}
+        divergences = [name for name in DIVERGENCES if name in self._names_in_file]
+        return read_alternatives(self.pair(position, [*COLUMNS, *divergences]), self.alternatives)
 
     def beginnings(self, position: int, column: str, length: int) -> tuple[int, list[str]]:
         """Return the first characters of a text column for the row group of a position, and the group's first position.
@@ -335,11 +353,12 @@ class Ledger:
         loss: Loss,
         function: LossFunction,
         parameters: Mapping[str, float],
-        instead: Mapping[str, str] = MappingProxyType({}),
+        instead: Mapping[str, str | None] = MappingProxyType({}),
     ) -> NDArray[Any]:
         """Compute a loss or its weight, with other columns instead of some; population terms are of the whole file."""
         source = self._whole if loss.population else self
-        inputs = [source.stored[instead.get(name, name)] for name in loss.inputs]
+        names = [instead.get(name, name) for name in loss.inputs]
+        inputs = [np.zeros(source.num_pairs) if name is None else source.stored[name] for name in names]
         if loss.population:
             values = _computed(function, inputs, parameters)
             return values if source is self else values[self._positions]
@@ -406,6 +425,8 @@ class Ledger:
             return "token log-probs"
         if {*loss.inputs} & {*COLLISION_LOGPS} and not {*COLLISION_LOGPS} <= self._names_in_file:
             return "log Σ π² of each token (score with --loss wpo)"
+        if {*loss.inputs} & {*DIVERGENCE_SUMS} and not self.has_divergences:
+            return "KL divergences (score with --kl)"
         return "token counts" if self._uncounted & {*loss.inputs} else ""
 
     @functools.cached_property
@@ -435,7 +456,7 @@ class Ledger:
         carried = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(index=range(self.num_pairs))
         columns: dict[str, Any] = {name: self.stored[name] for name in ("row", "pair_id")}
         columns |= {name: carried[name].to_numpy() for name in self.extra_columns}
-        columns |= {column.name: self.stored[column.name] for column in STORED if column.name in {*LOGPS, *NUM_TOKENS}}
+        columns |= {name: self.stored[name] for name in self.numbers}
         columns |= {**self.derived(preferences), "flags": self.stored["flags"]}
         columns |= {name: carried[name].to_numpy() for name in wanted if name not in self.extra_columns}
         return pd.DataFrame(columns)

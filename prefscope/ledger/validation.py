@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from prefscope.errors import UNREADABLE
 from prefscope.ledger.checksums import damaged
-from prefscope.ledger.columns import ALTERNATIVES, COLLISIONS, DIGESTS, STORED, TEXTS, TOKENS
+from prefscope.ledger.columns import (
+    ALTERNATIVES,
+    COLLISIONS,
+    DIGESTS,
+    DIVERGENCES,
+    STORED,
+    TEXTS,
+    TOKEN_DIVERGENCES,
+    TOKENS,
+)
 from prefscope.settings import MOST_ALTERNATIVES
 
 if TYPE_CHECKING:
@@ -128,7 +137,8 @@ def check_schema(schema: pa.Schema, manifest: Mapping[str, Any], types: Mapping[
     if manifest.get(KEPT):
         required |= tokens
     kept: dict[str, str] = {column.name: column.kind for column in ALTERNATIVES} if manifest.get(KEPT) else {}
-    optional = {column.name: column.kind for column in COLLISIONS} | dict.fromkeys(DIGESTS, "digest")
+    more = (*COLLISIONS, *DIVERGENCES, *TOKEN_DIVERGENCES)
+    optional: dict[str, str] = {column.name: column.kind for column in more} | dict.fromkeys(DIGESTS, "digest")
     for name, kind in {**optional, **required, **extra, **kept}.items():
         found = schema.get_all_field_indices(name)
         if not found and name in optional:

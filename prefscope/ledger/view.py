@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefscope.errors import LedgerError
 from prefscope.flags import split_flags
 from prefscope.ledger.arrays import Columns, Inherited
-from prefscope.ledger.columns import DERIVED, RANKS, STORED, TEXTS, Column
+from prefscope.ledger.columns import DERIVED, DIVERGENCES, RANKS, STORED, TEXTS, Column
 from prefscope.ledger.courses import KINDS, Courses, course_names
 from prefscope.ledger.filters import Filter, FilterError, Kind, Names, parse_filter
 from prefscope.ledger.lexemes import lexemes_of
@@ -176,7 +176,8 @@ def names_of(ledger: Ledger) -> Names:
 def _columns(ledger: Ledger) -> list[Column]:
     derived = tuple(DERIVED.values()) if ledger.has_reference else ()
     ranks = RANKS if ledger.alternatives else ()
-    columns = (*STORED, *TEXTS, *ranks, *derived)
+    divergences = DIVERGENCES if ledger.has_divergences else ()
+    columns = (*STORED, *TEXTS, *divergences, *ranks, *derived)
     return [one for one in columns if ledger.has_reference or not one.name.startswith(("ref_", "rank_ref"))]
 
 

@@ -11,33 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from prefscope.errors import UsageError
-from prefscope.ledger.columns import ALTERNATIVE_IDS, ALTERNATIVE_TEXTS
+from prefscope.ledger.columns import ALTERNATIVE_IDS, ALTERNATIVE_TEXTS, ALTERNATIVES, Column
 from prefscope.pipeline.logp_source import ROLES, SIDES, MaybeLogps, StoredLogps, Texts
 from prefscope.pipeline.spool import sequences_of
 from prefscope.scoring.alternatives import FIXED, NO_TOKEN
 from prefscope.scoring.store import alternatives_key
-from prefscope.settings import MOST_ALTERNATIVES, ScoreSettings
-
-
-def refuse_alternatives(settings: ScoreSettings) -> None:
-    """Refuse settings that alternatives cannot be combined with, before anything is read or computed.
-
-    Raises:
-        UsageError: If there is such a setting, or their number is out of range.
-    """
-    if not 0 <= settings.compute.alternatives <= MOST_ALTERNATIVES:
-        raise UsageError(f"The number of alternatives must be from 0 to {MOST_ALTERNATIVES}")
-    dispatch = settings.dispatch
-    refused = {
-        "--tp, whose processes have only a slice of the vocabulary each": settings.models.tp > 1,
-        "--parts, whose files have no place for them": dispatch.parts is not None,
-        "--engine ray": dispatch.engine == "ray",
-        "--no-tokens": not settings.compute.keep_tokens,
-    }
-    for option, is_asked in refused.items():
-        if settings.compute.alternatives and is_asked:
-            raise UsageError(f"--alternatives cannot be combined with {option}", hint="Omit one of them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +26,11 @@ class Alternatives:
     count: int
     """Number of tokens kept per position."""
     texts: Texts
+
+    @property
+    def schema(self) -> Sequence[Column]:
+        """The columns."""
+        return ALTERNATIVES
 
     def columns(self, batch: pa.RecordBatch) -> dict[str, Any]:
         """Return the columns of a batch of pairs: lists per response, and the texts of the ids that occur in a pair."""

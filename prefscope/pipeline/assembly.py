@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +12,25 @@ from numpy.typing import NDArray
 
 from prefscope.events import Event, PairFlagged, Progressed
 from prefscope.flags import LogpEvidence, join_flags, split_flags, with_logp_flags
-from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS
+from prefscope.ledger.columns import COLLISION_LOGPS, DIGESTS, Column
 from prefscope.ledger.file import build_schema, write_ledger
 from prefscope.ledger.names import carried_names, renamed
-from prefscope.pipeline.alternatives import Alternatives
 from prefscope.pipeline.logp_source import ROLES, SIDES, LogpSource, MaybeLogps, Texts
 from prefscope.pipeline.spool import SpooledPairs, extras_of, sequences_of
 from prefscope.scoring.sequences import DIGEST_BYTES, TokenSequence
 
 COPIED = ("row", "line", "pair_id", "prompt", "chosen", "rejected", "source_json")
+
+
+class MoreColumns(Protocol):
+    """Provides columns that a ledger has only on request."""
+
+    @property
+    def schema(self) -> Sequence[Column]:
+        """The columns."""
+
+    def columns(self, batch: pa.RecordBatch) -> dict[str, Any]:
+        """Return their values for a batch of pairs."""
 
 
 def assemble(
@@ -32,7 +42,7 @@ def assemble(
     emit: Callable[[Event], None],
     *,
     collisions: bool = False,
-    alternatives: Alternatives | None = None,
+    more: Iterable[MoreColumns] = (),
 ) -> None:
     """Write the ledger of a finished run; without a source it has digests of the sequences instead of log-probs.
 
@@ -44,18 +54,18 @@ def assemble(
         token_texts: Provides token texts for the per-token columns; None leaves these columns out.
         emit: Called with progress, and with every pair whose log-probs are not finite.
         collisions: Whether to write log Σ π² of the policy, which the source must then have.
-        alternatives: Provides the columns of alternatives, if they were kept.
+        more: Provide more columns, such as those of alternatives.
 
     Raises:
         ResourceError: If the file cannot be written.
     """
-    kinds = spool.extra_kinds
+    kinds, more = spool.extra_kinds, tuple(more)
     names = carried_names(kinds)
     schema = build_schema(
         {names[column]: kind for column, kind in kinds.items()},
         {**manifest, **renamed(names)},
         tokens=token_texts is not None,
-        alternatives=alternatives is not None,
+        more=[column for one in more for column in one.schema],
     )
     for name in COLLISION_LOGPS if collisions else ():
         schema = schema.append(pa.field(name, pa.float64()))
@@ -67,7 +77,8 @@ def assemble(
         for batch in spool.batches():
             group = _group(batch, done, source, token_texts)
             group |= _collisions(batch, done, source) if source and collisions else {}
-            group |= alternatives.columns(batch) if alternatives is not None else {}
+            for one in more:
+                group |= one.columns(batch)
             for row, flags in zip(group["row"].to_pylist(), group["flags"], strict=True):
                 if "non_finite" in flags:
                     emit(PairFlagged(row, tuple(split_flags(flags))))

@@ -37,7 +37,7 @@ from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
 from prefscope.scoring.self_check import ForwardChoice, check, follow, widened_bytes
 from prefscope.scoring.splitting import refuse_machine
-from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, sequence_key
+from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, divergences_key, sequence_key
 from prefscope.scoring.weights import Overlap, overlap
 from prefscope.settings import ScoreSettings
 
@@ -60,6 +60,13 @@ class ScoredModel:
     """Whether to compute log Σ π² at each position, too."""
     alternatives: int = 0
     """Number of top tokens to keep at each position."""
+    diverges_from: bytes | None = None
+    """Scope of the reference from which to compute divergences, too; None if they are not wanted."""
+
+    @property
+    def passes(self) -> int:
+        """Forward passes a batch: of this model, and of its reference for divergences."""
+        return 1 if self.diverges_from is None else 2
 
     @property
     def measure(self) -> Measure:
@@ -70,8 +77,9 @@ class ScoredModel:
     @property
     def more_keys(self) -> tuple[Callable[[bytes, bytes], bytes], ...]:
         """Functions that return the store keys of what is computed beside log-probs, from scope and digest."""
-        keys = (collision_key,) if self.collides else ()
-        return (*keys, partial(alternatives_key, count=self.alternatives)) if self.alternatives else keys
+        keys: tuple[Callable[[bytes, bytes], bytes], ...] = (collision_key,) if self.collides else ()
+        keys += (partial(alternatives_key, count=self.alternatives),) if self.alternatives else ()
+        return keys if self.diverges_from is None else (*keys, partial(divergences_key, ref_scope=self.diverges_from))
 
     def missing(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
         """Return the keys of the sequences, given by digest, of which anything to compute is not in the store."""

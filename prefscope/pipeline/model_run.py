@@ -20,8 +20,10 @@ import torch
 from prefscope.errors import UsageError
 from prefscope.events import Event, Finished, Noted, Prepared
 from prefscope.folders import cache_folder, store_path
-from prefscope.pipeline.alternatives import Alternatives, refuse_alternatives
-from prefscope.pipeline.assembly import assemble
+from prefscope.pipeline.alternatives import Alternatives
+from prefscope.pipeline.assembly import MoreColumns, assemble
+from prefscope.pipeline.combinations import refuse_combinations
+from prefscope.pipeline.divergences import Divergences, refuse_apart
 from prefscope.pipeline.logp_source import LogpSource, StoredLogps
 from prefscope.pipeline.manifest import build_manifest, preview_manifest
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel, compare_weights, gather
@@ -70,13 +72,22 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
         written = ledger(work.key.hex())
         manifest = work.manifest(models, noise)
         source, compute = work.source(passes, models), settings.compute
-        kept = None
-        if compute.alternatives and texts is not None and isinstance(source, StoredLogps):
-            kept = Alternatives(source, compute.alternatives, texts)
-        assemble(written, spool, source, manifest, texts, emit, collisions=compute.collisions, alternatives=kept)
+        more = _more_columns(settings, source, models, texts) if isinstance(source, StoredLogps) else ()
+        assemble(written, spool, source, manifest, texts, emit, collisions=compute.collisions, more=more)
         work.store.drop_plan(work.key)
     emit(Finished(str(written), work.data.pairs, passes.scorer.scoring_seconds))
     return written
+
+
+def _more_columns(
+    settings: ScoreSettings, source: StoredLogps, models: Sequence[ScoredModel], texts: TokenTexts | None
+) -> Iterator[MoreColumns]:
+    """Yield what provides the columns that the settings ask for beside log-probs."""
+    compute = settings.compute
+    if compute.alternatives and texts is not None:
+        yield Alternatives(source, compute.alternatives, texts)
+    if models[0].diverges_from is not None:
+        yield Divergences(source, models[0].diverges_from, compute.keep_tokens)
 
 
 def score_slice(settings: ScoreSettings, emit: Emit) -> float:
@@ -123,6 +134,7 @@ class _Work:
             settings.models.tp,
             [candidate.fingerprint for candidate in self.pool.candidates],
             *([] if settings.compute.fused else ["unfused"]),
+            *(["divergences"] if settings.compute.divergences else []),
             *([["alternatives", settings.compute.alternatives]] if settings.compute.alternatives else []),
             *([] if shards is None else [[shards, settings.dispatch.slices]]),
         ]
@@ -168,7 +180,7 @@ class _Work:
 @contextmanager
 def _prepared_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
     """Read the pairs, or the plan of a folder of parts, and prepare the models; closes everything afterwards."""
-    refuse_alternatives(settings)
+    refuse_combinations(settings)
     settings = _with_workers(settings) if settings.models.tp > 1 else settings
     path = store_path(settings.compute.cache_dir) if settings.compute.use_cache else None
     with _threads(settings.compute.threads), LogpStore(path) as store, ExitStack() as opened:
@@ -195,6 +207,8 @@ def _prepared_work(settings: ScoreSettings, emit: Emit) -> Iterator[_Work]:
             data = read_pairs(settings, policy, ref, fresh, emit)
         checkpoints = [policy] if ref is None else [policy, ref]
         pool = gather(settings, store, checkpoints, spool.some_token_ids(), emit)
+        if settings.compute.divergences:
+            refuse_apart(pool)
         weights = compare_weights(pool)
         plan = plan or make_plan(fresh.facts, settings.data.seed)
         yield _Work(settings, store, spool, plan, data, pool, weights, folder, emit)

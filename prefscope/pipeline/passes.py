@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from prefscope.events import Noted
 from prefscope.pipeline.dispatch.choice import examine_in_worker, open_dispatcher
+from prefscope.pipeline.divergences import with_divergences
 from prefscope.pipeline.model_pool import ScoredModel
 from prefscope.pipeline.shard_scorer import ShardScorer
 from prefscope.scoring.speed import find_speed, keep_speed
@@ -37,7 +38,9 @@ class Passes:
         for stage in stages:
             examine = examine_in_worker if is_left_to_workers else None
             models = [pool.judge(candidate, examine) for candidate in stage]
-            self._keep_speeds(models, {model.role: model.budget.tokens_per_second for model in models}, only_new=True)
+            models = with_divergences(models) if settings.compute.divergences else models
+            expected = {model.role: model.budget.tokens_per_second / model.passes for model in models}
+            self._keep_speeds(models, expected, only_new=True)
             self._score(models)
             self._keep_speeds(models, self.scorer.speeds, only_new=False)
             scored += models

@@ -38,6 +38,7 @@ def score(settings: ScoreSettings, ledger: Callable[[str], Path], emit: Emit, pr
     if settings.dispatch.parts is None and not settings.models.policy and offers_logps(settings.data):
         unmeasured = " and no noise floor is measured" if settings.compute.noise_pairs else ""
         unmeasured += " and no alternatives are kept" if settings.compute.alternatives else ""
+        unmeasured += " and no divergences are measured" if settings.compute.divergences else ""
         emit(Noted(f"The file already has log-probs, so no model is run{unmeasured}."))
         return import_logps(settings.data, ledger, emit)
     settings = with_models(settings, emit)

@@ -21,9 +21,11 @@ from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
 from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
 from prefscope.pipeline.spool import SpooledPairs
+from prefscope.scoring.alternatives import FIXED
+from prefscope.scoring.divergences import COLUMNS as DIVERGENCES
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
-from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, sequence_key
+from prefscope.scoring.store import LogpStore, alternatives_key, collision_key, divergences_key, sequence_key
 from prefscope.settings import ScoreSettings
 
 SUMS_AN_EVENT = 512
@@ -199,7 +201,7 @@ class ShardScorer:
                     path=model.verdict.path,
                     reason=model.verdict.reason,
                     batch_tokens=budget,
-                    seconds=amount.computed / model.budget.tokens_per_second / width,
+                    seconds=model.passes * amount.computed / model.budget.tokens_per_second / width,
                     weight_bytes=self.pool.weight_bytes,
                     other_bytes=self.pool.bytes_beside_weights(model, max(budget, amount.longest), amount.longest),
                     resumed=self.store.has_plan(self.key, model.role),
@@ -260,5 +262,9 @@ def _rows(
         if model.collides:
             yield collision_key(model.scope, digest), columns[:, 1]
         if model.alternatives:
-            kept = columns[:, 2 if model.collides else 1 :]
+            first = 2 if model.collides else 1
+            kept = columns[:, first : first + FIXED + 2 * model.alternatives]
             yield alternatives_key(model.scope, digest, model.alternatives), kept.ravel()
+        if model.diverges_from is not None:
+            both = columns[:, -DIVERGENCES:]
+            yield divergences_key(model.scope, digest, model.diverges_from), both.ravel()

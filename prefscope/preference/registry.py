@@ -108,18 +108,11 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
 }
 """Names used by other stacks: the corresponding loss, and the parameters that the name implies."""
 
-_OVER_THE_VOCABULARY = (
-    "It needs the KL divergence of policy and reference over the whole vocabulary at every token; "
-    "a ledger has the log-probs of the scored tokens only. Without that term, it is dpo."
-)
 _WITH_REWARDS = (
     "It needs a reward of each response from a reward model, which is not part of a pair here. "
     "The RPO that adds the likelihood of the chosen response is rpo."
 )
 UNAVAILABLE: Mapping[str, str] = {
-    "tdpo": _OVER_THE_VOCABULARY,
-    "tdpo1": _OVER_THE_VOCABULARY,
-    "tdpo2": _OVER_THE_VOCABULARY,
     "rpo_sq": _WITH_REWARDS,
     "rpo_bwd_kl": _WITH_REWARDS,
     "rpo_fwd_kl": _WITH_REWARDS,

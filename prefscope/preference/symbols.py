@@ -5,6 +5,7 @@ p_w, p_l  log-probs of chosen and rejected under the policy, sums over scored to
 q_w, q_l  the same under the reference
 n_w, n_l  scored tokens of chosen and rejected
 u, v      the parts of a and c from tokens beyond the length of the shorter response
+d_w, d_l  Σ over positions of KL(reference‖policy), for chosen and rejected
 k_w, k_l  Σ over positions of log Σ over the vocabulary of π², for chosen and rejected
 """
 
@@ -29,6 +30,8 @@ SYMBOLS: Mapping[str, tuple[str, ...]] = {
     "n_l": ("rejected_num_tokens",),
     "u": ("policy_chosen_tail_logps", "ref_chosen_tail_logps"),
     "v": ("policy_rejected_tail_logps", "ref_rejected_tail_logps"),
+    "d_w": ("chosen_kl_ref_policy",),
+    "d_l": ("rejected_kl_ref_policy",),
     "k_w": ("policy_chosen_collision_logps",),
     "k_l": ("policy_rejected_collision_logps",),
 }

@@ -133,6 +133,8 @@ class ExplainedPair:
     """None unless three or more runs have the pair."""
     similar: tuple[Similar, ...] | None = None
     """Pairs with similar prompts; None if they were not looked for."""
+    divergences: tuple[float, float] | None = None
+    """Σ KL(policy‖reference) over each response's tokens, in nats; None if it was not measured."""
     tokens: tuple[TokenChoices, ...] = ()
     """The tokens that moved since run B and those with the largest effects; empty if no alternatives are kept."""
 
@@ -166,6 +168,7 @@ def explain_pair(view: View, position: int, name_of_b: str = "B") -> ExplainedPa
         floor=_floor(view),
         other=_other(view, position, explanation, pair, name_of_b) if isinstance(view, PairedView) else None,
         course=_course(view, position),
+        divergences=_divergences(view, position),
     )
 
 
@@ -174,6 +177,13 @@ def _course(view: View, position: int) -> PairCourse | None:
     if courses is None or not np.isfinite(gaps := courses.gaps[:, position]).all():
         return None
     return PairCourse(courses.steps, tuple((view.preferences.beta * gaps).tolist()))
+
+
+def _divergences(view: View, position: int) -> tuple[float, float] | None:
+    if not view.ledger.has_divergences:
+        return None
+    chosen, rejected = (float(view.column(f"{side}_kl_policy_ref")[position]) for side in SIDES)
+    return chosen, rejected
 
 
 def similar_pairs(view: View, index: PromptIndex, position: int) -> tuple[Similar, ...]:

@@ -11,7 +11,7 @@ from prefscope.report.explained import ExplainedPair, OtherRun, Similar, TokenCh
 from prefscope.report.explanation_words import amount, excerpt, in_words
 from prefscope.report.nearest import MEASURE
 from prefscope.report.sections import Table
-from prefscope.report.token_choices import NAMES, at_least, bound_text, rank_text, said
+from prefscope.report.token_choices import NAMES, at_least, divergence_text, rank_text, said
 from prefscope.report.visible import visible
 
 MOST_SENTENCES = 12
@@ -36,15 +36,20 @@ def _token_table(tokens: tuple[TokenChoices, ...]) -> Table:
     """Return what each model would have said at some tokens."""
     roles = [role for role in NAMES if role in tokens[0].choices]
     both = len(roles) == len(NAMES)
-    header = ("response", "token", "text", "effect", *(["KL at least"] if both else []))
+    is_exact = all("policy" in one.choices and one.choices["policy"].divergence is not None for one in tokens)
+    header = ("response", "token", "text", "effect", *(["KL" if is_exact else "KL at least"] if both else []))
     rows = []
     for one in tokens:
         place = (one.side, str(one.number + 1), f"“{visible(one.text)}”", amount(one.effect))
-        bound = [bound_text(at_least(one.choices["policy"], one.choices["ref"])).split()[-1]] if both else []
+        divergence = [divergence_text(one.choices["policy"], one.choices["ref"]).split()[-1]] if both else []
         rows.append(
-            (*place, *bound, *(f"{rank_text(one.choices[role].rank)}: {said(one.choices[role])}" for role in roles))
+            (
+                *place,
+                *divergence,
+                *(f"{rank_text(one.choices[role].rank)}: {said(one.choices[role])}" for role in roles),
+            )
         )
-    note = "KL(policy‖reference) in nats: a lower bound from the tokens kept" if both else ""
+    note = "KL(policy‖reference) in nats" + ("" if is_exact else ": a lower bound from the tokens kept") if both else ""
     return Table(
         "Alternatives", (*header, *(NAMES[role] for role in roles)), tuple(rows), (1, 3, *([4] if both else [])), note
     )
@@ -122,6 +127,7 @@ def explanation_json(pair: ExplainedPair) -> dict[str, Any]:
             "by_count": length.by_count,
             "by_mean": length.by_mean,
         },
+        "kl": None if pair.divergences is None else [*map(_finite, pair.divergences)],
         "regions": None if parts is None else [_region_json(one) for one in parts.regions],
         "sentences": None if parts is None else _sentences_json(parts.sentences, pair.other),
         "noise_floor": pair.floor,
@@ -156,6 +162,7 @@ def _token_json(token: TokenChoices) -> dict[str, Any]:
     """Return a token with each model's entropy, rank and alternatives, and the lower bound of the divergence."""
     choices = token.choices
     found: dict[str, Any] = {"side": token.side, "number": token.number, "text": token.text, "effect": token.effect}
+    found["kl"] = _finite(exact) if "ref" in choices and (exact := choices["policy"].divergence) is not None else None
     found["kl_at_least"] = _finite(at_least(choices["policy"], choices["ref"])) if "ref" in choices else None
     for role, one in choices.items():
         said_instead = [

@@ -44,11 +44,20 @@ def in_words(pair: ExplainedPair, *, brief: bool = False) -> list[Line]:
         lines += [] if found.parts is None else [Line(_gross(found.parts, found.margin))]
         lines += [Line(_length(found.length, per_token=found.rule.per_token))]
         lines += [Line(remark) for remark in pair.remarks]
+        lines += [] if pair.divergences is None else [Line(_divergences(pair.divergences))]
         lines += [Line(text) for text in _noise(pair, found.margin, brief=brief)]
         lines += [] if pair.other is None else [_other(pair.other, found), *_moved(pair.other)]
         lines += [] if pair.course is None else [Line(_course(pair.course))]
     found_some = pair.similar is not None and (pair.similar or not brief)
     return lines + ([Line(_similar(pair.similar or ()))] if found_some else [])
+
+
+def _divergences(nats: tuple[float, float]) -> str:
+    """Say how far the two models' distributions are from each other along both responses."""
+    chosen, rejected = (f"{one:.2f}" if math.isfinite(one) else "an unknown number of" for one in nats)
+    return (
+        f"KL(policy‖reference) adds up to {chosen} nats over the chosen response and {rejected} over the rejected one."
+    )
 
 
 def amount(value: float) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from prefscope.ledger.columns import DERIVED, LOGPS, NUM_TOKENS, STORED, TEXTS
+from prefscope.ledger.columns import DERIVED, NUM_TOKENS, STORED, TEXTS
 from prefscope.ledger.file import arrow_types
 from prefscope.ledger.marks import load_marks
 from prefscope.ledger.names import marked_names
@@ -56,7 +56,7 @@ def blocks(ledger: Ledger, preferences: PreferenceSettings, *, texts: bool) -> I
 
         block: dict[str, Sequence[Any]] = {name: stored(name) for name in ("row", "pair_id")}
         block |= {name: group[name] for name in ledger.extra_columns}
-        block |= {name: stored(name) for name in (*LOGPS, *NUM_TOKENS)}
+        block |= {name: stored(name) for name in ledger.numbers}
         block |= dict.fromkeys((column.name for column in DERIVED.values() if column.exported), absent)
         block |= {name: values[part].tolist() for name, values in derived.items()}
         block["flags"] = stored("flags")

@@ -44,6 +44,14 @@ def at_least(policy: Choices, ref: Choices) -> float:
     return least_divergence(policy.ids, policy.logps, ref.ids, ref.logps)
 
 
+def divergence_text(policy: Choices, ref: Choices) -> str:
+    """Format the divergence at a position: the exact one if it was measured, otherwise the bound."""
+    exact = policy.divergence
+    if exact is None:
+        return bound_text(at_least(policy, ref))
+    return f"KL {exact:.2f}" if math.isfinite(exact) else "KL ·"
+
+
 def bound_text(bound: float) -> str:
     """Format a lower bound, rounded down.
 
@@ -68,5 +76,5 @@ def instead(choices: Mapping[str, Choices]) -> str:
     """Return what each model would have said at a token, in one line; empty without choices."""
     parts = [f"{NAMES[role]} ({rank_text(one.rank)}): {said(one)}" for role, one in choices.items()]
     if len(choices) == len(NAMES):
-        parts.append(bound_text(at_least(choices["policy"], choices["ref"])))
+        parts.append(divergence_text(choices["policy"], choices["ref"]))
     return "; ".join(parts)

@@ -24,6 +24,8 @@ from prefscope.errors import ResourceError
 from prefscope.scoring.alternatives import FIXED, TopTokens
 from prefscope.scoring.batches import Batch, PackedInputs, prepare
 from prefscope.scoring.copies import downloading
+from prefscope.scoring.divergences import COLUMNS as DIVERGENCES
+from prefscope.scoring.divergences import ModelPair, start_pair
 from prefscope.scoring.forward_mode import ForwardMode
 from prefscope.scoring.forward_pass import (
     Logps,
@@ -69,7 +71,7 @@ def compute_scope(
 
 
 def score_batch(
-    model: LanguageModel,
+    model: LanguageModel | ModelPair,
     path: ForwardMode,
     sequences: Sequence[TokenSequence],
     halved: Callable[[Sequence[TokenSequence]], None],
@@ -78,7 +80,8 @@ def score_batch(
     """Return the log-prob of every scored token of each sequence, in nats, in the given order.
 
     Args:
-        model: A loaded model whose attention is set for the forward mode (`self_check.follow`).
+        model: A loaded model whose attention is set for the forward mode (`self_check.follow`), or a policy with its
+            reference, whose divergences then follow what is measured of the policy (divergences.py).
         path: The forward mode.
         sequences: The sequences to score in one forward pass.
         halved: Called with the sequences for which memory ran out, before they are retried in halves.
@@ -94,7 +97,7 @@ def score_batch(
 
 
 def start_batch(
-    model: LanguageModel,
+    model: LanguageModel | ModelPair,
     path: ForwardMode,
     sequences: Sequence[TokenSequence],
     halved: Callable[[Sequence[TokenSequence]], None],
@@ -108,7 +111,7 @@ def start_batch(
     """
     try:
         batch = prepare(path, sequences, model.device) if prepared is None else prepared()
-        return start(model, batch, measure)
+        return _start_pair(model, batch, measure) if isinstance(model, ModelPair) else start(model, batch, measure)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -138,6 +141,12 @@ def forward(
     The embeddings at the `poisoned` positions of the input are replaced by NaN.
     """
     return start(model, prepare(path, sequences, model.device), measure, poisoned)()
+
+
+def _start_pair(pair: ModelPair, batch: Batch, measure: Measure) -> Pending:
+    if batch.inputs is None:
+        return lambda: _nothing(batch, (max(sum(_width(measure)), 1) + DIVERGENCES,))
+    return start_pair(pair, batch, measure)
 
 
 @torch.inference_mode()

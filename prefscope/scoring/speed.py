@@ -49,6 +49,7 @@ def _key(checkpoint: Checkpoint, settings: ScoreSettings) -> bytes:
         [models.device, models.dtype, models.attn, models.device_map, models.tp],
         [compute.threads, compute.batch_tokens, compute.fused],
         *([compute.alternatives] if compute.alternatives else []),
+        *(["divergences"] if compute.divergences else []),
         [dispatch.engine, dispatch.workers],
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=KEY_BYTES).digest()

@@ -58,6 +58,11 @@ def collision_key(scope: bytes, digest: bytes) -> bytes:
     return sequence_key(scope + b"collisions", digest)
 
 
+def divergences_key(scope: bytes, digest: bytes, ref_scope: bytes) -> bytes:
+    """Return the store key of a sequence's KL divergences from the reference with a scope; else as `sequence_key`."""
+    return sequence_key(scope + b"divergences" + ref_scope, digest)
+
+
 def alternatives_key(scope: bytes, digest: bytes, count: int) -> bytes:
     """Return the store key of a sequence's top tokens; `count` is how many are kept, the rest as in `sequence_key`."""
     return sequence_key(scope + b"alternatives%d" % count, digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from textual import on
 from textual.app import App, ComposeResult
 
 import prefscope.tui
-from prefscope.ledger.columns import TOKENS
+from prefscope.ledger.columns import ALTERNATIVES, DIVERGENCES, TOKEN_DIVERGENCES, TOKENS
 from prefscope.ledger.file import ExtraKind, build_schema, write_ledger
 from prefscope.ledger.table import load_ledger
 from prefscope.settings import PreferenceSettings
@@ -66,6 +67,7 @@ def write_session(
     has_reference: bool = True,
     has_tokens: bool = True,
     has_alternatives: bool = False,
+    has_divergences: bool = False,
 ) -> Session:
     """Write a ledger of pairs, with defaults for missing values, and return a session on it.
 
@@ -76,14 +78,29 @@ def write_session(
     if has_alternatives:
         sizes = [(row["chosen_num_tokens"], row["rejected_num_tokens"]) for row in rows]
         rows = [{**alternatives_of(*size), **row} for row, size in zip(rows, sizes, strict=True)]
+    more = (
+        *(ALTERNATIVES if has_alternatives else ()),
+        *((*DIVERGENCES, *TOKEN_DIVERGENCES) if has_divergences else ()),
+    )
+    if has_divergences:
+        rows = [{**_diverging(row), **row} for row in rows]
     columns = {name: [row[name] for row in rows] for name in rows[0] if name not in left_out}
     columns |= {name: values for name, (_, values) in (extra or {}).items()}
     manifest: dict[str, Any] = {"has_reference": has_reference, "models": {}, "data": {}}
     manifest |= {"alternatives": COUNT} if has_alternatives else {}
     kinds = {name: kind for name, (kind, _) in (extra or {}).items()}
-    schema = build_schema(kinds, manifest, tokens=has_tokens, alternatives=has_alternatives)
+    schema = build_schema(kinds, manifest, tokens=has_tokens, more=more)
     write_ledger(path, schema, [columns])
     return Session(load_ledger(path), PreferenceSettings())
+
+
+def _diverging(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return divergences of a pair: 0, 0.1, 0.2, … nats at its tokens."""
+    columns: dict[str, Any] = {}
+    for side, direction in product(("chosen", "rejected"), ("kl_policy_ref", "kl_ref_policy")):
+        values = [at / 10 for at in range(row[f"{side}_num_tokens"])]
+        columns |= {f"{side}_token_{direction}": values, f"{side}_{direction}": sum(values)}
+    return columns
 
 
 def _filled(row: int, pair: Mapping[str, Any], *, has_reference: bool) -> dict[str, Any]:

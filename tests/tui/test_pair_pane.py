@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -197,6 +198,18 @@ def test_v_cycles_through_the_values_and_the_legend_explains_the_colours(
         " raises   lowers  the margin: rank ≤ 30 10 3",
         " raises   lowers  the margin: |Δ| ≥ 0.05 0.15 0.5",
     ]
+
+
+def test_measured_divergences_have_a_sum_in_the_facts_a_colouring_and_a_legend(
+    write: Callable[..., Session], show: Callable[..., Terminal]
+) -> None:
+    terminal = show(write(has_divergences=True), WIDE)
+    assert re.search(r"  KL \d\.\d\d \d\.\d\d( |$)", "\n".join(terminal.lines), re.MULTILINE)
+    for _ in range(4):
+        terminal.press("v")
+    legend = str(terminal.app.query_one(Why)._border_title).partition("why  ")[2]
+    assert legend == " models differ : KL ≥ 0.05 0.2 1"
+    assert " KL 0.00" in str(view_of(terminal, "chosen").border_subtitle)
 
 
 def test_tokens_missing_from_the_other_response_are_marked_on_demand(

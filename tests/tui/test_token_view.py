@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -282,6 +283,16 @@ def test_colours_show_sign_and_size_and_strong_tokens_are_underlined() -> None:
 def test_levels_follow_the_chosen_value(values: Shown, levels: list[int]) -> None:
     one = response(["t"] * 7, [0.04, 0.06, 0.4, 0.6, -0.1, -9.0, float("nan")])
     assert one.levels(values).tolist() == levels
+
+
+def test_divergences_are_coloured_alike_whatever_they_do_to_the_margin_and_shown_at_the_cursor() -> None:
+    divergences = np.array([0.0, 0.05, 0.19, 0.2, 1.0, math.nan, math.inf])
+    one = replace(response(["t"] * 7, [0.1] * 7), divergences=divergences)
+    assert one.levels("KL").tolist() == [0, -1, -1, -2, -3, 0, -3]
+    assert one.choices[-1] == "KL"
+    assert "KL" not in response(["t"], [0.1]).choices
+    assert see(one, "l", "l", values="KL", size=(80, 8)).subtitle.endswith("ref −3.10 Δ +0.10 KL 0.19")
+    assert see(one, "l", "l", size=(80, 8)).subtitle.endswith("Δ +0.10 #3")
 
 
 def test_what_raises_the_rejected_response_lowers_the_margin() -> None:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from prefscope.ledger.columns import ALTERNATIVES, DIVERGENCES, TOKEN_DIVERGENCES
 from prefscope.ledger.file import ExtraKind, build_schema, write_ledger
 
+MORE = (*ALTERNATIVES, *DIVERGENCES, *TOKEN_DIVERGENCES)
+"""Columns that a ledger has only on request."""
 MANIFEST: dict[str, Any] = {
     "created": "2026-01-02T03:04:05+00:00",
     "bundled": False,
@@ -47,7 +50,7 @@ def write_pairs(tmp_path: Path) -> Callable[..., Path]:
             {key: kind for key, (kind, _) in (extra or {}).items()},
             {**MANIFEST, **(manifest or {})},
             tokens="chosen_tokens" in columns,
-            alternatives="alternative_ids" in columns and "alternative_ids" not in (extra or {}),
+            more=[one for one in MORE if one.name in columns and one.name not in (extra or {})],
         )
         size = -(-len(rows) // groups)
         parts = [{key: column[i : i + size] for key, column in columns.items()} for i in range(0, len(rows), size)]

@@ -23,7 +23,9 @@ FULL = ScoreSettings(
     ),
     models=ModelSettings("p", "none", "b", "bfloat16", "cpu", "auto", "eager", True, True, True, 2),  # noqa: FBT003 (in their order)
     tokenization=TokenizationSettings(128, "keep_end", "{{ messages }}", "simpo", "2026-01-31"),
-    compute=ComputeSettings("cache", False, 64, 2, False, 8, collisions=True, alternatives=5, fused=False),  # noqa: FBT003 (the same)
+    compute=ComputeSettings(
+        *("cache", False, 64, 2, False, 8), collisions=True, alternatives=5, divergences=True, fused=False
+    ),
 )
 LEAST = ScoreSettings(DataSettings("-"), ModelSettings("policy"))
 

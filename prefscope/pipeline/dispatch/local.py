@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, pairwise
@@ -18,8 +19,10 @@ from prefscope.events import Halved
 from prefscope.pipeline.dispatch.unit import Answer, Done, Emit, Scored, Turn, Unit
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.scoring.batches import Batch, prepare
+from prefscope.scoring.divergences import ModelPair
 from prefscope.scoring.engine import start_batch
 from prefscope.scoring.forward_pass import Pending
+from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
 
@@ -107,13 +110,25 @@ class BatchScorer:
             return batch
 
         measure = model.measure
-        with self.pool.loaded(model.candidate, model.verdict) as language_model:
+        with self._ready(model) as language_model:
             at = time.perf_counter()
             start = partial(start_batch, language_model, path)
             pieces = [*_within(turn.sequences, self._limits.get(role), packed=path == "packed")]
             if len(pieces) == 1:
                 return _Started(turn, (start(turn.sequences, halved, measure, prepared),), at)
             return _Started(turn, tuple(start(piece, halved, measure) for piece in pieces), at)
+
+    @contextmanager
+    def _ready(self, model: ScoredModel) -> Iterator[LanguageModel | ModelPair]:
+        """Provide a loaded model; for divergences, with its reference."""
+        if model.diverges_from is None:
+            with self.pool.loaded(model.candidate, model.verdict) as language_model:
+                yield language_model
+            return
+        self.load()
+        ref = self.models.get("ref", model)
+        policy, reference = (partial(self.pool.loaded, one.candidate, one.verdict) for one in (model, ref))
+        yield ModelPair(policy, reference, self.pool.device)
 
     def _finish(self, started: _Started) -> Scored:
         """Wait for a batch; its time begins when the batch before it was finished, if it was started earlier."""

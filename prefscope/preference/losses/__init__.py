@@ -33,6 +33,7 @@ from prefscope.preference.losses.population import (
 )
 from prefscope.preference.losses.reference_free import alphapo_loss, simpo_loss, slic_loss
 from prefscope.preference.losses.squared import ipo_azar_loss, ipo_loss, ipo_trl_loss, sppo_hard_loss
+from prefscope.preference.losses.token_level import tdpo1_loss, tdpo2_loss
 from prefscope.preference.losses.weighted import ld_dpo_loss, wpo_loss
 
 __all__ = [
@@ -67,5 +68,7 @@ __all__ = [
     "simpo_loss",
     "slic_loss",
     "sppo_hard_loss",
+    "tdpo1_loss",
+    "tdpo2_loss",
     "wpo_loss",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from prefscope.ledger.alternatives import Choices
-from prefscope.report.token_choices import at_least, bound_text, chance, rank_text
+from prefscope.report.token_choices import chance, divergence_text, rank_text
 from prefscope.tui.model.numbers import figure
 from prefscope.tui.model.token_lines import named
 
@@ -23,7 +23,7 @@ def alternative_lines(choices: Mapping[str, Choices], token: str) -> list[list[T
         choices: By role; without a reference, only of the policy.
         token: Text of the actual token, which is bold among the others.
     """
-    bound = bound_text(at_least(choices["policy"], choices["ref"])) if "ref" in choices else ""
+    bound = divergence_text(choices["policy"], choices["ref"]) if "ref" in choices else ""
     lines = []
     for role, one in choices.items():
         entropy = figure(one.entropy, ".2f")

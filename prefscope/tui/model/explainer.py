@@ -13,7 +13,7 @@ from prefscope.report.explained import ExplainedPair, explain_pair, similar_pair
 from prefscope.report.explanation_words import Line, in_words, sentence_lines
 from prefscope.report.nearest import PromptIndex
 from prefscope.report.token_steps import LOGRATIO_STEPS
-from prefscope.tui.model.response import RANK_STEPS, SURPRISE_STEPS, Shown
+from prefscope.tui.model.response import DIVERGENCE_STEPS, RANK_STEPS, SURPRISE_STEPS, Shown
 from prefscope.tui.model.session import Session
 
 FEW = 2_000
@@ -65,9 +65,9 @@ class Explainer:
 
 def legend(values: Shown) -> Sequence[tuple[str, str] | str]:
     """Return what the colours of tokens mean and the bounds between their levels, as pieces of styled text."""
-    steps = {"Δ": LOGRATIO_STEPS, "rank": RANK_STEPS[::-1]}.get(values, SURPRISE_STEPS)
-    name = {"Δ": "|Δ| ≥", "rank": "rank ≤"}.get(values, f"−{values} >")
+    steps = {"Δ": LOGRATIO_STEPS, "rank": RANK_STEPS[::-1], "KL": DIVERGENCE_STEPS}.get(values, SURPRISE_STEPS)
+    name = {"Δ": "|Δ| ≥", "rank": "rank ≤", "KL": "KL ≥"}.get(values, f"−{values} >")
     bounds = f"{name} {' '.join(f'{step:g}' for step in steps)}"
     if values in {"Δ", "rank"}:
         return (" raises ", RAISES), " ", (" lowers ", LOWERS), f" the margin: {bounds}"
-    return (" surprising ", LOWERS), f": {bounds}"
+    return (" models differ " if values == "KL" else " surprising ", LOWERS), f": {bounds}"

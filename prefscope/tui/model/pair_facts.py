@@ -49,9 +49,15 @@ def numbers_line(session: Session) -> str:
             parts += [str(view.column("outcome")[at]), f"margin {signed(view.column('margins')[at])}{_other(session)}"]
         parts.append(_warning(session))
         parts += [f"{name} {figure(value, '.3f')}" for name, value in losses(session)]
+        parts += [] if not session.ledger.has_divergences else [f"KL {_divergences(session)}"]
     else:
         parts += [f"{NOT_SCORED}: a log-prob is NaN or infinite" if is_known(session) else NOT_YET, _warning(session)]
     return "  ".join(part for part in parts if part)
+
+
+def _divergences(session: Session) -> str:
+    """Return Σ KL(policy‖reference) of chosen and rejected, in nats."""
+    return " ".join(figure(session.view.column(f"{side}_kl_policy_ref")[session.position], ".2f") for side in SIDES)
 
 
 def _other(session: Session) -> str:

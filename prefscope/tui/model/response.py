@@ -16,9 +16,11 @@ from prefscope.preference.explanation import Side
 from prefscope.report.token_steps import EFFECT_SIGNS, Steps, effect_levels
 from prefscope.tui.model.token_lines import words
 
-Shown: TypeAlias = Literal["Δ", "log π", "log ref", "rank"]
+Shown: TypeAlias = Literal["Δ", "log π", "log ref", "rank", "KL"]
 SURPRISE_STEPS: Steps = (1.0, 3.0, 6.0)
 """Bounds of −log p, in nats, between the levels of colour."""
+DIVERGENCE_STEPS: Steps = (0.05, 0.2, 1.0)
+"""Bounds of KL(policy‖reference), in nats, between the levels of colour."""
 STRONG_LOGRATIO, STRONG_SURPRISE = 1.5, 6.0
 """Nats above which the absolute log-ratio or, without a reference, log-prob of a token is strong (underlined)."""
 RANK_STEPS = (3, 10, 30)
@@ -38,6 +40,8 @@ class Response:
     tokens: list[str]
     policy_logps: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     ref_logps: NDArray[np.float64] | None = None
+    divergences: NDArray[np.float64] | None = None
+    """KL(policy‖reference) at each token's position, in nats; None if it was not measured."""
 
     @property
     def has_values(self) -> bool:
@@ -47,7 +51,10 @@ class Response:
     @property
     def choices(self) -> tuple[Shown, ...]:
         """The values that colours can show for this response."""
-        return get_args(Shown) if self.ref_logps is not None else ("log π", "rank")
+        if self.ref_logps is None:
+            return ("log π", "rank")
+        every: tuple[Shown, ...] = get_args(Shown)
+        return every if self.divergences is not None else every[:-1]
 
     @functools.cached_property
     def logratios(self) -> NDArray[np.float64] | None:
@@ -83,8 +90,10 @@ class Response:
     def levels(self, shown: Shown) -> NDArray[np.int8]:
         """Return the colour level of each token, −3 to 3.
 
-        Levels of Δ and of ranks have the sign of the token's effect on the margin, those of log-probs are negative.
+        Levels of Δ and of ranks have the sign of the token's effect on the margin, the others are negative.
         """
+        if shown == "KL" and self.divergences is not None:
+            return -np.searchsorted(DIVERGENCE_STEPS, np.nan_to_num(self.divergences), side="right").astype(np.int8)
         values = {"log π": self.policy_logps, "log ref": self.ref_logps}.get(shown)
         if values is None and shown == "Δ":
             return effect_levels(self.side, self.strengths)
@@ -104,9 +113,9 @@ def read_response(pair: Mapping[str, Any], side: Side) -> Response:
     if not tokens or policy is None:
         return Response(side, words(pair[side]))
     ref = pair.get(f"ref_{side}_token_logps")
-    return Response(
-        side, tokens, np.array(policy, dtype=np.float64), None if ref is None else np.array(ref, np.float64)
-    )
+    divergences = pair.get(f"{side}_token_kl_policy_ref")
+    arrays = (None if one is None else np.array(one, dtype=np.float64) for one in (ref, divergences))
+    return Response(side, tokens, np.array(policy, dtype=np.float64), *arrays)
 
 
 def differing(tokens: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from prefscope.errors import UsageError
-from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions
+from prefscope.ledger.preferences import check_reference_free, read_preferences, wants_collisions, wants_divergences
 from prefscope.settings import Dtype, PreferenceSettings, ScoreSettings
 
 AUTO = "auto"
@@ -74,7 +74,10 @@ class RunRequest:
             models=models,
             tokenization=replace(settings.tokenization, max_length=numbers["max-length"]),
             compute=replace(
-                settings.compute, batch_tokens=numbers["batch-tokens"], collisions=wants_collisions(preferences)
+                settings.compute,
+                batch_tokens=numbers["batch-tokens"],
+                collisions=wants_collisions(preferences),
+                divergences=settings.compute.divergences or wants_divergences(preferences),
             ),
             dispatch=replace(settings.dispatch, workers=numbers["workers"]),
         )

@@ -18,7 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from prefscope.ledger.search import Needle, hits
-from prefscope.tui.model.numbers import signed
+from prefscope.tui.model.numbers import figure, signed
 from prefscope.tui.model.response import STRONG, Response, Shown
 from prefscope.tui.model.token_lines import Piece, named, wrap_tokens
 
@@ -137,6 +137,7 @@ class TokenView(ScrollView):
         """Choose the values that colours show."""
         if values != self._shown:
             self._shown = values
+            self._show_cursor()
             self._colour()
             if self._signs:
                 self._wrap()
@@ -258,6 +259,8 @@ class TokenView(ScrollView):
         parts = [f"tok {at + 1}/{len(response.tokens)} {name} logπ {signed(response.policy_logps[at])}"]
         if response.ref_logps is not None and response.logratios is not None:
             parts.append(f"ref {signed(response.ref_logps[at])} Δ {signed(response.logratios[at])}")
+        if self._shown == "KL" and response.divergences is not None:
+            return " ".join([*parts, f"KL {figure(response.divergences[at], '.2f')}"])
         return " ".join([*parts, f"#{response.ranks[at]}"])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

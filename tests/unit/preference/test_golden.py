@@ -25,6 +25,8 @@ PAIRS = {
     "ref_rejected_logps": (-58.0, -70.0),
     "chosen_num_tokens": (20.0, 20.0),
     "rejected_num_tokens": (30.0, 30.0),
+    "chosen_kl_ref_policy": (1.5, 6.25),
+    "rejected_kl_ref_policy": (4.0, 2.5),
 }
 
 
@@ -55,6 +57,9 @@ GOLDEN = {
     "sigmoid_norm": Golden("sigmoid_norm", {"beta": 0.1}, (0.684849, 0.686503)),
     "CPO sigmoid": Golden("cpo", {"beta": 0.1, "alpha": 0.0}, (0.313262, 0.048587)),
     "DPOP": Golden("dpop", {"beta": 0.1, "lambda_": 50.0}, (0.513015, 19.4)),
+    "TDPO1": Golden("tdpo1", {"beta": 0.1}, (0.620957, 0.320047)),
+    "TDPO2": Golden("tdpo2", {"beta": 0.1, "alpha": 0.5}, (0.565071, 0.374993)),
+    "TDPO2 with other parameters": Golden("tdpo2", {"beta": 0.3, "alpha": 0.25}, (0.309915, 0.117582)),
     "R-DPO": Golden("rdpo", {"beta": 0.1, "alpha": 0.05}, (0.744397, 0.644397)),
 }
 FOUR_SUMS = "policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps"

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prefscope.ledger.columns import COLLISION_LOGPS, LOGPS, TAIL_LOGPS
+from prefscope.ledger.columns import COLLISION_LOGPS, DIVERGENCE_SUMS, LOGPS, TAIL_LOGPS
 from prefscope.preference import losses as _losses  # noqa: F401 (registers the losses)
 from prefscope.preference.losses import dpo_loss
 from prefscope.preference.registry import LOSSES, Parameter, find_loss
@@ -26,7 +26,8 @@ SHARES = st.tuples(*[st.floats(0.0, 1.0)] * 3)
 def columns_of(name: str) -> st.SearchStrategy[dict[str, float]]:
     """Return the columns of a pair for a loss."""
     logps = st.floats(-500.0, GREATEST.get(name, 0.0))
-    return st.fixed_dictionaries({**dict.fromkeys((*LOGPS, *TAIL_LOGPS, *COLLISION_LOGPS), logps), **COUNTS})
+    sums = dict.fromkeys((*LOGPS, *TAIL_LOGPS, *COLLISION_LOGPS), logps)
+    return st.fixed_dictionaries({**sums, **dict.fromkeys(DIVERGENCE_SUMS, st.floats(0.0, 200.0)), **COUNTS})
 
 
 def value_at(parameter: Parameter, share: float) -> float:
