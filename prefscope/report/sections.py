@@ -108,6 +108,8 @@ def metrics_table(summary: Summary) -> Table:
             f"won {o.win:,}, tied {o.tie:,}, lost {o.loss:,}: {o.win_rate:.1%} won, "
             f"95% interval {o.low:.1%} to {o.high:.1%} (Wilson)"
         )
+    if summary.kl is not None:
+        note += f"\nKL(policy‖reference): {number(summary.kl)} nats a token on average"
     if summary.noise is not None:
         note += f"\n{_noise(summary)}"
     return Table("Summary", ("metric", "mean", "median", "interquartile range"), tuple(rows), (1, 2, 3), note)

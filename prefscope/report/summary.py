@@ -151,6 +151,8 @@ class Summary:
     """The expression that selected the pairs; empty if these are all pairs of the ledger."""
     pairs_in_ledger: int = 0
     """All pairs of the ledger, in the scope or not."""
+    kl: float | None = None
+    """Mean KL(policy‖reference) per scored token, in nats; None unless the run measured it."""
     unscored: int = 0
     """Number of pairs that the run has not scored; they are in no mean."""
 
@@ -167,6 +169,8 @@ class Summary:
             del value["noise"]
         if not self.scope:
             del value["scope"], value["pairs_in_ledger"]
+        if self.kl is None:
+            del value["kl"]
         if not self.unscored:
             del value["unscored"]
         cleaned: dict[str, Any] = finite_or_none(value)
@@ -200,6 +204,7 @@ def summarise(ledger: Ledger, preferences: PreferenceSettings) -> Summary:
         has_checksums=ledger.has_checksums,
         scope=ledger.scope,
         pairs_in_ledger=ledger.num_pairs_in_file,
+        kl=_mean_divergence(ledger, finite) if ledger.has_divergences else None,
         unscored=ledger.num_unscored,
     )
 
@@ -232,6 +237,14 @@ def mean_logps(ledger: Ledger, side: str) -> NDArray[np.float64]:
     """Return the policy's log-prob per scored token in nats, nan if the count is unknown or zero."""
     counts = ledger.stored[f"{side}_num_tokens"]
     return np.where(counts > 0, ledger.stored[f"policy_{side}_logps"] / np.maximum(counts, 1), np.nan)
+
+
+def _mean_divergence(ledger: Ledger, finite: NDArray[np.bool_]) -> float:
+    """Return the mean KL(policy‖reference) per scored token of the pairs with finite log-probs; nan without any."""
+    sides = ("chosen", "rejected")
+    nats = sum(float(ledger.stored[f"{side}_kl_policy_ref"][finite].sum()) for side in sides)
+    tokens = sum(int(ledger.stored[f"{side}_num_tokens"][finite].sum()) for side in sides)
+    return nats / tokens if tokens else math.nan
 
 
 def _noise(measured: dict[str, Any] | None, margins: NDArray[Any], beta: float) -> NoiseSummary | None:

@@ -1,6 +1,6 @@
 """Power and false alarms of every diagnostic, on planted faults.
 
-    python -m tests.benchmarks.power [--times 200]
+    python -m tests.benchmarks.power [--times 200] [--ledgers LEDGER ...]
 
 Method: `tests/unit/preference/planted.py` simulates data sets with a fault and without it, at the strength that its
 table states; each cell is the share of `--times` simulations in which the diagnostic warns. Power is that share with
@@ -8,7 +8,8 @@ the fault, a false alarm a warning without it, also in small samples. The share 
 simulated margins, and on the bundled ledgers (SmolLM2-135M-Instruct, its DPO adapter after 12 and 36 steps, 170 pairs),
 where labels are flipped by exchanging the log-probs of chosen and rejected responses; the pairs that are known to be
 flipped or contradicting are left out. The adapter was not trained on the flipped labels. Precision and recall are those
-of a posterior above one half. Duplicates are planted in texts, for `prefscope lint`.
+of a posterior above one half. Duplicates are planted in texts, for `prefscope lint`. With `--ledgers`, nothing else is
+done than to flip labels in all pairs of these ledgers together.
 """
 
 from __future__ import annotations
@@ -88,6 +89,49 @@ def noise(times: int) -> Iterator[str]:
             yield _recovered(name, share, [flip(margins, longer, share, seed) for seed in range(times)])
 
 
+def least_errors(pairs: int = 3000) -> Iterator[str]:
+    """Yield the smallest standard deviation that any unbiased estimate of the rate can have (Cramér and Rao's bound).
+
+    The simulated labels follow σ(g), g ~ N(0, 3²); margins are a multiple of x = g + e, e ~ N(0, noise²). So the label
+    agrees with the sign of x with the probability (1 − 2ε)·E[σ(g) | x] + ε. The bound is that for unknown ε and scale.
+    """
+    yield "| noise of h | flipped | least error |"
+    yield "|---|---:|---:|"
+    for name in ("strong policy", "weak policy"):
+        for share in NOISES[1:]:
+            yield f"| {name} | {share:.0%} | {_least_error(SIMULATED[name]['noise'], share, pairs):.1%} |"
+
+
+def _least_error(noise: float, share: float, pairs: int, quality: float = 3.0, step: float = 1e-4) -> float:
+    total = np.hypot(quality, noise)
+    x = np.linspace(-6 * total, 6 * total, 4001)
+    density = np.exp(-(x**2) / (2 * total**2))
+    points, weights = np.polynomial.hermite_e.hermegauss(60)
+    spread = quality * noise / total
+
+    def right(scale: float) -> Values:
+        g = scale * (quality / total) ** 2 * x + spread * points[:, None]
+        return np.asarray((weights[:, None] / weights.sum() / (1 + np.exp(-g))).sum(0))
+
+    agrees = (1 - 2 * share) * right(1.0) + share
+    slopes = [1 - 2 * right(1.0), (1 - 2 * share) * (right(1 + step) - right(1 - step)) / (2 * step)]
+    each = pairs * density / density.sum() / (agrees * (1 - agrees))
+    information = np.array([[(each * one * other).sum() for one in slopes] for other in slopes])
+    return float(np.sqrt(np.linalg.inv(information)[0, 0]))
+
+
+def flips_in(ledgers: Sequence[str], times: int) -> Iterator[str]:
+    """Yield the recovery of labels flipped in all pairs of some ledgers together."""
+    views = [View(load_ledger(path), PreferenceSettings()) for path in ledgers]
+    names = ("margins", "chosen_num_tokens", "rejected_num_tokens")
+    margins, chosen, rejected = (np.concatenate([view.column(one) for view in views]) for one in names)
+    known = np.isfinite(margins)
+    yield f"{known.sum()} pairs, accuracy {(margins[known] > 0).mean():.1%}"
+    for share in NOISES:
+        drawn = [flip(margins[known], (chosen - rejected)[known], share, seed) for seed in range(times)]
+        yield _recovered("ledgers", share, drawn)
+
+
 def clean_demo(name: str) -> tuple[Values, Values]:
     """Return margins and differences in length of a bundled ledger, without the pairs that are known to be bad."""
     view = View(load_ledger(SAMPLES / f"{name}.parquet"), PreferenceSettings())
@@ -127,8 +171,13 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=200)
-    times = parser.parse_args().times
-    for lines in (faults(times), [duplicates(times)], noise(times)):
+    parser.add_argument("--ledgers", nargs="*", default=[])
+    asked = parser.parse_args()
+    times = asked.times
+    if asked.ledgers:
+        print("\n".join(flips_in(asked.ledgers, times)))
+        return
+    for lines in (faults(times), [duplicates(times)], noise(times), least_errors()):
         print("\n".join(lines), end="\n\n", flush=True)
 
 

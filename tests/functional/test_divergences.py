@@ -197,6 +197,18 @@ def test_tdpo_is_computed_from_the_divergences_which_exports_and_filters_have(pr
     assert (code, len(out.splitlines())) == (0, 2)
 
 
+def test_the_summary_gives_the_mean_divergence_per_token(program: Program, pairs: Path) -> None:
+    _, out, _ = program("score", pairs, "--kl", "--json", "-o", "out.parquet")
+    stored = load_ledger("out.parquet").stored
+    nats, tokens = (
+        sum(stored[f"{side}_{name}"].sum() for side in ("chosen", "rejected"))
+        for name in ("kl_policy_ref", "num_tokens")
+    )
+    assert json.loads(out)["kl"] == pytest.approx(nats / tokens)
+    _, out, _ = program("report", "out.parquet")
+    assert re.search(r"KL\(policy‖reference\): 0\.0\d+ nats a token on average", out)
+
+
 def test_without_divergences_tdpo_is_refused_with_what_to_do(program: Program, pairs: Path) -> None:
     program("score", pairs, "-o", "out.parquet")
     code, _, err = program("export", "out.parquet", "-o", "-", "--loss", "tdpo2")
