@@ -59,7 +59,8 @@ class Cluster:
 
 def main() -> int:
     """Answer requests until there are no more, and return the exit code."""
-    connection = Connection(int(sys.argv[1]))
+    connection, started_in = Connection(int(sys.argv[1])), str(Path.cwd())
+    os.chdir(sys.argv[2])  # Ray's workers import Python files of the driver's folder, where a download may be
     end_with_starter(lambda: _clean_up(sys.argv[2]))
     os.environ |= {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -74,7 +75,7 @@ def main() -> int:
             request: Request = connection.recv()
             workers = _connect(request.cluster)
             connection.send(workers)
-            for answer in _answers(request, workers):
+            for answer in _answers(request, workers, started_in):
                 connection.send(answer)
             connection.send(None)
     except EOFError:
@@ -126,8 +127,11 @@ def _connect(cluster: Cluster) -> int:
     return wanted
 
 
-def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the answers to units, each with the number of its unit; units that crashed their actors are left out."""
+def _answers(request: Request, workers: int, started_in: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the answers to units, each with the number of its unit; units that crashed their actors are left out.
+
+    Paths are relative to the folder that this process was started in, if Ray was started here, too.
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -141,7 +145,11 @@ def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
     )
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _ScoreUnits,
-        fn_constructor_kwargs={"version": __version__, "job": request.job},
+        fn_constructor_kwargs={
+            "version": __version__,
+            "job": request.job,
+            **({"folder": started_in} if request.cluster.address is None else {}),
+        },
         batch_size=None,
         num_cpus=request.cluster.cpus,
         num_gpus=request.cluster.gpus,
@@ -156,10 +164,12 @@ def _answers(request: Request, workers: int) -> Iterator[tuple[int, bytes]]:
 class _ScoreUnits:
     """An actor, which loads the models once and then scores units."""
 
-    def __init__(self, version: str, job: bytes) -> None:
+    def __init__(self, version: str, job: bytes, folder: str | None = None) -> None:
         self.scorer: Any = None
         self.error: PrefscopeError | None = None
         try:
+            if folder is not None:
+                os.chdir(folder)
             if version != __version__:
                 raise ModelError(
                     f"A node of the cluster has prefscope {__version__}, but this machine has {version}",

@@ -98,6 +98,15 @@ def test_actors_open_the_object_store_themselves(store: Store, data: Path, whole
 
 
 @needs_ray
+def test_actors_do_not_import_python_files_of_the_working_folder(data: Path) -> None:
+    hostile = "open('has_run', 'a').close()\nraise ImportError"
+    for module in ("torch", "numpy", "pandas", "pickle"):
+        Path(f"{module}.py").write_text(hostile, encoding="utf-8")
+    assert call("score", data, "--limit", "4", "--cache", "cache", "--engine", "ray", "--workers", "1") == 0
+    assert not Path("has_run").exists()
+
+
+@needs_ray
 def test_a_killed_run_stops_ray_and_resumes_when_run_again(data: Path, whole: bytes) -> None:
     command = ["score", str(data), *OPTIONS, "--cache", "cache"]
     before = set(of_ray())
