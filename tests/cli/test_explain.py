@@ -31,7 +31,7 @@ def test_the_json_has_every_part_and_they_add_up(program: Program, demo: Path, s
     assert code == 0
     assert list(value) == [
         *("row", "line", "pair_id", "reward", "margin", "chosen_reward", "rejected_reward", "words", "gross", "length"),
-        *("regions", "sentences", "noise_floor", "run_b", "course", "tokens", "nearest"),
+        *("kl", "regions", "sentences", "noise_floor", "run_b", "course", "tokens", "nearest"),
     ]
     assert value["reward"] == {"name": "implicit", "beta": 0.1, "per_token": False}
     for parts in ("regions", "sentences"):
