@@ -306,7 +306,7 @@ Kl = Annotated[
     typer.Option(
         "--kl",
         help="Keep the exact KL divergences of policy and reference at every scored token. Both models must fit into "
-        "memory; takes about half as long again.",
+        "memory; takes about a third longer.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -40,7 +40,7 @@ def refuse_apart(pool: ModelPool) -> None:
 
 
 def with_divergences(models: Sequence[ScoredModel]) -> list[ScoredModel]:
-    """Return the models of a run, with a policy that is measured along with its reference.
+    """Return the models of a run, with a policy on whose batches the reference is computed, too.
 
     Args:
         models: The policy and the reference; only the policy if both are the same model.
@@ -55,7 +55,7 @@ def with_divergences(models: Sequence[ScoredModel]) -> list[ScoredModel]:
             hint=HINT,
         )
     alone = policy.verdict.alone or ref.verdict.alone or policy.rope_limit != ref.rope_limit
-    policy = replace(policy, diverges_from=ref.scope, verdict=replace(policy.verdict, alone=alone))
+    policy = replace(policy, beside=ref, verdict=replace(policy.verdict, alone=alone))
     return [policy, *models[1:]]
 
 

@@ -22,7 +22,7 @@ from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
-from prefscope.scoring.alternatives import TopTokens
+from prefscope.scoring.alternatives import FIXED, TopTokens
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
@@ -60,13 +60,18 @@ class ScoredModel:
     """Whether to compute log Σ π² at each position, too."""
     alternatives: int = 0
     """Number of top tokens to keep at each position."""
-    diverges_from: bytes | None = None
-    """Scope of the reference from which to compute divergences, too; None if they are not wanted."""
+    beside: ScoredModel | None = None
+    """The reference that is computed on the same batches, for divergences; None if they are not wanted."""
+
+    @property
+    def columns(self) -> int:
+        """Numbers of this model at each position: its log-prob, log Σ π², entropy, rank, and top tokens."""
+        return 1 + self.collides + (FIXED + 2 * self.alternatives if self.alternatives else 0)
 
     @property
     def passes(self) -> int:
         """Forward passes a batch: of this model, and of its reference for divergences."""
-        return 1 if self.diverges_from is None else 2
+        return 1 if self.beside is None else 2
 
     @property
     def measure(self) -> Measure:
@@ -79,7 +84,7 @@ class ScoredModel:
         """Functions that return the store keys of what is computed beside log-probs, from scope and digest."""
         keys: tuple[Callable[[bytes, bytes], bytes], ...] = (collision_key,) if self.collides else ()
         keys += (partial(alternatives_key, count=self.alternatives),) if self.alternatives else ()
-        return keys if self.diverges_from is None else (*keys, partial(divergences_key, ref_scope=self.diverges_from))
+        return keys if self.beside is None else (*keys, partial(divergences_key, ref_scope=self.beside.scope))
 
     def missing(self, store: LogpStore, digests: Iterable[bytes]) -> set[bytes]:
         """Return the keys of the sequences, given by digest, of which anything to compute is not in the store."""

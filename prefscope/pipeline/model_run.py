@@ -86,8 +86,8 @@ def _more_columns(
     compute = settings.compute
     if compute.alternatives and texts is not None:
         yield Alternatives(source, compute.alternatives, texts)
-    if models[0].diverges_from is not None:
-        yield Divergences(source, models[0].diverges_from, compute.keep_tokens)
+    if models[0].beside is not None:
+        yield Divergences(source, models[0].beside.scope, compute.keep_tokens)
 
 
 def score_slice(settings: ScoreSettings, emit: Emit) -> float:

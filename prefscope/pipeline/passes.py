@@ -1,7 +1,8 @@
 """The expensive part of a run: scoring all shards with every model.
 
 If both models are in memory, policy and reference alternate batch by batch, so that pairs are complete early.
-Otherwise each model makes a pass over the whole data set.
+Otherwise each model makes a pass over the whole data set. For divergences, the policy's pass computes the reference,
+too, which is left with what the policy had no need to compute.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Passes:
             models = with_divergences(models) if settings.compute.divergences else models
             expected = {model.role: model.budget.tokens_per_second / model.passes for model in models}
             self._keep_speeds(models, expected, only_new=True)
-            self._score(models)
+            for some in (models[:1], models[1:]) if settings.compute.divergences else (models,):
+                self._score(some)
             self._keep_speeds(models, self.scorer.speeds, only_new=False)
             scored += models
         return scored + [replace(scored[0], candidate=ref) for ref in refs if ref not in distinct]
@@ -57,6 +59,8 @@ class Passes:
 
     def _score(self, models: Sequence[ScoredModel]) -> None:
         """Score the shards with models that are in memory together."""
+        if not models:
+            return
         scorer = self.scorer
         left = scorer.left(self.numbers, models)
         if not left:

@@ -21,7 +21,6 @@ from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
 from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
 from prefscope.pipeline.spool import SpooledPairs
-from prefscope.scoring.alternatives import FIXED
 from prefscope.scoring.divergences import COLUMNS as DIVERGENCES
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
@@ -219,8 +218,8 @@ class ShardScorer:
         model = self._models[turn.role]
         digests = [sequence.digest() for sequence in batch]
         self.store.commit(_rows(model, digests, scored.found))
-        if self.watched:
-            self._report_sums(model, digests)
+        for one in {one.scope: one for one in (model, model.beside) if one and self.watched}.values():
+            self._report_sums(one, digests)
         tokens = sum(len(sequence.token_ids) for sequence in batch)
         computed = computed_tokens(batch, packed=model.verdict.path == "packed")
         self._report(BatchScored(turn.role, turn.number, len(batch), tokens, computed, scored.seconds), width)
@@ -255,16 +254,23 @@ def parts_of(model: ScoredModel) -> Mapping[str, KeyOf]:
 def _rows(
     model: ScoredModel, digests: Sequence[bytes], measured: Sequence[NDArray[np.float32]]
 ) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
-    """Yield the store's rows for a batch: log-probs, then what else was measured."""
+    """Yield the store's rows for a batch."""
     for digest, found in zip(digests, measured, strict=True):
         columns = found if found.ndim > 1 else found[:, None]
-        yield sequence_key(model.scope, digest), columns[:, 0]
-        if model.collides:
-            yield collision_key(model.scope, digest), columns[:, 1]
-        if model.alternatives:
-            first = 2 if model.collides else 1
-            kept = columns[:, first : first + FIXED + 2 * model.alternatives]
-            yield alternatives_key(model.scope, digest, model.alternatives), kept.ravel()
-        if model.diverges_from is not None:
-            both = columns[:, -DIVERGENCES:]
-            yield divergences_key(model.scope, digest, model.diverges_from), both.ravel()
+        yield from _rows_of(model, digest, columns)
+        if model.beside is not None:
+            if model.beside.scope != model.scope:
+                yield from _rows_of(model.beside, digest, columns[:, model.columns :])
+            yield divergences_key(model.scope, digest, model.beside.scope), columns[:, -DIVERGENCES:].ravel()
+
+
+def _rows_of(
+    model: ScoredModel, digest: bytes, columns: NDArray[np.float32]
+) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    """Yield the rows of a sequence under a model, whose columns come first: log-probs, then what else was measured."""
+    yield sequence_key(model.scope, digest), columns[:, 0]
+    if model.collides:
+        yield collision_key(model.scope, digest), columns[:, 1]
+    if model.alternatives:
+        kept = columns[:, 2 if model.collides else 1 : model.columns]
+        yield alternatives_key(model.scope, digest, model.alternatives), kept.ravel()

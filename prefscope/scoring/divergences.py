@@ -6,7 +6,7 @@ computed with both heads, so that no tensor of all positions and the vocabulary 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -32,69 +32,68 @@ from prefscope.scoring.models import LanguageModel
 
 COLUMNS = 2
 """Numbers per position: KL(policy‖reference) and KL(reference‖policy)."""
+Ready = Callable[[], AbstractContextManager[LanguageModel]]
+"""Returns a context in which a model is set up for its passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPair:
     """A policy and its reference, which may share weights and are switched on in turn."""
 
-    policy: Callable[[], AbstractContextManager[LanguageModel]]
-    """Returns a context in which the model is set up for its passes."""
-    ref: Callable[[], AbstractContextManager[LanguageModel]]
+    policy: Ready
+    ref: Ready
     device: torch.device
     """Device of the inputs of both."""
+    ref_measure: Measure = token_logps
+    """What to compute from the reference's logits."""
 
 
 def start_pair(pair: ModelPair, batch: Batch, measure: Measure = token_logps) -> Pending:
     """Start forward passes of both models, and return a function that waits for the device and returns the numbers.
 
     Returns:
-        A function that returns, for each sequence, what `measure` computes from the policy's logits, then both
-        divergences in nats, shape (num_scored, columns of `measure` + 2).
+        A function that returns, for each sequence, what `measure` computes from the policy's logits, what the pair's
+        `ref_measure` computes from the reference's, and both divergences in nats. Shape (num_scored, columns of all).
 
     Raises:
         ModelError: If the models have vocabularies of different sizes.
     """
     if batch.inputs is None:
         raise ValueError("the batch has no scored token")
-    states = [_states(model, batch, batch.inputs) for model in (pair.ref, pair.policy)]
-    targets = states[1].targets
-    with pair.policy() as policy:
-        size = max(rows_at_once(policy.module, states[1].output, states[1].hidden) // 2, 1)
+    ref, policy = (_states(model, batch, batch.inputs) for model in (pair.ref, pair.policy))
+    with pair.policy() as active:
+        size = max(rows_at_once(active.module, policy.output, policy.hidden) // 2, 1)
     parts = []
-    for start in range(0, len(targets), size):
+    for start in range(0, len(policy.targets), size):
         rows = slice(start, start + size)
-        with _on(pair.ref) as (ref, _):
-            of_ref = _logits(ref, states[0], rows)
-        with _on(pair.policy) as (policy, measure_of):
-            logits = _logits(policy, states[1], rows)
-            first = measure_of(measure)(logits, targets[rows])
+        of_ref, ref_numbers = _measured(pair.ref, ref, rows, pair.ref_measure)
+        of_policy, numbers = _measured(pair.policy, policy, rows, measure)
         with torch.inference_mode():
-            found = divergences(logits, of_ref.to(logits.device))
-            parts.append(torch.cat([first.reshape(len(first), -1), found.to(first.dtype)], dim=-1))
+            both = divergences(of_policy, of_ref.to(of_policy.device))
+            parts.append(torch.cat([numbers, *(one.to(numbers) for one in (ref_numbers, both))], dim=-1))
     with torch.inference_mode():
         return by_sequence(batch, downloading(torch.cat(parts)))
 
 
 @contextmanager
-def _on(
-    model: Callable[[], AbstractContextManager[LanguageModel]],
-) -> Iterator[tuple[LanguageModel, Callable[[Measure], Measure]]]:
-    """Provide a model that is set up for its passes, and a function that returns the fastest form of a measure."""
-    with model() as active, torch.inference_mode(), computing(active) as measures:  # adapters are switched outside it
-        yield active, lambda measure: fastest(measure, measures)
+def _on(ready: Ready) -> Iterator[tuple[LanguageModel, Mapping[Measure, Measure]]]:
+    """Provide a model that is set up for its passes, and its fused measures."""
+    with ready() as model, torch.inference_mode(), computing(model) as measures:  # adapters are switched outside it
+        yield model, measures
 
 
-def _states(
-    model: Callable[[], AbstractContextManager[LanguageModel]], batch: Batch, inputs: PackedInputs | PaddedInputs
-) -> FinalStates:
-    with _on(model) as (active, _):
-        check_vocabulary(active, batch.sequences)
-        return final_states(active, inputs)
+def _states(ready: Ready, batch: Batch, inputs: PackedInputs | PaddedInputs) -> FinalStates:
+    with _on(ready) as (model, _):
+        check_vocabulary(model, batch.sequences)
+        return final_states(model, inputs)
 
 
-def _logits(model: LanguageModel, states: FinalStates, rows: slice) -> Tensor:
-    return head_logits(model.module, states.decoder, states.output, states.hidden[rows])
+def _measured(ready: Ready, states: FinalStates, rows: slice, measure: Measure) -> tuple[Tensor, Tensor]:
+    """Return the logits of some positions, and what a measure computes from them, shape (rows, columns)."""
+    with _on(ready) as (model, measures):
+        logits = head_logits(model.module, states.decoder, states.output, states.hidden[rows])
+        numbers = fastest(measure, measures)(logits, states.targets[rows])
+        return logits, numbers.reshape(len(numbers), -1)
 
 
 def divergences(policy_logits: Tensor, ref_logits: Tensor) -> Tensor:

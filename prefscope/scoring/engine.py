@@ -81,7 +81,7 @@ def score_batch(
 
     Args:
         model: A loaded model whose attention is set for the forward mode (`self_check.follow`), or a policy with its
-            reference, whose divergences then follow what is measured of the policy (divergences.py).
+            reference, whose numbers follow those of the policy (`divergences.start_pair`).
         path: The forward mode.
         sequences: The sequences to score in one forward pass.
         halved: Called with the sequences for which memory ran out, before they are retried in halves.
@@ -145,7 +145,8 @@ def forward(
 
 def _start_pair(pair: ModelPair, batch: Batch, measure: Measure) -> Pending:
     if batch.inputs is None:
-        return lambda: _nothing(batch, (max(sum(_width(measure)), 1) + DIVERGENCES,))
+        widths = (max(sum(_width(one)), 1) for one in (measure, pair.ref_measure))
+        return lambda: _nothing(batch, (sum(widths) + DIVERGENCES,))
     return start_pair(pair, batch, measure)
 
 

@@ -18,16 +18,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from prefscope.data.dialects import normalise
 from prefscope.data.records import SourceRow
 from prefscope.errors import ResourceError, UsageError
-from prefscope.events import BatchScored, Event
+from prefscope.events import BatchScored, Event, LogpsKnown
 from prefscope.ledger.columns import DIVERGENCES, TOKEN_DIVERGENCES
 from prefscope.ledger.table import load_ledger
 from prefscope.pipeline import model_pool
 from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
+from prefscope.pipeline.run import score
 from prefscope.preference.losses import tdpo1_loss
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DispatchSettings, ScoreSettings, TokenizationSettings
-from tests.functional.runs import POLICY, REF, Outcome, run, settings_of
+from tests.functional.runs import POLICY, REF, Outcome, roles, run, settings_of
 from tests.peers.adapters import load_base, load_by_peft, save_adapter
 
 pytestmark = pytest.mark.slow
@@ -120,6 +121,21 @@ def test_all_other_columns_and_the_keys_of_the_store_are_those_of_a_run_without(
     assert {
         plan.missing for plan in run(replace(without, compute=replace(without.compute, cache_dir="one"))).plans.values()
     } == {0}
+
+
+def test_one_pass_over_the_batches_of_the_policy_computes_both_models(pairs: Path) -> None:
+    outcome = run(settings_with(pairs))
+    assert {*roles(outcome.batches)} == {"policy"}
+    assert [outcome.plans[role].missing for role in ("policy", "ref")] == [SEQUENCES, 0]
+
+
+def test_pairs_are_complete_while_the_run_goes_on(pairs: Path) -> None:
+    events: list[Event] = []
+    score(settings_with(pairs), lambda _: Path("out.parquet"), events.append, Path("preview.parquet"))
+    batches = [at for at, event in enumerate(events) if isinstance(event, BatchScored)]
+    known = [event for event in events[: batches[1]] if isinstance(event, LogpsKnown)]
+    assert [event.role for event in known[:2]] == ["policy", "ref"]
+    assert known[0].digests == known[1].digests
 
 
 def test_a_second_run_computes_nothing_and_another_reference_only_the_divergences(pairs: Path) -> None:

@@ -60,8 +60,10 @@ class BatchScorer:
             PrefscopeError: If a model cannot be loaded.
         """
         for model in self.models.values():
-            with self.pool.loaded(model.candidate):
-                pass
+            for one in (model, model.beside):
+                if one is not None:
+                    with self.pool.loaded(one.candidate):
+                        pass
 
     @property
     def queues(self) -> bool:
@@ -121,14 +123,13 @@ class BatchScorer:
     @contextmanager
     def _ready(self, model: ScoredModel) -> Iterator[LanguageModel | ModelPair]:
         """Provide a loaded model; for divergences, with its reference."""
-        if model.diverges_from is None:
+        if model.beside is None:
             with self.pool.loaded(model.candidate, model.verdict) as language_model:
                 yield language_model
             return
         self.load()
-        ref = self.models.get("ref", model)
-        policy, reference = (partial(self.pool.loaded, one.candidate, one.verdict) for one in (model, ref))
-        yield ModelPair(policy, reference, self.pool.device)
+        policy, ref = (partial(self.pool.loaded, one.candidate, one.verdict) for one in (model, model.beside))
+        yield ModelPair(policy, ref, self.pool.device, model.beside.measure)
 
     def _finish(self, started: _Started) -> Scored:
         """Wait for a batch; its time begins when the batch before it was finished, if it was started earlier."""
