@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from prefscope.report.explained import explain_pair, similar_pairs
 from prefscope.report.explanation_words import in_words
 from prefscope.report.nearest import PromptIndex
 from prefscope.report.suspects import Suspect
-from prefscope.report.token_choices import choices_at, instead
+from prefscope.report.token_choices import choices_at, exact_text, instead
 from prefscope.report.token_steps import effect_levels
 
 MOST_TOKENS = 400
@@ -35,7 +35,7 @@ class Token:
     level: int
     """Strength of its colour, from −3 to 3; negative if it lowers the margin."""
     instead: str = ""
-    """What the models would have said, safe to show; empty if no alternatives are kept."""
+    """What the models would have said and their divergence, safe to show; empty if neither is kept."""
 
     @property
     def change(self) -> float:
@@ -147,5 +147,8 @@ def _strip(
     with np.errstate(invalid="ignore"):
         levels = effect_levels(side, np.subtract(policy, ref)).tolist()
     shown = islice(zip(texts, policy, ref, levels, strict=True), MOST_TOKENS)
-    tokens = (Token(*one, instead(choices_at(alternatives, side, at))) for at, one in enumerate(shown))
+    said: Iterator[str] = (instead(choices_at(alternatives, side, at)) for at in count())
+    if not alternatives and (divergences := pair.get(f"{side}_token_kl_policy_ref")) is not None:
+        said = map(exact_text, divergences)
+    tokens = (Token(*one, text) for one, text in zip(shown, said, strict=False))
     return Strip(side, reward, tuple(tokens), len(texts), "")

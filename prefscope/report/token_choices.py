@@ -46,10 +46,16 @@ def at_least(policy: Choices, ref: Choices) -> float:
 
 def divergence_text(policy: Choices, ref: Choices) -> str:
     """Format the divergence at a position: the exact one if it was measured, otherwise the bound."""
-    exact = policy.divergence
-    if exact is None:
-        return bound_text(at_least(policy, ref))
-    return f"KL {exact:.2f}" if math.isfinite(exact) else "KL ·"
+    return bound_text(at_least(policy, ref)) if policy.divergence is None else exact_text(policy.divergence)
+
+
+def exact_text(divergence: float) -> str:
+    """Format a divergence.
+
+    >>> exact_text(0.319), exact_text(math.nan)
+    ('KL 0.32', 'KL ·')
+    """
+    return f"KL {divergence:.2f}" if math.isfinite(divergence) else "KL ·"
 
 
 def bound_text(bound: float) -> str:

@@ -232,6 +232,12 @@ def test_without_divergences_tdpo_is_refused_with_what_to_do(program: Program, p
     assert "loss tdpo2 needs KL divergences (score with --kl), which this ledger does not have" in err
 
 
+def test_report_files_give_the_divergence_of_each_token(program: Program, pairs: Path) -> None:
+    program("score", pairs, "--kl", "-o", "out.parquet")
+    assert program("report", "out.parquet", "-o", "out.html")[0] == 0
+    assert re.search(r'title="Δ [^"]+; KL \d\.\d\d"', Path("out.html").read_text(encoding="utf-8"))
+
+
 def test_explain_gives_the_exact_divergence_instead_of_the_bound(program: Program, pairs: Path) -> None:
     program("score", pairs, "--alternatives", 3, "--kl", "-o", "out.parquet")
     _, out, _ = program("explain", "out.parquet", 0)
