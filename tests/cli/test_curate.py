@@ -75,6 +75,7 @@ def test_the_knobs_apply_to_the_expression(program: Program, demo: Path) -> None
     assert 0 < counts[0] < counts[1]
 
 
+@pytest.mark.slow
 def test_a_curated_data_set_can_be_scored_again(program: Program, demo: Path, samples: Path) -> None:
     program("curate", demo, "-o", "curated.csv", "--where", "row < 6")
     models = ["--policy", samples / "tiny-policy", "--ref", samples / "tiny-ref"]

@@ -68,6 +68,7 @@ def test_a_forward_pass_computes_in_full_precision_and_restores_the_settings(cho
     assert settings() == before
 
 
+@pytest.mark.slow
 def test_the_override_of_nvidias_containers_has_no_effect() -> None:
     code = (
         "import torch; from prefscope.scoring.precision import full_precision\n"

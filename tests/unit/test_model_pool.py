@@ -135,6 +135,7 @@ def test_the_parent_of_workers_does_not_touch_a_gpu(monkeypatch: pytest.MonkeyPa
     assert share_memory(found.settings, found.device).room == 60 * GB
 
 
+@pytest.mark.slow
 def test_free_memory_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert free_bytes_elsewhere(torch.device("cpu")) > 0

@@ -114,6 +114,7 @@ def interrupt(patch: pytest.MonkeyPatch, point: str, number: int) -> None:
     patch.setattr(owner, name, interrupting(number, getattr(owner, name)))
 
 
+@pytest.mark.slow
 @QUEUES
 @pytest.mark.parametrize("number", [0, 1, 3])
 @pytest.mark.parametrize("point", ["pulling a turn", "laying out", "starting", "waiting", "committing"])
