@@ -12,6 +12,7 @@ import pytest
 from prefscope.events import BatchScored, Event
 from prefscope.pipeline.run import score
 from prefscope.settings import ComputeSettings, DataSettings, ModelSettings, ScoreSettings
+from prefscope.tui.model.amounts import duration
 from prefscope.tui.model.estimate import estimate, measured_speed, num_pairs, tokens_per_pair
 from prefscope.tui.model.model_recognition import recognise_models
 from prefscope.tui.model.nearby import find_checkpoints
@@ -144,11 +145,14 @@ def test_without_a_measured_speed_the_time_is_called_a_guess(samples: Path, tmp_
 
 
 @pytest.mark.slow
-def test_after_a_run_tokens_and_speed_are_estimated_within_a_factor_of_two(samples: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("divergences", "passes"), [(False, 2), (True, 1)])
+def test_after_a_run_tokens_and_speed_are_estimated_within_a_factor_of_two(
+    samples: Path, tmp_path: Path, *, divergences: bool, passes: int
+) -> None:
     settings = ScoreSettings(
         DataSettings(str(samples / "pairs.jsonl")),
         ModelSettings(str(samples / "tiny-policy"), str(samples / "tiny-ref")),
-        compute=ComputeSettings(cache_dir=str(tmp_path / "cache"), threads=1),
+        compute=ComputeSettings(cache_dir=str(tmp_path / "cache"), threads=1, divergences=divergences),
     )
     events: list[Event] = []
     score(settings, lambda _: tmp_path / "ledger.parquet", events.append)
@@ -161,4 +165,5 @@ def test_after_a_run_tokens_and_speed_are_estimated_within_a_factor_of_two(sampl
     speed = measured_speed(settings, [policy, ref])
     assert speed is not None
     assert computed / seconds / 2 < speed < computed / seconds * 2
-    assert "as measured here" in estimate(settings, data, policy, ref)
+    told = f"about {duration(passes * tokens / speed)}, as measured here"
+    assert told in estimate(settings, data, policy, ref)

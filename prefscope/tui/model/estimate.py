@@ -42,9 +42,10 @@ def estimate(settings: ScoreSettings, data: DataFound, policy: ModelFound, ref: 
     weights = policy.weights or ref.weights
     memory = f", {size(weights * (4 if '32' in (policy.dtype or ref.dtype) else 2))}" if weights else ""
     parts = [f"about {count(tokens)} tokens{memory} per model"]
-    speed = measured_speed(settings, models)
+    timed = models[:1] if settings.compute.divergences else models  # the policy's pass is that of the reference, too
+    speed = measured_speed(settings, timed)
     if speed is not None:
-        parts.append(f"about {duration(len(models) * tokens / speed)}, as measured here")
+        parts.append(f"about {duration(len(timed) * tokens / speed)}, as measured here")
     elif weights is not None and not has_gpu():
         seconds = len(models) * 2 * weights * tokens / operations_per_second()
         parts.append(f"{duration(seconds)} on this CPU is a guess")
