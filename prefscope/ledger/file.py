@@ -212,7 +212,8 @@ def open_parquet(path: Path) -> tuple[LedgerFile, dict[str, Any]]:
     check_manifest(manifest, get_args(ExtraKind), path)
     check_schema(file.schema_arrow, manifest, arrow_types(), path)
     file.check_sizes()
-    file = replace(file, has_reference=manifest["has_reference"], alternatives=manifest.get(KEPT, 0))
+    own = frozenset(manifest["extra_columns"])
+    file = replace(file, has_reference=manifest["has_reference"], alternatives=manifest.get(KEPT, 0), own=own)
     return file, manifest
 
 

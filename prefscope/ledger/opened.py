@@ -36,8 +36,6 @@ _NEVER_NULL = frozenset(column.name for column in (*STORED, *TEXTS)) - {*LOGPS}
 _OF_ALTERNATIVES = tuple(one for one in ALTERNATIVES if one.name.endswith(("_token_entropies", "_token_ranks")))
 _PER_TOKEN = (*TOKENS, *TOKEN_DIVERGENCES, *_OF_ALTERNATIVES)
 _LISTS = {count: [one.name for one in _PER_TOKEN if count.split("_")[0] in one.name] for count in NUM_TOKENS}
-_ALTERNATIVES = frozenset(column.name for column in ALTERNATIVES)
-"""Names that a data set's own columns could have before these were reserved."""
 _TOKEN_LISTS = frozenset(column.name for column in (*TOKENS, *TOKEN_DIVERGENCES, *ALTERNATIVES))
 _PAIRS_A_BYTE = 8
 """Upper bound on pairs per byte of a ledger file; a damaged count could exceed it and exhaust the memory."""
@@ -56,6 +54,8 @@ class LedgerFile:
     """Whether the manifest says that there are reference log-probs; known only once the manifest is read."""
     alternatives: int = 0
     """The number of alternatives per token that the manifest says there are; known only then, too."""
+    own: frozenset[str] = frozenset()
+    """The data set's own columns, which could have any name before it was reserved; known only then, too."""
 
     @property
     def metadata(self) -> pq.FileMetaData:
@@ -120,7 +120,7 @@ class LedgerFile:
 
     def _checked(self, table: pa.Table, rows: int) -> pa.Table:
         """Return a table after checking that its values are possible in a ledger."""
-        names = {*table.column_names} - (frozenset() if self.alternatives else _ALTERNATIVES)
+        names = {*table.column_names} - self.own
         for name in sorted(names):
             if name in _NEVER_NULL and table.column(name).null_count:
                 raise damaged(self.path, f"column {name}")

@@ -431,7 +431,8 @@ class Ledger:
 
     @functools.cached_property
     def _names_in_file(self) -> frozenset[str]:
-        return frozenset(self._file.schema_arrow.names)
+        """Of prefscope's columns; those of the data set could have their names before these were reserved."""
+        return frozenset(self._file.schema_arrow.names) - self._file.own
 
     @functools.cached_property
     def _uncounted(self) -> frozenset[str]:
