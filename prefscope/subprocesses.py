@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from prefscope.environment import QUIET
+from prefscope.environment import quieted
 from prefscope.private import make_folder, open_file
 
 
@@ -79,7 +79,7 @@ def start_child(
             stdout=stream,
             stderr=stream,
             pass_fds=[theirs.fileno()],
-            env={**(os.environ if environment is None else environment), **QUIET},
+            env=quieted(os.environ if environment is None else environment),
             start_new_session=True,  # ctrl+C only reaches the parent, which then ends its children
         )
     theirs.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from prefscope.environment import limit_caches
 from prefscope.errors import ModelError, ResourceError
 from prefscope.events import BatchScored, Event
 from prefscope.folders import store_path
@@ -50,6 +51,7 @@ class RayJob:
             ResourceError: If the node cannot access the folder of parts or the object store.
         """
         torch.set_num_threads(self.job.threads)
+        limit_caches()  # on a node that did not start this run
         self._check_node()
         opened = folder = None
         if self.parts is not None:

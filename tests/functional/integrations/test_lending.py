@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import os
 import random
 import subprocess
@@ -18,7 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from prefscope.environment import QUIET
+from prefscope.environment import QUIET, UNLESS_SET
 from prefscope.errors import ModelError
 from prefscope.integrations.lending import language_model, lent, reference_adapter
 from prefscope.scoring.engine import score_batch
@@ -167,16 +169,32 @@ def test_weights_that_are_spread_over_processes_are_refused(trained: Any) -> Non
         language_model(trained)
 
 
-IMPORT = """
-import os
+WATCHED = """
+import json, os, sys
 from transformers.utils import logging
-before = dict(os.environ), logging.get_verbosity(), logging.is_progress_bar_enabled()
-import prefscope.integrations
-assert before == (dict(os.environ), logging.get_verbosity(), logging.is_progress_bar_enabled())
-assert before[1:] == (logging.WARNING, True)
+def state():
+    return [dict(os.environ), logging.get_verbosity(), logging.is_progress_bar_enabled()]
+before = state()
+{use}
+print(json.dumps([before, state()]))
 """
+SCORE = """
+import prefscope
+folder = prefscope.sample_data()
+prefscope.score("few.jsonl", folder / "tiny-policy", folder / "tiny-ref", output="out.parquet")
+"""
+CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "24"}
 
 
-def test_the_import_leaves_messages_progress_bars_and_environment_of_a_training_as_they_are() -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in QUIET}
-    subprocess.run([sys.executable, "-c", IMPORT], check=True, env=environment)
+@pytest.mark.parametrize(("use", "added"), [("import prefscope.integrations", {}), (SCORE, CACHES)])
+def test_a_library_leaves_messages_progress_bars_and_environment_of_its_user_as_they_are(
+    use: str, added: dict[str, str], samples: Path, tmp_path: Path
+) -> None:
+    few = (samples / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:2]
+    (tmp_path / "few.jsonl").write_text("".join(few), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in {*QUIET, *UNLESS_SET, *CACHES}}
+    command = [sys.executable, "-c", WATCHED.format(use=use)]
+    done = subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    (variables, *before), (variables_after, *after) = json.loads(done.stdout)
+    assert before == after == [logging.WARNING, True]
+    assert variables_after == variables | added
