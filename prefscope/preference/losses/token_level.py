@@ -11,9 +11,13 @@ CONVENTION = f"{GAP}, with the sums of KL(reference‖policy) over positions"
 ALPHA = Parameter("alpha", 0.0, 2.0, "linear", "weight of the difference of divergences; 0 is DPO")
 
 
+def _gap(a: Array, c: Array, d_w: Array, d_l: Array, alpha: float) -> Array:
+    return a - c - alpha * (d_l - d_w)
+
+
 def _tdpo2_weight(a: Array, c: Array, d_w: Array, d_l: Array, beta: float, alpha: float) -> Array:
     """Compute β·σ(−β·gap), with the divergences as constants, as the log-probs of other tokens determine them."""
-    return beta * sigmoid(-beta * (a - c - alpha * (d_l - d_w)))
+    return beta * sigmoid(-beta * _gap(a, c, d_w, d_l, alpha))
 
 
 def _tdpo1_weight(a: Array, c: Array, d_w: Array, d_l: Array, beta: float) -> Array:
@@ -43,7 +47,7 @@ def tdpo1_loss(
     0.620957
     """
     a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
-    return softplus_neg(beta * (a - c - (rejected_kl_ref_policy - chosen_kl_ref_policy)))
+    return softplus_neg(beta * _gap(a, c, chosen_kl_ref_policy, rejected_kl_ref_policy, 1.0))
 
 
 @register(
@@ -70,4 +74,4 @@ def tdpo2_loss(
     0.565071
     """
     a, c = policy_chosen_logps - ref_chosen_logps, policy_rejected_logps - ref_rejected_logps
-    return softplus_neg(beta * (a - c - alpha * (rejected_kl_ref_policy - chosen_kl_ref_policy)))
+    return softplus_neg(beta * _gap(a, c, chosen_kl_ref_policy, rejected_kl_ref_policy, alpha))
