@@ -13,7 +13,7 @@ from prefscope.cli.panels import OUTPUT
 from prefscope.cli.run_settings import run_settings
 from prefscope.cli.screens import Ascii, Colours, Look, Mouse, Theme, show_screens
 from prefscope.errors import DamagedLedgerError, LedgerError, NewerLedgerError, ResourceError, UsageError
-from prefscope.ledger.preferences import read_preferences, wants_collisions, wants_divergences
+from prefscope.ledger.preferences import read_preferences, wants_collisions
 from prefscope.settings import PreferenceSettings
 
 
@@ -146,7 +146,7 @@ def open_(
         no_fused=no_fused,
         collisions=wants_collisions(preferences),
         alternatives=alternatives,
-        kl=kl or wants_divergences(preferences),
+        kl=kl,  # the form adds what its losses need
         dispatch=arguments.read_dispatch(workers, engine, address, gpus_per_worker, cpus_per_worker, None, None),
     )
     show_screens([], preferences, look, settings=settings, ledger=output)

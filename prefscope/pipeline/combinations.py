@@ -7,10 +7,10 @@ from prefscope.settings import MOST_ALTERNATIVES, ScoreSettings
 
 
 def refuse_combinations(settings: ScoreSettings) -> None:
-    """Refuse settings that what is kept beside log-probs cannot be combined with.
+    """Refuse options that `--alternatives` and `--kl` cannot be combined with.
 
     Raises:
-        UsageError: If there is such a setting, or the number of alternatives is out of range.
+        UsageError: If there is such an option, or the number of alternatives is out of range.
     """
     compute, dispatch = settings.compute, settings.dispatch
     if not 0 <= compute.alternatives <= MOST_ALTERNATIVES:
@@ -27,4 +27,5 @@ def refuse_combinations(settings: ScoreSettings) -> None:
     for option, (is_asked, refused) in asked.items():
         for other, is_there in refused.items():
             if is_asked and is_there:
-                raise UsageError(f"{option} cannot be combined with {other}", hint="Omit one of them.")
+                implied = " tdpo1 and tdpo2 imply --kl." if option == "--kl" else ""
+                raise UsageError(f"{option} cannot be combined with {other}", hint=f"Omit one of them.{implied}")
