@@ -16,6 +16,7 @@ from prefscope.pipeline.logp_source import SIDES, StoredLogps
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.pipeline.spool import sequences_of
 from prefscope.scoring.divergences import COLUMNS
+from prefscope.scoring.probe import Budget
 from prefscope.scoring.store import divergences_key
 
 DIRECTIONS = ("kl_policy_ref", "kl_ref_policy")
@@ -55,8 +56,14 @@ def with_divergences(models: Sequence[ScoredModel]) -> list[ScoredModel]:
             hint=HINT,
         )
     alone = policy.verdict.alone or ref.verdict.alone or policy.rope_limit != ref.rope_limit
-    policy = replace(policy, beside=ref, verdict=replace(policy.verdict, alone=alone))
-    return [policy, *models[1:]]
+    verdict = replace(policy.verdict, alone=alone)
+    return [replace(policy, beside=ref, verdict=verdict, budget=_of_both(policy.budget, ref.budget)), *models[1:]]
+
+
+def _of_both(policy: Budget, ref: Budget) -> Budget:
+    """Return the budget of batches that both models compute, one after the other."""
+    seconds_a_token = 1 / policy.tokens_per_second + 1 / ref.tokens_per_second
+    return Budget(min(policy.batch_tokens, ref.batch_tokens), 1 / seconds_a_token)
 
 
 @dataclass(frozen=True, slots=True)

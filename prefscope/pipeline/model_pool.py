@@ -22,7 +22,7 @@ from prefscope.errors import ModelError, ResourceError
 from prefscope.events import Event, Noted, Progressed
 from prefscope.pipeline.candidates import Candidate, find_candidates, group_by_weights
 from prefscope.scoring import models as loading
-from prefscope.scoring.alternatives import FIXED, TopTokens
+from prefscope.scoring.alternatives import TopTokens
 from prefscope.scoring.checkpoints import Checkpoint
 from prefscope.scoring.engine import NUMERICS_VERSION, compute_scope
 from prefscope.scoring.forward_mode import ForwardMode
@@ -31,7 +31,13 @@ from prefscope.scoring.fused_kernels import kernel_packages
 from prefscope.scoring.head import Measure
 from prefscope.scoring.headers import BYTES, num_weights
 from prefscope.scoring.logps import token_logps, token_logps_and_collisions
-from prefscope.scoring.memory import available_bytes, bytes_beside_weights, is_out_of_memory, release_cached
+from prefscope.scoring.memory import (
+    available_bytes,
+    bytes_beside_weights,
+    final_state_bytes,
+    is_out_of_memory,
+    release_cached,
+)
 from prefscope.scoring.models import LanguageModel
 from prefscope.scoring.probe import Budget, probe
 from prefscope.scoring.ranks import Load, Ranks
@@ -62,16 +68,6 @@ class ScoredModel:
     """Number of top tokens to keep at each position."""
     beside: ScoredModel | None = None
     """The reference that is computed on the same batches, for divergences; None if they are not wanted."""
-
-    @property
-    def columns(self) -> int:
-        """Numbers of this model at each position: its log-prob, log Σ π², entropy, rank, and top tokens."""
-        return 1 + self.collides + (FIXED + 2 * self.alternatives if self.alternatives else 0)
-
-    @property
-    def passes(self) -> int:
-        """Forward passes a batch: of this model, and of its reference for divergences."""
-        return 1 if self.beside is None else 2
 
     @property
     def measure(self) -> Measure:
@@ -152,15 +148,21 @@ class ModelPool:
             tokens: Tokens of the largest forward pass.
             longest: Tokens of the longest sequence.
         """
-        candidate = model.candidate
-        return self._widened_bytes + bytes_beside_weights(
-            loading.load_config(candidate.checkpoint.full, self.settings.models),
+        candidate, width = model.candidate, BYTES[self.dtype]
+        config = loading.load_config(candidate.checkpoint.full, self.settings.models)
+        found = self._widened_bytes + bytes_beside_weights(
+            config,
             tokens,
             longest,
             device=self.device,
-            width=BYTES[self.dtype],
+            width=width,
             writes_scores=candidate.attention == "eager" and model.verdict.path == "padded",
         )
+        if model.beside is None:
+            return found
+        of_ref = loading.load_config(model.beside.candidate.checkpoint.full, self.settings.models)
+        held = final_state_bytes(of_ref, tokens, width=width)
+        return held + max(found, self.bytes_beside_weights(model.beside, tokens, longest))
 
     def judge(
         self,

@@ -40,8 +40,7 @@ class Passes:
             examine = examine_in_worker if is_left_to_workers else None
             models = [pool.judge(candidate, examine) for candidate in stage]
             models = with_divergences(models) if settings.compute.divergences else models
-            expected = {model.role: model.budget.tokens_per_second / model.passes for model in models}
-            self._keep_speeds(models, expected, only_new=True)
+            self._keep_speeds(models, {model.role: model.budget.tokens_per_second for model in models}, only_new=True)
             for some in (models[:1], models[1:]) if settings.compute.divergences else (models,):
                 self._score(some)
             self._keep_speeds(models, self.scorer.speeds, only_new=False)

@@ -21,6 +21,7 @@ from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.pipeline.parts.folder import COLLISIONS, PartsFolder
 from prefscope.pipeline.shards import Plan, batches_of, estimate, plan_shard
 from prefscope.pipeline.spool import SpooledPairs
+from prefscope.scoring.alternatives import columns_of
 from prefscope.scoring.divergences import COLUMNS as DIVERGENCES
 from prefscope.scoring.planning import computed_tokens
 from prefscope.scoring.sequences import TokenSequence
@@ -200,7 +201,7 @@ class ShardScorer:
                     path=model.verdict.path,
                     reason=model.verdict.reason,
                     batch_tokens=budget,
-                    seconds=model.passes * amount.computed / model.budget.tokens_per_second / width,
+                    seconds=amount.computed / model.budget.tokens_per_second / width,
                     weight_bytes=self.pool.weight_bytes,
                     other_bytes=self.pool.bytes_beside_weights(model, max(budget, amount.longest), amount.longest),
                     resumed=self.store.has_plan(self.key, model.role),
@@ -260,7 +261,7 @@ def _rows(
         yield from _rows_of(model, digest, columns)
         if model.beside is not None:
             if model.beside.scope != model.scope:
-                yield from _rows_of(model.beside, digest, columns[:, model.columns :])
+                yield from _rows_of(model.beside, digest, columns[:, columns_of(model.measure) :])
             yield divergences_key(model.scope, digest, model.beside.scope), columns[:, -DIVERGENCES:].ravel()
 
 
@@ -272,5 +273,5 @@ def _rows_of(
     if model.collides:
         yield collision_key(model.scope, digest), columns[:, 1]
     if model.alternatives:
-        kept = columns[:, 2 if model.collides else 1 : model.columns]
+        kept = columns[:, 2 if model.collides else 1 : columns_of(model.measure)]
         yield alternatives_key(model.scope, digest, model.alternatives), kept.ravel()

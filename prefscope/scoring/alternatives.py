@@ -56,6 +56,13 @@ class TopTokens:
         return torch.cat([first.reshape(len(first), -1), torch.cat(more).to(first.dtype)], dim=-1)
 
 
+def columns_of(measure: Measure) -> int:
+    """Return how many numbers a measure computes at each position."""
+    if isinstance(measure, TopTokens):
+        return columns_of(measure.first) + FIXED + 2 * measure.count
+    return 1 if measure is token_logps else 2
+
+
 def _alternatives(logits: Tensor, token_ids: Tensor, count: int) -> Tensor:
     """Return entropy, rank, top ids and their log-probs of some positions. Shape (N, 2 + 2 × count).
 

@@ -60,14 +60,13 @@ def start_pair(pair: ModelPair, batch: Batch, measure: Measure = token_logps) ->
     """
     if batch.inputs is None:
         raise ValueError("the batch has no scored token")
-    ref, policy = (_states(model, batch, batch.inputs) for model in (pair.ref, pair.policy))
-    with pair.policy() as active:
-        size = max(rows_at_once(active.module, policy.output, policy.hidden) // 2, 1)
+    (ref, _), (policy, rows) = (_states(model, batch, batch.inputs) for model in (pair.ref, pair.policy))
+    size = max(rows // 2, 1)  # there are the logits of two models
     parts = []
     for start in range(0, len(policy.targets), size):
-        rows = slice(start, start + size)
-        of_ref, ref_numbers = _measured(pair.ref, ref, rows, pair.ref_measure)
-        of_policy, numbers = _measured(pair.policy, policy, rows, measure)
+        some = slice(start, start + size)
+        of_ref, ref_numbers = _measured(pair.ref, ref, some, pair.ref_measure)
+        of_policy, numbers = _measured(pair.policy, policy, some, measure)
         with torch.inference_mode():
             both = divergences(of_policy, of_ref.to(of_policy.device))
             parts.append(torch.cat([numbers, *(one.to(numbers) for one in (ref_numbers, both))], dim=-1))
@@ -82,10 +81,12 @@ def _on(ready: Ready) -> Iterator[tuple[LanguageModel, Mapping[Measure, Measure]
         yield model, measures
 
 
-def _states(ready: Ready, batch: Batch, inputs: PackedInputs | PaddedInputs) -> FinalStates:
+def _states(ready: Ready, batch: Batch, inputs: PackedInputs | PaddedInputs) -> tuple[FinalStates, int]:
+    """Return a model's final states, and the number of positions whose logits it would compute at once."""
     with _on(ready) as (model, _):
         check_vocabulary(model, batch.sequences)
-        return final_states(model, inputs)
+        states = final_states(model, inputs)
+        return states, rows_at_once(model.module, states.output, states.hidden)
 
 
 def _measured(ready: Ready, states: FinalStates, rows: slice, measure: Measure) -> tuple[Tensor, Tensor]:
@@ -116,7 +117,7 @@ def divergences(policy_logits: Tensor, ref_logits: Tensor) -> Tensor:
     if policy_logits.shape != ref_logits.shape:
         sizes = policy_logits.shape[-1], ref_logits.shape[-1]
         raise ModelError(
-            f"The policy's vocabulary has {sizes[0]} entries and the reference's {sizes[1]}, so there is no divergence",
+            f"The policy's vocabulary has {sizes[0]} entries and the reference's {sizes[1]}: KL is not defined",
             hint="Omit --kl, or make the embeddings of both checkpoints equally long.",
         )
     at_once = CACHED_LOGITS if policy_logits.device.type == "cpu" else LOGITS_AT_ONCE_GPU

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefscope.errors import ResourceError
-from prefscope.scoring.alternatives import FIXED, TopTokens
+from prefscope.scoring.alternatives import columns_of
 from prefscope.scoring.batches import Batch, PackedInputs, prepare
 from prefscope.scoring.copies import downloading
 from prefscope.scoring.divergences import COLUMNS as DIVERGENCES
@@ -145,8 +145,7 @@ def forward(
 
 def _start_pair(pair: ModelPair, batch: Batch, measure: Measure) -> Pending:
     if batch.inputs is None:
-        widths = (max(sum(_width(one)), 1) for one in (measure, pair.ref_measure))
-        return lambda: _nothing(batch, (sum(widths) + DIVERGENCES,))
+        return lambda: _nothing(batch, columns_of(measure) + columns_of(pair.ref_measure) + DIVERGENCES)
     return start_pair(pair, batch, measure)
 
 
@@ -156,7 +155,7 @@ def start(
 ) -> Pending:
     """Start a forward pass, and return a function that waits for the device and returns the log-probs."""
     if batch.inputs is None:
-        return lambda: _nothing(batch, _width(measure))
+        return lambda: _nothing(batch, columns_of(measure))
     check_vocabulary(model, batch.sequences)
     part = model.part
     followed: AbstractContextManager[None] = nullcontext()
@@ -170,15 +169,10 @@ def start(
         return by_sequence(batch, downloading(found))
 
 
-def _nothing(batch: Batch, width: tuple[int, ...]) -> Logps:
-    return [np.empty((0, *width), dtype=np.float32) for _ in batch.sequences]
-
-
-def _width(measure: Measure) -> tuple[int, ...]:
-    """Return the shape of a measure's numbers at one position."""
-    if isinstance(measure, TopTokens):
-        return (max(sum(_width(measure.first)), 1) + FIXED + 2 * measure.count,)
-    return () if measure is token_logps else (2,)
+def _nothing(batch: Batch, columns: int) -> Logps:
+    """Return the numbers of a batch without scored tokens, as a measure with some columns would."""
+    shape = (0,) if columns == 1 else (0, columns)
+    return [np.empty(shape, dtype=np.float32) for _ in batch.sequences]
 
 
 def _measuring(part: Part | None, measure: Measure, whole: Measure) -> Measure:

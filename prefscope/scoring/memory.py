@@ -77,6 +77,18 @@ def resident_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def final_state_bytes(config: PretrainedConfig, tokens: int, *, width: int) -> int:
+    """Return the maximum memory of the final hidden states that are held while another model runs on the same batch.
+
+    Args:
+        config: The model's config.
+        tokens: Tokens of the largest forward pass.
+        width: Bytes per number.
+    """
+    hidden = int(getattr(config.get_text_config(), "hidden_size", 0))
+    return 2 * tokens * hidden * width  # of all tokens, and of those that predict a scored one
+
+
 def bytes_beside_weights(
     config: PretrainedConfig, tokens: int, longest: int, *, device: torch.device, width: int, writes_scores: bool
 ) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -98,6 +99,17 @@ def run(settings: ScoreSettings, emit: Callable[[Event], None] = lambda _: None)
     path = score(settings, lambda _: Path("ledger.parquet"), listen)
     table = pq.read_table(path).replace_schema_metadata(None)
     return Outcome(tuple(events), table, load_ledger(path).manifest)
+
+
+def interrupt_after(batches: int) -> Callable[[Event], None]:
+    """Return a listener that interrupts a run, as ctrl+C does, after a number of batches."""
+    scored = itertools.count(1)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, BatchScored) and next(scored) == batches:
+            raise KeyboardInterrupt
+
+    return listen
 
 
 def committed(cache: Path | str = "cache") -> int:

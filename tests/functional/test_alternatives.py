@@ -14,13 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefscope.data.records import PreferencePair
 from prefscope.errors import UsageError
-from prefscope.events import BatchScored, Event
 from prefscope.ledger.columns import ALTERNATIVES, LOGPS, RANK_COLUMNS, TOKEN_LOGPS
 from prefscope.ledger.table import load_ledger
 from prefscope.ledger.view import View
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DispatchSettings, PreferenceSettings, ScoreSettings, TokenizationSettings
-from tests.functional.runs import run, settings_of
+from tests.functional.runs import interrupt_after, run, settings_of
 
 pytestmark = pytest.mark.slow
 
@@ -77,15 +76,8 @@ def test_a_run_with_alternatives_computes_what_a_run_without_or_with_fewer_did_n
 
 def test_an_interrupted_run_resumes_and_ends_with_the_same_ledger(pairs: Path) -> None:
     whole = run(settings_with(pairs, 4, "one"))
-    batches: list[Event] = []
-
-    def interrupt(event: Event) -> None:
-        batches.extend([event] if isinstance(event, BatchScored) else [])
-        if len(batches) == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(settings_with(pairs, 4, "two"), interrupt)
+        run(settings_with(pairs, 4, "two"), interrupt_after(2))
     resumed = run(settings_with(pairs, 4, "two"))
     assert resumed.plans["policy"].resumed
     assert 0 < resumed.plans["policy"].missing < SEQUENCES

@@ -26,9 +26,10 @@ from prefscope.pipeline.candidates import Candidate
 from prefscope.pipeline.model_pool import ModelPool, ScoredModel
 from prefscope.pipeline.run import score
 from prefscope.preference.losses import tdpo1_loss
+from prefscope.scoring.probe import Budget
 from prefscope.scoring.tokenization import PairTokenizer, TokenizedPair
 from prefscope.settings import DispatchSettings, ScoreSettings, TokenizationSettings
-from tests.functional.runs import POLICY, REF, Outcome, roles, run, settings_of
+from tests.functional.runs import POLICY, REF, Outcome, interrupt_after, roles, run, settings_of
 from tests.peers.adapters import load_base, load_by_peft, save_adapter
 
 pytestmark = pytest.mark.slow
@@ -138,6 +139,21 @@ def test_pairs_are_complete_while_the_run_goes_on(pairs: Path) -> None:
     assert known[0].digests == known[1].digests
 
 
+def test_batches_keep_to_the_smaller_budget_of_the_two_models(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets = {"policy": Budget(4000, 300.0), "ref": Budget(SMALL, 600.0)}
+    judge = ModelPool.judge
+
+    def judged(pool: ModelPool, candidate: Candidate, *more: Any) -> ScoredModel:
+        found = judge(pool, candidate, *more)
+        return replace(found, budget=budgets[found.role])
+
+    monkeypatch.setattr(ModelPool, "judge", judged)
+    settings = settings_with(pairs)
+    plan = run(replace(settings, compute=replace(settings.compute, batch_tokens=None))).plans["policy"]
+    assert plan.batch_tokens == SMALL
+    assert plan.seconds == pytest.approx(plan.computed / 200)
+
+
 def test_a_second_run_computes_nothing_and_another_reference_only_the_divergences(pairs: Path) -> None:
     first = run(settings_with(pairs))
     again = run(settings_with(pairs))
@@ -150,15 +166,8 @@ def test_a_second_run_computes_nothing_and_another_reference_only_the_divergence
 
 def test_an_interrupted_run_resumes_and_ends_with_the_same_ledger(pairs: Path) -> None:
     whole = run(settings_with(pairs, cache="one"))
-    batches: list[Event] = []
-
-    def interrupt(event: Event) -> None:
-        batches.extend([event] if isinstance(event, BatchScored) else [])
-        if len(batches) == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(settings_with(pairs, cache="two"), interrupt)
+        run(settings_with(pairs, cache="two"), interrupt_after(2))
     resumed = run(settings_with(pairs, cache="two"))
     assert 0 < resumed.plans["policy"].missing < SEQUENCES
     assert resumed.table.equals(whole.table)

@@ -53,7 +53,7 @@ class Job:
 
     def patience(self, tokens: int) -> float:
         """Return the seconds after which a batch of some tokens is considered hung, under the slowest model."""
-        speed = min(model.budget.tokens_per_second / model.passes for model in self.models)
+        speed = min(model.budget.tokens_per_second for model in self.models)
         return max(self.settings.dispatch.patience, TIMES_LONGER * tokens / speed)
 
 
