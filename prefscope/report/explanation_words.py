@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prefscope.preference.explanation import Explanation, LengthPart, Region, Sentence, Span, TokenParts
 from prefscope.report.explained import ExplainedPair, OtherRun, PairCourse, Similar
 from prefscope.report.sparkline import sparkline
+from prefscope.report.token_choices import exact_text
 from prefscope.report.visible import visible
 
 EXCERPT_CHARACTERS = 28
@@ -54,7 +55,7 @@ def in_words(pair: ExplainedPair, *, brief: bool = False) -> list[Line]:
 
 def _divergences(nats: tuple[float, float]) -> str:
     """Say how far the two models' distributions are from each other along both responses."""
-    chosen, rejected = (f"{one:.2f}" if math.isfinite(one) else "an unknown number of" for one in nats)
+    chosen, rejected = (exact_text(one).removeprefix("KL ") for one in nats)
     return (
         f"KL(policy‖reference) adds up to {chosen} nats over the chosen response and {rejected} over the rejected one."
     )

@@ -50,12 +50,12 @@ def divergence_text(policy: Choices, ref: Choices) -> str:
 
 
 def exact_text(divergence: float) -> str:
-    """Format a divergence.
+    """Format a divergence; it is infinite if the reference excludes a token that the policy does not.
 
-    >>> exact_text(0.319), exact_text(math.nan)
-    ('KL 0.32', 'KL ·')
+    >>> exact_text(0.319), exact_text(math.inf), exact_text(math.nan)
+    ('KL 0.32', 'KL ∞', 'KL ·')
     """
-    return f"KL {divergence:.2f}" if math.isfinite(divergence) else "KL ·"
+    return "KL ·" if math.isnan(divergence) else "KL ∞" if math.isinf(divergence) else f"KL {divergence:.2f}"
 
 
 def bound_text(bound: float) -> str:
