@@ -27,7 +27,7 @@ from prefscope.scoring.forward_pass import (
     final_states,
 )
 from prefscope.scoring.head import Measure, head_logits, rows_at_once
-from prefscope.scoring.logps import CACHED_LOGITS, token_logps, widened
+from prefscope.scoring.logps import CACHED_LOGITS, log_totals, token_logps, widened
 from prefscope.scoring.models import LanguageModel
 
 COLUMNS = 2
@@ -127,7 +127,7 @@ def divergences(policy_logits: Tensor, ref_logits: Tensor) -> Tensor:
 
 
 def _both(policy_logits: Tensor, ref_logits: Tensor) -> Tensor:
-    of_policy, of_ref = policy_logits.log_softmax(-1), ref_logits.log_softmax(-1)
+    of_policy, of_ref = (logits - log_totals(logits).unsqueeze(-1) for logits in (policy_logits, ref_logits))
     p, q = of_policy.exp(), of_ref.exp()
     ratios = of_policy.sub_(of_ref)
     return torch.stack([_divergence(p, q, ratios), _divergence(q, p, ratios.neg_())], dim=-1)

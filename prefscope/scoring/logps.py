@@ -32,7 +32,7 @@ def token_logps(logits: Tensor, token_ids: Tensor) -> Tensor:
     Returns:
         Shape (N,), float32 (float64 for float64 logits).
     """
-    return torch.cat([_taken(wide, ids) - _log_totals(wide) for wide, ids in _at_once(logits, token_ids)])
+    return torch.cat([_taken(wide, ids) - log_totals(wide) for wide, ids in _at_once(logits, token_ids)])
 
 
 def token_logps_and_collisions(logits: Tensor, token_ids: Tensor) -> Tensor:
@@ -49,12 +49,12 @@ def token_logps_and_collisions(logits: Tensor, token_ids: Tensor) -> Tensor:
     """
     both = []
     for wide, ids in _at_once(logits, token_ids):
-        totals = _log_totals(wide)
-        both.append(torch.stack([_taken(wide, ids) - totals, _log_totals(2 * wide) - 2 * totals], dim=-1))
+        totals = log_totals(wide)
+        both.append(torch.stack([_taken(wide, ids) - totals, log_totals(2 * wide) - 2 * totals], dim=-1))
     return torch.cat(both)
 
 
-def _log_totals(logits: Tensor) -> Tensor:
+def log_totals(logits: Tensor) -> Tensor:
     """Return the logarithm of the sum of exponentials of each row, in the logits' dtype.
 
     On CPUs, it is derived from log-softmaxes of slices of the vocabulary, as each slice's largest score minus its

@@ -41,6 +41,16 @@ def test_small_divergences_keep_their_digits_in_float32(difference: float) -> No
     assert torch.allclose(divergences(policy, ref).double(), wanted, rtol=2e-3, atol=2e-8)
 
 
+def test_errors_of_a_large_vocabulary_are_not_all_on_one_side() -> None:
+    torch.manual_seed(0)
+    policy = 3 * torch.randn(60, 151_936)
+    ref = policy + torch.randn_like(policy)
+    wanted = exact(policy, ref)
+    errors = (divergences(policy, ref).double() - wanted) / wanted
+    assert errors.mean(0).abs().max() < 3e-7
+    assert errors.abs().max() < 3e-6
+
+
 def test_equal_models_diverge_by_exactly_0() -> None:
     logits = torch.randn(5, 1000)
     assert divergences(logits, logits.clone()).tolist() == [[0.0, 0.0]] * 5
